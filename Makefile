@@ -1,0 +1,43 @@
+.DEFAULT_GOAL := help
+PYTHON ?= python3
+BIN := .venv/bin
+INSTALLED := .venv/.installed
+DEMO := runs/demo
+
+export TF_CPP_MIN_LOG_LEVEL ?= 2
+
+.PHONY: help .venv test test-all check demo clean
+
+help: ## List the targets
+	@sed -n 's/^\([a-z.-]*\):.*## \(.*\)/\1\t\2/p' $(MAKEFILE_LIST) | expand -t 12
+
+.venv: $(INSTALLED) ## Create the environment and install the pinned packages, once (PYTHON=python3 by default)
+
+# The stamp is written last, so an installation that failed is tried again.
+$(INSTALLED): pyproject.toml requirements.txt requirements-dev.txt
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install -r requirements.txt -r requirements-dev.txt
+	$(BIN)/python -m pip install --no-deps -e .
+	@touch $@
+
+test: $(INSTALLED) ## Run the fast tests
+	$(BIN)/python -m pytest
+
+test-all: $(INSTALLED) ## Run all tests, the slow ones too
+	$(BIN)/python -m pytest -m ""
+
+check: $(INSTALLED) ## Lint, formatting and types
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy wmr_tf trainers tuning
+
+demo: $(INSTALLED) ## Train three models on the embedded digits and compare them under attack
+	rm -rf $(DEMO)
+	$(BIN)/python -m trainers.digits --method=natural --output_dir=$(DEMO)/natural
+	$(BIN)/python -m trainers.digits --alpha_train=0 --output_dir=$(DEMO)/trades
+	$(BIN)/python -m trainers.digits --alpha_train=2 --output_dir=$(DEMO)/trades_alpha_2
+	$(BIN)/python -m trainers.compare $(DEMO)/natural $(DEMO)/trades $(DEMO)/trades_alpha_2 --output=$(DEMO)/comparison.png
+
+clean: ## Remove builds, caches and the demo's runs (other runs and the environment stay)
+	rm -rf build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache $(DEMO)
+	find . -path ./.venv -prune -o -type d -name __pycache__ -exec rm -rf {} +

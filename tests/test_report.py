@@ -1,0 +1,157 @@
+import doctest
+import math
+
+import matplotlib.image
+import numpy as np
+import pytest
+
+from wmr_tf import report
+
+NAN = math.nan
+
+
+def metrics(*, alpha_train, a_rob, entries):
+    """Metrics in the form of metrics.json; each entry is alpha_test, A_sa and A_tr."""
+    return {
+        "alpha_train": alpha_train,
+        "A_nat": 0.98765,
+        "A_nat_stderr": 0.001,
+        "A_rob": a_rob,
+        "A_rob_stderr": 0.02,
+        "non_uniform": [
+            {"alpha_test": alpha, "A_sa": a_sa, "A_sa_stderr": 0.008, "A_tr": a_tr, "A_tr_stderr": 0.009}
+            for alpha, a_sa, a_tr in entries
+        ],
+    }
+
+
+TRADES = metrics(alpha_train=0.0, a_rob=0.9559, entries=[(2, 0.5215, 0.5152), (1, 0.80, 0.79)])
+WEIGHTED = metrics(alpha_train=2.0, a_rob=0.95, entries=[(1.0, 0.85, 0.84), (2.0, 0.66714, 0.6561)])
+RESULTS = [("TRADES", TRADES), ("TRADES+ours", WEIGHTED)]
+
+
+def test_table_is_aligned():
+    text = report.format_table(["Defense", "A"], [["PGD", "9.5"], ["TRADES+ours", "53.38"]])
+    assert text.split("\n") == [
+        "Defense          A",
+        "-----------  -----",
+        "PGD            9.5",
+        "TRADES+ours  53.38",
+    ]
+
+
+def test_markdown_table():
+    text = report.format_table(["Defense", "A (%)"], [["PGD", "9.5"]], markdown=True)
+    assert text.split("\n") == ["| Defense | A (%) |", "| ------- | ----: |", "| PGD     |   9.5 |"]
+
+
+def test_table_refuses_a_row_of_another_length():
+    with pytest.raises(ValueError, match="shorter"):
+        report.format_table(["Defense", "A"], [["PGD"]])
+
+
+def test_comparison_lists_all_defences_at_one_alpha_then_the_next():
+    header, rows = report.comparison_table(RESULTS)
+    assert header == ["Defense", "alpha_train", "alpha_test", "A_nat (%)", "A_rob (%)", "A_sa (%)", "A_tr (%)"]
+    assert [row[:3] for row in rows] == [
+        ["TRADES", "-", "1.0"],
+        ["TRADES+ours", "2.0", "1.0"],
+        ["TRADES", "-", "2.0"],
+        ["TRADES+ours", "2.0", "2.0"],
+    ]
+    assert rows[3][3:] == ["98.77 ± 0.10", "95.00 ± 2.00", "66.71 ± 0.80", "65.61 ± 0.90"]
+
+
+def test_comparison_quotes_rows_that_have_no_standard_error():
+    quoted = {"A_rob": 0.4929, "non_uniform": [{"alpha_test": 1.5, "A_sa": 0.1733}]}
+    assert report.comparison_table([("PGD", quoted)])[1] == [["PGD", "-", "1.5", "-", "49.29", "17.33", "-"]]
+
+
+HISTORY = {
+    "loss": [2.0, 1.0, 0.5, 0.4],
+    "accuracy": [0.2, 0.5, 0.6, 0.65],
+    "val_A_nat": [NAN, 0.9, NAN, 0.95],
+    "val_A_rob": [NAN, 0.5, NAN, 0.6],
+    "val_A_sa": [NAN, 0.3, NAN, 0.4],
+    "val_A_tr": [NAN, 0.25, NAN, 0.35],
+    "learning_rate": [0.1, 0.1, 0.01, 0.01],
+}
+
+
+def test_training_picture_joins_the_evaluated_epochs(tmp_path):
+    figure = report.plot_training(HISTORY, tmp_path / "training.png", title="digits")
+    accuracy, loss = figure.axes
+    lines = {line.get_label().partition(":")[0]: line.get_xydata().tolist() for line in accuracy.lines}
+    assert lines == {
+        r"$A_\mathrm{nat}$": [[2, 0.9], [4, 0.95]],
+        r"$A_\mathrm{rob}$": [[2, 0.5], [4, 0.6]],
+        r"$A_\mathrm{sa}$": [[2, 0.3], [4, 0.4]],
+        r"$A_\mathrm{tr}$": [[2, 0.25], [4, 0.35]],
+        "training images, as the update saw them": [[1, 0.2], [2, 0.5], [3, 0.6], [4, 0.65]],
+    }
+    assert loss.lines[0].get_xydata().tolist() == [[1, 2.0], [2, 1.0], [3, 0.5], [4, 0.4]]
+    assert accuracy.get_title() == "digits"
+
+
+def test_training_picture_marks_where_the_learning_rate_was_cut(tmp_path):
+    figure = report.plot_training(HISTORY, tmp_path / "training.png")
+    for axes in figure.axes:
+        (uprights,) = axes.collections
+        assert [segment[0][0] for segment in uprights.get_segments()] == [2.5]
+    steady = {**HISTORY, "learning_rate": [0.1] * 4}
+    assert all(not axes.collections for axes in report.plot_training(steady, tmp_path / "training.png").axes)
+
+
+def test_training_picture_leaves_out_what_was_never_evaluated(tmp_path):
+    never = {**HISTORY, "val_A_tr": [NAN] * 4}
+    accuracy = report.plot_training(never, tmp_path / "training.png").axes[0]
+    assert [text.get_text().partition(":")[0] for text in accuracy.get_legend().get_texts()] == [
+        r"$A_\mathrm{nat}$",
+        r"$A_\mathrm{rob}$",
+        r"$A_\mathrm{sa}$",
+        "training images, as the update saw them",
+        "learning rate cut",
+    ]
+
+
+def test_alpha_picture_starts_at_a_rob_and_goes_by_alpha(tmp_path):
+    (axes,) = report.plot_alpha(RESULTS, tmp_path / "alpha.png").axes
+    (trades_sa, trades_tr, ours_sa, ours_tr) = [container.lines[0] for container in axes.containers]
+    assert trades_sa.get_xydata().tolist() == [[0, 0.9559], [1, 0.80], [2, 0.5215]]
+    assert trades_tr.get_xydata().tolist() == [[0, 0.9559], [1, 0.79], [2, 0.5152]]
+    assert ours_sa.get_xydata().tolist() == [[0, 0.95], [1, 0.85], [2, 0.66714]]
+    assert [line.get_linestyle() for line in (trades_sa, trades_tr, ours_sa, ours_tr)] == ["-", "--", "-", "--"]
+    assert trades_sa.get_color() == trades_tr.get_color() != ours_sa.get_color() == ours_tr.get_color()
+    assert [text.get_text() for text in axes.get_legend().get_texts()][:2] == ["TRADES", "TRADES+ours"]
+
+
+def test_alpha_picture_has_bars_of_one_standard_error(tmp_path):
+    (axes,) = report.plot_alpha([("TRADES", TRADES)], tmp_path / "alpha.png").axes
+    (bars,) = axes.containers[0].lines[2]
+    ends = np.array([segment[:, 1] for segment in bars.get_segments()])
+    np.testing.assert_allclose(ends, [[0.9359, 0.9759], [0.792, 0.808], [0.5135, 0.5295]])
+
+
+def test_alpha_picture_of_quoted_rows_without_errors(tmp_path):
+    quoted = {"A_rob": 0.4929, "non_uniform": [{"alpha_test": 1.5, "A_sa": 0.1733, "A_tr": 0.151}]}
+    (axes,) = report.plot_alpha([("PGD", quoted)], tmp_path / "alpha.png").axes
+    assert axes.containers[1].lines[0].get_xydata().tolist() == [[0, 0.4929], [1.5, 0.151]]
+
+
+@pytest.mark.parametrize(("plot", "values"), [(report.plot_training, HISTORY), (report.plot_alpha, RESULTS)])
+def test_pictures_are_png_in_colour_and_the_same_each_time(plot, values, tmp_path):
+    first, second = tmp_path / "first.png", tmp_path / "second.png"
+    figure = plot(values, first)
+    plot(values, second)
+    assert first.read_bytes() == second.read_bytes()
+    pixels = matplotlib.image.imread(first)[..., :3]
+    assert pixels.shape[:2] == tuple(int(150 * inches) for inches in figure.get_size_inches()[::-1])
+    for colour in ("#0072B2", "#D55E00"):
+        assert (np.abs(pixels - matplotlib.colors.to_rgb(colour)).max(axis=-1) < 0.01).sum() > 500
+
+
+def test_examples_in_the_documentation(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    outcome = doctest.testmod(report)
+    assert outcome.attempted >= 4
+    assert outcome.failed == 0

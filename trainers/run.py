@@ -1,0 +1,229 @@
+"""A training run from its settings to its folder."""
+
+import csv
+import dataclasses
+import datetime
+import importlib.metadata
+import json
+import math
+import os
+import platform
+import sys
+from pathlib import Path
+from typing import Any
+
+import keras
+import tensorflow as tf
+
+import wmr_tf
+from trainers.config import PRECISIONS, Evaluation, Experiment
+from trainers.recipes import ARCHITECTURES
+from wmr_tf import data, report
+from wmr_tf.callbacks import RobustEvaluation, SaveBestClassifier, save_classifier
+from wmr_tf.checks import InvalidInput, require
+from wmr_tf.evaluation import evaluate_robustness
+
+BEST, LAST = "best.keras", "classifier.keras"
+
+
+def train(experiment: Experiment) -> Path:
+    """Trains, evaluates the best epoch on test images, and writes all of it into the run's own folder.
+
+    Args:
+        experiment: All settings.
+
+    Returns:
+        The folder: config.json, history.csv, metrics.json, classifier.keras (last), best.keras (highest val_A_sa),
+        training.png, robustness.png and TensorBoard's logs.
+
+    Raises:
+        InvalidInput: If data, files or settings are not what they should be; nothing is written then.
+    """
+    seed_everything(experiment)
+    splits = load_data(experiment)
+    model = build_model(experiment)
+    folder = make_folder(experiment, f"{experiment.dataset}-{experiment.method}-alpha{experiment.alpha_train:g}")
+    write_json(folder / "config.json", {**dataclasses.asdict(experiment), "versions": versions()})
+    print(f"{describe(experiment)}\nWriting into {folder}", flush=True)
+
+    best = SaveBestClassifier(folder / BEST)
+    model.fit(splits.train, epochs=experiment.epochs, callbacks=callbacks(experiment, splits, folder, best))
+    save_classifier(model.classifier, folder / LAST)
+    report.plot_training(read_history(folder), folder / "training.png", title=describe(experiment))
+
+    print(f"Evaluating epoch {best.best_epoch + 1} ({BEST}) on test images", flush=True)
+    evaluate(experiment, splits.test, load_classifier(folder / BEST), folder, experiment_facts(experiment, BEST))
+    print(f"Everything is in {folder}")
+    return folder
+
+
+def evaluate(
+    settings: Evaluation, test: tf.data.Dataset, classifier: keras.Model, folder: Path, facts: dict[str, Any]
+) -> dict[str, Any]:
+    """Evaluates a classifier on test images; prints the table and writes metrics.json and robustness.png."""
+    attack = settings.test_attack()
+    if settings.eval_examples is not None:
+        test = test.unbatch().take(settings.eval_examples).batch(256)
+    result = evaluate_robustness(classifier, test, attack, alpha_test=settings.alpha_test, seed=settings.seed)
+    described = {**attack.describe(), "seed": settings.seed, "precision": "float32"}
+    metrics = {"dataset": settings.dataset, "split": "test", **facts, "attack": described, **result.metrics()}
+    write_json(folder / "metrics.json", metrics)
+    label = metrics["method"] or Path(metrics["checkpoint"]).name
+    print(report.format_table(*report.comparison_table([(label, metrics)])))
+    title = f"{settings.dataset}, {described['norm']} PGD-{described['steps']}, epsilon {described['epsilon']:g}"
+    report.plot_alpha([(label, metrics)], folder / "robustness.png", title=title)
+    return metrics
+
+
+def seed_everything(experiment: Experiment) -> None:
+    """Seeds Keras, NumPy and Python, sets the precision, and makes TensorFlow deterministic if that is asked for."""
+    keras.utils.set_random_seed(experiment.seed)
+    if experiment.deterministic:
+        tf.config.experimental.enable_op_determinism()
+    keras.config.set_dtype_policy(PRECISIONS[experiment.precision])
+
+
+def load_data(experiment: Experiment) -> data.Splits:
+    """Returns the training, validation and test batches of an experiment."""
+    return data.load(
+        experiment.dataset,
+        batch_size=experiment.batch_size,
+        seed=experiment.seed,
+        data_dir=experiment.data_dir,
+        train_examples=experiment.train_examples,
+        validation_examples=experiment.validation_examples,
+    )
+
+
+def build_model(experiment: Experiment) -> wmr_tf.AdversarialModel:
+    """Returns the compiled training model, with the weights of `initialize_from` if that is given."""
+    source = data.info(experiment.dataset)
+    build = ARCHITECTURES[experiment.architecture]
+    classifier = build(num_classes=source.num_classes, input_shape=source.image_shape)
+    if experiment.initialize_from is not None:
+        copy_weights(load_classifier(Path(experiment.initialize_from)), classifier)
+    model = wmr_tf.AdversarialModel(
+        classifier, experiment.make_method(), weight_decay=experiment.weight_decay, seed=experiment.seed
+    )
+    optimizer = keras.optimizers.SGD(experiment.learning_rate, momentum=0.9)
+    model.compile(optimizer=optimizer, metrics=["accuracy"])
+    return model
+
+
+def callbacks(
+    experiment: Experiment, splits: data.Splits, folder: Path, best: SaveBestClassifier
+) -> list[keras.callbacks.Callback]:
+    """Returns the callbacks of a run; the evaluation comes before those that read its numbers."""
+    return [
+        keras.callbacks.TerminateOnNaN(),
+        keras.callbacks.LearningRateScheduler(lambda epoch, _: experiment.learning_rate_at(epoch)),
+        RobustEvaluation(
+            splits.validation,
+            experiment.test_attack(),
+            alpha_test=experiment.alpha_test,
+            every=experiment.eval_every,
+            seed=experiment.seed,
+        ),
+        best,
+        keras.callbacks.CSVLogger(folder / "history.csv"),
+        keras.callbacks.TensorBoard(folder / "logs", write_graph=False),
+    ]
+
+
+def load_classifier(path: Path) -> keras.Model:
+    """Loads a classifier.
+
+    Raises:
+        InvalidInput: If there is no such file, or it is no Keras model.
+    """
+    mend = "Name a .keras file that a run wrote, such as runs/NAME/best.keras."
+    require(path.is_file(), "model", got=repr(str(path)), expected="an existing .keras file", mend=mend)
+    try:
+        model = keras.models.load_model(path, compile=False)
+    except Exception as error:  # what Keras raises for a broken file depends on where it is broken
+        reason = str(error).split("\n")[0][:200]
+        raise InvalidInput(f"model: got {str(path)!r}, which does not load ({reason}), expected a Keras model. {mend}")
+    return getattr(model, "classifier", model)
+
+
+def check_fits(classifier: keras.Model, images: tf.data.Dataset) -> None:
+    """Checks that a classifier takes the images of a data set.
+
+    Raises:
+        InvalidInput: If it was made for images of another shape.
+    """
+    expected, got = tuple(images.element_spec[0].shape[1:]), tuple(classifier.input_shape[1:])
+    require(
+        got == expected,
+        "model",
+        got=f"a classifier of images of shape {got}",
+        expected=f"images of shape {expected}",
+        mend="Choose the --dataset that it was trained on.",
+    )
+
+
+def copy_weights(source: keras.Model, target: keras.Model) -> None:
+    """Copies all weights from a classifier of the same architecture."""
+    shapes = [[tuple(weight.shape) for weight in model.weights] for model in (source, target)]
+    require(
+        shapes[0] == shapes[1],
+        "initialize_from",
+        got=f"a model with {len(shapes[0])} weights of other shapes",
+        expected=f"the {len(shapes[1])} weights of {target.name}",
+        mend="Name a classifier of the same architecture and data set.",
+    )
+    target.set_weights(source.get_weights())
+
+
+def make_folder(settings: Evaluation, name: str) -> Path:
+    """Creates the run's own folder; one that holds a run already is refused.
+
+    Raises:
+        InvalidInput: If it cannot be written, or holds a run.
+    """
+    stamp = datetime.datetime.now().strftime("%Y%m%d-%H%M%S")
+    folder = Path(settings.output_dir or f"runs/{name}-seed{settings.seed}-{stamp}")
+    mend = "Name another folder with --output_dir."
+    taken = (folder / "metrics.json").exists() or (folder / "config.json").exists()
+    require(not taken, "output_dir", got=f"{str(folder)!r}, which holds a run", expected="a new folder", mend=mend)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        writable = os.access(folder, os.W_OK)
+    except OSError:
+        writable = False
+    require(writable, "output_dir", got=repr(str(folder)), expected="a folder that can be written", mend=mend)
+    return folder
+
+
+def describe(experiment: Experiment) -> str:
+    """Returns one line that says what is trained on what."""
+    beta = "" if experiment.beta is None else f", beta {experiment.beta:g}"
+    return (
+        f"{experiment.dataset}: {experiment.method}{beta}, alpha_train {experiment.alpha_train:g}, "
+        f"{experiment.architecture}, {experiment.precision}, {experiment.epochs} epochs, seed {experiment.seed}"
+    )
+
+
+def experiment_facts(experiment: Experiment, checkpoint: str) -> dict[str, Any]:
+    """Returns what metrics.json says of the training behind a checkpoint."""
+    names = ("method", "alpha_train", "beta", "seed", "precision")
+    return {"checkpoint": checkpoint, **{name: getattr(experiment, name) for name in names}}
+
+
+def versions() -> dict[str, str]:
+    """Returns the versions of what a result depends on."""
+    packages = ("tensorflow", "keras", "numpy", "tensorflow-datasets")
+    found = {package: importlib.metadata.version(package) for package in packages}
+    return {"wmr_tf": wmr_tf.__version__, **found, "python": platform.python_version(), "command": " ".join(sys.argv)}
+
+
+def read_history(folder: Path) -> dict[str, list[float]]:
+    """Returns history.csv as lists by epoch."""
+    with open(folder / "history.csv", newline="") as file:
+        rows = list(csv.DictReader(file))
+    return {name: [float(row[name] or math.nan) for row in rows] for name in rows[0]}
+
+
+def write_json(path: Path, content: dict[str, Any]) -> None:
+    """Writes a dictionary as readable JSON."""
+    path.write_text(json.dumps(content, indent=2) + "\n")

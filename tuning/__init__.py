@@ -1,0 +1,1 @@
+"""Search over alpha_train with Keras Tuner."""

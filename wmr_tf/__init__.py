@@ -1,0 +1,23 @@
+"""Adversarial training and evaluation for Keras under attackers who choose which images to attack."""
+
+from wmr_tf import architectures, attacks, callbacks, data, losses, methods, temperature, weights
+from wmr_tf.checks import InvalidInput
+from wmr_tf.evaluation import Robustness, evaluate_robustness
+from wmr_tf.model import AdversarialModel
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "AdversarialModel",
+    "InvalidInput",
+    "Robustness",
+    "architectures",
+    "attacks",
+    "callbacks",
+    "data",
+    "evaluate_robustness",
+    "losses",
+    "methods",
+    "temperature",
+    "weights",
+]

@@ -1,0 +1,58 @@
+"""What every attack is: a start, a step rule and a projection around a loss it knows nothing about."""
+
+import abc
+import dataclasses
+from collections.abc import Callable
+from typing import Any
+
+import tensorflow as tf
+
+PerExample = Callable[[tf.Tensor], tf.Tensor]
+
+
+@dataclasses.dataclass(frozen=True)
+class Attack(abc.ABC):
+    """An attack on images that knows neither model nor labels nor the method it serves."""
+
+    @abc.abstractmethod
+    def __call__(
+        self, loss_fn: PerExample, x: tf.Tensor, *, seed: tf.Tensor, score_fn: PerExample | None = None
+    ) -> tf.Tensor:
+        """Returns attacked images that stay in the ball around `x` and in [0, 1].
+
+        Args:
+            loss_fn: Maps images to the loss `[batch]` that the attack maximises.
+            x: Clean images `[batch, ...]`, float32 in [0, 1].
+            seed: int32 `[2]` for the batch, or `[batch, 2]` for each image (see `wmr_tf.seeds`).
+            score_fn: Maps images to what chooses among restarts, the smaller the better for the attacker, such as
+                the margin `[batch]`. Without it the highest loss wins.
+
+        Returns:
+            Attacked images, shaped as `x`. No gradient flows through them.
+        """
+
+    @property
+    @abc.abstractmethod
+    def norm(self) -> str:
+        """The norm of the ball, such as "linf"."""
+
+    def describe(self) -> dict[str, Any]:
+        """Returns name, norm and settings as plain values, as `metrics.json` prints them."""
+        return {"name": type(self).__name__, "norm": self.norm, **dataclasses.asdict(self)}
+
+    def get_config(self) -> dict[str, Any]:
+        """Returns the settings, for Keras's serialisation."""
+        return dataclasses.asdict(self)
+
+    @classmethod
+    def from_config(cls, config: dict[str, Any]) -> "Attack":
+        """Returns the attack with these settings, for Keras's serialisation."""
+        return cls(**config)
+
+
+def input_gradient(loss_fn: PerExample, x: tf.Tensor) -> tf.Tensor:
+    """Returns the gradient of the summed losses: each image's own, undivided by the size of the batch."""
+    with tf.GradientTape(watch_accessed_variables=False) as tape:
+        tape.watch(x)
+        loss = tf.reduce_sum(loss_fn(x))
+    return tape.gradient(loss, x)

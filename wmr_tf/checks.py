@@ -1,0 +1,59 @@
+"""Checks of what people pass in: each message says what was got, what was expected and how to mend it."""
+
+import math
+from typing import Any
+
+
+class InvalidInput(ValueError):
+    """A mistake in what was passed in; command-line tools print it as one line and exit with status 2."""
+
+
+def require(condition: bool, what: str, *, got: Any, expected: str, mend: str) -> None:
+    """Raises `InvalidInput` unless `condition` holds.
+
+    Args:
+        condition: What must be true.
+        what: The name of the argument, file or value that is being checked.
+        got: What was passed, printed as it is.
+        expected: What would have been right.
+        mend: One sentence that says what to do.
+
+    Raises:
+        InvalidInput: If `condition` is false.
+    """
+    if not condition:
+        raise InvalidInput(f"{what}: got {got}, expected {expected}. {mend}")
+
+
+def nonnegative(what: str, value: Any) -> float:
+    """Returns `value` as a float if it is a finite number >= 0, and raises `InvalidInput` otherwise."""
+    return _number(what, value, "a finite number >= 0", lambda number: number >= 0)
+
+
+def positive(what: str, value: Any) -> float:
+    """Returns `value` as a float if it is a finite number > 0, and raises `InvalidInput` otherwise."""
+    return _number(what, value, "a finite number > 0", lambda number: number > 0)
+
+
+def at_least(what: str, value: Any, minimum: int) -> int:
+    """Returns `value` as an int if it is a whole number >= `minimum`, and raises `InvalidInput` otherwise."""
+    expected = f"a whole number >= {minimum}"
+    return int(_number(what, value, expected, lambda number: number >= minimum and number == int(number)))
+
+
+def one_of(what: str, value: Any, choices: Any) -> Any:
+    """Returns `value` if it is among `choices`, and raises `InvalidInput` otherwise."""
+    listed = ", ".join(map(str, choices))
+    require(value in choices, what, got=repr(value), expected=f"one of {listed}", mend=f"Choose one of these as {what}.")
+    return value
+
+
+def _number(what: str, value: Any, expected: str, accept: Any) -> float:
+    try:
+        number = float(value)
+    except (TypeError, ValueError):
+        number = math.nan
+    require(
+        math.isfinite(number) and accept(number), what, got=repr(value), expected=expected, mend=f"Change {what}."
+    )
+    return number

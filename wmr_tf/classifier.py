@@ -1,0 +1,98 @@
+"""What a classifier must be, found out from its layers and from the numbers it gives for a first batch."""
+
+from typing import Any
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from wmr_tf.checks import require
+from wmr_tf.data import check_images_and_labels
+
+MEND_LOGITS = "Remove the last activation (activation=None): softmax belongs to the losses, which take it in float32."
+
+
+def check_architecture(classifier: Any) -> None:
+    """Checks what can be seen without data: that this is a Keras model whose last layer has no softmax or sigmoid.
+
+    Raises:
+        InvalidInput: If it is something else.
+    """
+    require(
+        isinstance(classifier, keras.Model),
+        "classifier",
+        got=type(classifier).__name__,
+        expected="a keras.Model that returns logits",
+        mend="Wrap it in keras.Sequential([...]) or subclass keras.Model.",
+    )
+    last = classifier.layers[-1] if classifier.layers else None
+    activation = getattr(getattr(last, "activation", None), "__name__", type(last).__name__.lower())
+    require(
+        activation not in ("softmax", "sigmoid"),
+        f"classifier {classifier.name!r}",
+        got=f"a last layer ({last.name!r}) with {activation}" if last is not None else "no layers",
+        expected="logits",
+        mend=MEND_LOGITS,
+    )
+
+
+def check_first_batch(classifier: keras.Model, batch: Any) -> None:
+    """Checks the first batch of a training or an evaluation, and what the classifier makes of it.
+
+    Args:
+        classifier: The classifier; it is built by this call if it was not.
+        batch: `(images, labels)` or `(images, labels, sample_weight)`.
+
+    Raises:
+        InvalidInput: If there is no batch, the images are not numbers in [0, 1], the labels are no classes, sample
+            weights are not one number an image, or the classifier returns anything but logits.
+    """
+    require(
+        isinstance(batch, tuple | list) and len(batch) in (2, 3) and batch[0] is not None and batch[1] is not None,
+        "data",
+        got="nothing" if batch is None else "a batch without labels",
+        expected="batches of (image, label) or (image, label, sample_weight)",
+        mend="Give images and labels, at least one batch of them.",
+    )
+    images, labels, *sample_weight = (np.asarray(part) for part in batch if part is not None)
+    check_images_and_labels(images, labels)
+    for weights in sample_weight:
+        require(
+            weights.size == len(images) and np.isfinite(weights).all() and (weights >= 0).all(),
+            "sample_weight",
+            got=f"shape {weights.shape}",
+            expected=f"shape ({len(images)},), finite and >= 0",
+            mend="Give one weight an image.",
+        )
+    logits = np.asarray(classifier(tf.cast(images[:64], tf.float32), training=False), np.float32)
+    check_images_and_labels(images, labels, _number_of_classes(logits))
+    _check_logits(logits)
+
+
+def _number_of_classes(logits: np.ndarray) -> int:
+    require(
+        logits.ndim == 2 and logits.shape[1] >= 2,
+        "classifier",
+        got=f"an output of shape {logits.shape}",
+        expected="logits of shape (batch, classes) with at least two classes",
+        mend="Let it return one logit a class; a binary one has two.",
+    )
+    return logits.shape[1]
+
+
+def _check_logits(logits: np.ndarray) -> None:
+    require(
+        bool(np.isfinite(logits).all()),
+        "classifier",
+        got=f"{np.sum(~np.isfinite(logits))} outputs that are NaN or infinite",
+        expected="finite logits",
+        mend="Look at its weights and at the scale of its inputs.",
+    )
+    rows_are_probabilities = (logits >= 0).all() and np.allclose(logits.sum(axis=1), 1.0, atol=2e-3)
+    require(
+        not rows_are_probabilities,
+        "classifier",
+        got="outputs that are probabilities (each row is >= 0 and sums to 1)",
+        expected="logits",
+        mend=MEND_LOGITS,
+    )

@@ -1,0 +1,125 @@
+"""Data sets by name: the table of sources, their splits and `load`."""
+
+import os
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import tensorflow as tf
+
+from wmr_tf.checks import at_least, one_of, require
+from wmr_tf.data import pipeline
+from wmr_tf.data.digits import DIGITS
+from wmr_tf.data.prepared import CIFAR10, MNIST
+from wmr_tf.data.source import Source
+
+SOURCES: dict[str, Source] = {"digits": DIGITS, "mnist": MNIST, "cifar10": CIFAR10}
+
+_SPLIT_SEED = 2021  # of the cut between training and validation; another one would make other experiments
+
+
+class Splits(NamedTuple):
+    """Data sets of batches (images float32 [batch, height, width, channels] in [0, 1], labels int32 [batch])."""
+
+    train: tf.data.Dataset
+    validation: tf.data.Dataset
+    test: tf.data.Dataset
+
+
+def info(name: str) -> Source:
+    """Returns what is known of a data set (`num_classes`, `image_shape`, ...) without loading it.
+
+    Args:
+        name: One of "digits", "mnist", "cifar10".
+
+    Raises:
+        InvalidInput: If there is no data set of that name.
+
+    Example:
+        >>> info("mnist").image_shape
+        (28, 28, 1)
+    """
+    return SOURCES[one_of("data set", name, tuple(SOURCES))]
+
+
+def load(
+    name: str,
+    *,
+    batch_size: int = 128,
+    seed: int = 0,
+    data_dir: str | os.PathLike | None = None,
+    train_examples: int | None = None,
+    validation_examples: int | None = None,
+) -> Splits:
+    """Loads a data set into memory and returns its training, validation and test batches.
+
+    Validation images are cut from the training images: 5,000 of MNIST and CIFAR-10, 10 % elsewhere, the same ones
+    whatever the seed. Training batches are reshuffled in every epoch and a last, smaller one is left out; those of
+    CIFAR-10 are also randomly cropped and flipped. Validation and test batches are complete and always in one order.
+
+    Args:
+        name: One of "digits", "mnist", "cifar10".
+        batch_size: Examples a batch, >= 1.
+        seed: Of the training order and of the augmentation, >= 0.
+        data_dir: An existing folder where tensorflow-datasets keeps prepared data; a copy found there is only read.
+            None: its default folder. What is not prepared is downloaded into that folder.
+        train_examples: Keep only so many training images; None keeps all.
+        validation_examples: Keep only so many validation images; None keeps all.
+
+    Returns:
+        `Splits(train, validation, test)`, each a data set of batches
+        (images float32 [batch, height, width, channels] in [0, 1], labels int32 [batch]).
+
+    Raises:
+        InvalidInput: If an argument is out of range, or the data can be neither found nor downloaded.
+
+    Example:
+        >>> train, validation, test = load("digits", batch_size=32)
+        >>> images, labels = next(iter(train))
+        >>> images.shape, labels.shape
+        (TensorShape([32, 8, 8, 1]), TensorShape([32]))
+
+    Note:
+        tf.data mixes a global seed (`keras.utils.set_random_seed`), if one is set, into the training order's.
+    """
+    source = info(name)
+    batch_size = at_least("batch_size", batch_size, 1)
+    seed = at_least("seed", seed, 0)
+    raw = source.read(_folder(data_dir))
+
+    order = _permutation(len(raw.train_images))
+    held_out = source.validation_examples or round(len(order) / 10)
+    validation = _first("validation_examples", order[:held_out], validation_examples)
+    train = _first("train_examples", order[held_out:], train_examples)
+
+    common = {"scale": source.scale, "batch_size": batch_size}
+    return Splits(
+        train=pipeline.training(
+            raw.train_images[train], raw.train_labels[train], seed=seed, augment=source.augment, **common
+        ),
+        validation=pipeline.evaluation(raw.train_images[validation], raw.train_labels[validation], **common),
+        test=pipeline.evaluation(raw.test_images, raw.test_labels, **common),
+    )
+
+
+def _permutation(examples: int) -> np.ndarray:
+    # RandomState, unlike NumPy's newer generators, promises the same numbers in every version of NumPy.
+    return np.random.RandomState(_SPLIT_SEED).permutation(examples)
+
+
+def _first(what: str, indices: np.ndarray, count: int | None) -> np.ndarray:
+    if count is None:
+        return indices
+    count = at_least(what, count, 1)
+    mend = f"Lower {what}, or leave it out to use all."
+    require(count <= len(indices), what, got=count, expected=f"at most {len(indices)}", mend=mend)
+    return indices[:count]
+
+
+def _folder(data_dir: str | os.PathLike | None) -> Path | None:
+    if data_dir is None:
+        return None
+    folder = Path(data_dir).expanduser()
+    mend = "Create it, name another one, or leave data_dir out for the default of tensorflow-datasets."
+    require(folder.is_dir(), "data_dir", got=repr(str(data_dir)), expected="an existing folder", mend=mend)
+    return folder

@@ -1,0 +1,65 @@
+"""From arrays in memory to batches: pipelines of indices that gather, augment and scale a batch at a time."""
+
+from collections.abc import Callable
+
+import numpy as np
+import tensorflow as tf
+
+from wmr_tf.data.augment import crop_and_flip
+
+
+def training(
+    images: np.ndarray, labels: np.ndarray, *, scale: int, batch_size: int, seed: int, augment: bool
+) -> tf.data.Dataset:
+    """Returns shuffled, perhaps augmented batches; full ones only, unless there are fewer images than one batch.
+
+    Args:
+        images: uint8 [examples, height, width, channels].
+        labels: Integers [examples].
+        scale: The raw value that becomes 1.
+        batch_size: Examples a batch.
+        seed: Of order and augmentation: both differ from epoch to epoch and repeat in a run with the same seed.
+        augment: Whether to crop and flip.
+
+    Returns:
+        A data set of (float32 [batch, height, width, channels] in [0, 1], int32 [batch]).
+    """
+    examples = len(images)
+    indices = tf.data.Dataset.range(examples).shuffle(examples, seed=seed, reshuffle_each_iteration=True)
+    indices = indices.batch(batch_size, drop_remainder=examples >= batch_size)
+    gather = _gather(images, labels)
+
+    def batch(index: tf.Tensor, noise: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        raw, label = gather(index)
+        if augment:
+            raw = crop_and_flip(raw, tf.stack([tf.constant(seed, tf.int64), noise]))
+        return _scaled(raw, scale), label
+
+    # One number a batch, new in every epoch: it travels with the batch, so parallel maps cannot reorder it.
+    noise = tf.data.Dataset.random(seed=seed, rerandomize_each_iteration=True)
+    return _mapped(tf.data.Dataset.zip(indices, noise), batch)
+
+
+def evaluation(images: np.ndarray, labels: np.ndarray, *, scale: int, batch_size: int) -> tf.data.Dataset:
+    """Returns all images in the given order and as they are; arguments and result as those of `training`."""
+    gather = _gather(images, labels)
+
+    def batch(index: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        raw, label = gather(index)
+        return _scaled(raw, scale), label
+
+    return _mapped(tf.data.Dataset.range(len(images)).batch(batch_size), batch)
+
+
+def _gather(images: np.ndarray, labels: np.ndarray) -> Callable[[tf.Tensor], tuple[tf.Tensor, tf.Tensor]]:
+    with tf.device("CPU"):  # a GPU's memory is for the model
+        all_images, all_labels = tf.constant(images), tf.constant(labels, tf.int32)
+    return lambda index: (tf.gather(all_images, index), tf.gather(all_labels, index))
+
+
+def _scaled(raw: tf.Tensor, scale: int) -> tf.Tensor:
+    return tf.cast(raw, tf.float32) / scale  # a division, so that `scale` becomes exactly 1
+
+
+def _mapped(dataset: tf.data.Dataset, batch: Callable) -> tf.data.Dataset:
+    return dataset.map(batch, num_parallel_calls=tf.data.AUTOTUNE).prefetch(tf.data.AUTOTUNE)

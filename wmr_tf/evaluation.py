@@ -1,0 +1,230 @@
+"""Accuracy under uniform and non-uniform attackers, over a whole set of images."""
+
+import dataclasses
+from collections.abc import Iterable, Mapping
+from typing import Any, NamedTuple
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from wmr_tf import seeds
+from wmr_tf.attacks import Attack
+from wmr_tf.checks import at_least, nonnegative, require
+from wmr_tf.classifier import check_first_batch
+from wmr_tf.frozen import freeze
+from wmr_tf.losses import weighted_cross_entropy
+from wmr_tf.precision import float32_compute
+from wmr_tf.weights import class_indices, probability_margin
+
+
+class WeightedAccuracy(NamedTuple):
+    """An accuracy under an attacker who picks images in proportion to `exp(-alpha * margin)`."""
+
+    value: float
+    """`sum(s~ * correct)`, a fraction of 1."""
+    stderr: float
+    """`sqrt(sum(s^2 (correct - value)^2)) / sum(s)`."""
+    effective_sample_size: float
+    """`sum(s)^2 / sum(s^2)`, a number of images."""
+
+
+def weighted_accuracy(margins: np.ndarray, alpha: float) -> WeightedAccuracy:
+    """Returns the accuracy under the attacker of power alpha, who has attacked every image to these margins.
+
+    `s = exp(-alpha * margin)`, normalised over the whole set; an image is correct iff its margin is positive.
+
+    Args:
+        margins: Floats `[images]` in [-1, 1].
+        alpha: The attacker's power, >= 0; 0 gives the plain accuracy.
+
+    Returns:
+        Value, standard error and effective sample size.
+
+    Raises:
+        InvalidInput: If there are no images, a margin is not finite, or alpha is negative.
+
+    Example:
+        >>> weighted_accuracy(np.array([0.5, 0.5, -0.5, 0.5]), alpha=1.0).value
+        0.5246331135813284
+
+    Source: Equations 17 to 19 of Zeng et al. 2021; the standard error is that of a self-normalised importance
+        sampling estimate.
+    """
+    margins = np.asarray(margins, np.float64)
+    require(
+        margins.size > 0 and bool(np.isfinite(margins).all()),
+        "margins",
+        got=f"{margins.size} of which {np.sum(~np.isfinite(margins))} are not finite",
+        expected="at least one, all finite",
+        mend="Look for NaN in the images or in the classifier's weights.",
+    )
+    exponents = -nonnegative("alpha", alpha) * margins
+    weights = np.exp(exponents - exponents.max())  # a common factor cancels; this one cannot overflow
+    correct = margins > 0
+    value = np.sum(weights * correct) / np.sum(weights)
+    stderr = np.sqrt(np.sum(weights**2 * (correct - value) ** 2)) / np.sum(weights)
+    return WeightedAccuracy(float(value), float(stderr), float(np.sum(weights) ** 2 / np.sum(weights**2)))
+
+
+@dataclasses.dataclass(frozen=True)
+class Robustness:
+    """What an evaluation measured: each image's margin, from which every accuracy follows.
+
+    Attributes:
+        clean_margins: `[images]`, not attacked.
+        margins: `[images]`, attacked with the plain cross-entropy.
+        weighted_margins: For each alpha_test, `[images]` attacked with `s * cross-entropy`.
+    """
+
+    clean_margins: np.ndarray
+    margins: np.ndarray
+    weighted_margins: Mapping[float, np.ndarray]
+
+    @property
+    def A_nat(self) -> WeightedAccuracy:
+        """Accuracy on clean images."""
+        return weighted_accuracy(self.clean_margins, 0.0)
+
+    @property
+    def A_rob(self) -> WeightedAccuracy:
+        """Accuracy on images attacked with the plain cross-entropy, all picked alike."""
+        return weighted_accuracy(self.margins, 0.0)
+
+    def A_sa(self, alpha: float) -> WeightedAccuracy:
+        """Accuracy on the images of A_rob, picked by a non-uniform attacker; any alpha, no new attack."""
+        return weighted_accuracy(self.margins, alpha)
+
+    def A_tr(self, alpha: float) -> WeightedAccuracy:
+        """Accuracy on images attacked with the weighted loss and picked by weight; an alpha that was evaluated."""
+        return weighted_accuracy(self.weighted_margins[alpha], alpha)
+
+    def metrics(self) -> dict[str, Any]:
+        """Returns all accuracies, as fractions of 1, in the form of `metrics.json`."""
+        return {
+            "examples": len(self.margins),
+            "A_nat": self.A_nat.value,
+            "A_nat_stderr": self.A_nat.stderr,
+            "A_rob": self.A_rob.value,
+            "A_rob_stderr": self.A_rob.stderr,
+            "non_uniform": [self._non_uniform(alpha) for alpha in self.weighted_margins],
+        }
+
+    def _non_uniform(self, alpha: float) -> dict[str, float]:
+        accuracies = {"A_sa": self.A_sa(alpha), "A_tr": self.A_tr(alpha)}
+        row = {"alpha_test": alpha}
+        for name, accuracy in accuracies.items():
+            row[name] = accuracy.value
+            row[f"{name}_stderr"] = accuracy.stderr
+            row[f"{name}_effective_sample_size"] = accuracy.effective_sample_size
+        return row
+
+
+class RobustnessEvaluator:
+    """Evaluates one classifier again and again with one trace of the attack, as a callback needs it.
+
+    The classifier is attacked and scored in float32 whatever precision it trains in.
+
+    Args:
+        classifier: A Keras model that returns logits.
+        attack: The test attack; among its restarts each image keeps the smallest margin.
+        alpha_test: Powers of the non-uniform attacker, each >= 0.
+        seed: Of the attack's random start, which is keyed by the image's position in the data.
+
+    Raises:
+        InvalidInput: If an alpha is negative or not finite.
+    """
+
+    def __init__(
+        self, classifier: keras.Model, attack: Attack, *, alpha_test: Iterable[float] = (1.0,), seed: int = 0
+    ) -> None:
+        self.classifier = classifier
+        self.alphas = [nonnegative("alpha_test", alpha) for alpha in alpha_test]
+        logits_of = freeze(classifier)
+
+        @tf.function(reduce_retracing=True)
+        def clean_margins(images: tf.Tensor, labels: tf.Tensor) -> tf.Tensor:
+            return probability_margin(logits_of(images), labels)
+
+        @tf.function(reduce_retracing=True)
+        def attacked_margins(images: tf.Tensor, labels: tf.Tensor, positions: tf.Tensor, alpha: tf.Tensor):
+            attacked = attack(
+                lambda x: weighted_cross_entropy(logits_of(x), labels, alpha),
+                images,
+                seed=seeds.by_position(seed, positions),
+                score_fn=lambda x: probability_margin(logits_of(x), labels),
+            )
+            return probability_margin(logits_of(attacked), labels)
+
+        self._clean_margins = clean_margins
+        self._attacked_margins = attacked_margins
+
+    def __call__(self, data: tf.data.Dataset, *, verbose: int = 1) -> Robustness:
+        """Attacks every image of `data` once for A_rob and A_sa, and once for each alpha_test for A_tr.
+
+        Args:
+            data: Batches of (images, labels), the same images in the same order each time.
+            verbose: 1 shows a progress bar, 0 nothing.
+
+        Returns:
+            The margins, and the accuracies that follow.
+
+        Raises:
+            InvalidInput: If the first batch is not what it should be, or there is none.
+        """
+        batches = [(tf.cast(images, tf.float32), class_indices(labels)) for images, labels, *_ in data]
+        check_first_batch(self.classifier, batches[0] if batches else None)
+        # The attack of alpha 0 is the plain one, so that one function serves all.
+        attacks = [0.0, *self.alphas]
+        clean: list[np.ndarray] = []
+        attacked: list[list[np.ndarray]] = [[] for _ in attacks]
+        progress = keras.utils.Progbar(len(batches) * len(attacks), verbose=verbose, unit_name="attack")
+        position = 0
+        with float32_compute(self.classifier):
+            for images, labels in batches:
+                positions = tf.range(position, position + len(images))
+                position += len(images)
+                clean.append(self._clean_margins(images, labels).numpy())
+                for margins, alpha in zip(attacked, attacks, strict=True):
+                    margins.append(self._attacked_margins(images, labels, positions, tf.constant(alpha)).numpy())
+                    progress.add(1)
+        unweighted, *weighted = (np.concatenate(margins) for margins in attacked)
+        return Robustness(np.concatenate(clean), unweighted, dict(zip(self.alphas, weighted, strict=True)))
+
+
+def evaluate_robustness(
+    classifier: keras.Model,
+    data: tf.data.Dataset | tuple[Any, Any],
+    attack: Attack,
+    *,
+    alpha_test: Iterable[float] = (1.0,),
+    seed: int = 0,
+    batch_size: int = 256,
+) -> Robustness:
+    """Returns A_nat, A_rob, and A_sa and A_tr for every alpha_test, with standard errors, over all of `data`.
+
+    Args:
+        classifier: A Keras model of images, float32 in [0, 1], that returns logits `[batch, classes]`.
+        data: Batches of (images, labels) as a `tf.data.Dataset`, or a pair of arrays.
+        attack: The test attack; among its restarts each image keeps the smallest margin.
+        alpha_test: Powers of the non-uniform attacker, each >= 0.
+        seed: Of the attack's random start, which is keyed by the image's position in the data.
+        batch_size: Images attacked together; no result depends on it but for rounding.
+
+    Returns:
+        The margins, and the accuracies that follow; `.metrics()` gives them as plain values.
+
+    Raises:
+        InvalidInput: If data, classifier or a setting is not what it should be.
+
+    Example:
+        >>> result = evaluate_robustness(classifier, test, PGD(epsilon=0.3, step_size=0.01, steps=40), alpha_test=[2.0])
+        >>> result.A_rob.value, result.A_sa(2.0).value, result.A_tr(2.0).value
+
+    Source: Equations 17 to 19 of Zeng et al. 2021.
+    """
+    at_least("batch_size", batch_size, 1)
+    if not isinstance(data, tf.data.Dataset):
+        check_first_batch(classifier, data)
+        data = tf.data.Dataset.from_tensor_slices(tuple(data)).batch(batch_size)
+    return RobustnessEvaluator(classifier, attack, alpha_test=alpha_test, seed=seed)(data.rebatch(batch_size))

@@ -1,0 +1,71 @@
+"""TRADES, weighted or not."""
+
+import keras
+import tensorflow as tf
+
+from wmr_tf.attacks import Attack
+from wmr_tf.checks import nonnegative, require
+from wmr_tf.frozen import freeze
+from wmr_tf.losses import cross_entropy, weighted_kl_divergence
+from wmr_tf.methods.base import Batch, Learner, Method
+
+
+@keras.saving.register_keras_serializable("wmr_tf.methods")
+class TRADES(Method):
+    """TRADES: the attack maximises `s(x') * KL(p(x) || p(x'))`, the update minimises
+
+    `mean(CE(x, y)) + beta * mean(s(x') * KL(p(x) || p(x')))` with `s(x') = exp(-alpha * margin(x'))`. The clean
+    probabilities are constant in the attack; in the update the gradient flows through both branches and through s.
+
+    Args:
+        attack: Makes x' from x; it must not start on the clean image, where the divergence has no gradient.
+        beta: Weight of the divergence, >= 0; the paper's 1/lambda. 0 is natural training.
+        alpha: Power of the attacker trained against, >= 0; 0 is the method of Zhang et al.
+        stop_gradient_weights: Whether s counts as a constant. Not so in the paper; for study.
+
+    Raises:
+        InvalidInput: If beta or alpha is negative or not finite, or the attack starts on the clean image.
+
+    Example:
+        >>> attack = wmr_tf.attacks.PGD(epsilon=0.3, step_size=0.01, steps=40, start="gaussian")
+        >>> model = wmr_tf.AdversarialModel(classifier, TRADES(attack, beta=6.0, alpha=2.0))
+
+    Source: Algorithm 1 of Zeng et al. 2021; Zhang et al. 2019b, Equation 5 and Algorithm 1.
+
+    Note: The released code of Zeng et al. leaves its inner loop before the first step; this follows the paper.
+        Clean and attacked images go through the network separately, since BatchNorm's statistics and dropout's
+        masks are taken for each, as in the public TRADES code.
+    """
+
+    def __init__(
+        self, attack: Attack, beta: float = 6.0, alpha: float = 0.0, stop_gradient_weights: bool = False
+    ) -> None:
+        super().__init__(alpha, stop_gradient_weights)
+        self.beta = nonnegative("beta", beta)
+        self.attack = attack
+        require(
+            getattr(attack, "start", None) != "none",
+            "attack",
+            got=attack,
+            expected="a random start, since the divergence from the clean image has no gradient there",
+            mend='Give the attack start="gaussian" or start="uniform".',
+        )
+
+    def train_batch(self, model: Learner, batch: Batch) -> tf.Tensor:
+        """Attacks the batch and descends once on clean and attacked images; see `Method.train_batch`."""
+        frozen = freeze(model.classifier)
+        constant_clean = tf.stop_gradient(frozen(batch.images))
+
+        def divergence(clean: tf.Tensor, logits: tf.Tensor) -> tf.Tensor:
+            return weighted_kl_divergence(
+                clean, logits, batch.labels, self.alpha, stop_gradient_weights=self.stop_gradient_weights
+            )
+
+        attacked = self.attack(lambda x: divergence(constant_clean, frozen(x)), batch.images, seed=batch.seed)
+
+        def loss():
+            clean = model.classifier(batch.images, training=True)
+            logits = model.classifier(attacked, training=True)
+            return cross_entropy(clean, batch.labels) + self.beta * divergence(clean, logits), logits
+
+        return model.descend(batch, loss)

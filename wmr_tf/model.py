@@ -1,0 +1,168 @@
+"""The Keras model that trains a classifier adversarially."""
+
+import itertools
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import keras
+import tensorflow as tf
+
+from wmr_tf import seeds
+from wmr_tf.checks import nonnegative, require
+from wmr_tf.classifier import check_architecture, check_first_batch
+from wmr_tf.losses import cross_entropy
+from wmr_tf.methods import Batch, Method
+from wmr_tf.weights import class_indices
+
+
+@keras.saving.register_keras_serializable("wmr_tf")
+class AdversarialModel(keras.Model):
+    """Trains a classifier with a method; what is trained, saved and used afterwards is the classifier.
+
+    `compile` takes an optimizer and metrics and no loss: the method has its own. In `fit`, "loss" and the metrics
+    are of the images that the update saw (the attacked ones in an adversarial method); `evaluate` and
+    `validation_data` measure cross-entropy and metrics on the images as they are given.
+
+    Args:
+        classifier: Any Keras model of images, float32 in [0, 1], that returns logits `[batch, classes]`.
+        method: How a batch updates it, see `wmr_tf.methods`.
+        weight_decay: As PyTorch means it: `weight_decay * w` is added to the gradient of every trainable w.
+        seed: Of the attacks' random starts; the step and the replica are folded in.
+
+    Raises:
+        InvalidInput: If the classifier ends in softmax or sigmoid, or a number is out of range.
+
+    Example:
+        >>> attack = wmr_tf.attacks.PGD(epsilon=0.3, step_size=0.01, steps=40)
+        >>> model = AdversarialModel(classifier, wmr_tf.methods.TRADES(attack, beta=6.0, alpha=2.0))
+        >>> model.compile(optimizer="sgd", metrics=["accuracy"])
+        >>> model.fit(train, epochs=10)
+        >>> classifier.save("robust.keras")
+
+    Source: Algorithm 1 of Zeng et al. 2021.
+
+    Note: Regularisation losses of weights are added to the method's loss; of activity, those of the last forward pass.
+    """
+
+    def __init__(
+        self, classifier: keras.Model, method: Method, *, weight_decay: float = 0.0, seed: int = 0, **kwargs: Any
+    ) -> None:
+        check_architecture(classifier)
+        super().__init__(**{"dtype": classifier.dtype_policy, **kwargs})
+        self.classifier = classifier
+        self.method = method
+        self.weight_decay = nonnegative("weight_decay", weight_decay)
+        self.seed = seed
+        if classifier.built:
+            self.build(classifier.input_shape)
+
+    def build(self, input_shape: Any) -> None:
+        """Marks the model as built once its classifier is."""
+        if not self.classifier.built:
+            self.classifier.build(input_shape)
+        self.built = True
+
+    def call(self, images: tf.Tensor, training: bool | None = None) -> tf.Tensor:
+        """Returns the classifier's logits `[batch, classes]`."""
+        return self.classifier(images, training=training)
+
+    def fit(self, x: Any = None, y: Any = None, *args: Any, **kwargs: Any) -> keras.callbacks.History:
+        """Trains as `keras.Model.fit` does, once the first batch has been looked at.
+
+        Raises:
+            InvalidInput: If images, labels or the classifier's outputs are not what the losses need.
+        """
+        return super().fit(self._checked(x, y), y, *args, **kwargs)
+
+    def evaluate(self, x: Any = None, y: Any = None, *args: Any, **kwargs: Any) -> Any:
+        """Measures as `keras.Model.evaluate` does, once the first batch has been looked at.
+
+        Raises:
+            InvalidInput: If images, labels or the classifier's outputs are not what the losses need.
+        """
+        return super().evaluate(self._checked(x, y), y, *args, **kwargs)
+
+    def train_step(self, data: Any) -> dict[str, Any]:
+        """Lets the method update the classifier on one batch."""
+        require(
+            self._compile_loss is None,
+            "compile(loss=...)",
+            got="a loss",
+            expected="none, since the method has its own",
+            mend="Leave out loss= in compile().",
+        )
+        images, y, sample_weight = _unpack(data)
+        batch = Batch(images, class_indices(y), sample_weight, self._batch_seed())
+        logits = self.method.train_batch(self, batch)
+        return self.compute_metrics(images, y, logits, sample_weight)
+
+    def test_step(self, data: Any) -> dict[str, Any]:
+        """Measures cross-entropy and the metrics on one batch of images as they are given."""
+        images, y, sample_weight = _unpack(data)
+        logits = self(images, training=False)
+        loss = _weighted_mean(cross_entropy(logits, y), sample_weight)
+        self._track(loss, images)
+        return self.compute_metrics(images, y, logits, sample_weight)
+
+    def descend(self, batch: Batch, loss_fn: Callable[[], tuple[tf.Tensor, tf.Tensor]]) -> tf.Tensor:
+        """Makes one optimiser step on the mean of `loss_fn() -> (losses [batch], logits)`; returns the logits."""
+        weights = self.trainable_variables
+        with tf.GradientTape() as tape:
+            losses, logits = loss_fn()
+            loss = _weighted_mean(losses, batch.sample_weight) + sum(self.classifier.losses)
+            decay = self.weight_decay * sum(tf.nn.l2_loss(weight) for weight in weights) if self.weight_decay else 0.0
+            # The optimizer sums gradients over replicas, each of which has taken the mean of its own share.
+            shared = (loss + decay) / tf.distribute.get_strategy().num_replicas_in_sync
+            scaled = self.optimizer.scale_loss(shared)
+        self.optimizer.apply_gradients(zip(tape.gradient(scaled, weights), weights, strict=True))
+        self._track(loss, batch.images)
+        return logits
+
+    def get_config(self) -> dict[str, Any]:
+        """Returns what `keras.saving.load_model` needs to make the same training model again."""
+        serialize = keras.saving.serialize_keras_object
+        return {
+            "classifier": serialize(self.classifier),
+            "method": serialize(self.method),
+            "weight_decay": self.weight_decay,
+            "seed": self.seed,
+        }
+
+    @classmethod
+    def from_config(cls, config: dict[str, Any], custom_objects: Any = None) -> "AdversarialModel":
+        """Returns the model that `get_config` describes."""
+        return cls(**keras.saving.deserialize_keras_object(config, custom_objects))
+
+    def _track(self, loss: tf.Tensor, images: tf.Tensor) -> None:
+        # Keras's own tracker of "loss": one of ours would stand beside it, and twice in what `evaluate` returns.
+        self._loss_tracker.update_state(loss, sample_weight=tf.shape(images)[0])
+
+    def _batch_seed(self) -> tf.Tensor:
+        replica = tf.distribute.get_replica_context().replica_id_in_sync_group
+        return seeds.fold_in(self.seed, self.optimizer.iterations, replica)
+
+    def _checked(self, x: Any, y: Any) -> Any:
+        """Looks at the first batch, and returns `x` such that this batch is not lost to training."""
+        if isinstance(x, Iterator):
+            first = next(x)
+            x = itertools.chain([first], x)
+        elif isinstance(x, tf.data.Dataset):
+            first = next(iter(x), None)
+        elif isinstance(x, keras.utils.PyDataset):
+            first = x[0]
+        else:
+            first = (x, y)
+        check_first_batch(self.classifier, first)
+        return x
+
+
+def _unpack(data: Any) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor | None]:
+    images, y, sample_weight = keras.utils.unpack_x_y_sample_weight(data)
+    if sample_weight is not None:
+        sample_weight = tf.cast(tf.reshape(sample_weight, [-1]), tf.float32)
+    return tf.cast(images, tf.float32), y, sample_weight
+
+
+def _weighted_mean(losses: tf.Tensor, sample_weight: tf.Tensor | None) -> tf.Tensor:
+    # As Keras does it: the sum of the weighted losses over the number of images, not over the sum of the weights.
+    return tf.reduce_mean(losses if sample_weight is None else losses * sample_weight)

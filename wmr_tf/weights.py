@@ -1,0 +1,99 @@
+"""Probability margins and the importance weights made of them."""
+
+import tensorflow as tf
+
+from wmr_tf.checks import require
+
+
+def probability_margin(logits: tf.Tensor, labels: tf.Tensor) -> tf.Tensor:
+    """Returns how far each image is from the decision boundary, in probability.
+
+    `margin = p[y] - max_{k != y} p[k]` with `p` the softmax, computed in float32 whatever the logits' precision.
+    An image is classified correctly iff its margin is positive; a tie counts as wrong.
+
+    Args:
+        logits: Floats `[batch, classes]`, at least two classes.
+        labels: Integers `[batch]` in [0, classes), or one-hot `[batch, classes]`.
+
+    Returns:
+        float32 `[batch]` in [-1, 1].
+
+    Raises:
+        InvalidInput: If the shapes do not fit.
+
+    Example:
+        >>> probability_margin([[2.0, 0.0]], [0]).numpy().round(3)
+        array([0.762], dtype=float32)
+
+    Source: Definition 1 of Zeng et al. 2021, after Zhang and Liang 2019.
+    """
+    logits = tf.convert_to_tensor(logits)
+    classes = number_of_classes(logits)
+    is_label = tf.one_hot(class_indices(labels, classes), classes, True, False, dtype=tf.bool)
+    probabilities = tf.nn.softmax(tf.cast(logits, tf.float32))
+    of_label = tf.reduce_sum(tf.where(is_label, probabilities, 0.0), axis=-1)
+    of_others = tf.reduce_max(tf.where(is_label, -1.0, probabilities), axis=-1)
+    return of_label - of_others
+
+
+def importance_weights(margin: tf.Tensor, alpha: float | tf.Tensor) -> tf.Tensor:
+    """Returns how much more often the non-uniform attacker picks each image: `s = exp(-alpha * margin)`.
+
+    alpha = 0 gives 1 everywhere, which is the uniform attacker.
+
+    Args:
+        margin: float32 `[batch]` in [-1, 1], see `probability_margin`.
+        alpha: The attacker's power, a number >= 0.
+
+    Returns:
+        float32 `[batch]` in [exp(-alpha), exp(alpha)]; the gradient flows through them.
+
+    Example:
+        >>> importance_weights(tf.constant([1.0, 0.0, -1.0]), alpha=2.0).numpy().round(3)
+        array([0.135, 1.   , 7.389], dtype=float32)
+
+    Source: Equations 7 and 12 of Zeng et al. 2021.
+    """
+    return tf.exp(-alpha * margin)
+
+
+def class_indices(labels: tf.Tensor, classes: int | None = None) -> tf.Tensor:
+    """Returns labels as int32 `[batch]`, whether they are integers `[batch]`, `[batch, 1]` or one-hot.
+
+    Args:
+        labels: Integers `[batch]` or `[batch, 1]`, or one-hot `[batch, classes]`.
+        classes: How many there are, where it is known: the width of one-hot labels is then checked.
+
+    Raises:
+        InvalidInput: If the labels' shape fits none of the three forms.
+    """
+    labels = tf.convert_to_tensor(labels)
+    if labels.shape.rank == 1:
+        return tf.cast(labels, tf.int32)
+    require(
+        labels.shape.rank == 2 and (classes is None or labels.shape[-1] in (1, classes)),
+        "labels",
+        got=f"shape {tuple(labels.shape)}",
+        expected=f"shape [batch], or one-hot [batch, {classes or 'classes'}]",
+        mend="Give one class an image.",
+    )
+    if labels.shape[-1] == 1:
+        return tf.cast(labels[:, 0], tf.int32)
+    return tf.argmax(labels, axis=-1, output_type=tf.int32)
+
+
+def number_of_classes(logits: tf.Tensor) -> int:
+    """Returns the width of logits `[batch, classes]`.
+
+    Raises:
+        InvalidInput: If they have another rank, or fewer than two classes.
+    """
+    classes = logits.shape[-1] if logits.shape.rank == 2 else None
+    require(
+        classes is not None and classes >= 2,
+        "logits",
+        got=f"shape {tuple(logits.shape)}",
+        expected="shape [batch, classes] with at least two classes",
+        mend="Let the classifier return one logit a class; a binary one has two.",
+    )
+    return classes
