@@ -25,8 +25,8 @@ def metrics(*, alpha_train, a_rob, entries):
     }
 
 
-TRADES = metrics(alpha_train=0.0, a_rob=0.9559, entries=[(2, 0.5215, 0.5152), (1, 0.80, 0.79)])
-WEIGHTED = metrics(alpha_train=2.0, a_rob=0.95, entries=[(1.0, 0.85, 0.84), (2.0, 0.66714, 0.6561)])
+TRADES = metrics(alpha_train=0.0, a_rob=0.9559, entries=[(1.5, 0.5215, 0.5152), (1, 0.80, 0.79)])
+WEIGHTED = metrics(alpha_train=2.0, a_rob=0.95, entries=[(1.0, 0.85, 0.84), (1.5, 0.66714, 0.6561)])
 RESULTS = [("TRADES", TRADES), ("TRADES+ours", WEIGHTED)]
 
 
@@ -56,8 +56,8 @@ def test_comparison_lists_all_defences_at_one_alpha_then_the_next():
     assert [row[:3] for row in rows] == [
         ["TRADES", "-", "1.0"],
         ["TRADES+ours", "2.0", "1.0"],
-        ["TRADES", "-", "2.0"],
-        ["TRADES+ours", "2.0", "2.0"],
+        ["TRADES", "-", "1.5"],
+        ["TRADES+ours", "2.0", "1.5"],
     ]
     assert rows[3][3:] == ["98.77 ± 0.10", "95.00 ± 2.00", "66.71 ± 0.80", "65.61 ± 0.90"]
 
@@ -117,9 +117,9 @@ def test_training_picture_leaves_out_what_was_never_evaluated(tmp_path):
 def test_alpha_picture_starts_at_a_rob_and_goes_by_alpha(tmp_path):
     (axes,) = report.plot_alpha(RESULTS, tmp_path / "alpha.png").axes
     (trades_sa, trades_tr, ours_sa, ours_tr) = [container.lines[0] for container in axes.containers]
-    assert trades_sa.get_xydata().tolist() == [[0, 0.9559], [1, 0.80], [2, 0.5215]]
-    assert trades_tr.get_xydata().tolist() == [[0, 0.9559], [1, 0.79], [2, 0.5152]]
-    assert ours_sa.get_xydata().tolist() == [[0, 0.95], [1, 0.85], [2, 0.66714]]
+    assert trades_sa.get_xydata().tolist() == [[0, 0.9559], [1, 0.80], [1.5, 0.5215]]
+    assert trades_tr.get_xydata().tolist() == [[0, 0.9559], [1, 0.79], [1.5, 0.5152]]
+    assert ours_sa.get_xydata().tolist() == [[0, 0.95], [1, 0.85], [1.5, 0.66714]]
     assert [line.get_linestyle() for line in (trades_sa, trades_tr, ours_sa, ours_tr)] == ["-", "--", "-", "--"]
     assert trades_sa.get_color() == trades_tr.get_color() != ours_sa.get_color() == ours_tr.get_color()
     assert [text.get_text() for text in axes.get_legend().get_texts()][:2] == ["TRADES", "TRADES+ours"]
