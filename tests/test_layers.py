@@ -18,6 +18,8 @@ LIBRARY = {
         "classifier",
         "data",
         "frozen",
+        "fused",
+        "graph",
         "losses",
         "precision",
         "seeds",

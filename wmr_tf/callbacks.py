@@ -1,22 +1,26 @@
 """Keras callbacks: robustness every epoch, and the best classifier kept."""
 
 import os
+import sys
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 import keras
 import tensorflow as tf
 
 from wmr_tf.attacks import Attack
-from wmr_tf.checks import at_least, require
+from wmr_tf.checks import at_least, nonnegative, require
+from wmr_tf.classifier import check_first_batch
 from wmr_tf.evaluation import Robustness, RobustnessEvaluator
+from wmr_tf.model import AdversarialModel
 from wmr_tf.precision import float32_compute
 
 BATCH_SIZE = 250
 
 
 def log_key(name: str, alpha: float) -> str:
-    """Returns the key in `logs` of A_sa or A_tr at an alpha, without a dot: `log_key("A_sa", 1.5)` is "val_A_sa_1p5"."""
+    """Returns the key in `logs` of A_sa or A_tr at an alpha, without a dot: "val_A_sa_1p5" for A_sa at 1.5."""
     return f"val_{name}_{alpha:g}".replace(".", "p")
 
 
@@ -25,18 +29,20 @@ class RobustEvaluation(keras.callbacks.Callback):
 
     The keys are `val_A_nat`, `val_A_rob`, for the first alpha_test `val_A_sa` and `val_A_tr`, and for every
     alpha_test such as 1.5 `val_A_sa_1p5` and `val_A_tr_1p5`. All are there in every epoch, NaN in one that is
-    skipped. Put it before the callbacks that read them (ModelCheckpoint, EarlyStopping, CSVLogger, TensorBoard).
+    skipped or after which the logits are NaN or infinite. Put it before the callbacks that read them
+    (ModelCheckpoint, EarlyStopping, CSVLogger, TensorBoard).
 
     Args:
-        data: Validation batches of (images, labels), in the same order each time.
+        data: Validation batches of (images, labels), or a pair of arrays; read here, once.
         attack: The test attack.
-        alpha_test: Powers of the non-uniform attacker, at least one.
-        examples: How many images to attack, the first ones; fewer if there are not as many.
+        alpha_test: Powers of the non-uniform attacker, at least one, each >= 0.
+        examples: How many images to attack, the first ones; fewer if there are not as many. None attacks all.
         every: Evaluate every so many epochs, and after the last.
         seed: Of the attack's random start.
 
     Raises:
-        InvalidInput: If a setting is out of range.
+        InvalidInput: If a setting is out of range; in `fit`, before the first step, if the data are not what they
+            should be.
 
     Example:
         >>> attack = wmr_tf.attacks.PGD(epsilon=0.3, step_size=0.01, steps=40)
@@ -47,16 +53,16 @@ class RobustEvaluation(keras.callbacks.Callback):
 
     def __init__(
         self,
-        data: tf.data.Dataset,
+        data: tf.data.Dataset | tuple[Any, Any],
         attack: Attack,
         *,
         alpha_test: Iterable[float] = (1.0,),
-        examples: int = 1000,
+        examples: int | None = 1000,
         every: int = 1,
         seed: int = 0,
     ) -> None:
         super().__init__()
-        self.alpha_test = tuple(alpha_test)
+        self.alpha_test = tuple(nonnegative("alpha_test", alpha) for alpha in alpha_test)
         require(
             len(self.alpha_test) > 0,
             "alpha_test",
@@ -67,22 +73,34 @@ class RobustEvaluation(keras.callbacks.Callback):
         self.attack = attack
         self.every = at_least("every", every, 1)
         self.seed = seed
-        self.data = data.unbatch().take(at_least("examples", examples, 1)).batch(BATCH_SIZE).cache()
+        pairs = data.unbatch() if isinstance(data, tf.data.Dataset) else tf.data.Dataset.from_tensor_slices(data)
+        pairs = pairs.take(-1 if examples is None else at_least("examples", examples, 1))
+        # Arrays rather than the data set, which cannot be copied, and Keras Tuner copies callbacks for each trial.
+        self._batches = list(pairs.batch(BATCH_SIZE).as_numpy_iterator())
         self._evaluator: RobustnessEvaluator | None = None
+
+    def on_train_begin(self, logs: dict[str, float] | None = None) -> None:
+        """Checks the data, so that a mistake in them does not cost an epoch."""
+        check_first_batch(_classifier_of(self.model), self._batches[0] if self._batches else None)
 
     def on_epoch_end(self, epoch: int, logs: dict[str, float] | None = None) -> None:
         """Evaluates the model's classifier, or the model itself where it is a plain one."""
-        is_due = (epoch + 1) % self.every == 0 or epoch + 1 == self.params.get("epochs")
+        is_due = (epoch + 1) % self.every == 0 or epoch + 1 == self.params["epochs"]
+        classifier = _classifier_of(self.model)
         if logs is not None:
-            logs.update(self._values(self._evaluate()) if is_due else self._values(None))
+            logs.update(self._values(self._evaluate(classifier) if is_due and self._is_finite(classifier) else None))
 
-    def _evaluate(self) -> Robustness:
-        classifier = getattr(self.model, "classifier", self.model)
+    def _is_finite(self, classifier: keras.Model) -> bool:
+        images, *_ = self._batches[0]
+        return bool(tf.reduce_all(tf.math.is_finite(classifier(images[:8], training=False))))
+
+    def _evaluate(self, classifier: keras.Model) -> Robustness:
         if self._evaluator is None or self._evaluator.classifier is not classifier:
-            self._evaluator = RobustnessEvaluator(
-                classifier, self.attack, alpha_test=self.alpha_test, seed=self.seed
-            )
-        return self._evaluator(self.data, verbose=1 if self.params.get("verbose") == 1 else 0)
+            self._evaluator = RobustnessEvaluator(classifier, self.attack, alpha_test=self.alpha_test, seed=self.seed)
+        is_shown = self.params["verbose"] in (1, "auto")  # "auto" is what `fit` passes on when it is told nothing
+        if is_shown and sys.stdout.isatty():
+            print("\r\033[K", end="")  # wipes the epoch's own progress bar, which is drawn again when the epoch ends
+        return self._evaluator(self._batches, verbose=int(is_shown))
 
     def _values(self, result: Robustness | None) -> dict[str, float]:
         nan = float("nan")
@@ -132,7 +150,7 @@ class SaveBestClassifier(keras.callbacks.Callback):
         )
         if logs is not None and logs[self.monitor] > self.best:
             self.best, self.best_epoch = logs[self.monitor], epoch
-            save_classifier(getattr(self.model, "classifier", self.model), self.path)
+            save_classifier(_classifier_of(self.model), self.path)
 
 
 def save_classifier(classifier: keras.Model, path: str | os.PathLike) -> None:
@@ -146,3 +164,7 @@ def save_classifier(classifier: keras.Model, path: str | os.PathLike) -> None:
     with float32_compute(classifier):
         classifier.save(unfinished)
     os.replace(unfinished, path)
+
+
+def _classifier_of(model: keras.Model) -> keras.Model:
+    return model.classifier if isinstance(model, AdversarialModel) else model

@@ -44,7 +44,9 @@ def at_least(what: str, value: Any, minimum: int) -> int:
 def one_of(what: str, value: Any, choices: Any) -> Any:
     """Returns `value` if it is among `choices`, and raises `InvalidInput` otherwise."""
     listed = ", ".join(map(str, choices))
-    require(value in choices, what, got=repr(value), expected=f"one of {listed}", mend=f"Choose one of these as {what}.")
+    require(
+        value in choices, what, got=repr(value), expected=f"one of {listed}", mend=f"Choose one of these as {what}."
+    )
     return value
 
 
@@ -53,7 +55,5 @@ def _number(what: str, value: Any, expected: str, accept: Any) -> float:
         number = float(value)
     except (TypeError, ValueError):
         number = math.nan
-    require(
-        math.isfinite(number) and accept(number), what, got=repr(value), expected=expected, mend=f"Change {what}."
-    )
+    require(math.isfinite(number) and accept(number), what, got=repr(value), expected=expected, mend=f"Change {what}.")
     return number

@@ -15,6 +15,8 @@ MEND_LOGITS = "Remove the last activation (activation=None): softmax belongs to 
 def check_architecture(classifier: Any) -> None:
     """Checks what can be seen without data: that this is a Keras model whose last layer has no softmax or sigmoid.
 
+    A subclassed model lists its layers in no order that means anything; its numbers will tell.
+
     Raises:
         InvalidInput: If it is something else.
     """
@@ -25,12 +27,12 @@ def check_architecture(classifier: Any) -> None:
         expected="a keras.Model that returns logits",
         mend="Wrap it in keras.Sequential([...]) or subclass keras.Model.",
     )
-    last = classifier.layers[-1] if classifier.layers else None
+    last = _last_layer(classifier)
     activation = getattr(getattr(last, "activation", None), "__name__", type(last).__name__.lower())
     require(
-        activation not in ("softmax", "sigmoid"),
+        isinstance(last, keras.Model) or activation not in ("softmax", "sigmoid"),
         f"classifier {classifier.name!r}",
-        got=f"a last layer ({last.name!r}) with {activation}" if last is not None else "no layers",
+        got=f"a last layer ({last.name!r}) with {activation}",
         expected="logits",
         mend=MEND_LOGITS,
     )
@@ -57,16 +59,23 @@ def check_first_batch(classifier: keras.Model, batch: Any) -> None:
     images, labels, *sample_weight = (np.asarray(part) for part in batch if part is not None)
     check_images_and_labels(images, labels)
     for weights in sample_weight:
+        unusable = int(np.sum(~(np.isfinite(weights) & (weights >= 0))))
         require(
-            weights.size == len(images) and np.isfinite(weights).all() and (weights >= 0).all(),
+            weights.size == len(images) and not unusable,
             "sample_weight",
-            got=f"shape {weights.shape}",
+            got=f"shape {weights.shape} with {unusable} values that are negative or not finite",
             expected=f"shape ({len(images)},), finite and >= 0",
             mend="Give one weight an image.",
         )
     logits = np.asarray(classifier(tf.cast(images[:64], tf.float32), training=False), np.float32)
     check_images_and_labels(images, labels, _number_of_classes(logits))
     _check_logits(logits)
+
+
+def _last_layer(layer: keras.Layer) -> keras.Layer:
+    """Returns the layer that the output comes from, or a subclassed model, into which only its numbers give a look."""
+    is_ordered = isinstance(layer, keras.Sequential) or hasattr(layer, "outputs")  # which functional models have
+    return _last_layer(layer.layers[-1]) if is_ordered and layer.layers else layer
 
 
 def _number_of_classes(logits: np.ndarray) -> int:

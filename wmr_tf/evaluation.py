@@ -97,6 +97,13 @@ class Robustness:
 
     def A_tr(self, alpha: float) -> WeightedAccuracy:
         """Accuracy on images attacked with the weighted loss and picked by weight; an alpha that was evaluated."""
+        require(
+            alpha in self.weighted_margins,
+            "alpha",
+            got=alpha,
+            expected=f"one of the evaluated {', '.join(map(str, self.weighted_margins))}",
+            mend="Name it in alpha_test: A_tr needs an attack of its own for each alpha.",
+        )
         return weighted_accuracy(self.weighted_margins[alpha], alpha)
 
     def metrics(self) -> dict[str, Any]:
@@ -140,14 +147,14 @@ class RobustnessEvaluator:
     ) -> None:
         self.classifier = classifier
         self.alphas = [nonnegative("alpha_test", alpha) for alpha in alpha_test]
-        logits_of = freeze(classifier)
 
-        @tf.function(reduce_retracing=True)
+        @tf.function(reduce_retracing=True, autograph=False)
         def clean_margins(images: tf.Tensor, labels: tf.Tensor) -> tf.Tensor:
-            return probability_margin(logits_of(images), labels)
+            return probability_margin(freeze(classifier)(images), labels)
 
-        @tf.function(reduce_retracing=True)
+        @tf.function(reduce_retracing=True, autograph=False)
         def attacked_margins(images: tf.Tensor, labels: tf.Tensor, positions: tf.Tensor, alpha: tf.Tensor):
+            logits_of = freeze(classifier)  # here, so that every call reads the weights as they are by then
             attacked = attack(
                 lambda x: weighted_cross_entropy(logits_of(x), labels, alpha),
                 images,
@@ -172,8 +179,9 @@ class RobustnessEvaluator:
         Raises:
             InvalidInput: If the first batch is not what it should be, or there is none.
         """
-        batches = [(tf.cast(images, tf.float32), class_indices(labels)) for images, labels, *_ in data]
-        check_first_batch(self.classifier, batches[0] if batches else None)
+        given = list(data)
+        check_first_batch(self.classifier, given[0] if given else None)  # as given: a cast may hide what is wrong
+        batches = [(tf.cast(images, tf.float32), class_indices(labels)) for images, labels, *_ in given]
         # The attack of alpha 0 is the plain one, so that one function serves all.
         attacks = [0.0, *self.alphas]
         clean: list[np.ndarray] = []

@@ -1,56 +1,118 @@
 """The classifier as the attack sees it: constant weights, inference mode, float32 logits."""
 
 from collections.abc import Callable
+from typing import Any
 
 import keras
 import tensorflow as tf
 
+from wmr_tf import graph
 from wmr_tf.precision import compute_dtypes
 
 Network = Callable[[tf.Tensor], tf.Tensor]
+
+_CONVOLUTIONS = (keras.layers.Conv1D, keras.layers.Conv2D, keras.layers.Conv3D)
 
 
 def freeze(classifier: keras.Model) -> Network:
     """Returns the map from images to float32 logits that an attack differentiates.
 
-    BatchNorm uses its moving statistics and dropout is off, so that nothing in the classifier moves while it is
-    attacked. In float16 the gradient of every image enters the network at unit size and is scaled back behind it:
-    the gradient of a confident image would otherwise vanish below 6e-8.
+    Weights are read once, here: call it inside the `tf.function` and outside the attack's loop. BatchNorm uses its
+    moving statistics and dropout is off, so nothing moves while the classifier is attacked. In a Functional or
+    Sequential classifier each BatchNorm is folded, in float32, into the convolution or dense layer before it
+    (`kernel * gamma / sqrt(variance + epsilon)`), and one that has none becomes a scale and a shift; the kernels are
+    cast to the layers' precision once. What cannot be folded runs as it is.
+
+    In float16 the gradient of every image enters the network at unit size and is scaled back behind it: the gradient
+    of a confident image would otherwise vanish below 6e-8.
 
     Args:
         classifier: A Keras model that returns logits `[batch, classes]`.
 
     Returns:
-        A function of images `[batch, ...]`, float32 in [0, 1], that returns logits `[batch, classes]`, float32.
+        A function of images `[batch, ...]`, float32 in [0, 1], that returns logits `[batch, classes]`, float32; equal
+        to `classifier(images, training=False)` up to rounding.
 
     Example:
         >>> logits = freeze(classifier)(images)
     """
+    folded = _fold(classifier)
 
     def network(images: tf.Tensor) -> tf.Tensor:
-        return tf.cast(classifier(images, training=False), tf.float32)
+        return tf.cast(graph.run(classifier, images, training=False, instead=folded), tf.float32)
 
     return _with_unit_gradients(network) if "float16" in compute_dtypes(classifier) else network
 
 
+def _fold(classifier: keras.Model) -> dict[int, graph.Compute]:
+    """Returns for each layer that has constants what computes it with these constants, by the layer's id."""
+    folded: dict[int, graph.Compute] = {}
+    for layer, before in graph.layers_once(classifier):
+        if type(layer) is keras.layers.BatchNormalization:
+            scale, shift = _scale_and_shift(layer)
+            if id(before) in folded and _is_linear(before) and layer.axis in (-1, len(before.output.shape) - 1):
+                folded[id(before)] = _linear(before, scale, shift)
+                folded[id(layer)] = lambda x, **_: x
+            elif layer.axis in (-1, len(layer.output.shape) - 1):
+                folded[id(layer)] = _affine(layer.compute_dtype, scale, shift)
+        elif _is_foldable(layer):
+            folded[id(layer)] = _linear(layer)
+    return folded
+
+
+def _scale_and_shift(norm: keras.layers.BatchNormalization) -> tuple[tf.Tensor, tf.Tensor]:
+    scale = tf.math.rsqrt(norm.moving_variance + norm.epsilon) * (norm.gamma if norm.scale else 1.0)
+    return scale, (norm.beta if norm.center else 0.0) - norm.moving_mean * scale
+
+
+def _affine(dtype: str, scale: tf.Tensor, shift: tf.Tensor) -> graph.Compute:
+    scale, shift = tf.cast(scale, dtype), tf.cast(shift, dtype)
+    return lambda x, **_: tf.cast(x, dtype) * scale + shift
+
+
+def _is_foldable(layer: Any) -> bool:
+    if type(layer) in _CONVOLUTIONS:
+        return layer.data_format == "channels_last" and layer.padding in ("valid", "same")
+    return type(layer) is keras.layers.Dense
+
+
+def _is_linear(layer: Any) -> bool:
+    return layer.activation is keras.activations.linear
+
+
+def _linear(layer: Any, scale: tf.Tensor | float = 1.0, shift: tf.Tensor | float = 0.0) -> graph.Compute:
+    """Returns the layer with constant weights, its output channels scaled and shifted before the activation."""
+    dtype = layer.compute_dtype
+    kernel = tf.cast(layer.kernel * scale, dtype)
+    bias = tf.cast((layer.bias * scale if layer.use_bias else 0.0) + shift + tf.zeros(kernel.shape[-1]), dtype)
+
+    def compute(x: tf.Tensor, **_: Any) -> tf.Tensor:
+        x = tf.cast(x, dtype)
+        if type(layer) is keras.layers.Dense:
+            product = tf.matmul(x, kernel)
+        else:
+            product = keras.ops.conv(
+                x, kernel, layer.strides, layer.padding, layer.data_format, dilation_rate=layer.dilation_rate
+            )
+        return layer.activation(tf.nn.bias_add(product, bias))
+
+    return compute
+
+
 def _with_unit_gradients(network: Network) -> Network:
     @tf.custom_gradient
-    def scaled(images: tf.Tensor):
+    def scaled(images: tf.Tensor) -> tuple[tf.Tensor, Callable[..., Any]]:
         with tf.GradientTape(watch_accessed_variables=False) as tape:
             tape.watch(images)
             logits = network(images)
 
-        def backward(upstream: tf.Tensor, variables=()):
+        def backward(upstream: tf.Tensor, variables: Any = ()) -> Any:
             size = tf.reduce_max(tf.abs(upstream), axis=-1)
             size = tf.where(size > 0, size, 1.0)
             gradient = tape.gradient(logits, images, upstream / size[:, tf.newaxis])
-            back = tf.reshape(size, [-1] + [1] * (images.shape.rank - 1))
-            return gradient * back, [None] * len(variables)
+            gradient *= tf.reshape(size, [-1] + [1] * (images.shape.rank - 1))
+            return (gradient, [None] * len(variables)) if variables else gradient
 
-        def backward_of_images(upstream: tf.Tensor, variables=()):
-            gradient, of_variables = backward(upstream, variables)
-            return (gradient, of_variables) if variables else gradient
-
-        return logits, backward_of_images
+        return logits, backward
 
     return scaled

@@ -1,7 +1,8 @@
 """The Keras model that trains a classifier adversarially."""
 
 import itertools
-from collections.abc import Callable, Iterator
+import types
+from collections.abc import Callable
 from typing import Any
 
 import keras
@@ -12,6 +13,7 @@ from wmr_tf.checks import nonnegative, require
 from wmr_tf.classifier import check_architecture, check_first_batch
 from wmr_tf.losses import cross_entropy
 from wmr_tf.methods import Batch, Method
+from wmr_tf.precision import compute_dtypes
 from wmr_tf.weights import class_indices
 
 
@@ -48,31 +50,33 @@ class AdversarialModel(keras.Model):
         self, classifier: keras.Model, method: Method, *, weight_decay: float = 0.0, seed: int = 0, **kwargs: Any
     ) -> None:
         check_architecture(classifier)
-        super().__init__(**{"dtype": classifier.dtype_policy, **kwargs})
+        # Keras scales the loss if this policy is float16; the classifier itself casts the images, or does not.
+        policy = "mixed_float16" if "float16" in compute_dtypes(classifier) else classifier.dtype_policy
+        super().__init__(**{"dtype": policy, "autocast": False, **kwargs})
         self.classifier = classifier
         self.method = method
         self.weight_decay = nonnegative("weight_decay", weight_decay)
         self.seed = seed
-        if classifier.built:
-            self.build(classifier.input_shape)
-
-    def build(self, input_shape: Any) -> None:
-        """Marks the model as built once its classifier is."""
-        if not self.classifier.built:
-            self.classifier.build(input_shape)
-        self.built = True
+        self.built = classifier.built
 
     def call(self, images: tf.Tensor, training: bool | None = None) -> tf.Tensor:
         """Returns the classifier's logits `[batch, classes]`."""
         return self.classifier(images, training=training)
 
-    def fit(self, x: Any = None, y: Any = None, *args: Any, **kwargs: Any) -> keras.callbacks.History:
-        """Trains as `keras.Model.fit` does, once the first batch has been looked at.
+    def fit(
+        self, x: Any = None, y: Any = None, *args: Any, validation_data: Any = None, **kwargs: Any
+    ) -> keras.callbacks.History:
+        """Trains as `keras.Model.fit` does, once the first batches have been looked at.
 
         Raises:
             InvalidInput: If images, labels or the classifier's outputs are not what the losses need.
         """
-        return super().fit(self._checked(x, y), y, *args, **kwargs)
+        x = self._checked(x, y, kwargs.get("sample_weight"))
+        if isinstance(validation_data, tuple | list):
+            self._checked(*validation_data)
+        elif validation_data is not None:
+            validation_data = self._checked(validation_data)
+        return super().fit(x, y, *args, validation_data=validation_data, **kwargs)
 
     def evaluate(self, x: Any = None, y: Any = None, *args: Any, **kwargs: Any) -> Any:
         """Measures as `keras.Model.evaluate` does, once the first batch has been looked at.
@@ -80,25 +84,20 @@ class AdversarialModel(keras.Model):
         Raises:
             InvalidInput: If images, labels or the classifier's outputs are not what the losses need.
         """
-        return super().evaluate(self._checked(x, y), y, *args, **kwargs)
+        if not kwargs.get("_use_cached_eval_dataset"):  # Keras's word for: within `fit`, which has looked at them
+            x = self._checked(x, y, kwargs.get("sample_weight"))
+        return super().evaluate(x, y, *args, **kwargs)
 
     def train_step(self, data: Any) -> dict[str, Any]:
         """Lets the method update the classifier on one batch."""
-        require(
-            self._compile_loss is None,
-            "compile(loss=...)",
-            got="a loss",
-            expected="none, since the method has its own",
-            mend="Leave out loss= in compile().",
-        )
-        images, y, sample_weight = _unpack(data)
+        images, y, sample_weight = self._unpacked(data)
         batch = Batch(images, class_indices(y), sample_weight, self._batch_seed())
         logits = self.method.train_batch(self, batch)
         return self.compute_metrics(images, y, logits, sample_weight)
 
     def test_step(self, data: Any) -> dict[str, Any]:
         """Measures cross-entropy and the metrics on one batch of images as they are given."""
-        images, y, sample_weight = _unpack(data)
+        images, y, sample_weight = self._unpacked(data)
         logits = self(images, training=False)
         loss = _weighted_mean(cross_entropy(logits, y), sample_weight)
         self._track(loss, images)
@@ -109,7 +108,7 @@ class AdversarialModel(keras.Model):
         weights = self.trainable_variables
         with tf.GradientTape() as tape:
             losses, logits = loss_fn()
-            loss = _weighted_mean(losses, batch.sample_weight) + sum(self.classifier.losses)
+            loss = _weighted_mean(losses, batch.sample_weight) + self._regularisation()
             decay = self.weight_decay * sum(tf.nn.l2_loss(weight) for weight in weights) if self.weight_decay else 0.0
             # The optimizer sums gradients over replicas, each of which has taken the mean of its own share.
             shared = (loss + decay) / tf.distribute.get_strategy().num_replicas_in_sync
@@ -122,6 +121,7 @@ class AdversarialModel(keras.Model):
         """Returns what `keras.saving.load_model` needs to make the same training model again."""
         serialize = keras.saving.serialize_keras_object
         return {
+            "name": self.name,
             "classifier": serialize(self.classifier),
             "method": serialize(self.method),
             "weight_decay": self.weight_decay,
@@ -133,6 +133,10 @@ class AdversarialModel(keras.Model):
         """Returns the model that `get_config` describes."""
         return cls(**keras.saving.deserialize_keras_object(config, custom_objects))
 
+    def _regularisation(self) -> tf.Tensor:
+        # As Keras does it: a layer may add losses in its own precision, and of any shape.
+        return sum(tf.reduce_sum(tf.cast(loss, tf.float32)) for loss in self.classifier.losses)
+
     def _track(self, loss: tf.Tensor, images: tf.Tensor) -> None:
         # Keras's own tracker of "loss": one of ours would stand beside it, and twice in what `evaluate` returns.
         self._loss_tracker.update_state(loss, sample_weight=tf.shape(images)[0])
@@ -141,26 +145,33 @@ class AdversarialModel(keras.Model):
         replica = tf.distribute.get_replica_context().replica_id_in_sync_group
         return seeds.fold_in(self.seed, self.optimizer.iterations, replica)
 
-    def _checked(self, x: Any, y: Any) -> Any:
-        """Looks at the first batch, and returns `x` such that this batch is not lost to training."""
-        if isinstance(x, Iterator):
-            first = next(x)
-            x = itertools.chain([first], x)
-        elif isinstance(x, tf.data.Dataset):
-            first = next(iter(x), None)
+    def _checked(self, x: Any, y: Any = None, sample_weight: Any = None) -> Any:
+        """Looks at the first batch, and returns `x` such that this batch is not lost."""
+        if isinstance(x, types.GeneratorType):
+            first = next(x, None)
+            x = (batch for batch in itertools.chain([first], x))  # the one kind of iterator that Keras takes
         elif isinstance(x, keras.utils.PyDataset):
             first = x[0]
+        elif isinstance(x, tf.data.Dataset):
+            first = next(iter(x), None)
         else:
-            first = (x, y)
+            first = (x, y, sample_weight)
         check_first_batch(self.classifier, first)
+        self.built = True  # since the classifier is, which has just been called
         return x
 
-
-def _unpack(data: Any) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor | None]:
-    images, y, sample_weight = keras.utils.unpack_x_y_sample_weight(data)
-    if sample_weight is not None:
-        sample_weight = tf.cast(tf.reshape(sample_weight, [-1]), tf.float32)
-    return tf.cast(images, tf.float32), y, sample_weight
+    def _unpacked(self, data: Any) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor | None]:
+        require(
+            self._compile_loss is None,
+            "compile(loss=...)",
+            got="a loss",
+            expected="none, since the method has its own",
+            mend="Leave out loss= in compile().",
+        )
+        images, y, sample_weight = keras.utils.unpack_x_y_sample_weight(data)
+        if sample_weight is not None:
+            sample_weight = tf.cast(tf.reshape(sample_weight, [-1]), tf.float32)
+        return tf.cast(images, tf.float32), y, sample_weight
 
 
 def _weighted_mean(losses: tf.Tensor, sample_weight: tf.Tensor | None) -> tf.Tensor:

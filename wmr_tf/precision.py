@@ -25,14 +25,29 @@ def float32_compute(classifier: keras.Model) -> Iterator[None]:
         ...     classifier.save("robust.keras")  # loads as a float32 model
     """
     policies = [(layer, layer.dtype_policy) for layer in _layers(classifier)]
+    # An inner model that was built on half-precision tensors casts to their dtype whatever it is given.
+    halves = [(layer, layer.dtype) for layer in _layers(classifier) if _is_half_input(layer)]
     try:
         for layer, policy in policies:
             if policy.compute_dtype != policy.variable_dtype:
                 layer.dtype_policy = keras.DTypePolicy(policy.variable_dtype)
+        for layer, _ in halves:
+            _set_input_dtype(layer, "float32")
         yield
     finally:
         for layer, policy in policies:
             layer.dtype_policy = policy
+        for layer, dtype in halves:
+            _set_input_dtype(layer, dtype)
+
+
+def _is_half_input(layer: keras.Layer) -> bool:
+    return isinstance(layer, keras.layers.InputLayer) and layer.dtype in ("float16", "bfloat16")
+
+
+def _set_input_dtype(layer: keras.layers.InputLayer, dtype: str) -> None:
+    # Keras offers no public way to change this: the first is what is saved, the second what the model casts to.
+    layer._dtype = layer.output._dtype = dtype
 
 
 def _layers(classifier: keras.Model) -> list[keras.Layer]:

@@ -1,5 +1,7 @@
 """Stateless random numbers that depend on what they are for, not on what ran before."""
 
+from collections.abc import Callable
+
 import tensorflow as tf
 
 
@@ -48,7 +50,7 @@ def normal(like: tf.Tensor, seeds: tf.Tensor) -> tf.Tensor:
     return _draw(tf.random.stateless_normal, like, seeds)
 
 
-def _draw(sample, like: tf.Tensor, seeds: tf.Tensor) -> tf.Tensor:
+def _draw(sample: Callable[..., tf.Tensor], like: tf.Tensor, seeds: tf.Tensor) -> tf.Tensor:
     if seeds.shape.rank == 1:
         return sample(tf.shape(like), seeds)
     return tf.map_fn(lambda seed: sample(tf.shape(like)[1:], seed), seeds, fn_output_signature=tf.float32)

@@ -7,7 +7,7 @@ move freely. Compare two defences at the same mean top probability before saying
 import keras
 import numpy as np
 
-from wmr_tf.checks import require
+from wmr_tf.checks import positive, require
 
 
 def mean_top_probability(logits: np.ndarray, temperature: float = 1.0) -> float:
@@ -58,5 +58,10 @@ def temperature_for(logits: np.ndarray, top_probability: float) -> float:
 
 
 def at_temperature(classifier: keras.Model, temperature: float) -> keras.Model:
-    """Returns the classifier with its logits divided by `temperature`: same predictions, other confidence."""
-    return keras.Sequential([classifier, keras.layers.Rescaling(1.0 / temperature, dtype="float32")])
+    """Returns the classifier with its logits divided by `temperature`: same predictions, other confidence.
+
+    Raises:
+        InvalidInput: If the temperature is not a finite number > 0.
+    """
+    scale = 1.0 / positive("temperature", temperature)
+    return keras.Sequential([classifier, keras.layers.Rescaling(scale, dtype="float32")])

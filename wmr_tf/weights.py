@@ -88,9 +88,9 @@ def number_of_classes(logits: tf.Tensor) -> int:
     Raises:
         InvalidInput: If they have another rank, or fewer than two classes.
     """
-    classes = logits.shape[-1] if logits.shape.rank == 2 else None
+    classes = int(logits.shape[-1] or 0) if logits.shape.rank == 2 else 0
     require(
-        classes is not None and classes >= 2,
+        classes >= 2,
         "logits",
         got=f"shape {tuple(logits.shape)}",
         expected="shape [batch, classes] with at least two classes",

@@ -51,11 +51,15 @@ class PGD(Attack):
     start: str = "uniform"
 
     def __post_init__(self) -> None:
-        nonnegative("epsilon", self.epsilon)
-        positive("step_size", self.step_size)
-        at_least("steps", self.steps, 1)
-        at_least("restarts", self.restarts, 1)
-        one_of("start", self.start, STARTS)
+        checked = {
+            "epsilon": nonnegative("epsilon", self.epsilon),
+            "step_size": positive("step_size", self.step_size),
+            "steps": at_least("steps", self.steps, 1),
+            "restarts": at_least("restarts", self.restarts, 1),
+            "start": one_of("start", self.start, STARTS),
+        }
+        for name, value in checked.items():  # as plain numbers, also where NumPy's or a whole float was given
+            object.__setattr__(self, name, value)
 
     @property
     def norm(self) -> str:
@@ -73,7 +77,7 @@ class PGD(Attack):
         def restart(r: tf.Tensor, best: tf.Tensor, best_score: tf.Tensor):
             attempt = self._attempt(loss_fn, x, seeds.nth(seed, r))
             score = score_fn(attempt)
-            better = score < best_score
+            better = tf.logical_not(score >= best_score)  # a NaN counts as better, so that it is seen and not hidden
             mask = tf.reshape(better, [-1] + [1] * (x.shape.rank - 1))
             return r + 1, tf.where(mask, attempt, best), tf.where(better, score, best_score)
 
@@ -93,12 +97,15 @@ class PGD(Attack):
         return tf.while_loop(lambda k, _: k < self.steps, step, (0, start))[1]
 
 
-def FGSM(epsilon: float) -> PGD:  # noqa: N802 - the field writes it so, and it stands for a class
+def FGSM(epsilon: float) -> PGD:  # in capitals: the field writes it so, and it stands for a class
     """Returns the fast gradient sign method: PGD with one step of length epsilon from the clean image.
 
     Args:
         epsilon: Radius of the ball, > 0, in units of the images' range [0, 1].
 
+    Raises:
+        InvalidInput: If epsilon is out of range.
+
     Source: Goodfellow et al. 2015, Section 4.
     """
-    return PGD(epsilon=epsilon, step_size=epsilon, steps=1, start="none")
+    return PGD(epsilon=positive("epsilon", epsilon), step_size=epsilon, steps=1, start="none")

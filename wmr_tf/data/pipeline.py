@@ -29,15 +29,15 @@ def training(
     indices = indices.batch(batch_size, drop_remainder=examples >= batch_size)
     gather = _gather(images, labels)
 
-    def batch(index: tf.Tensor, noise: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+    def batch(index: tf.Tensor, crop_seed: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         raw, label = gather(index)
         if augment:
-            raw = crop_and_flip(raw, tf.stack([tf.constant(seed, tf.int64), noise]))
+            raw = crop_and_flip(raw, crop_seed)
         return _scaled(raw, scale), label
 
-    # One number a batch, new in every epoch: it travels with the batch, so parallel maps cannot reorder it.
-    noise = tf.data.Dataset.random(seed=seed, rerandomize_each_iteration=True)
-    return _mapped(tf.data.Dataset.zip(indices, noise), batch)
+    # Two numbers for each batch, new in every epoch: they travel with the batch, so parallel maps cannot reorder them.
+    crop_seeds = tf.data.Dataset.random(seed=seed, rerandomize_each_iteration=True).batch(2)
+    return _mapped(tf.data.Dataset.zip(indices, crop_seeds), batch)
 
 
 def evaluation(images: np.ndarray, labels: np.ndarray, *, scale: int, batch_size: int) -> tf.data.Dataset:

@@ -61,7 +61,7 @@ class Method(keras.layers.Layer, abc.ABC):
     @classmethod
     def settings(cls) -> list[str]:
         """Returns the names of what the constructor takes, all of which are attributes too."""
-        return [name for name in inspect.signature(cls).parameters]
+        return list(inspect.signature(cls).parameters)
 
     def get_config(self) -> dict[str, Any]:
         """Returns the settings, for Keras's serialisation."""

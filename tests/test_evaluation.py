@@ -1,0 +1,418 @@
+import dataclasses
+import doctest
+import math
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+from keras import layers
+
+from wmr_tf import evaluate_robustness, evaluation, seeds
+from wmr_tf.attacks import PGD
+from wmr_tf.checks import InvalidInput
+from wmr_tf.evaluation import Robustness, RobustnessEvaluator, weighted_accuracy
+
+ALPHAS = (0.0, 0.1, 0.5, 1.0, 2.0, 5.0, 20.0)
+
+
+# The weighted accuracy, from margins alone
+
+
+def random_margins(sets):
+    """Yields sets of 1 to 100 margins: anywhere in [-1, 1], most of them sure, or with many exact ties and ends."""
+    rng = np.random.default_rng(0)
+    for _ in range(sets):
+        images = rng.integers(1, 101)
+        yield rng.uniform(-1, 1, images)
+        yield np.clip(rng.choice([-1, 1], images, p=[0.2, 0.8]) * rng.beta(5, 0.5, images), -1, 1)
+        yield rng.choice([-1.0, -0.5, 0.0, 1e-9, 0.5, 1.0], images)
+
+
+def test_weighted_accuracy_is_its_definition():
+    for margins in random_margins(100):
+        for alpha in ALPHAS:
+            s = [math.exp(-alpha * margin) for margin in margins]
+            value = sum(w for w, margin in zip(s, margins, strict=True) if margin > 0) / sum(s)
+            errors = (w**2 * ((margin > 0) - value) ** 2 for w, margin in zip(s, margins, strict=True))
+            found = weighted_accuracy(margins, alpha)
+            assert found.value == pytest.approx(value, abs=1e-12)
+            assert found.stderr == pytest.approx(math.sqrt(sum(errors)) / sum(s), abs=1e-12)
+            assert found.effective_sample_size == pytest.approx(sum(s) ** 2 / sum(w**2 for w in s), rel=1e-9)
+
+
+def test_weighted_accuracy_keeps_its_bounds_and_falls_with_alpha():
+    for margins in random_margins(1000):
+        accuracy = np.mean(margins > 0)
+        values = [weighted_accuracy(margins, alpha).value for alpha in ALPHAS]
+        assert values[0] == accuracy
+        assert (np.diff(values) <= 1e-12).all()
+        for alpha, value in zip(ALPHAS, values, strict=True):
+            lowest = accuracy / (accuracy + (1 - accuracy) * math.exp(2 * alpha))
+            assert lowest - 1e-12 <= value <= accuracy + 1e-12
+
+
+def test_drawing_images_by_their_weight_reproduces_it():
+    rng = np.random.default_rng(1)
+    draws = 200_000
+    for alpha in (0.5, 2.0, 5.0):
+        margins = rng.uniform(-0.4, 1.0, 300)
+        s = np.exp(-alpha * margins)
+        drawn = margins[rng.choice(len(margins), size=draws, p=s / s.sum())] > 0
+        value = weighted_accuracy(margins, alpha).value
+        assert 0.02 < value < np.mean(margins > 0) - 0.05
+        assert abs(drawn.mean() - value) < 4 * math.sqrt(value * (1 - value) / draws)
+
+
+@pytest.mark.parametrize("alpha", [0.0, 1.0, 3.0])
+def test_standard_error_is_that_of_a_bootstrap_of_the_set(alpha):
+    rng = np.random.default_rng(2)
+    margins = rng.uniform(-0.4, 1.0, 500)
+    s = np.exp(-alpha * margins)
+    counts = rng.multinomial(500, np.full(500, 1 / 500), size=4000)  # how often each image is in each new set
+    values = counts @ (s * (margins > 0)) / (counts @ s)
+    assert weighted_accuracy(margins, alpha).stderr == pytest.approx(values.std(), rel=0.07)
+
+
+def test_effective_sample_size_goes_from_all_images_to_the_most_fragile():
+    margins = np.array([0.9, 0.1, 0.8, -0.2, 0.7])
+    sizes = [weighted_accuracy(margins, alpha).effective_sample_size for alpha in ALPHAS]
+    assert sizes[0] == 5
+    assert (np.diff(sizes) < 0).all()
+    assert weighted_accuracy(margins, 1000.0).effective_sample_size == 1
+    assert weighted_accuracy(np.full(7, 0.3), 20.0).effective_sample_size == pytest.approx(7)
+    assert weighted_accuracy(np.array([-0.2, 0.5, -0.2, -0.2]), 1000.0).effective_sample_size == pytest.approx(3)
+
+
+@pytest.mark.parametrize(("fragile", "value"), [(-1.0, 0.0), (0.01, 1.0)])
+def test_a_huge_alpha_leaves_the_most_fragile_image_and_no_overflow(fragile, value):
+    found = weighted_accuracy(np.array([0.5, fragile, 1.0]), 1000.0)
+    assert found == (value, pytest.approx(0, abs=1e-100), 1.0)
+
+
+def test_a_tie_counts_as_wrong():
+    assert weighted_accuracy(np.array([0.0, 0.5]), 0.0).value == 0.5
+
+
+def test_confidence_alone_moves_a_sa_between_its_bounds():
+    rng = np.random.default_rng(3)
+    logits, labels = rng.standard_normal([400, 5]), rng.integers(5, size=400)
+    logits[np.arange(400), labels] += 1.5
+
+    def scaled(scale):
+        p = np.exp(scale * (logits - logits.max(axis=1, keepdims=True)))
+        p /= p.sum(axis=1, keepdims=True)
+        own = p[np.arange(400), labels]
+        p[np.arange(400), labels] = -1
+        margins = own - p.max(axis=1)
+        return Robustness(margins, margins, {})
+
+    results = [scaled(scale) for scale in (0.001, 0.1, 1.0, 10.0, 1000.0)]
+    accuracy = results[0].A_rob.value
+    assert 0.5 < accuracy < 0.9
+    assert [result.A_rob.value for result in results] == [accuracy] * 5
+    a_sa = [result.A_sa(2.0).value for result in results]
+    assert (np.diff(a_sa) < -0.01).all()
+    assert a_sa[0] == pytest.approx(accuracy, abs=1e-3)
+    assert a_sa[-1] == pytest.approx(accuracy / (accuracy + (1 - accuracy) * math.exp(4)), abs=1e-3)
+
+
+@pytest.mark.parametrize("margins", [[], [0.5, math.nan], [math.inf]])
+def test_margins_that_are_none_are_refused(margins):
+    with pytest.raises(InvalidInput, match=r"^margins: got \d of which \d are not finite"):
+        weighted_accuracy(np.array(margins), 1.0)
+
+
+@pytest.mark.parametrize("alpha", [-0.1, math.nan, math.inf, "strong"])
+def test_a_bad_alpha_is_refused(alpha):
+    with pytest.raises(InvalidInput, match=f"^alpha: got {alpha!r}, expected a finite number >= 0"):
+        weighted_accuracy(np.array([0.5]), alpha)
+
+
+def test_example_in_the_documentation():
+    (example,) = doctest.DocTestFinder().find(weighted_accuracy, globs=vars(evaluation))
+    assert doctest.DocTestRunner().run(example) == doctest.TestResults(failed=0, attempted=1)
+
+
+# The evaluation of a classifier
+
+SHAPE = (4, 4, 1)
+ATTACK = PGD(epsilon=0.15, step_size=0.05, steps=4, restarts=2)
+
+
+def small_classifier(policy="float32", classes=3):
+    """A tiny convnet; under any precision it has the same weights."""
+    keras.config.set_dtype_policy(policy)
+    rng = np.random.default_rng(0)
+    classifier = keras.Sequential(
+        [keras.Input(SHAPE), layers.Conv2D(4, 3, activation="tanh"), layers.Flatten(), layers.Dense(classes)]
+    )
+    classifier.set_weights([rng.standard_normal(weight.shape) for weight in classifier.get_weights()])
+    keras.config.set_dtype_policy("float32")
+    return classifier
+
+
+def small_data():
+    """Images, and labels of which the classifier gets all but every fifth right before it is attacked."""
+    images = np.random.default_rng(1).random([13, *SHAPE], np.float32)
+    labels = small_classifier()(images).numpy().argmax(axis=1).astype(np.int32)
+    labels[::5] = (labels[::5] + 1) % 3
+    return images, labels
+
+
+def evaluate(classifier=None, data=None, attack=ATTACK, **settings):
+    return evaluate_robustness(
+        classifier or small_classifier(), data or small_data(), attack, **{"alpha_test": (1.0, 2.0), **settings}
+    )
+
+
+def all_margins(result):
+    return np.stack([result.clean_margins, result.margins, *result.weighted_margins.values()])
+
+
+def margin_of(probabilities, label):
+    return probabilities[label] - max(p for k, p in enumerate(probabilities) if k != label)
+
+
+def margins_by_hand(classifier, attack, alpha, seed):
+    """Image by image: each restart on its own, then the smallest margin, all from the definitions."""
+    once = dataclasses.replace(attack, restarts=1)
+    margins = []
+    for position, (image, label) in enumerate(zip(*small_data(), strict=True)):
+
+        def loss(x, label=label):
+            p = tf.nn.softmax(classifier(x, training=False))
+            others = tf.concat([p[:, :label], p[:, label + 1 :]], axis=1)
+            margin = p[:, label] - tf.reduce_max(others, axis=1)
+            return tf.exp(-alpha * margin) * -tf.math.log(p[:, label])
+
+        own_seed = seeds.by_position(seed, tf.constant([position]))
+        attempts = [
+            once(loss, tf.constant(image[np.newaxis]), seed=seeds.nth(own_seed, r)) for r in range(attack.restarts)
+        ]
+        margins.append(min(margin_of(tf.nn.softmax(classifier(attempt))[0].numpy(), label) for attempt in attempts))
+    return np.array(margins)
+
+
+def test_evaluation_is_the_pipeline_made_by_hand():
+    classifier, (images, labels) = small_classifier(), small_data()
+    result = evaluate(classifier, seed=7)
+    clean = [margin_of(p, y) for p, y in zip(tf.nn.softmax(classifier(images)).numpy(), labels, strict=True)]
+    np.testing.assert_allclose(result.clean_margins, clean, rtol=0, atol=1e-5)
+    np.testing.assert_allclose(result.margins, margins_by_hand(classifier, ATTACK, 0.0, 7), rtol=0, atol=1e-5)
+    assert list(result.weighted_margins) == [1.0, 2.0]
+    for alpha, margins in result.weighted_margins.items():
+        np.testing.assert_allclose(margins, margins_by_hand(classifier, ATTACK, alpha, 7), rtol=0, atol=1e-5)
+        assert np.abs(margins - result.margins).max() > 1e-3
+        assert result.A_tr(alpha) == weighted_accuracy(margins, alpha)
+        assert result.A_sa(alpha) == weighted_accuracy(result.margins, alpha)
+    assert result.A_nat.value == pytest.approx(10 / 13)
+    assert 0 < result.A_rob.value == np.mean(result.margins > 0) < result.A_nat.value
+
+
+def test_result_does_not_depend_on_the_batches():
+    reference = evaluate(batch_size=13)
+    odd_batches = tf.data.Dataset.from_tensor_slices(small_data()).batch(5)
+    for result in (
+        *(evaluate(batch_size=size) for size in (1, 4, 256)),
+        evaluate(data=odd_batches, batch_size=4),
+    ):
+        np.testing.assert_allclose(all_margins(result), all_margins(reference), rtol=0, atol=1e-6)
+        assert result.A_nat.value == reference.A_nat.value
+        assert result.A_rob.value == reference.A_rob.value
+
+
+def test_result_repeats_with_the_seed_and_changes_with_it():
+    once, again, other = (evaluate(seed=seed) for seed in (0, 0, 1))
+    assert np.array_equal(all_margins(once), all_margins(again))
+    assert np.array_equal(once.clean_margins, other.clean_margins)
+    assert (np.abs(once.margins - other.margins) > 1e-5).mean() > 0.5
+
+
+def test_one_unweighted_attack_serves_every_alpha():
+    without, with_alphas = evaluate(alpha_test=()), evaluate(alpha_test=(0.5, 3.0))
+    assert np.array_equal(without.margins, with_alphas.margins)
+    assert without.A_sa(3.0) == with_alphas.A_sa(3.0) == weighted_accuracy(without.margins, 3.0)
+    assert without.metrics()["non_uniform"] == []
+
+
+def test_the_weighted_attack_of_alpha_zero_is_the_plain_one():
+    result = evaluate(alpha_test=(0.0,))
+    assert np.array_equal(result.weighted_margins[0.0], result.margins)
+
+
+def test_metrics_have_the_keys_of_metrics_json():
+    result = evaluate(alpha_test=(1, 2))
+    metrics = result.metrics()
+    assert list(metrics) == ["examples", "A_nat", "A_nat_stderr", "A_rob", "A_rob_stderr", "non_uniform"]
+    assert metrics["examples"] == 13
+    assert (metrics["A_nat"], metrics["A_nat_stderr"]) == result.A_nat[:2]
+    assert (metrics["A_rob"], metrics["A_rob_stderr"]) == result.A_rob[:2]
+    assert [row["alpha_test"] for row in metrics["non_uniform"]] == [1.0, 2.0]
+    for alpha, row in zip((1.0, 2.0), metrics["non_uniform"], strict=True):
+        assert list(row) == [
+            "alpha_test",
+            *("A_sa", "A_sa_stderr", "A_sa_effective_sample_size"),
+            *("A_tr", "A_tr_stderr", "A_tr_effective_sample_size"),
+        ]
+        assert tuple(row.values()) == (alpha, *result.A_sa(alpha), *result.A_tr(alpha))
+        assert all(type(value) is float for value in row.values())
+
+
+@pytest.mark.parametrize("form", ["int64", "uint8", "column", "one_hot"])
+def test_labels_come_in_several_forms(form):
+    images, labels = small_data()
+    forms = {"column": labels[:, np.newaxis], "one_hot": np.eye(3, dtype=np.float32)[labels]}
+    result = evaluate(data=(images, forms.get(form, labels.astype(form if form not in forms else "int32"))))
+    assert np.array_equal(all_margins(result), all_margins(evaluate()))
+
+
+def test_sample_weights_in_the_data_are_passed_over():
+    weighted = tf.data.Dataset.from_tensor_slices((*small_data(), np.zeros(13, np.float32))).batch(13)
+    assert np.array_equal(all_margins(evaluate(data=weighted)), all_margins(evaluate()))
+
+
+@pytest.mark.parametrize("policy", ["mixed_bfloat16", "mixed_float16"])
+def test_a_mixed_precision_classifier_is_attacked_and_scored_in_float32(policy):
+    mixed, full = small_classifier(policy), small_classifier()
+    images = small_data()[0]
+    assert np.abs(tf.cast(mixed(images), tf.float32) - full(images)).max() > 1e-4
+    np.testing.assert_allclose(all_margins(evaluate(mixed)), all_margins(evaluate(full)), rtol=0, atol=1e-6)
+    assert mixed.dtype_policy.name == policy
+
+
+def test_the_evaluator_reads_the_weights_anew_and_traces_once():
+    classifier, data = small_classifier(), tf.data.Dataset.from_tensor_slices(small_data())
+    evaluator = RobustnessEvaluator(classifier, ATTACK, alpha_test=(0.5, 1.0, 2.0))
+    functions = (evaluator._clean_margins, evaluator._attacked_margins)
+
+    def traces():
+        return [function.experimental_get_tracing_count() for function in functions]
+
+    first = evaluator(data.take(10).batch(5), verbose=0)
+    assert traces() == [1, 1]
+    classifier.set_weights([0.5 * weight for weight in classifier.get_weights()])
+    changed = evaluator(data.take(10).batch(5), verbose=0)
+    assert traces() == [1, 1]
+    assert np.abs(all_margins(changed) - all_margins(first)).max(axis=1).min() > 0.05
+    fresh = evaluate(classifier, data.take(10).batch(5), alpha_test=(0.5, 1.0, 2.0))
+    np.testing.assert_allclose(all_margins(changed), all_margins(fresh), rtol=0, atol=1e-6)
+    for size in (5, 5, 4, 3):  # the last batch is always smaller
+        evaluator(data.batch(size), verbose=0)
+        assert traces() == [2, 2]
+
+
+def test_progress_is_shown_only_if_asked_for(capsys):
+    evaluator = RobustnessEvaluator(small_classifier(), ATTACK, alpha_test=(1.0,))
+    data = tf.data.Dataset.from_tensor_slices(small_data()).batch(8)
+    evaluator(data, verbose=0)
+    assert capsys.readouterr().out == ""
+    evaluator(data, verbose=1)
+    assert "4/4" in capsys.readouterr().out
+
+
+# Bad input
+
+
+def with_softmax(classifier=None):
+    return keras.Sequential([classifier or small_classifier(), layers.Softmax()])
+
+
+class SubclassedWithSoftmax(keras.Model):
+    def __init__(self):
+        super().__init__()
+        self.inner = small_classifier()
+
+    def call(self, x, training=None):
+        return keras.ops.softmax(self.inner(x))
+
+
+def with_nan():
+    classifier = small_classifier()
+    classifier.set_weights([weight * np.nan for weight in classifier.get_weights()])
+    return classifier
+
+
+IMAGES, LABELS = small_data()
+
+
+def with_label(label):
+    return np.concatenate([[label], LABELS[1:]])
+
+
+BAD_DATA = {
+    "no images": ((IMAGES[:0], LABELS[:0]), r"^images: got shape \[0, 4, 4, 1\]"),
+    "above 1": ((IMAGES * 255, LABELS), r"^images: got values from .*, expected values in \[0, 1\]"),
+    "below 0": ((IMAGES - 0.5, LABELS), r"^images: got values from -0.4.*, expected values in \[0, 1\]"),
+    "NaN": ((np.where(IMAGES > 0.5, np.nan, IMAGES), LABELS), "^images: got .* NaN .*, expected finite values"),
+    "label too high": (
+        (IMAGES, with_label(3)),
+        r"^labels: got values from \d to 3, expected class numbers in \[0, 3\)",
+    ),
+    "label too low": ((IMAGES, with_label(-1)), r"^labels: got values from -1 to \d, expected class numbers"),
+    "labels too few": ((IMAGES, LABELS[:-1]), "^labels: got 13 images and labels of shape .12."),
+    "one-hot too wide": ((IMAGES, np.eye(4)[LABELS]), r"^labels: got shape \[.*, 4\], expected \[batch, 3\]"),
+    "soft labels": ((IMAGES, np.full([13, 3], 1 / 3)), "^labels: got .* rows with other values"),
+}
+
+
+@pytest.mark.parametrize("name", BAD_DATA)
+def test_bad_arrays_are_refused(name):
+    data, message = BAD_DATA[name]
+    with pytest.raises(InvalidInput, match=message):
+        evaluate(data=data)
+
+
+@pytest.mark.parametrize("name", [name for name in BAD_DATA if name not in ("no images", "labels too few")])
+def test_bad_batches_are_refused(name):
+    data, message = BAD_DATA[name]
+    with pytest.raises(InvalidInput, match=message):
+        evaluate(data=tf.data.Dataset.from_tensor_slices(data).batch(6))
+
+
+@pytest.mark.parametrize(
+    ("data", "message"),
+    [
+        (tf.data.Dataset.from_tensor_slices(small_data()).batch(6).take(0), "^data: got nothing, expected batches"),
+        (tf.data.Dataset.from_tensor_slices(IMAGES).batch(6), "^data: got a batch without labels, expected batches"),
+    ],
+)
+def test_data_sets_without_images_or_labels_are_refused(data, message):
+    with pytest.raises(InvalidInput, match=message):
+        evaluate(data=data)
+
+
+def test_nan_in_a_later_batch_does_not_pass_for_a_number():
+    images = IMAGES.copy()
+    images[8] = np.nan
+    result = evaluate(data=tf.data.Dataset.from_tensor_slices((images, LABELS)).batch(6), batch_size=6)
+    with pytest.raises(InvalidInput, match="^margins: got 13 of which 1 are not finite"):
+        _ = result.A_rob
+
+
+@pytest.mark.parametrize(
+    ("classifier", "message"),
+    [
+        (with_softmax, "probabilities .*expected logits"),
+        (SubclassedWithSoftmax, "probabilities .*expected logits"),
+        (with_nan, "NaN or infinite, expected finite logits"),
+        (lambda: keras.Sequential([keras.Input(SHAPE), layers.Flatten(), layers.Dense(1)]), "at least two classes"),
+        (lambda: keras.Sequential([keras.Input(SHAPE), layers.Dense(3)]), r"an output of shape \(13, 4, 4, 3\)"),
+    ],
+)
+def test_a_classifier_that_gives_no_logits_is_refused(classifier, message):
+    with pytest.raises(InvalidInput, match=f"^classifier.*: got .*{message}"):
+        evaluate(classifier())
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"alpha_test": (1.0, -1.0)}, "^alpha_test: got -1.0"),
+        ({"alpha_test": (math.nan,)}, "^alpha_test: got nan"),
+        ({"batch_size": 0}, "^batch_size: got 0"),
+    ],
+)
+def test_bad_settings_are_refused(settings, message):
+    with pytest.raises(InvalidInput, match=message):
+        evaluate(**settings)

@@ -1,0 +1,57 @@
+"""The training forward pass, with a BatchNorm that is fused and works in the layers' own precision."""
+
+from typing import Any
+
+import keras
+import tensorflow as tf
+
+from wmr_tf import graph
+
+
+def training_logits(classifier: keras.Model, images: tf.Tensor) -> tf.Tensor:
+    """Returns `classifier(images, training=True)`, with every BatchNorm that can be computed by one fused kernel.
+
+    Keras's own is a chain of elementwise operations, under mixed precision in float32. The fused one reads and writes
+    the layer's precision and keeps its statistics in float32. The layers and their variables are untouched, so what is
+    saved is stock Keras. Equal in outputs, gradients and moving statistics up to rounding.
+
+    Args:
+        classifier: A Keras model that returns logits `[batch, classes]`.
+        images: Images `[batch, ...]`, float32 in [0, 1].
+
+    Returns:
+        Logits `[batch, classes]`; the moving statistics have been updated.
+    """
+    fused = {id(layer): _fused(layer) for layer, _ in graph.layers_once(classifier) if _is_fusable(layer)}
+    return graph.run(classifier, images, training=True, instead=fused)
+
+
+def _is_fusable(layer: Any) -> bool:
+    return (
+        type(layer) is keras.layers.BatchNormalization
+        and layer.trainable
+        and layer.axis in (-1, 3)
+        and len(layer.output.shape) == 4
+        and not layer.synchronized
+        and not layer.renorm
+    )
+
+
+def _fused(layer: keras.layers.BatchNormalization) -> graph.Compute:
+    def normalise(x: tf.Tensor, mask: Any = None) -> tf.Tensor:
+        channels = [x.shape[-1]]
+        normalised, mean, unbiased = tf.compat.v1.nn.fused_batch_norm(
+            tf.cast(x, layer.compute_dtype),
+            scale=tf.convert_to_tensor(layer.gamma) if layer.scale else tf.ones(channels),
+            offset=tf.convert_to_tensor(layer.beta) if layer.center else tf.zeros(channels),
+            epsilon=layer.epsilon,
+            is_training=True,
+        )
+        # The kernel divides by n - 1 where Keras divides by n.
+        n = tf.cast(tf.reduce_prod(tf.shape(x)[:-1]), tf.float32)
+        variance = unbiased * tf.maximum(n - 1.0, 1.0) / n
+        for moving, batch in ((layer.moving_mean, mean), (layer.moving_variance, variance)):
+            moving.assign(moving * layer.momentum + tf.stop_gradient(batch) * (1.0 - layer.momentum))
+        return normalised
+
+    return normalise

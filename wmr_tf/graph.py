@@ -1,0 +1,89 @@
+"""Runs a Keras classifier with some of its layers computed another way, leaving the classifier as it is."""
+
+import inspect
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+import keras
+import tensorflow as tf
+
+Compute = Callable[[tf.Tensor], tf.Tensor]
+
+# What is private to Keras and used here: `Sequential._functional`, `Functional._nodes_by_depth` (with each node's
+# operation, input_tensors and outputs), `Functional._run_through_graph` and `Layer._layers`. Keras offers no public
+# way to walk a model's graph.
+
+
+def run(model: keras.Model, images: tf.Tensor, *, training: bool, instead: Mapping[int, Compute]) -> tf.Tensor:
+    """Returns `model(images, training=training)` with the layers in `instead` computed by what stands there.
+
+    Args:
+        model: A Keras model with one input; of one that is no graph of layers (a subclassed one) nothing is replaced.
+        images: The input.
+        training: Training or inference mode.
+        instead: For the `id` of a layer, the function to call in its place.
+    """
+    graph = _graph_of(model)
+    if graph is None or not instead:
+        return model(images, training=training)
+
+    def operation_fn(operation: Any) -> Callable[..., Any]:
+        if id(operation) in instead:
+            return instead[id(operation)]
+        if _graph_of(operation) is not None:
+            return lambda x, **_: run(operation, x, training=training, instead=instead)
+        if _takes_training(operation):
+            return lambda *args, **kwargs: operation(*args, **{**kwargs, "training": training})
+        return operation
+
+    outputs = graph._run_through_graph([images], operation_fn=operation_fn)
+    return outputs[0] if isinstance(outputs, list | tuple) else outputs
+
+
+def layers_once(model: keras.Model) -> Iterator[tuple[Any, Any]]:
+    """Yields each layer that the graph calls exactly once, with the layer before it if nothing else reads that one.
+
+    Yields:
+        `(layer, before)`, nested models opened; `before` is None where it has several readers or is an input.
+    """
+    graph = _graph_of(model)
+    if graph is None:
+        return
+    nodes = [node for depth in sorted(graph._nodes_by_depth, reverse=True) for node in graph._nodes_by_depth[depth]]
+    nodes = [node for node in nodes if not node.is_input]
+    calls = Counter(id(node.operation) for node in nodes)
+    readers = Counter(id(tensor) for node in nodes for tensor in node.input_tensors)
+    readers.update(id(tensor) for tensor in graph.outputs)
+    maker = {id(tensor): node.operation for node in nodes for tensor in node.outputs}
+    for node in nodes:
+        if calls[id(node.operation)] > 1:
+            continue
+        yield from layers_once(node.operation)
+        source = node.input_tensors[0]
+        before = maker.get(id(source))
+        alone = len(node.input_tensors) == 1 and readers[id(source)] == 1 and before and calls[id(before)] == 1
+        yield node.operation, before if alone else None
+
+
+def _graph_of(model: Any) -> Any:
+    """Returns the graph of layers behind a Sequential or Functional model, None if there is none to run here."""
+    graph = model._functional if isinstance(model, keras.Sequential) else model
+    if not hasattr(graph, "_run_through_graph") or not isinstance(graph, keras.Model) or len(graph.inputs) != 1:
+        return None
+    if type(graph).call is not _FUNCTIONAL.call:  # a subclass may do more than run its graph
+        return None
+    return graph if all(map(_runs_alone, graph.operations)) else None
+
+
+def _runs_alone(operation: Any) -> bool:
+    # A layer made of layers learns of training mode from the call around it, unless it takes an argument.
+    nested = getattr(operation, "_layers", None)
+    return not nested or _takes_training(operation) or _graph_of(operation) is not None
+
+
+def _takes_training(operation: Any) -> bool:
+    return "training" in inspect.signature(operation.call).parameters
+
+
+_FUNCTIONAL = type(keras.Model(*[keras.Input((1,))] * 2))
