@@ -4,6 +4,7 @@ import keras
 import tensorflow as tf
 
 from wmr_tf.checks import require
+from wmr_tf.fused import training_logits
 from wmr_tf.losses import cross_entropy
 from wmr_tf.methods.base import Batch, Learner, Method
 
@@ -38,7 +39,7 @@ class Natural(Method):
         """Descends once on the clean images; see `Method.train_batch`."""
 
         def loss():
-            logits = model.classifier(batch.images, training=True)
+            logits = training_logits(model.classifier, batch.images)
             return cross_entropy(logits, batch.labels), logits
 
         return model.descend(batch, loss)

@@ -5,6 +5,7 @@ import tensorflow as tf
 
 from wmr_tf.attacks import Attack
 from wmr_tf.frozen import freeze
+from wmr_tf.fused import training_logits
 from wmr_tf.losses import weighted_cross_entropy
 from wmr_tf.methods.base import Batch, Learner, Method
 
@@ -48,7 +49,7 @@ class PGD(Method):
         attacked = self.attack(lambda x: losses(frozen(x)), batch.images, seed=batch.seed)
 
         def loss():
-            logits = model.classifier(attacked, training=True)
+            logits = training_logits(model.classifier, attacked)
             return losses(logits), logits
 
         return model.descend(batch, loss)

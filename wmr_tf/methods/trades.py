@@ -6,6 +6,7 @@ import tensorflow as tf
 from wmr_tf.attacks import Attack
 from wmr_tf.checks import nonnegative, require
 from wmr_tf.frozen import freeze
+from wmr_tf.fused import training_logits
 from wmr_tf.losses import cross_entropy, weighted_kl_divergence
 from wmr_tf.methods.base import Batch, Learner, Method
 
@@ -64,8 +65,8 @@ class TRADES(Method):
         attacked = self.attack(lambda x: divergence(constant_clean, frozen(x)), batch.images, seed=batch.seed)
 
         def loss():
-            clean = model.classifier(batch.images, training=True)
-            logits = model.classifier(attacked, training=True)
+            clean = training_logits(model.classifier, batch.images)
+            logits = training_logits(model.classifier, attacked)
             return cross_entropy(clean, batch.labels) + self.beta * divergence(clean, logits), logits
 
         return model.descend(batch, loss)

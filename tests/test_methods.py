@@ -1,0 +1,352 @@
+"""The training methods against plain TensorFlow loops, and against NumPy on a linear classifier."""
+
+import dataclasses
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from wmr_tf import AdversarialModel, InvalidInput, attacks, methods
+
+CLASSES = 3
+ATTACK = attacks.PGD(epsilon=0.2, step_size=0.07, steps=3)
+NOT_AN_AMOUNT = [-1.0, float("nan"), float("inf"), "much", None]
+
+
+def data(*shape, batch=16):
+    rng = np.random.default_rng(0)
+    return rng.random((batch, *shape), dtype="float32"), rng.integers(0, CLASSES, batch)
+
+
+def linear(features=4, **kwargs):
+    keras.utils.set_random_seed(1)
+    dense = keras.layers.Dense(CLASSES, kernel_initializer=keras.initializers.RandomNormal(stddev=1.0), **kwargs)
+    return keras.Sequential([keras.Input([features]), dense])
+
+
+def convnet():
+    keras.utils.set_random_seed(1)
+    layers = [keras.layers.Conv2D(6, 3, activation="relu"), keras.layers.Flatten(), keras.layers.Dense(CLASSES)]
+    return keras.Sequential([keras.Input([5, 5, 1]), *layers])
+
+
+def losses_of_training(classifier, method, x, y, *, steps=1, rate=0.5, seed=0):
+    """Trains with plain SGD on one and the same batch; returns the loss of each step."""
+    model = AdversarialModel(classifier, method, seed=seed)
+    model.compile(optimizer=keras.optimizers.SGD(rate))
+    return model.fit(x, y, batch_size=len(x), epochs=steps, shuffle=False, verbose=0).history["loss"]
+
+
+# The methods without weights, written out
+
+
+def plain_cross_entropy(logits, y):
+    return keras.losses.sparse_categorical_crossentropy(y, logits, from_logits=True)
+
+
+def plain_divergence(clean, logits):
+    log_p, log_q = tf.nn.log_softmax(clean), tf.nn.log_softmax(logits)
+    return tf.reduce_sum(tf.nn.softmax(clean) * (log_p - log_q), axis=1)
+
+
+def step_seed(seed, step):
+    """The seed of a training step on the only replica."""
+    folded = tf.random.experimental.stateless_fold_in(tf.constant([0, seed]), step)
+    return tf.random.experimental.stateless_fold_in(folded, 0)
+
+
+def plain_attack(loss, x, start, attack=ATTACK):
+    low, high = np.maximum(x - attack.epsilon, 0), np.minimum(x + attack.epsilon, 1)
+    attacked = tf.clip_by_value(start, low, high)
+    for _ in range(attack.steps):
+        with tf.GradientTape() as tape:
+            tape.watch(attacked)
+            value = tf.reduce_sum(loss(attacked))
+        ascended = attacked + attack.step_size * tf.sign(tape.gradient(value, attacked))
+        attacked = tf.clip_by_value(ascended, low, high)
+    return attacked
+
+
+def plain_descent(classifier, loss, rate=0.5):
+    with tf.GradientTape() as tape:
+        value = tf.reduce_mean(loss())
+    for weight, gradient in zip(classifier.weights, tape.gradient(value, classifier.weights), strict=True):
+        weight.assign_sub(rate * gradient)
+    return float(value)
+
+
+def plain_pgd_step(classifier, x, y, step):
+    start = x + ATTACK.epsilon * tf.random.stateless_uniform(x.shape, step_seed(7, step), -1, 1)
+    attacked = plain_attack(lambda images: plain_cross_entropy(classifier(images), y), x, start)
+    return plain_descent(classifier, lambda: plain_cross_entropy(classifier(attacked), y))
+
+
+def plain_trades_step(classifier, x, y, step):
+    start = x + 0.001 * tf.random.stateless_normal(x.shape, step_seed(7, step))
+    clean = classifier(x)
+    attacked = plain_attack(lambda images: plain_divergence(clean, classifier(images)), x, start)
+
+    def loss():
+        clean = classifier(x)
+        return plain_cross_entropy(clean, y) + 2.5 * plain_divergence(clean, classifier(attacked))
+
+    return plain_descent(classifier, loss)
+
+
+GAUSSIAN = attacks.PGD(ATTACK.epsilon, ATTACK.step_size, ATTACK.steps, start="gaussian")
+
+
+@pytest.mark.parametrize(
+    ("method", "plain_step"),
+    [(methods.PGD(ATTACK), plain_pgd_step), (methods.TRADES(GAUSSIAN, beta=2.5), plain_trades_step)],
+    ids=["pgd", "trades"],
+)
+def test_alpha_0_is_the_plain_method_step_for_step(method, plain_step):
+    x, y = data(5, 5, 1)
+    ours, plain = convnet(), convnet()
+    losses = losses_of_training(ours, method, x, y, steps=4, seed=7)
+    np.testing.assert_allclose(losses, [plain_step(plain, x, y, step) for step in range(4)], rtol=1e-5)
+    for weight, expected in zip(ours.get_weights(), plain.get_weights(), strict=True):
+        np.testing.assert_allclose(weight, expected, atol=2e-6)
+
+
+def test_trades_with_beta_0_is_natural_training():
+    x, y = data(5, 5, 1)
+    trades, natural, start = convnet(), convnet(), convnet()
+    losses_of_training(trades, methods.TRADES(GAUSSIAN, beta=0.0, alpha=2.0), x, y, steps=4)
+    losses_of_training(natural, methods.Natural(), x, y, steps=4)
+    for weight, expected, before in zip(*(m.get_weights() for m in (trades, natural, start)), strict=True):
+        np.testing.assert_allclose(weight, expected, atol=1e-6)
+        assert np.abs(weight - before).max() > 1e-2
+
+
+# The weighted methods on a linear classifier, derivatives by hand in float64
+
+
+def softmax(z):
+    exp = np.exp(z - z.max(axis=1, keepdims=True))
+    return exp / exp.sum(axis=1, keepdims=True)
+
+
+def weights_by_hand(z, y, alpha):
+    """`s = exp(-alpha m)` with `m = p_y - p_j`, j the strongest other class, and ds/dz."""
+    p, rows, one_hot = softmax(z), np.arange(len(y)), np.eye(CLASSES)
+    j = np.where(one_hot[y] == 1, -1, p).argmax(axis=1)
+    p_y, p_j = p[rows, y, np.newaxis], p[rows, j, np.newaxis]
+    s = np.exp(-alpha * (p_y - p_j))
+    return s, -alpha * s * (p_y * (one_hot[y] - p) - p_j * (one_hot[j] - p))
+
+
+def cross_entropy_by_hand(z, y, alpha=0.0, stop=False):
+    """`s CE` and its derivative by z."""
+    p, (s, slope) = softmax(z), weights_by_hand(z, y, alpha)
+    ce = -np.log(p[np.arange(len(y)), y, np.newaxis])
+    return s * ce, s * (p - np.eye(CLASSES)[y]) + (0 if stop else ce * slope)
+
+
+def divergence_by_hand(clean, z, y, alpha, stop=False):
+    """`s KL(p || q)`, its derivatives by the clean logits and by z."""
+    p, q, (s, slope) = softmax(clean), softmax(z), weights_by_hand(z, y, alpha)
+    log_ratio = np.log(p / q)
+    kl = np.sum(p * log_ratio, axis=1, keepdims=True)
+    return s * kl, s * p * (log_ratio - kl), s * (q - p) + (0 if stop else kl * slope)
+
+
+def one_step(x, start, step_size, slope_of_logits, kernel, epsilon=0.2):
+    attacked = np.clip(start, 0, 1) + step_size * np.sign(slope_of_logits @ kernel.T)
+    return np.clip(attacked, np.maximum(x - epsilon, 0), np.minimum(x + epsilon, 1))
+
+
+WEIGHTS = [(0.0, False), (1.5, False), (1.5, True)]
+
+
+@pytest.mark.parametrize(("alpha", "stop"), WEIGHTS)
+def test_a_pgd_step_on_a_linear_classifier_by_hand(alpha, stop):
+    x, y = data(4)
+    classifier = linear()
+    kernel, bias = (weight.astype("float64") for weight in classifier.get_weights())
+    attack = attacks.PGD(epsilon=0.2, step_size=0.1, steps=1, start="none")
+    (logged,) = losses_of_training(classifier, methods.PGD(attack, alpha=alpha, stop_gradient_weights=stop), x, y)
+
+    _, slope = cross_entropy_by_hand(x @ kernel + bias, y, alpha, stop)
+    attacked = one_step(x, x, 0.1, slope, kernel)
+    losses, slope = cross_entropy_by_hand(attacked @ kernel + bias, y, alpha, stop)
+    assert logged == pytest.approx(losses.mean(), rel=1e-5)
+    assert_descended(classifier, kernel - 0.5 * attacked.T @ slope / len(x), bias - 0.5 * slope.mean(axis=0))
+
+
+@pytest.mark.parametrize(("alpha", "stop"), WEIGHTS)
+def test_a_trades_step_on_a_linear_classifier_by_hand(alpha, stop):
+    x, y = data(4)
+    classifier = linear()
+    kernel, bias = (weight.astype("float64") for weight in classifier.get_weights())
+    attack = attacks.PGD(epsilon=0.2, step_size=0.1, steps=1, start="gaussian")
+    method = methods.TRADES(attack, beta=3.0, alpha=alpha, stop_gradient_weights=stop)
+    (logged,) = losses_of_training(classifier, method, x, y)
+
+    clean = x @ kernel + bias
+    start = x + 0.001 * tf.random.stateless_normal(x.shape, step_seed(0, 0)).numpy()
+    _, _, slope = divergence_by_hand(clean, start @ kernel + bias, y, alpha, stop)  # clean logits held fixed
+    attacked = one_step(x, start, 0.1, slope, kernel)
+    natural, by_clean = cross_entropy_by_hand(clean, y)
+    divergence, also_by_clean, by_attacked = divergence_by_hand(clean, attacked @ kernel + bias, y, alpha, stop)
+    by_clean, by_attacked = by_clean + 3.0 * also_by_clean, 3.0 * by_attacked  # and here through both branches
+    assert logged == pytest.approx(np.mean(natural + 3.0 * divergence), rel=1e-5)
+    assert_descended(
+        classifier,
+        kernel - 0.5 * (x.T @ by_clean + attacked.T @ by_attacked) / len(x),
+        bias - 0.5 * (by_clean + by_attacked).mean(axis=0),
+    )
+
+
+def assert_descended(classifier, kernel, bias):
+    got_kernel, got_bias = classifier.get_weights()
+    np.testing.assert_allclose(got_kernel, kernel, atol=2e-6)
+    np.testing.assert_allclose(got_bias, bias, atol=2e-6)
+
+
+# What an attack leaves alone, and what the update adds
+
+ALL_METHODS = [methods.Natural, lambda: methods.PGD(ATTACK, alpha=1.0), lambda: methods.TRADES(GAUSSIAN, alpha=1.0)]
+
+
+@pytest.mark.parametrize("name", ["pgd", "trades"])
+def test_batch_statistics_move_in_the_update_only(name):
+    def network():
+        keras.utils.set_random_seed(1)
+        norm = keras.layers.BatchNormalization(momentum=0.9, moving_mean_initializer="random_normal")
+        layers = [keras.layers.Dense(5), norm, keras.layers.ReLU(), keras.layers.Dense(CLASSES)]
+        return keras.Sequential([keras.Input([4]), *layers])
+
+    def statistics(classifier):
+        return [weight.numpy() for weight in classifier.non_trainable_weights]
+
+    x, y = data(4)
+    classifier, expected = network(), network()
+    if name == "pgd":
+        start = x + ATTACK.epsilon * tf.random.stateless_uniform(x.shape, step_seed(0, 0), -1, 1)
+        attacked = plain_attack(lambda images: plain_cross_entropy(expected(images), y), x, start)
+        losses_of_training(classifier, methods.PGD(ATTACK), x, y)
+    else:
+        start = x + 0.001 * tf.random.stateless_normal(x.shape, step_seed(0, 0))
+        attacked = plain_attack(lambda images: plain_divergence(expected(x), expected(images)), x, start)
+        losses_of_training(classifier, methods.TRADES(GAUSSIAN), x, y)
+        expected(x, training=True)
+    before = statistics(expected)
+    expected(attacked, training=True)
+    for got, wanted, old in zip(statistics(classifier), statistics(expected), before, strict=True):
+        np.testing.assert_allclose(got, wanted, atol=1e-6)
+        assert np.abs(wanted - old).max() > 1e-3
+
+
+class Witness(keras.layers.Layer):
+    """Notes in which mode it was traced."""
+
+    def __init__(self):
+        super().__init__()
+        self.modes = []
+
+    def call(self, x, training=False):
+        self.modes.append(training)
+        return x
+
+
+@pytest.mark.parametrize(("make", "passes"), list(zip(ALL_METHODS, [1, 1, 2], strict=True)))
+def test_dropout_and_batchnorm_are_in_training_mode_in_the_update_only(make, passes):
+    x, y = data(4)
+    witness = Witness()
+    classifier = keras.Sequential([keras.Input([4]), witness, keras.layers.Dense(CLASSES)])
+    witness.modes.clear()
+    losses_of_training(classifier, make(), x, y)
+    modes = list(witness.modes)
+    assert modes[-passes:] == [True] * passes
+    assert modes[:-passes] and not any(modes[:-passes])  # the look at the first batch, and the attack
+
+
+@pytest.mark.parametrize("make", ALL_METHODS)
+def test_kernel_regularizers_count_once(make):
+    x, y = data(4)
+    plain, regularised = linear(), linear(kernel_regularizer=keras.regularizers.L2(0.1))
+    kernel, _ = plain.get_weights()
+    (loss,) = losses_of_training(plain, make(), x, y)
+    (loss_with_penalty,) = losses_of_training(regularised, make(), x, y)
+    assert loss_with_penalty == pytest.approx(loss + 0.1 * np.sum(kernel**2), rel=1e-5)
+    shift = regularised.get_weights()[0] - plain.get_weights()[0]
+    np.testing.assert_allclose(shift, -0.5 * 2 * 0.1 * kernel, atol=2e-6)
+
+
+@dataclasses.dataclass(frozen=True)
+class Brighten(attacks.Attack):
+    """Looks at the loss inside a loop, as attacks do, and adds 0.1 whatever it saw."""
+
+    start = "random"
+    norm = "linf"
+
+    def __call__(self, loss_fn, x, *, seed, score_fn=None):
+        _, seen = tf.while_loop(lambda k, _: k < 2, lambda k, _: (k + 1, loss_fn(x)), (0, tf.zeros(tf.shape(x)[0])))
+        return tf.stop_gradient(x + 0.1 + 0.0 * seen[:, tf.newaxis])
+
+
+@pytest.mark.parametrize(
+    ("method", "brighter"),
+    [(methods.Natural(), 0.0), (methods.PGD(Brighten()), 0.1), (methods.TRADES(Brighten()), 0.1)],
+)
+def test_activity_regularizers_count_in_the_last_forward_pass(method, brighter):
+    x, y = data(4)
+    plain, regularised = linear(), linear(activity_regularizer=lambda logits: 0.1 * keras.ops.sum(logits))
+    (loss,) = losses_of_training(plain, method, x, y)
+    (loss_with_penalty,) = losses_of_training(regularised, method, x, y)
+    # Keras divides what a layer adds by the batch size.
+    last = x + brighter
+    kernel, bias = linear().get_weights()
+    assert loss_with_penalty == pytest.approx(loss + 0.1 * np.sum(last @ kernel + bias) / len(x), rel=1e-5)
+    shift = regularised.get_weights()[0] - plain.get_weights()[0]
+    np.testing.assert_allclose(shift, np.repeat(-0.5 * 0.1 * last.mean(axis=0)[:, np.newaxis], CLASSES, 1), atol=2e-6)
+
+
+# What is refused, and what is saved
+
+
+@pytest.mark.parametrize("value", NOT_AN_AMOUNT)
+def test_amounts_below_zero_or_not_finite_are_refused(value):
+    for make in (
+        methods.Natural,
+        lambda alpha: methods.PGD(ATTACK, alpha),
+        lambda alpha: methods.TRADES(ATTACK, 1, alpha),
+    ):
+        with pytest.raises(InvalidInput, match="alpha"):
+            make(alpha=value)
+    with pytest.raises(InvalidInput, match="beta"):
+        methods.TRADES(ATTACK, beta=value)
+
+
+def test_natural_training_has_no_alpha():
+    with pytest.raises(InvalidInput, match="alpha: got 0.5, expected 0 for natural training"):
+        methods.Natural(alpha=0.5)
+
+
+def test_trades_needs_an_attack_that_leaves_the_clean_image():
+    for attack in (attacks.FGSM(0.1), attacks.PGD(0.1, 0.1, 1, start="none")):
+        with pytest.raises(InvalidInput, match="expected a random start"):
+            methods.TRADES(attack)
+
+
+@pytest.mark.parametrize(
+    "method",
+    [
+        methods.Natural(),
+        methods.PGD(ATTACK, alpha=0.5, stop_gradient_weights=True),
+        methods.TRADES(GAUSSIAN, beta=3.0, alpha=2.0),
+    ],
+    ids=lambda method: type(method).__name__,
+)
+def test_a_method_survives_serialisation(method):
+    again = keras.saving.deserialize_keras_object(keras.saving.serialize_keras_object(method))
+    assert type(again) is type(method)
+    assert all(getattr(again, name) == getattr(method, name) for name in type(method).settings())
+
+
+def test_attack_and_method_of_one_name_are_registered_apart():
+    names = [keras.saving.get_registered_name(kind) for kind in (attacks.PGD, methods.PGD)]
+    assert names == ["wmr_tf.attacks>PGD", "wmr_tf.methods>PGD"]

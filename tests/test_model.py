@@ -1,0 +1,399 @@
+"""`AdversarialModel` as Keras users use it: data in every form, weights, precision, saving, repeating."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+from keras import layers
+
+from wmr_tf import AdversarialModel, InvalidInput, attacks, callbacks, methods
+
+CLASSES = 3
+FEATURES = 4
+PGD = methods.PGD(attacks.PGD(epsilon=0.1, step_size=0.04, steps=2), alpha=1.0)
+TRADES = methods.TRADES(attacks.PGD(epsilon=0.1, step_size=0.04, steps=2, start="gaussian"), beta=2.0, alpha=1.0)
+METHODS = {"pgd": PGD, "trades": TRADES}
+RNG = np.random.default_rng(0)
+X, Y = RNG.random((20, FEATURES), dtype="float32"), RNG.integers(0, CLASSES, 20)
+ONE_HOT = np.eye(CLASSES, dtype="float32")[Y]
+
+
+def network(**kwargs):
+    keras.utils.set_random_seed(1)
+    hidden = layers.Dense(5, activation="relu", **kwargs)
+    return keras.Sequential([keras.Input([FEATURES]), hidden, layers.Dense(CLASSES, **kwargs)])
+
+
+def linear():
+    keras.utils.set_random_seed(1)
+    kernel = keras.initializers.RandomNormal(stddev=2.0)
+    return keras.Sequential([keras.Input([FEATURES]), layers.Dense(CLASSES, kernel_initializer=kernel)])
+
+
+def compiled(method=PGD, classifier=None, *, rate=0.5, momentum=0.0, seed=0, weight_decay=0.0, **kwargs):
+    model = AdversarialModel(classifier or network(), method, weight_decay=weight_decay, seed=seed)
+    model.compile(optimizer=keras.optimizers.SGD(rate, momentum=momentum), metrics=["accuracy"], **kwargs)
+    return model
+
+
+def fit(model, *data, epochs=2, **kwargs):
+    return model.fit(*data, epochs=epochs, verbose=0, shuffle=False, **kwargs).history
+
+
+def weights_after(*data, compile=None, method=PGD, **kwargs):
+    model = compiled(method, **(compile or {}))
+    fit(model, *data, **kwargs)
+    return model.get_weights()
+
+
+def assert_same(weights, expected, atol=1e-6):
+    for got, wanted in zip(weights, expected, strict=True):
+        np.testing.assert_allclose(got, wanted, rtol=0, atol=atol)
+
+
+def assert_different(weights, others):
+    assert any(np.abs(got - other).max() > 1e-4 for got, other in zip(weights, others, strict=True))
+
+
+def probabilities(model_weights, images):
+    kernel, bias = model_weights
+    exp = np.exp(images @ kernel + bias)
+    return exp / exp.sum(axis=1, keepdims=True)
+
+
+# Data in every form
+
+
+class Batches(keras.utils.PyDataset):
+    def __len__(self):
+        return 5
+
+    def __getitem__(self, index):
+        part = slice(4 * index, 4 * index + 4)
+        return X[part], Y[part]
+
+
+def forever():
+    """Five batches, again and again."""
+    while True:
+        yield from (Batches()[index] for index in range(5))
+
+
+DATA = {
+    "dataset": (lambda: tf.data.Dataset.from_tensor_slices((X, Y)).batch(4), {}),
+    "PyDataset": (Batches, {}),
+    "generator": (forever, {"steps_per_epoch": 5}),
+}
+
+
+@pytest.mark.parametrize(("make", "kwargs"), DATA.values(), ids=list(DATA))
+def test_every_form_of_data_gives_the_weights_that_arrays_give(make, kwargs):
+    assert_same(weights_after(make(), **kwargs), weights_after(X, Y, batch_size=4))
+
+
+def test_a_generator_is_read_once_and_in_order():
+    batches = [Batches()[index] for index in range(5)]
+    assert_same(
+        weights_after((batch for batch in batches), epochs=1, steps_per_epoch=5),
+        weights_after(X, Y, epochs=1, batch_size=4),
+    )
+    measured = compiled().evaluate((batch for batch in batches), steps=5, verbose=0)
+    np.testing.assert_allclose(measured, compiled().evaluate(X, Y, verbose=0), rtol=1e-5)
+
+
+@pytest.mark.parametrize(("make", "kwargs"), DATA.values(), ids=list(DATA))
+def test_every_form_of_validation_data_is_measured_whole(make, kwargs):
+    # One epoch: after it, where a generator stands depends on how far Keras has read ahead.
+    model = compiled()
+    logs = fit(model, X, Y, epochs=1, validation_data=make(), validation_steps=kwargs.get("steps_per_epoch"))
+    expected = model.evaluate(X, Y, verbose=0)
+    np.testing.assert_allclose([logs["val_loss"][0], logs["val_accuracy"][0]], expected, rtol=1e-5)
+
+
+def test_validation_data_are_looked_at_before_training():
+    model = compiled()
+    for validation in [(255 * X, Y), tf.data.Dataset.from_tensor_slices((X, Y + 1)).batch(4)]:
+        with pytest.raises(InvalidInput, match="images|labels"):
+            fit(model, X, Y, validation_data=validation)
+    assert model.optimizer.iterations.numpy() == 0
+
+
+@pytest.mark.parametrize("empty", [tf.data.Dataset.from_tensor_slices((X, Y)).take(0).batch(4), (i for i in ())])
+def test_no_data_at_all_are_refused(empty):
+    with pytest.raises(InvalidInput, match="data: got nothing"):
+        fit(compiled(), empty)
+
+
+@pytest.mark.parametrize("labels", [Y[:, np.newaxis], Y.astype("uint8"), ONE_HOT, ONE_HOT.astype("int64")])
+def test_labels_in_every_form_give_the_same_training(labels):
+    model, expected = compiled(), compiled()
+    logs, expected_logs = fit(model, X, labels), fit(expected, X, Y)
+    np.testing.assert_allclose(logs["loss"], expected_logs["loss"], rtol=1e-6)
+    assert logs["accuracy"] == expected_logs["accuracy"]
+    assert_same(model.get_weights(), expected.get_weights())
+
+
+def test_images_are_cast_to_float32():
+    double = X.astype("float64")
+    assert_same(
+        weights_after(tf.data.Dataset.from_tensor_slices((double, Y)).batch(4)), weights_after(X, Y, batch_size=4)
+    )
+    assert_same(weights_after(double, Y), weights_after(X, Y))
+
+
+@pytest.mark.parametrize("way", [{"steps_per_execution": 3}, {"run_eagerly": True}], ids=str)
+def test_every_way_to_execute_gives_the_same_weights(way):
+    assert_same(weights_after(X, Y, batch_size=4, compile=way), weights_after(X, Y, batch_size=4))
+
+
+# What is descended on, and what is logged
+
+
+@pytest.mark.parametrize("momentum", [0.0, 0.9])
+def test_weight_decay_is_that_of_pytorch(momentum):
+    model = compiled(methods.Natural(), linear(), rate=0.2, momentum=momentum, weight_decay=0.1)
+    weights = [weight.astype("float64") for weight in model.get_weights()]
+    buffers = [0.0, 0.0]
+    for _ in range(2):
+        slope = (probabilities(weights, X) - ONE_HOT) / len(X)
+        for k, gradient in enumerate([X.T @ slope, slope.sum(axis=0)]):
+            buffers[k] = momentum * buffers[k] + gradient + 0.1 * weights[k]
+        weights = [weight - 0.2 * buffer for weight, buffer in zip(weights, buffers, strict=True)]
+    fit(model, X, Y, batch_size=len(X))
+    assert_same(model.get_weights(), weights, atol=2e-6)
+
+
+@pytest.mark.parametrize("value", [-0.1, float("nan"), float("inf"), "strong"])
+def test_a_weight_decay_that_is_none_is_refused(value):
+    with pytest.raises(InvalidInput, match="weight_decay"):
+        AdversarialModel(network(), PGD, weight_decay=value)
+
+
+def test_sample_weights_multiply_each_loss_and_the_mean_is_over_images():
+    model = compiled(methods.Natural(), linear(), rate=0.2)
+    w = np.arange(20) / 10.0
+    kernel, bias = model.get_weights()
+    p = probabilities((kernel, bias), X)
+    logs = fit(model, X, Y, epochs=1, batch_size=len(X), sample_weight=w)
+    assert logs["loss"][0] == pytest.approx(np.sum(w * -np.log(p[np.arange(20), Y])) / len(X), rel=1e-5)
+    slope = w[:, np.newaxis] * (p - ONE_HOT) / len(X)
+    assert_same(model.get_weights(), [kernel - 0.2 * X.T @ slope, bias - 0.2 * slope.sum(axis=0)], atol=2e-6)
+
+
+@pytest.mark.parametrize("method", METHODS.values(), ids=list(METHODS))
+def test_class_weights_and_both_ways_to_give_sample_weights_agree(method):
+    class_weight = {0: 0.2, 1: 1.0, 2: 3.0}
+    w = np.array([class_weight[label] for label in Y], "float32")
+    expected = weights_after(X, Y, sample_weight=w, method=method, batch_size=4)
+    assert_different(expected, weights_after(X, Y, method=method, batch_size=4))
+    third = tf.data.Dataset.from_tensor_slices((X, Y, w[:, np.newaxis])).batch(4)
+    assert_same(weights_after(third, method=method), expected)
+    assert_same(weights_after(X, Y, class_weight=class_weight, method=method, batch_size=4), expected)
+    assert_same(weights_after(X, ONE_HOT, class_weight=class_weight, method=method, batch_size=4), expected)
+
+
+@pytest.mark.parametrize("bad", [-np.ones(20), np.full(20, np.nan), np.ones([20, 2]), np.ones(19)])
+def test_malformed_sample_weights_are_refused(bad):
+    for verb in ("fit", "evaluate"):
+        with pytest.raises(InvalidInput, match="sample_weight: got"):
+            getattr(compiled(), verb)(X, Y, sample_weight=bad, verbose=0)
+
+
+def test_accuracy_in_fit_is_that_of_the_attacked_images():
+    attack = attacks.PGD(epsilon=0.3, step_size=0.3, steps=1, start="none")
+    model = compiled(methods.PGD(attack), linear())
+    kernel, bias = model.get_weights()
+    attacked = np.clip(X + 0.3 * np.sign((probabilities((kernel, bias), X) - ONE_HOT) @ kernel.T), 0, 1)
+    accuracy, clean_accuracy = (np.mean((images @ kernel + bias).argmax(axis=1) == Y) for images in (attacked, X))
+    assert accuracy < clean_accuracy
+    assert model.evaluate(X, Y, verbose=0)[1] == pytest.approx(clean_accuracy)
+    assert fit(model, X, Y, epochs=1, batch_size=len(X))["accuracy"] == pytest.approx([accuracy])
+
+
+def test_evaluate_returns_loss_and_accuracy_of_the_images_as_given():
+    model = compiled(classifier=linear())
+    p = probabilities(model.get_weights(), X)
+    cross_entropy, w = -np.log(p[np.arange(20), Y]), np.arange(20) / 10.0
+    expected = [np.mean(cross_entropy), np.mean(p.argmax(axis=1) == Y)]
+    np.testing.assert_allclose(model.evaluate(X, Y, verbose=0, batch_size=6), expected, rtol=1e-5)
+    assert list(model.evaluate(X, Y, verbose=0, return_dict=True)) == ["accuracy", "loss"]
+    assert model.evaluate(X, Y, sample_weight=w, verbose=0)[0] == pytest.approx(np.mean(w * cross_entropy), rel=1e-5)
+
+
+def test_a_loss_in_compile_is_refused():
+    model = AdversarialModel(network(), PGD)
+    model.compile(optimizer="sgd", loss="sparse_categorical_crossentropy")
+    for verb in (model.fit, model.evaluate, model.train_on_batch):
+        with pytest.raises(InvalidInput, match=r"compile\(loss=...\): got a loss, expected none.*Leave out loss="):
+            verb(X, Y)
+
+
+# Precision
+
+
+@pytest.fixture(scope="module")
+def float32_losses():
+    """What four steps in float32 give, by method."""
+    return {name: losses_and_model(method)[0] for name, method in METHODS.items()}
+
+
+def losses_and_model(method, **kwargs):
+    model = compiled(method, network(activity_regularizer="l2", **kwargs), rate=0.1)
+    return fit(model, X, Y, epochs=4, batch_size=len(X))["loss"], model
+
+
+@pytest.mark.parametrize(
+    ("name", "policy", "by_layer"),
+    [
+        ("pgd", "mixed_bfloat16", False),
+        ("trades", "mixed_bfloat16", True),
+        ("pgd", "mixed_float16", True),
+        ("trades", "mixed_float16", False),
+    ],
+)
+def test_mixed_precision_trains_as_float32_does(float32_losses, name, policy, by_layer):
+    if not by_layer:
+        keras.config.set_dtype_policy(policy)
+    losses, model = losses_and_model(METHODS[name], **({"dtype": policy} if by_layer else {}))
+    assert model.optimizer.iterations.numpy() == 4
+    assert isinstance(model.optimizer, keras.optimizers.LossScaleOptimizer) == (policy == "mixed_float16")
+    assert {variable.dtype for variable in model.trainable_variables} == {"float32"}
+    assert losses[-1] < losses[0]
+    np.testing.assert_allclose(losses, float32_losses[name], rtol=0.02)
+
+
+def test_float16_does_not_lose_small_gradients():
+    model = compiled(methods.Natural(), network(dtype="mixed_float16"), rate=1e6)
+    before = model.get_weights()
+    fit(model, X, Y, epochs=1, batch_size=len(X), sample_weight=np.full(20, 1e-7))  # gradients of 1e-8 and less
+    assert_different(model.get_weights(), before)
+
+
+# Tracing and randomness
+
+
+@keras.saving.register_keras_serializable("tests")
+class Counting(keras.Model):
+    """Not built before it is called; counts how often it is traced for training."""
+
+    def __init__(self, **kwargs):
+        super().__init__(**kwargs)
+        self.dense = layers.Dense(CLASSES)
+        self.traces = 0
+
+    def call(self, images, training=False):
+        self.traces += int(training)
+        return self.dense(images)
+
+
+def test_nothing_is_traced_again_after_the_first_batch():
+    classifier, traces = Counting(), []
+    validation = tf.data.Dataset.from_tensor_slices((X, Y)).batch(8)
+    watch = keras.callbacks.LambdaCallback(on_train_batch_end=lambda batch, logs: traces.append(classifier.traces))
+    evaluation = callbacks.RobustEvaluation(validation, PGD.attack)
+    fit(compiled(classifier=classifier), X, Y, batch_size=8, epochs=3, callbacks=[evaluation, watch])  # 8, 8 and 4
+    assert traces == traces[:1] * 9
+    assert traces[0] <= 2  # TensorFlow traces twice where a function creates variables, here the optimizer's
+
+
+def test_each_step_and_each_seed_has_its_own_noise():
+    method = methods.PGD(attacks.PGD(epsilon=0.3, step_size=1e-6, steps=1))
+
+    def losses(seed):
+        return fit(compiled(method, linear(), rate=0.0, seed=seed), X, Y, epochs=3, batch_size=len(X))["loss"]
+
+    first = losses(seed=0)
+    assert len(set(first)) == 3  # nothing but the noise differs, the rate being 0
+    assert losses(seed=0) == first
+    assert not set(losses(seed=1)) & set(first)
+
+
+def run_script(script):
+    root = Path(__file__).resolve().parents[1]
+    run = subprocess.run([sys.executable, "-c", script], cwd=root, capture_output=True, text=True)
+    assert run.returncode == 0, run.stderr[-3000:]
+    return run.stdout.splitlines()[-1]
+
+
+SETUP = """
+import keras, numpy as np, tensorflow as tf, wmr_tf as wmr
+rng = np.random.default_rng(0)
+x, y = rng.random((32, 6, 6, 1), dtype="float32"), rng.integers(0, 3, 32)
+attack = wmr.attacks.PGD(epsilon=0.1, step_size=0.05, steps=2)
+
+def make():
+    layers = keras.layers
+    hidden = [layers.Conv2D(8, 3), layers.BatchNormalization(), layers.ReLU(), layers.Flatten(), layers.Dropout(0.5)]
+    classifier = keras.Sequential([keras.Input([6, 6, 1]), *hidden, layers.Dense(3)])
+    model = wmr.AdversarialModel(classifier, wmr.methods.TRADES(attack, alpha=1.0), weight_decay=1e-3)
+    model.compile(optimizer=keras.optimizers.SGD(0.1, momentum=0.9), metrics=["accuracy"])
+    return model
+"""
+
+
+def test_two_deterministic_runs_give_the_same_bytes():
+    script = """
+tf.config.experimental.enable_op_determinism()
+
+def run(seed):
+    keras.utils.set_random_seed(seed)
+    model = make()
+    model.fit(x, y, batch_size=8, epochs=2, verbose=0)
+    return b"".join(weight.tobytes() for weight in model.get_weights())
+
+first = run(3)
+print(first == run(3), first == run(4))
+"""
+    assert run_script(SETUP + script) == "True False"
+
+
+def test_training_on_two_devices_runs():
+    script = """
+(cpu,) = tf.config.list_physical_devices("CPU")
+tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * 2)
+strategy = tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"])
+with strategy.scope():
+    model = make()
+logs = model.fit(x, y, batch_size=16, epochs=2, verbose=0, validation_data=(x, y)).history
+finite = np.isfinite(list(logs.values())).all()
+print(strategy.num_replicas_in_sync, model.optimizer.iterations.value.numpy(), finite)
+"""
+    assert run_script(SETUP + script) == "2 4 True"
+
+
+# Saving
+
+
+@pytest.mark.parametrize(
+    ("method", "make", "policy"),
+    [(PGD, network, "float32"), (TRADES, network, "mixed_float16"), (PGD, Counting, "float32")],
+    ids=["pgd", "trades in float16", "subclassed"],
+)
+def test_a_saved_training_model_goes_on_as_if_nothing_had_happened(method, make, policy, tmp_path):
+    keras.config.set_dtype_policy(policy)
+    model = compiled(method, make(), momentum=0.9, seed=5, weight_decay=0.01)
+    fit(model, X, Y, batch_size=4)
+    model.save(tmp_path / "training.keras")
+    loaded = keras.models.load_model(tmp_path / "training.keras")
+    assert type(loaded.method) is type(method)
+    assert loaded.method.get_config() == method.get_config()
+    assert (loaded.method.attack, loaded.weight_decay, loaded.seed) == (method.attack, 0.01, 5)
+    assert type(loaded.optimizer) is type(model.optimizer)
+    assert_same([v.numpy() for v in loaded.optimizer.variables], [v.numpy() for v in model.optimizer.variables], atol=0)
+    assert fit(loaded, X, Y, batch_size=4) == fit(model, X, Y, batch_size=4)
+    assert_same(loaded.get_weights(), model.get_weights(), atol=0)
+
+
+@pytest.mark.parametrize("copy", [keras.models.clone_model, lambda model: type(model).from_config(model.get_config())])
+def test_a_copy_has_the_settings_and_takes_the_weights_from_a_file(copy, tmp_path):
+    model = AdversarialModel(network(), TRADES, weight_decay=0.1, seed=3, name="mine")
+    twin = copy(model)
+    assert (twin.name, twin.weight_decay, twin.seed, twin.method.get_config()) == ("mine", 0.1, 3, TRADES.get_config())
+    assert_different(twin.get_weights(), model.get_weights())
+    model.save_weights(tmp_path / "model.weights.h5")
+    twin.load_weights(tmp_path / "model.weights.h5")
+    assert_same(twin.get_weights(), model.get_weights(), atol=0)
