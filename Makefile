@@ -2,11 +2,13 @@
 PYTHON ?= python3
 BIN := .venv/bin
 INSTALLED := .venv/.installed
+BENCH := .venv-bench/bin
+BENCH_INSTALLED := .venv-bench/.installed
 DEMO := runs/demo
 
 export TF_CPP_MIN_LOG_LEVEL ?= 2
 
-.PHONY: help .venv test test-all check demo clean
+.PHONY: help .venv test test-all check demo bench clean
 
 help: ## List the targets
 	@sed -n 's/^\([a-z.-]*\):.*## \(.*\)/\1\t\2/p' $(MAKEFILE_LIST) | expand -t 12
@@ -38,6 +40,17 @@ demo: $(INSTALLED) ## Train three models on the embedded digits and compare them
 	$(BIN)/python -m trainers.digits --alpha_train=2 --output_dir=$(DEMO)/trades_alpha_2
 	$(BIN)/python -m trainers.compare $(DEMO)/natural $(DEMO)/trades $(DEMO)/trades_alpha_2 --output=$(DEMO)/comparison.png
 
+# The peers need packages that we do not, and some of them declare more than they import.
+$(BENCH_INSTALLED): pyproject.toml requirements.txt benchmarks/requirements.txt benchmarks/requirements-no-deps.txt
+	$(PYTHON) -m venv .venv-bench
+	$(BENCH)/python -m pip install -r benchmarks/requirements.txt
+	$(BENCH)/python -m pip install --no-deps -r benchmarks/requirements-no-deps.txt
+	$(BENCH)/python -m pip install --no-deps -e .
+	@touch $@
+
+bench: $(BENCH_INSTALLED) ## Measure speed against the peers, in an environment of their own (25 minutes, quiet machine)
+	$(BENCH)/python -m benchmarks.speed
+
 clean: ## Remove builds, caches and the demo's runs (other runs and the environment stay)
 	rm -rf build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache $(DEMO)
-	find . -path ./.venv -prune -o -type d -name __pycache__ -exec rm -rf {} +
+	find . \( -path ./.venv -o -path ./.venv-bench \) -prune -o -type d -name __pycache__ -exec rm -rf {} +

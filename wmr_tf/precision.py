@@ -2,13 +2,30 @@
 
 import contextlib
 from collections.abc import Iterator
+from pathlib import Path
 
 import keras
+import tensorflow as tf
+
+CPUINFO = Path("/proc/cpuinfo")
 
 
 def compute_dtypes(classifier: keras.Model) -> set[str]:
     """Returns the dtypes that the classifier's layers compute in, nested ones included."""
     return {layer.compute_dtype for layer in _layers(classifier)}
+
+
+def has_bfloat16() -> bool:
+    """Returns whether this machine multiplies matrices in bfloat16 natively: its GPUs, or its processor without any.
+
+    GPUs do from compute capability 8.0 on; processors say so in /proc/cpuinfo (AVX512-BF16 or AMX; on ARM, bf16).
+    """
+    gpus = tf.config.list_physical_devices("GPU")
+    if gpus:
+        details = [tf.config.experimental.get_device_details(gpu) for gpu in gpus]
+        return all(detail.get("compute_capability", (0, 0)) >= (8, 0) for detail in details)
+    features = CPUINFO.read_text().split() if CPUINFO.exists() else []
+    return not {"avx512_bf16", "amx_bf16", "bf16"}.isdisjoint(features)
 
 
 @contextlib.contextmanager

@@ -1,0 +1,119 @@
+"""results/speed.md: the measurements as text."""
+
+from collections.abc import Iterable
+
+import numpy as np
+
+from benchmarks import flops
+from benchmarks.rounds import Measurement, ratios
+from benchmarks.tables import OURS, PRECISIONS, Curve, Table
+
+Measured = list[Measurement]
+
+
+def peaks(products: Measured) -> dict[str, float]:
+    """Returns the best operations a second of each precision, over libraries, sizes and rounds."""
+    best = dict.fromkeys(PRECISIONS, 0.0)
+    for product in products:
+        rates = [flops.operations(product.row.task) / seconds for seconds in product.seconds]
+        best[product.row.task.precision] = max([best[product.row.task.precision], *rates])
+    return best
+
+
+def header(facts: dict[str, str], peak: dict[str, float], command: str) -> str:
+    """Returns the lines above the tables."""
+    lines = ["# Speed", "", f"Written by `{command}`.", ""]
+    lines += [f"- {name}: {value}" for name, value in facts.items()]
+    found = ", ".join(f"{rate / 1e12:.2f} {precision}" for precision, rate in peak.items())
+    lines += [
+        f"- Matrix-product peak, TFLOP/s, best of TensorFlow and PyTorch before and after all else: {found}",
+        "",
+        "Every row of a table does the same work on the same random images with the same architecture, each library in",
+        "a process of its own; a round gives every row one turn. A cell is the median over rounds, in brackets the",
+        "smallest and the largest. *x ours* is how many times as long the row takes as wmr_tf in that precision,",
+        "compared round by round. *Of peak* is the work that the method cannot do without (see Operations), over the",
+        "median time and the peak of the row's precision.",
+    ]
+    return "\n".join(lines)
+
+
+def speed_section(table: Table, measured: Measured, peak: dict[str, float]) -> str:
+    """Returns one comparison with the peers."""
+    ours = {m.row.task.precision: m for m in measured if m.row.label == OURS}
+    columns = ["", "precision", "images/s", "ms a step", *(f"x ours {p}" for p in PRECISIONS), "of peak"]
+    rows = [_speed_row(m, ours, peak) for m in measured]
+    rounds = max(len(m.seconds) for m in measured)
+    title = f"## {table.title}\n\nBatch {measured[0].row.task.size}, rounds: {rounds}."
+    errors = [f"- {m.row.label}, {m.row.task.precision}, did not run: {m.error}" for m in measured if m.error]
+    return "\n\n".join([title, _table(columns, rows), *(["\n".join(errors)] if errors else [])])
+
+
+def curve_section(curve: Curve, measured: Measured) -> str:
+    """Returns how close time is to a straight line."""
+    ran = [(point, m) for point, m in zip(curve.points, measured, strict=True) if not m.error]
+    title = f"## {curve.title}"
+    if len(ran) < 2:
+        return f"{title}\n\nDid not run: {measured[0].error}"
+    intercept, slope = line([point for point, _ in ran], [m.median for _, m in ran])
+    rows = []
+    for point, m in ran:
+        fitted = intercept + slope * point
+        rows.append([str(point), _spread(m.seconds, 1e3), _number(1e3 * fitted), f"{m.median / fitted - 1:+.1%}"])
+    law = f"Least squares: {1e3 * intercept:.3g} ms + {1e3 * slope:.3g} ms x {curve.unit}."
+    return "\n\n".join([title, _table([curve.unit, "ms", "ms on the line", "off the line"], rows), law])
+
+
+def line(points: list[int], seconds: list[float]) -> tuple[float, float]:
+    """Returns intercept and slope of the line of least squares."""
+    slope, intercept = np.polyfit(points, seconds, 1)
+    return float(intercept), float(slope)
+
+
+def flops_section(tables: Iterable[Table]) -> str:
+    """Returns the count of operations: layers, passes, and the sum for every task."""
+    parts = ["## Operations", flops.__doc__.split("\n", 2)[2].strip()]
+    tasks = {(row.task.architecture, row.task.kind): row.task for table in tables for row in table.rows}
+    for architecture in dict.fromkeys(name for name, _ in tasks):
+        layers = flops.multiply_adds(architecture)
+        listed = ", ".join(f"{name} {count / 1e6:.3g}" for name, count in layers.items())
+        parts.append(f"{architecture}: F = {sum(layers.values()) / 1e6:.4g} million multiply-adds an image ({listed}).")
+    rows = [
+        [task.architecture, task.kind, str(task.steps), str(task.size), f"{flops.operations(task) / 1e9:.4g}"]
+        for task in tasks.values()
+    ]
+    parts.append(_table(["architecture", "task", "k", "batch", "GFLOP a step"], rows))
+    return "\n\n".join(parts)
+
+
+def products_section(products: Measured) -> str:
+    """Returns the matrix products behind the peak."""
+    rows = []
+    for product in products:
+        task = product.row.task
+        rate = _spread([1 / s for s in product.seconds], flops.operations(task) / 1e12) if product.seconds else "-"
+        rows.append([product.row.label, task.precision, str(task.size), rate])
+    return "## Matrix products\n\n" + _table(["", "precision", "rows and columns", "TFLOP/s"], rows)
+
+
+def _speed_row(m: Measurement, ours: dict[str, Measurement], peak: dict[str, float]) -> list[str]:
+    task = m.row.task
+    if m.error:
+        return [m.row.label, task.precision, *["-"] * (3 + len(ours))]
+    rates = [task.size / seconds for seconds in m.seconds]
+    compared = ["-" if own.error else _spread(ratios(m, own)) for own in ours.values()]
+    of_peak = flops.operations(task) / m.median / peak[task.precision] if peak[task.precision] else float("nan")
+    return [m.row.label, task.precision, _spread(rates), _spread(m.seconds, 1e3), *compared, f"{of_peak:.1%}"]
+
+
+def _spread(values: list[float], scale: float = 1.0) -> str:
+    low, middle, high = (_number(scale * value) for value in (min(values), float(np.median(values)), max(values)))
+    return f"{middle} ({low}..{high})"
+
+
+def _number(value: float) -> str:
+    return f"{value:.3g}" if value < 1000 else f"{value:.0f}"
+
+
+def _table(columns: list[str], rows: list[list[str]]) -> str:
+    lines = [columns, ["---"] * len(columns), *rows]
+    return "\n".join("| " + " | ".join(cells) + " |" for cells in lines)

@@ -1,0 +1,71 @@
+"""Measures wmr_tf against its peers, and writes results/speed.md and results/speed.png.
+
+make bench                                        # all of it, about 25 minutes on a quiet machine with 2 cores
+.venv-bench/bin/python -m benchmarks.speed --quick --output_dir=/tmp/speed     # the mechanics only, 2 minutes
+"""
+
+import argparse
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TypeVar
+
+from benchmarks import machine, plot, report
+from benchmarks.rounds import Measurement, alternate
+from benchmarks.tables import FULL, QUICK, Curve, Table, curves, matmul_rows, speed_tables
+
+Titled = TypeVar("Titled", Table, Curve)
+
+
+def main() -> None:
+    """Measures everything, prints it, and writes it."""
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("--quick", action="store_true", help="next to no work: tests the mechanics, measures nothing")
+    parser.add_argument("--output_dir", type=Path, default=Path("results"), help="where speed.md and speed.png go")
+    arguments = parser.parse_args()
+    scale, command = (QUICK, "benchmarks.speed --quick") if arguments.quick else (FULL, "make bench")
+
+    facts = machine.facts()
+    say("Matrix products")
+    before = alternate(matmul_rows(scale), scale.curve, say)
+    speeds = measured(speed_tables(scale))
+    lines = measured(curves(scale))
+    say("Matrix products again")
+    products = joined(before, alternate(matmul_rows(scale), scale.curve, say))
+    peak = report.peaks(products)
+
+    sections = [
+        report.header(facts, peak, command),
+        *(report.speed_section(table, found, peak) for table, found in speeds),
+        *(report.curve_section(curve, found) for curve, found in lines),
+        report.flops_section(table for table, _ in speeds),
+        report.products_section(products),
+    ]
+    text = "\n\n".join(sections) + "\n"
+    arguments.output_dir.mkdir(parents=True, exist_ok=True)
+    (arguments.output_dir / "speed.md").write_text(text)
+    plot.draw(speeds, lines, arguments.output_dir / "speed.png")
+    print(text)
+
+
+def measured(titled: Sequence[Titled]) -> list[tuple[Titled, list[Measurement]]]:
+    """Measures table after table."""
+    found = []
+    for each in titled:
+        say(each.title)
+        found.append((each, alternate(each.rows, each.plan, say)))
+    return found
+
+
+def joined(before: list[Measurement], after: list[Measurement]) -> list[Measurement]:
+    """Returns the rounds of both as one."""
+    pairs = zip(before, after, strict=True)
+    return [Measurement(b.row, b.seconds + a.seconds, None if b.seconds or a.seconds else b.error) for b, a in pairs]
+
+
+def say(line: str) -> None:
+    """Tells how far it is."""
+    print(line, flush=True)
+
+
+if __name__ == "__main__":
+    main()
