@@ -1,6 +1,6 @@
 """Train a robust classifier on cifar10.
 
-    python -m trainers.cifar10 --alpha_train=2.0
+python -m trainers.cifar10 --alpha_train=2.0
 """
 
 from trainers.cli import main

@@ -1,6 +1,7 @@
 """Command lines made from the settings' dataclasses; a user's mistake is one line and exit status 2."""
 
 import dataclasses
+import difflib
 import sys
 import types
 import typing
@@ -10,30 +11,38 @@ from typing import Any
 from absl import app, flags
 
 from trainers.config import Evaluation
+from trainers.recipes import recipe
 from wmr_tf.checks import InvalidInput, require
+from wmr_tf.methods import BY_NAME
 
 
-class _Numbers(flags.ArgumentParser):
-    """Numbers with commas between them, such as 1,1.5,2."""
+class _Parser(flags.ArgumentParser):
+    """Turns what stands behind `--name=` into a value, and says what it got and expected if it cannot."""
 
-    syntactic_help = "numbers with commas between them"
+    def __init__(self, convert: Callable[[str], Any], expected: str) -> None:
+        self.convert, self.syntactic_help = convert, expected
 
-    def parse(self, argument: str | tuple[float, ...]) -> tuple[float, ...]:
-        if isinstance(argument, tuple):
-            return argument
-        return tuple(float(number) for number in argument.split(","))
+    def parse(self, argument: str) -> Any:
+        try:
+            return self.convert(argument)
+        except ValueError as error:
+            raise ValueError(f"got {argument!r}, expected {self.syntactic_help}") from error
 
 
-_PARSERS: dict[Any, Callable[[], flags.ArgumentParser]] = {
-    float: flags.FloatParser,
-    int: flags.IntegerParser,
-    str: flags.ArgumentParser,
-    tuple[float, ...]: _Numbers,
+def _numbers(argument: str) -> tuple[float, ...]:
+    return tuple(float(number) for number in argument.split(","))
+
+
+_PARSERS: dict[Any, flags.ArgumentParser] = {
+    float: _Parser(float, "a number"),
+    int: _Parser(int, "a whole number"),
+    str: _Parser(str, ""),
+    tuple[float, ...]: _Parser(_numbers, "numbers with commas between them"),
 }
 
 
 def main(settings: type[Evaluation], run: Callable[[Any], object], **fixed: Any) -> None:
-    """Parses the command line into settings, runs, and exits with 0, or with 2 after a user's mistake.
+    """Parses the command line into settings and runs; exits with 0, 2 after a user's mistake, 1 if training diverged.
 
     Args:
         settings: The dataclass whose fields are the flags; what is not given is the recipe's.
@@ -41,7 +50,7 @@ def main(settings: type[Evaluation], run: Callable[[Any], object], **fixed: Any)
         **fixed: Settings that are no flags here, such as `dataset="mnist"`.
     """
     names = [field.name for field in dataclasses.fields(settings) if field.name not in fixed]
-    _define_flags(settings, names)
+    _define_flags(settings, names, fixed.get("dataset"))
 
     def started(argv: list[str]) -> None:
         try:
@@ -63,42 +72,59 @@ def main(settings: type[Evaluation], run: Callable[[Any], object], **fixed: Any)
             run(settings.of(**{**fixed, **given}))
         except InvalidInput as mistake:
             fail(str(mistake))
+        except FloatingPointError as divergence:
+            fail(str(divergence), status=1)
 
     app.run(started, flags_parser=parse)
 
 
-def fail(message: str) -> typing.NoReturn:
-    """Prints one line on stderr and exits with status 2."""
+def fail(message: str, status: int = 2) -> typing.NoReturn:
+    """Prints one line on stderr and exits."""
     print(f"error: {' '.join(message.split())}", file=sys.stderr)
-    sys.exit(2)
+    sys.exit(status)
 
 
 def parse(argv: list[str]) -> list[str]:
-    """Parses flags; a mistake is one line and exit status 2 (absl would exit with 1)."""
+    """Parses flags; a mistake is one line and exit status 2, --help exits with 0 (absl would exit with 1 in both)."""
     try:
         return flags.FLAGS(argv)
+    except flags.UnrecognizedFlagError as mistake:
+        alike = difflib.get_close_matches(mistake.flagname, flags.FLAGS, n=1)
+        mend = f"Did you mean --{alike[0]}?" if alike else "Run with --help."
+        fail(f"command line: got --{mistake.flagname}, expected one of the flags that --help lists. {mend}")
     except flags.Error as mistake:
         fail(f"{mistake}. Run with --help for the flags.")
+    except SystemExit:
+        sys.exit(0)
 
 
-def _define_flags(settings: type[Evaluation], names: list[str]) -> None:
+def _define_flags(settings: type[Evaluation], names: list[str], dataset: str | None) -> None:
     # Named as absl names the main module, so that --help shows them without --helpfull.
     module = sys.argv[0]
     types_of = typing.get_type_hints(settings)
+    recipes = {method: recipe(dataset, method) for method in BY_NAME} if dataset else {"": {}}
     for field in dataclasses.fields(settings):
         if field.name not in names:
             continue
-        default = "" if field.default is None else f" Default: {_shown(field.default)}."
-        help_text = field.metadata["help"] + default
+        defaults = {method: recipe.get(field.name, field.default) for method, recipe in recipes.items()}
+        help_text = field.metadata["help"] + _shown(defaults)
         kind = _without_none(types_of[field.name])
         if kind is bool:
             flags.DEFINE_flag(flags.BooleanFlag(field.name, None, help_text), module_name=module)
         else:
-            flags.DEFINE(_PARSERS[kind](), field.name, None, help_text, module_name=module)
+            flags.DEFINE(_PARSERS[kind], field.name, None, help_text, module_name=module)
 
 
-def _shown(default: Any) -> str:
-    return ",".join(f"{number:g}" for number in default) if isinstance(default, tuple) else str(default)
+def _shown(defaults: dict[str, Any]) -> str:
+    """Returns what --help says of a flag's default, given that of each method."""
+
+    def text(value: Any) -> str:
+        return ",".join(map(str, value)) if isinstance(value, tuple) else str(value)
+
+    values = {method: text(value) for method, value in defaults.items() if value is not None}
+    if len(set(values.values())) > 1:
+        return f" Default: {', '.join(f'{value} with {method}' for method, value in values.items())}."
+    return f" Default: {values.popitem()[1]}." if values else ""
 
 
 def _without_none(hint: Any) -> Any:

@@ -1,6 +1,6 @@
 """Compare runs in a table like the paper's Table 1 and a picture of A_sa and A_tr by alpha_test.
 
-    python -m trainers.compare runs/a runs/b --output=comparison.png
+python -m trainers.compare runs/a runs/b --output=comparison.png
 """
 
 import json
@@ -10,17 +10,12 @@ from typing import Any
 from absl import app, flags
 
 from trainers.cli import fail, parse
+from trainers.run import defence, title
 from wmr_tf import report
 from wmr_tf.checks import InvalidInput, require
 
 _OUTPUT = flags.DEFINE_string("output", "comparison.png", "The picture.")
 _MARKDOWN = flags.DEFINE_bool("markdown", False, "Print the table as Markdown.")
-
-
-def label(metrics: dict[str, Any]) -> str:
-    """Returns how the paper's tables name a defence, such as "TRADES" or "TRADES+ours"."""
-    name = {"natural": "natural"}.get(metrics["method"], str(metrics["method"]).upper())
-    return f"{name}+ours" if metrics["alpha_train"] else name
 
 
 def read(folder: str) -> dict[str, Any]:
@@ -45,13 +40,17 @@ def compare(argv: list[str]) -> None:
     try:
         mend = "Write python -m trainers.compare runs/a runs/b."
         require(len(argv) > 1, "command line", got="no runs", expected="folders of runs", mend=mend)
-        results = [(label(metrics), metrics) for metrics in map(read, argv[1:])]
+        results = [(defence(metrics), metrics) for metrics in map(read, argv[1:])]
+        titles = {title(metrics): None for _, metrics in results}  # in their order
+        mend = "Compare runs that were evaluated alike."
+        require(len(titles) == 1, "runs", got="; ".join(titles), expected="one data set and attack", mend=mend)
+        folder = Path(_OUTPUT.value).parent
+        mend = "Name another file with --output."
+        require(folder.is_dir(), "output", got=repr(_OUTPUT.value), expected="a file in an existing folder", mend=mend)
     except InvalidInput as mistake:
         fail(str(mistake))
     print(report.format_table(*report.comparison_table(results), markdown=_MARKDOWN.value))
-    attack = results[0][1]["attack"]
-    title = f"{results[0][1]['dataset']}, {attack['norm']} PGD-{attack['steps']}, epsilon {attack['epsilon']:g}"
-    report.plot_alpha(results, _OUTPUT.value, title=title)
+    report.plot_alpha(results, _OUTPUT.value, title=title(results[0][1]))
     print(f"Picture: {_OUTPUT.value}")
 
 

@@ -3,9 +3,9 @@
 import dataclasses
 from typing import Any, Self
 
+from trainers.recipes import ARCHITECTURES, recipe
 from wmr_tf import attacks, data, methods
 from wmr_tf.checks import at_least, nonnegative, one_of, positive, require
-from trainers.recipes import ARCHITECTURES, recipe
 
 PRECISIONS = {"float32": "float32", "bfloat16": "mixed_bfloat16", "float16": "mixed_float16"}
 
@@ -45,11 +45,13 @@ class Evaluation:
         """Returns the recipe of a data set and method with some settings changed.
 
         Raises:
-            InvalidInput: If a setting is unknown to the recipe or out of range.
+            InvalidInput: If a setting is unknown or out of range.
         """
-        names = {field.name for field in dataclasses.fields(cls)}
-        settings = {"method": method, **recipe(dataset, method), **changes}
-        return cls(dataset=dataset, **{name: value for name, value in settings.items() if name in names})
+        names = [field.name for field in dataclasses.fields(cls)]
+        for name in changes:
+            one_of("setting", name, names)
+        settings = {"method": method, **recipe(dataset, method)}
+        return cls(dataset=dataset, **{name: settings[name] for name in names if name in settings} | changes)
 
     def __post_init__(self) -> None:
         one_of("dataset", self.dataset, data.SOURCES)
@@ -67,6 +69,7 @@ class Evaluation:
         at_least("eval_attack_steps", self.eval_attack_steps, 1)
         at_least("eval_restarts", self.eval_restarts, 1)
         at_least("seed", self.seed, 0)
+        require(self.seed < 2**31, "seed", got=self.seed, expected="less than 2**31", mend="Choose a smaller one.")
         _if_given(at_least, "eval_examples", self.eval_examples, 1)
 
     def test_attack(self) -> attacks.Attack:
@@ -132,7 +135,8 @@ class Experiment(Evaluation):
             positive(name, getattr(self, name))
         nonnegative("weight_decay", self.weight_decay)
         for milestone in self.milestones:
-            nonnegative("milestones", milestone)
+            mend = "Milestones are fractions of the epochs, such as 0.75,0.9."
+            require(0 <= milestone <= 1, "milestones", got=milestone, expected="numbers in [0, 1]", mend=mend)
         for name in ("train_examples", "validation_examples"):
             _if_given(at_least, name, getattr(self, name), 1)
         self._check_method_settings()

@@ -1,6 +1,6 @@
 """Train a robust classifier on digits.
 
-    python -m trainers.digits --alpha_train=2.0
+python -m trainers.digits --alpha_train=2.0
 """
 
 from trainers.cli import main

@@ -1,6 +1,6 @@
 """Evaluate a saved classifier on test images under uniform and non-uniform attackers.
 
-    python -m trainers.evaluate --model=runs/NAME/best.keras --dataset=mnist
+python -m trainers.evaluate --model=runs/NAME/best.keras --dataset=mnist
 """
 
 import json
@@ -15,7 +15,7 @@ from wmr_tf import data
 
 def evaluate(settings: ModelEvaluation) -> None:
     """Evaluates `settings.model`, prints the table, and writes metrics.json and robustness.png."""
-    path = Path(settings.model)
+    path = Path(settings.model).expanduser()
     classifier = run.load_classifier(path)
     test = data.load(settings.dataset, data_dir=settings.data_dir).test
     run.check_fits(classifier, test)

@@ -1,6 +1,6 @@
 """Train a robust classifier on mnist.
 
-    python -m trainers.mnist --alpha_train=2.0
+python -m trainers.mnist --alpha_train=2.0
 """
 
 from trainers.cli import main

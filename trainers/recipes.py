@@ -1,4 +1,4 @@
-"""The settings that belong to a data set and method, after Zeng et al. 2021 and, where it is silent, the public code."""
+"""The settings of each data set and method, after Zeng et al. 2021 and, where it is silent, the public code."""
 
 from typing import Any
 

@@ -8,6 +8,7 @@ import json
 import math
 import os
 import platform
+import shlex
 import sys
 from pathlib import Path
 from typing import Any
@@ -21,7 +22,8 @@ from trainers.recipes import ARCHITECTURES
 from wmr_tf import data, report
 from wmr_tf.callbacks import RobustEvaluation, SaveBestClassifier, save_classifier
 from wmr_tf.checks import InvalidInput, require
-from wmr_tf.evaluation import evaluate_robustness
+from wmr_tf.classifier import check_first_batch
+from wmr_tf.evaluation import RobustnessEvaluator
 
 BEST, LAST = "best.keras", "classifier.keras"
 
@@ -38,6 +40,7 @@ def train(experiment: Experiment) -> Path:
 
     Raises:
         InvalidInput: If data, files or settings are not what they should be; nothing is written then.
+        FloatingPointError: If training diverged; the folder has its history and the best epoch before, if any.
     """
     seed_everything(experiment)
     splits = load_data(experiment)
@@ -47,11 +50,18 @@ def train(experiment: Experiment) -> Path:
     print(f"{describe(experiment)}\nWriting into {folder}", flush=True)
 
     best = SaveBestClassifier(folder / BEST)
-    model.fit(splits.train, epochs=experiment.epochs, callbacks=callbacks(experiment, splits, folder, best))
+    history = model.fit(
+        splits.train,
+        epochs=experiment.epochs,
+        callbacks=callbacks(experiment, splits, folder, best),
+        shuffle=False,  # tf.data does, and Keras would warn that it cannot
+        verbose=1 if sys.stdout.isatty() else 2,
+    )
+    epoch = best_epoch(best, history.history)
     save_classifier(model.classifier, folder / LAST)
     report.plot_training(read_history(folder), folder / "training.png", title=describe(experiment))
 
-    print(f"Evaluating epoch {best.best_epoch + 1} ({BEST}) on test images", flush=True)
+    print(f"Evaluating epoch {epoch} ({BEST}) on test images", flush=True)
     evaluate(experiment, splits.test, load_classifier(folder / BEST), folder, experiment_facts(experiment, BEST))
     print(f"Everything is in {folder}")
     return folder
@@ -62,17 +72,31 @@ def evaluate(
 ) -> dict[str, Any]:
     """Evaluates a classifier on test images; prints the table and writes metrics.json and robustness.png."""
     attack = settings.test_attack()
-    if settings.eval_examples is not None:
-        test = test.unbatch().take(settings.eval_examples).batch(256)
-    result = evaluate_robustness(classifier, test, attack, alpha_test=settings.alpha_test, seed=settings.seed)
-    described = {**attack.describe(), "seed": settings.seed, "precision": "float32"}
+    evaluator = RobustnessEvaluator(classifier, attack, alpha_test=settings.alpha_test, seed=settings.seed)
+    images = test.unbatch().take(settings.eval_examples or -1).batch(256)
+    result = evaluator(images, verbose=int(sys.stdout.isatty()))
+    described = {**attack.describe(), "seed": settings.seed}
     metrics = {"dataset": settings.dataset, "split": "test", **facts, "attack": described, **result.metrics()}
     write_json(folder / "metrics.json", metrics)
-    label = metrics["method"] or Path(metrics["checkpoint"]).name
-    print(report.format_table(*report.comparison_table([(label, metrics)])))
-    title = f"{settings.dataset}, {described['norm']} PGD-{described['steps']}, epsilon {described['epsilon']:g}"
-    report.plot_alpha([(label, metrics)], folder / "robustness.png", title=title)
+    results = [(defence(metrics), metrics)]
+    print(report.format_table(*report.comparison_table(results)))
+    report.plot_alpha(results, folder / "robustness.png", title=title(metrics))
     return metrics
+
+
+def defence(metrics: dict[str, Any]) -> str:
+    """Returns how the paper's tables name a defence, such as "TRADES" or "TRADES+ours"; else the model file's name."""
+    method = metrics["method"]
+    if method is None:
+        return Path(metrics["checkpoint"]).name
+    name = method if method == "natural" else method.upper()
+    return f"{name}+ours" if metrics["alpha_train"] else name
+
+
+def title(metrics: dict[str, Any]) -> str:
+    """Returns what was evaluated by which attack, in one line."""
+    attack = metrics["attack"]
+    return f"{metrics['dataset']}, {attack['norm']} {attack['name']}-{attack['steps']}, epsilon {attack['epsilon']:g}"
 
 
 def seed_everything(experiment: Experiment) -> None:
@@ -117,17 +141,43 @@ def callbacks(
     return [
         keras.callbacks.TerminateOnNaN(),
         keras.callbacks.LearningRateScheduler(lambda epoch, _: experiment.learning_rate_at(epoch)),
+        keras.callbacks.ProgbarLogger(),  # its line ends here, and the validation gets one of its own
         RobustEvaluation(
             splits.validation,
             experiment.test_attack(),
             alpha_test=experiment.alpha_test,
+            examples=None,
             every=experiment.eval_every,
             seed=experiment.seed,
         ),
+        keras.callbacks.LambdaCallback(on_epoch_end=lambda _, logs: print_validation(logs, experiment.alpha_test[0])),
         best,
         keras.callbacks.CSVLogger(folder / "history.csv"),
         keras.callbacks.TensorBoard(folder / "logs", write_graph=False),
     ]
+
+
+def print_validation(logs: dict[str, float], alpha: float) -> None:
+    """Prints the four accuracies of an epoch, if it was evaluated; history.csv has the others."""
+    if not math.isnan(logs["val_A_nat"]):
+        accuracies = (f"{name} {logs[f'val_{name}']:.2%}" for name in ("A_nat", "A_rob", "A_sa", "A_tr"))
+        print(f"validation, alpha_test {alpha:g}: {', '.join(accuracies)}", flush=True)
+
+
+def best_epoch(best: SaveBestClassifier, history: dict[str, list[float]]) -> int:
+    """Returns the epoch of the best classifier, counted from 1.
+
+    Raises:
+        FloatingPointError: If training did not end with finite numbers.
+    """
+    loss, accuracy = history["loss"][-1], history["val_A_sa"][-1]
+    if best.best_epoch is None or not math.isfinite(loss + accuracy):
+        kept = "" if best.best_epoch is None else f" {best.path} is of epoch {best.best_epoch + 1}."
+        raise FloatingPointError(
+            f"training: got a loss of {loss:g} and an A_sa of {accuracy:g} after epoch {len(history['loss'])}, "
+            f"expected finite numbers. Lower --learning_rate.{kept}"
+        )
+    return best.best_epoch + 1
 
 
 def load_classifier(path: Path) -> keras.Model:
@@ -136,23 +186,24 @@ def load_classifier(path: Path) -> keras.Model:
     Raises:
         InvalidInput: If there is no such file, or it is no Keras model.
     """
-    mend = "Name a .keras file that a run wrote, such as runs/NAME/best.keras."
+    path, mend = path.expanduser(), "Name a .keras file that a run wrote, such as runs/NAME/best.keras."
     require(path.is_file(), "model", got=repr(str(path)), expected="an existing .keras file", mend=mend)
     try:
         model = keras.models.load_model(path, compile=False)
     except Exception as error:  # what Keras raises for a broken file depends on where it is broken
         reason = str(error).split("\n")[0][:200]
-        raise InvalidInput(f"model: got {str(path)!r}, which does not load ({reason}), expected a Keras model. {mend}")
-    return getattr(model, "classifier", model)
+        message = f"model: got {str(path)!r}, which does not load ({reason}), expected a Keras model. {mend}"
+        raise InvalidInput(message) from error
+    return model.classifier if isinstance(model, wmr_tf.AdversarialModel) else model
 
 
-def check_fits(classifier: keras.Model, images: tf.data.Dataset) -> None:
-    """Checks that a classifier takes the images of a data set.
+def check_fits(classifier: keras.Model, test: tf.data.Dataset) -> None:
+    """Checks that a classifier takes the images of a data set and returns logits for its classes.
 
     Raises:
-        InvalidInput: If it was made for images of another shape.
+        InvalidInput: If it was made for images of another shape, for fewer classes, or returns no logits.
     """
-    expected, got = tuple(images.element_spec[0].shape[1:]), tuple(classifier.input_shape[1:])
+    expected, got = tuple(test.element_spec[0].shape[1:]), tuple(classifier.input_shape[1:])
     require(
         got == expected,
         "model",
@@ -160,6 +211,7 @@ def check_fits(classifier: keras.Model, images: tf.data.Dataset) -> None:
         expected=f"images of shape {expected}",
         mend="Choose the --dataset that it was trained on.",
     )
+    check_first_batch(classifier, next(iter(test)))
 
 
 def copy_weights(source: keras.Model, target: keras.Model) -> None:
@@ -182,7 +234,7 @@ def make_folder(settings: Evaluation, name: str) -> Path:
         InvalidInput: If it cannot be written, or holds a run.
     """
     stamp = datetime.datetime.now().strftime("%Y%m%d-%H%M%S")
-    folder = Path(settings.output_dir or f"runs/{name}-seed{settings.seed}-{stamp}")
+    folder = Path(settings.output_dir or f"runs/{name}-seed{settings.seed}-{stamp}").expanduser()
     mend = "Name another folder with --output_dir."
     taken = (folder / "metrics.json").exists() or (folder / "config.json").exists()
     require(not taken, "output_dir", got=f"{str(folder)!r}, which holds a run", expected="a new folder", mend=mend)
@@ -214,7 +266,7 @@ def versions() -> dict[str, str]:
     """Returns the versions of what a result depends on."""
     packages = ("tensorflow", "keras", "numpy", "tensorflow-datasets")
     found = {package: importlib.metadata.version(package) for package in packages}
-    return {"wmr_tf": wmr_tf.__version__, **found, "python": platform.python_version(), "command": " ".join(sys.argv)}
+    return {"wmr_tf": wmr_tf.__version__, **found, "python": platform.python_version(), "command": shlex.join(sys.argv)}
 
 
 def read_history(folder: Path) -> dict[str, list[float]]:

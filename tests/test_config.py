@@ -1,0 +1,304 @@
+"""The recipes against DESIGN.md's table, the settings' checks, and the command lines that are made from them."""
+
+import dataclasses
+import math
+import sys
+from unittest import mock
+
+import pytest
+from absl import flags
+
+from trainers import cli, recipes
+from trainers.config import METHOD_SETTINGS, Evaluation, Experiment, ModelEvaluation
+from wmr_tf import attacks, data, methods
+from wmr_tf.checks import InvalidInput
+
+# DESIGN.md, section 4, row by row: alpha_train, beta, epsilon, training attack, start, learning rate, weight decay,
+# drop, milestones, test attack.
+TABLE = {
+    ("mnist", "trades"): (2.0, 6, 0.3, (40, 0.01), "gaussian", 0.01, 0, 0.1, (0.55, 0.75, 0.90), (40, 0.01)),
+    ("mnist", "pgd"): (0.5, None, 0.3, (40, 0.01), "uniform", 0.01, 5e-4, 0.2, (0.60,), (40, 0.01)),
+    ("cifar10", "trades"): (2.0, 5, 0.031, (10, 0.007), "gaussian", 0.2, 2e-4, 0.1, (0.75, 0.90), (20, 0.003)),
+    ("cifar10", "pgd"): (2.0, None, 0.031, (10, 0.007), "uniform", 0.2, 5e-4, 0.2, (0.60,), (20, 0.003)),
+}
+
+
+@pytest.mark.parametrize(("dataset", "method"), TABLE)
+def test_recipes_are_those_of_the_design(dataset, method):
+    alpha, beta, epsilon, (steps, size), start, rate, decay, drop, milestones, test = TABLE[dataset, method]
+    experiment = Experiment.of(dataset, method)
+    assert (
+        dataclasses.asdict(experiment).items()
+        >= {
+            "alpha_train": alpha,
+            "beta": beta,
+            "learning_rate": rate,
+            "weight_decay": decay,
+            "learning_rate_drop": drop,
+            "milestones": milestones,
+            "epochs": 100,
+            "batch_size": 128,
+            "architecture": {"mnist": "small_cnn", "cifar10": "resnet18"}[dataset],
+            "validation_examples": 1000,
+        }.items()
+    )
+    trained = experiment.make_method()
+    assert type(trained) is {"pgd": methods.PGD, "trades": methods.TRADES}[method]
+    assert trained.attack == attacks.PGD(epsilon=epsilon, step_size=size, steps=steps, start=start)
+    assert (trained.alpha, getattr(trained, "beta", None)) == (alpha, beta)
+    tested = attacks.PGD(epsilon=epsilon, step_size=test[1], steps=test[0], start="uniform")
+    assert experiment.test_attack() == tested
+
+
+@pytest.mark.parametrize("dataset", data.SOURCES)
+def test_every_data_set_has_a_recipe_for_every_method(dataset):
+    for method in methods.BY_NAME:
+        assert type(Experiment.of(dataset, method).make_method()) is methods.BY_NAME[method]
+    natural, pgd = Experiment.of(dataset, "natural"), Experiment.of(dataset, "pgd")
+    assert natural.alpha_train == 0
+    assert natural.test_attack() == pgd.test_attack()
+    assert (natural.learning_rate, natural.weight_decay) == (pgd.learning_rate, pgd.weight_decay)
+
+
+def rates(experiment: Experiment) -> list[float]:
+    return [experiment.learning_rate_at(epoch) for epoch in range(experiment.epochs)]
+
+
+@pytest.mark.parametrize(
+    ("dataset", "method", "by_epoch"),
+    [
+        ("mnist", "trades", [0.01] * 55 + [0.001] * 20 + [0.0001] * 15 + [0.00001] * 10),
+        ("mnist", "pgd", [0.01] * 60 + [0.002] * 40),
+        ("cifar10", "trades", [0.2] * 75 + [0.02] * 15 + [0.002] * 10),
+        ("cifar10", "pgd", [0.2] * 60 + [0.04] * 40),
+    ],
+)
+def test_the_learning_rate_falls_at_the_milestones(dataset, method, by_epoch):
+    assert rates(Experiment.of(dataset, method)) == pytest.approx(by_epoch)
+    # A run of a fifth of the length has the same shape.
+    assert rates(Experiment.of(dataset, method, epochs=20)) == pytest.approx(by_epoch[::5])
+
+
+def test_training_and_evaluation_have_settings_of_their_own():
+    training = {
+        "epsilon": 0.1,
+        "attack_steps": 3,
+        "attack_step_size": 0.05,
+        "attack_start": "uniform",
+        "alpha_train": 1,
+    }
+    evaluation = {"eval_epsilon": 0.2, "eval_attack_steps": 7, "eval_attack_step_size": 0.06, "alpha_test": (3.0,)}
+    recipe = Experiment.of("mnist")
+    assert Experiment.of("mnist", **training).test_attack() == recipe.test_attack()
+    assert Experiment.of("mnist", **training).alpha_test == recipe.alpha_test
+    assert Experiment.of("mnist", **evaluation).make_method().attack == recipe.make_method().attack
+    assert Experiment.of("mnist", **evaluation).alpha_train == recipe.alpha_train
+
+
+NAN, INF = math.nan, math.inf
+BAD = {
+    "epsilon": [-0.1, NAN, INF],
+    "attack_steps": [0, 1.5, -1],
+    "attack_step_size": [0.0, -0.01, NAN, INF],
+    "attack_start": ["middle"],
+    "alpha_train": [-1.0, NAN, INF],
+    "beta": [-1.0, NAN, INF],
+    "alpha_test": [(), (1.0, -1.0), (NAN,), (INF,)],
+    "eval_epsilon": [-0.1, NAN, INF],
+    "eval_attack_steps": [0],
+    "eval_attack_step_size": [0.0, -0.01, NAN],
+    "eval_restarts": [0],
+    "eval_every": [0],
+    "eval_examples": [0],
+    "epochs": [0],
+    "batch_size": [0],
+    "learning_rate": [0.0, -0.1, NAN, INF],
+    "learning_rate_drop": [0.0, NAN],
+    "milestones": [(0.5, -0.1), (NAN,), (55.0, 75.0)],
+    "weight_decay": [-1e-4, NAN],
+    "seed": [-1, 2**31],
+    "train_examples": [0],
+    "validation_examples": [-1],
+    "architecture": ["resnet"],
+    "precision": ["half"],
+    "method": ["fgsm"],
+    "dataset": ["imagenet"],
+}
+
+
+@pytest.mark.parametrize(("name", "value"), [(name, value) for name, values in BAD.items() for value in values])
+def test_what_is_out_of_range_is_refused_by_name(name, value):
+    settings = {"dataset": "digits", "method": "trades", name: value}
+    with pytest.raises(InvalidInput, match=rf"^{name}: got .*, expected "):
+        Experiment.of(**settings)
+
+
+@pytest.mark.parametrize(
+    ("method", "name", "value"),
+    [
+        ("pgd", "beta", 6.0),
+        ("natural", "beta", 6.0),
+        ("natural", "epsilon", 0.1),
+        ("natural", "attack_steps", 10),
+        ("natural", "attack_step_size", 0.1),
+        ("natural", "attack_start", "uniform"),
+    ],
+)
+def test_a_setting_that_the_method_does_not_take_is_refused(method, name, value):
+    with pytest.raises(InvalidInput, match=f"^{name}: got .* since method '{method}' has no .*Leave out --{name}"):
+        Experiment.of("digits", method, **{name: value})
+    assert name in METHOD_SETTINGS
+
+
+def test_natural_training_has_no_alpha():
+    with pytest.raises(InvalidInput, match="alpha: got 2.0, expected 0 for natural training"):
+        Experiment.of("digits", "natural", alpha_train=2.0)
+
+
+def test_trades_needs_a_random_start():
+    with pytest.raises(InvalidInput, match="expected a random start"):
+        Experiment.of("digits", "trades", attack_start="none")
+
+
+def test_an_unknown_setting_is_refused():
+    with pytest.raises(InvalidInput, match="setting: got 'learning_rat'"):
+        Experiment.of("digits", learning_rat=0.1)
+    with pytest.raises(InvalidInput, match="setting: got 'alpha_train'"):
+        Evaluation.of("digits", alpha_train=1.0)
+
+
+def run_main(run, settings, *arguments, **fixed) -> None:
+    """Runs a command line in this process, without absl's start-up and forgetting its flags afterwards."""
+    before = set(flags.FLAGS)
+    start = mock.patch.object(cli.app, "run", lambda started, flags_parser: started(flags_parser(sys.argv)))
+    try:
+        with start, mock.patch.object(sys, "argv", ["program", *arguments]):
+            cli.main(settings, run, **fixed)
+    finally:
+        for name in set(flags.FLAGS) - before:
+            delattr(flags.FLAGS, name)
+
+
+def settings_of(settings, *arguments, **fixed):
+    """Returns what a command line is turned into."""
+    received = []
+    run_main(received.append, settings, *arguments, **fixed)
+    return received[0]
+
+
+# A value for every flag that differs from all defaults, as text and as what it should become.
+GIVEN = {
+    "dataset": ("mnist", "mnist"),
+    "alpha_test": ("1,2.5", (1.0, 2.5)),
+    "eval_epsilon": ("0.11", 0.11),
+    "eval_attack_steps": ("3", 3),
+    "eval_attack_step_size": ("0.012", 0.012),
+    "eval_restarts": ("2", 2),
+    "eval_examples": ("50", 50),
+    "seed": ("9", 9),
+    "data_dir": ("somewhere", "somewhere"),
+    "output_dir": ("out", "out"),
+    "model": ("best.keras", "best.keras"),
+    "method": ("pgd", "pgd"),
+    "alpha_train": ("1.25", 1.25),
+    "beta": ("3", 3.0),
+    "epsilon": ("0.2", 0.2),
+    "attack_steps": ("4", 4),
+    "attack_step_size": ("0.07", 0.07),
+    "attack_start": ("uniform", "uniform"),
+    "eval_every": ("5", 5),
+    "epochs": ("6", 6),
+    "batch_size": ("64", 64),
+    "learning_rate": ("1e-3", 0.001),
+    "milestones": ("0.25", (0.25,)),
+    "learning_rate_drop": ("0.5", 0.5),
+    "weight_decay": ("1e-5", 1e-5),
+    "architecture": ("resnet18", "resnet18"),
+    "precision": ("bfloat16", "bfloat16"),
+    "deterministic": ("true", True),
+    "train_examples": ("1000", 1000),
+    "validation_examples": ("100", 100),
+    "initialize_from": ("a.keras", "a.keras"),
+}
+
+
+@pytest.mark.parametrize(
+    ("settings", "fixed", "left_out"),
+    [
+        (Experiment, {"dataset": "digits"}, {"dataset", "method"}),  # TRADES, which takes all that there is
+        (Experiment, {"dataset": "digits"}, {"dataset", "beta"}),
+        (ModelEvaluation, {}, set()),
+    ],
+)
+def test_every_setting_is_a_flag(settings, fixed, left_out):
+    names = {field.name for field in dataclasses.fields(settings)}
+    given = {name: GIVEN[name] for name in names - left_out}
+    received = settings_of(settings, *(f"--{name}={text}" for name, (text, _) in given.items()), **fixed)
+    assert type(received) is settings
+    assert dataclasses.asdict(received).items() >= {name: value for name, (_, value) in given.items()}.items()
+
+
+def test_without_flags_it_is_the_recipe():
+    assert settings_of(Experiment, dataset="cifar10") == Experiment.of("cifar10", "trades")
+    assert settings_of(Experiment, "--method=natural", dataset="mnist") == Experiment.of("mnist", "natural")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (
+            ["--epoch=3"],
+            "command line: got --epoch, expected one of the flags that --help lists. Did you mean --epochs?",
+        ),
+        (["--zzz=3"], "command line: got --zzz, expected one of the flags that --help lists. Run with --help."),
+        (["--epochs=three"], "flag --epochs=three: got 'three', expected a whole number. Run with --help"),
+        (["--epsilon=big"], "flag --epsilon=big: got 'big', expected a number. Run with --help"),
+        (["--alpha_test=1,,2"], "got '1,,2', expected numbers with commas between them. Run with --help"),
+        (["--alpha_test="], "got '', expected numbers with commas between them. Run with --help"),
+        (["--deterministic=maybe"], "flag --deterministic=maybe: "),
+        (["--epochs"], "Missing value for flag --epochs"),
+        (["epochs=3"], "command line: got epochs=3, expected flags only. Write --name=value."),
+        (["--epsilon=-1"], "epsilon: got -1.0, expected a finite number >= 0. Change epsilon."),
+        (["--alpha_train=nan"], "alpha_train: got nan, expected a finite number >= 0."),
+        (["--attack_steps=0"], "attack_steps: got 0, expected a whole number >= 1."),
+        (["--method=fgsm"], "method: got 'fgsm', expected one of natural, "),
+        (["--method=natural", "--epsilon=0.1"], "Leave out --epsilon or choose another --method."),
+    ],
+)
+def test_a_mistake_is_one_line_and_status_2(capsys, arguments, message):
+    with pytest.raises(SystemExit) as exit_:
+        settings_of(Experiment, *arguments, dataset="digits")
+    assert exit_.value.code == 2
+    printed = capsys.readouterr()
+    assert printed.out == ""
+    assert printed.err.startswith("error: ") and printed.err.count("\n") == 1
+    assert message in printed.err
+
+
+@pytest.mark.parametrize(("arguments", "message"), [([], "--dataset="), (["--dataset=digits"], "--model=")])
+def test_an_evaluation_asks_for_what_it_cannot_guess(capsys, arguments, message):
+    with pytest.raises(SystemExit) as exit_:
+        settings_of(ModelEvaluation, *arguments)
+    assert exit_.value.code == 2
+    assert message in capsys.readouterr().err
+
+
+def test_help_tells_the_defaults_of_the_recipe():
+    help_of = {}
+    run_main(
+        lambda _: help_of.update({name: flags.FLAGS[name].help for name in GIVEN if name in flags.FLAGS}),
+        Experiment,
+        dataset="mnist",
+    )
+    assert help_of["alpha_train"].endswith("Default: 0.0 with natural, 0.5 with pgd, 2.0 with trades.")
+    assert help_of["epochs"].endswith("Default: 100.")
+    assert help_of["method"].endswith("Default: trades.")
+    assert help_of["beta"].endswith("Default: 6.0.")
+    assert "Default" not in help_of["data_dir"]
+
+
+def test_recipes_name_only_settings_that_exist():
+    names = {field.name for field in dataclasses.fields(Experiment)}
+    for dataset in data.SOURCES:
+        for method in methods.BY_NAME:
+            assert set(recipes.recipe(dataset, method)) <= names

@@ -1,0 +1,405 @@
+"""The trainers as people run them: in a process of their own on a few images, and their mistakes mostly in this one."""
+
+import csv
+import dataclasses
+import importlib.metadata
+import json
+import math
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import keras
+import matplotlib.image
+import numpy as np
+import pytest
+import tensorflow as tf
+from absl import flags
+
+from tests.test_config import run_main
+from trainers import compare, evaluate, run
+from trainers.config import Experiment, ModelEvaluation
+from wmr_tf import data
+from wmr_tf.evaluation import evaluate_robustness
+
+ROOT = Path(__file__).resolve().parents[1]
+FEW = {
+    "epochs": 2,
+    "train_examples": 128,
+    "validation_examples": 32,
+    "eval_examples": 64,
+    "attack_steps": 2,
+    "eval_attack_steps": 2,
+}
+FEW_FLAGS = [f"--{name}={value}" for name, value in FEW.items()]
+ALPHAS = ["1", "1p5"]
+HISTORY = ["epoch", "accuracy", "learning_rate", "loss", "val_A_nat", "val_A_rob", "val_A_sa", "val_A_tr"]
+HISTORY += [f"val_{name}_{alpha}" for name in ("A_sa", "A_tr") for alpha in ALPHAS]
+
+
+def start(module: str, *arguments: str, cwd: Path) -> subprocess.CompletedProcess:
+    """Runs `python -m module` in a process of its own."""
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    command = [sys.executable, "-m", module, *arguments]
+    return subprocess.run(command, cwd=cwd, env=environment, capture_output=True, text=True)
+
+
+def read_history(folder: Path) -> list[dict[str, str]]:
+    with open(folder / "history.csv", newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def read_json(path: Path) -> dict:
+    return json.loads(path.read_text())
+
+
+def bytes_of(path: Path) -> list[bytes]:
+    return [weight.tobytes() for weight in keras.models.load_model(path).get_weights()]
+
+
+def snapshot(folder: Path) -> dict[str, tuple[int, int]]:
+    """Returns size and time of change of all that is in a folder."""
+    return {str(path): (path.stat().st_size, path.stat().st_mtime_ns) for path in folder.rglob("*")}
+
+
+DIGITS_FLAGS = [*FEW_FLAGS, "--seed=3", "--deterministic", "--alpha_test=1,1.5"]
+
+
+@pytest.fixture(scope="module")
+def digits(tmp_path_factory) -> tuple[Path, str]:
+    """The folder of a run on the digits, and what the run printed."""
+    place = tmp_path_factory.mktemp("digits")
+    ended = start("trainers.digits", *DIGITS_FLAGS, "--output_dir=new/run", cwd=place)
+    assert ended.returncode == 0, ended.stderr
+    assert "Traceback" not in ended.stderr and "Warning" not in ended.stderr
+    return place / "new/run", ended.stdout
+
+
+def test_a_run_says_where_it_writes_and_what_came_out(digits):
+    folder, printed = digits
+    lines = printed.splitlines()
+    assert lines[:2] == [
+        "digits: trades, beta 6, alpha_train 2, digits_cnn, float32, 2 epochs, seed 3",
+        "Writing into new/run",
+    ]
+    assert lines[-1] == "Everything is in new/run"
+    metrics = read_json(folder / "metrics.json")
+    assert [re.split(r"\s{2,}", line) for line in lines[-3:-1]] == [
+        [
+            "TRADES+ours",
+            "2.0",
+            str(row["alpha_test"]),
+            *(
+                f"{100 * values[name]:.2f} ± {100 * values[f'{name}_stderr']:.2f}"
+                for values, name in ((metrics, "A_nat"), (metrics, "A_rob"), (row, "A_sa"), (row, "A_tr"))
+            ),
+        ]
+        for row in metrics["non_uniform"]
+    ]
+    for row in read_history(folder):
+        accuracies = ", ".join(f"{name} {float(row[f'val_{name}']):.2%}" for name in ("A_nat", "A_rob", "A_sa", "A_tr"))
+        assert f"validation, alpha_test 1: {accuracies}" in lines
+    assert "val_A_sa_1" not in printed  # what no one reads on a screen is in history.csv
+
+
+def test_a_run_writes_its_settings(digits):
+    config = read_json(digits[0] / "config.json")
+    versions = config.pop("versions")
+    experiment = Experiment.of("digits", seed=3, deterministic=True, alpha_test=(1.0, 1.5), output_dir="new/run", **FEW)
+    assert config == json.loads(json.dumps(dataclasses.asdict(experiment)))
+    for package in ("tensorflow", "keras", "numpy", "tensorflow-datasets"):
+        assert versions[package] == importlib.metadata.version(package)
+    assert versions["python"] == sys.version.split()[0]
+    assert versions["command"].endswith(" ".join([*DIGITS_FLAGS, "--output_dir=new/run"]))
+
+
+def test_a_run_writes_its_history_logs_and_pictures(digits):
+    folder, _ = digits
+    expected = {"config.json", "history.csv", "metrics.json", "best.keras", "classifier.keras", "logs"}
+    assert {path.name for path in folder.iterdir()} == expected | {"training.png", "robustness.png"}
+    rows = read_history(folder)
+    assert sorted(rows[0]) == sorted(HISTORY)
+    assert [row["epoch"] for row in rows] == ["0", "1"]
+    assert all(math.isfinite(float(value)) for row in rows for value in row.values())
+    for split in ("train", "validation"):
+        assert list((folder / "logs" / split).glob("events.out.tfevents.*"))
+    for name in ("training.png", "robustness.png"):
+        pixels = matplotlib.image.imread(folder / name)
+        assert min(pixels.shape[:2]) > 400 and 0.01 < np.mean(pixels[..., :3].min(axis=-1) < 0.9) < 0.9, name
+
+
+def test_metrics_have_the_keys_of_the_design_and_are_fractions(digits):
+    metrics = read_json(digits[0] / "metrics.json")
+    keys = "dataset split examples checkpoint method alpha_train beta seed precision attack A_nat A_nat_stderr A_rob"
+    assert set(metrics) == {*keys.split(), "A_rob_stderr", "non_uniform"}
+    expected = {"dataset": "digits", "split": "test", "examples": 64, "checkpoint": "best.keras", "method": "trades"}
+    expected |= {"alpha_train": 2.0, "beta": 6.0, "seed": 3, "precision": "float32"}
+    attack = {"name": "PGD", "norm": "linf", "epsilon": 0.15, "step_size": 0.015, "steps": 2, "restarts": 1}
+    assert metrics.items() >= expected.items()
+    assert metrics["attack"] == {**attack, "start": "uniform", "seed": 3}
+    assert [row["alpha_test"] for row in metrics["non_uniform"]] == [1.0, 1.5]
+    for row in metrics["non_uniform"]:
+        of_both = [
+            f"{name}{suffix}" for name in ("A_sa", "A_tr") for suffix in ("", "_stderr", "_effective_sample_size")
+        ]
+        assert set(row) == {"alpha_test", *of_both}
+        # DESIGN.md, section 1: the bound of A_sa by A_rob.
+        rob, fragile = metrics["A_rob"], math.exp(2 * row["alpha_test"])
+        assert rob / (rob + (1 - rob) * fragile) <= row["A_sa"] <= rob
+        assert 0 <= row["A_tr"] <= 1 and 1 <= row["A_tr_effective_sample_size"] <= 64
+    assert 0 < metrics["A_rob"] <= metrics["A_nat"] < 1
+
+
+def test_the_best_classifier_is_that_of_the_best_epoch(digits):
+    folder, printed = digits
+    by_epoch = [float(row["val_A_sa"]) for row in read_history(folder)]
+    best = int(np.argmax(by_epoch))
+    assert f"Evaluating epoch {best + 1} (best.keras) on test images" in printed
+    attack = Experiment.of("digits", **FEW).test_attack()
+    validation = data.load("digits", validation_examples=32).validation
+    for name, epoch in (("best.keras", best), ("classifier.keras", -1)):
+        classifier = keras.models.load_model(folder / name)
+        result = evaluate_robustness(classifier, validation, attack, alpha_test=[1.0], seed=3)
+        assert result.A_sa(1.0).value == pytest.approx(by_epoch[epoch], abs=1e-6)
+
+
+def test_evaluate_reproduces_the_metrics_of_the_run(digits, tmp_path):
+    folder, _ = digits
+    settings = ["--eval_examples=64", "--eval_attack_steps=2", "--seed=3", "--alpha_test=1,1.5"]
+    model = str(folder / "best.keras")
+    arguments = [f"--model={model}", "--dataset=digits", *settings, "--output_dir=evaluation"]
+    ended = start("trainers.evaluate", *arguments, cwd=tmp_path)
+    assert ended.returncode == 0, ended.stderr
+    again = read_json(tmp_path / "evaluation/metrics.json")
+    assert again == {**read_json(folder / "metrics.json"), "checkpoint": model}
+    assert "TRADES+ours" in ended.stdout and ended.stdout.rstrip().endswith("Written into evaluation")
+    assert (tmp_path / "evaluation/robustness.png").stat().st_size > 10_000
+
+
+def test_the_same_seed_gives_the_same_bytes(digits, tmp_path):
+    folder, _ = digits
+    # Neither how often it is evaluated nor the attack that it is evaluated with may touch the training.
+    changed = ["--eval_every=2", "--eval_attack_steps=1"]
+    ended = start("trainers.digits", *DIGITS_FLAGS, *changed, cwd=tmp_path)
+    assert ended.returncode == 0, ended.stderr
+    (second,) = (tmp_path / "runs").iterdir()  # its own folder, when none is named
+    assert re.fullmatch(r"digits-trades-alpha2-seed3-\d{8}-\d{6}", second.name)
+    assert bytes_of(second / "classifier.keras") == bytes_of(folder / "classifier.keras")
+    rows = read_history(second)
+    assert [row["loss"] for row in rows] == [row["loss"] for row in read_history(folder)]
+    skipped = [[name for name in row if math.isnan(float(row[name]))] for row in rows]
+    assert skipped == [[name for name in rows[0] if name.startswith("val_")], []]
+    assert bytes_of(second / "best.keras") == bytes_of(second / "classifier.keras")
+
+
+@pytest.mark.parametrize(("method", "precision"), [("pgd", "bfloat16"), ("natural", "float16")])
+def test_half_precision_trains_and_leaves_float32_classifiers(tmp_path, capsys, method, precision):
+    few = {name: value for name, value in FEW.items() if method == "pgd" or name != "attack_steps"}
+    folder = run.train(Experiment.of("digits", method, precision=precision, output_dir=str(tmp_path / "run"), **few))
+    assert keras.config.dtype_policy().name == f"mixed_{precision}"
+    keras.config.set_dtype_policy("float32")
+    assert float(read_history(folder)[-1]["loss"]) < 2.4  # ln 10 is the loss of a guess
+    metrics = read_json(folder / "metrics.json")
+    assert (metrics["method"], metrics["precision"], metrics["beta"]) == (method, precision, None)
+    for name in ("classifier.keras", "best.keras"):
+        classifier = keras.models.load_model(folder / name)
+        assert {layer.dtype_policy.name for layer in classifier.layers} == {"float32"}
+    test = data.load("digits").test.unbatch().take(64).batch(64)
+    attack = Experiment.of("digits", **FEW).test_attack()
+    in_float32 = evaluate_robustness(classifier, test, attack, alpha_test=[1.0])
+    assert metrics["non_uniform"][0]["A_tr"] == pytest.approx(in_float32.A_tr(1.0).value, abs=1e-6)
+    assert {"pgd": "PGD+ours  ", "natural": "natural  "}[method] in capsys.readouterr().out
+
+
+def test_the_training_model_is_as_the_design_says(digits):
+    best = str(digits[0] / "best.keras")
+    experiment = Experiment.of("digits", "pgd", seed=5, initialize_from=best, learning_rate=0.07)
+    run.seed_everything(experiment)
+    model = run.build_model(experiment)
+    assert [weight.tobytes() for weight in model.classifier.get_weights()] == bytes_of(digits[0] / "best.keras")
+    assert type(model.optimizer) is keras.optimizers.SGD
+    assert (float(model.optimizer.learning_rate), model.optimizer.momentum) == (pytest.approx(0.07), 0.9)
+    assert model.optimizer.weight_decay is None  # it would be Keras's decoupled one
+    assert (model.weight_decay, model.seed, model.method.alpha) == (5e-4, 5, 0.5)
+
+
+def test_every_validation_image_is_attacked(tmp_path):
+    # `load` has cut them already; the callback's own limit of 1,000 must not cut them again.
+    count = 1100
+    batches = tf.data.Dataset.from_tensors((np.zeros([count, 8, 8, 1], np.float32), np.zeros([count], np.int32)))
+    used = run.callbacks(Experiment.of("digits"), data.Splits(batches, batches, batches), tmp_path, None)
+    (evaluation,) = (callback for callback in used if isinstance(callback, run.RobustEvaluation))
+    assert sum(len(images) for images, _ in evaluation._batches) == count
+
+
+def test_compare_prints_the_table_and_draws_the_picture(digits, tmp_path, capsys, monkeypatch):
+    metrics = read_json(digits[0] / "metrics.json")
+    baseline = {**metrics, "alpha_train": 0.0, "A_rob": 0.125}
+    foreign = {**metrics, "method": None, "alpha_train": None, "checkpoint": "mine.keras"}
+    other = {**metrics, "attack": {**metrics["attack"], "epsilon": 0.3}}
+    for name, content in {"baseline": baseline, "foreign": foreign, "other": other}.items():
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "metrics.json").write_text(json.dumps(content))
+    monkeypatch.chdir(tmp_path)
+
+    def compared(*arguments):
+        compare.compare(flags.FLAGS(["program", *arguments]))
+        return capsys.readouterr().out
+
+    rows = [line.split() for line in compared("baseline", str(digits[0]), "foreign", "--output=all.png").splitlines()]
+    assert [row[0] for row in rows[2:8]] == ["TRADES", "TRADES+ours", "mine.keras"] * 2
+    assert rows[2][2] == "1.0" and rows[5][2] == "1.5" and "12.50" in rows[2]
+    assert rows[-1] == ["Picture:", "all.png"]
+    assert matplotlib.image.imread("all.png").std() > 0
+    assert compared("baseline", "--markdown", "--output=all.png").startswith("| Defense")
+
+    refused = {
+        (): "command line: got no runs",
+        ("nowhere",): "run: got 'nowhere', expected a folder with metrics.json",
+        ("baseline", "other"): "epsilon 0.15; digits, linf PGD-2, epsilon 0.3, expected one data set and attack",
+        (
+            "baseline",
+            "--output=nowhere/all.png",
+        ): "output: got 'nowhere/all.png', expected a file in an existing folder",
+    }
+    for arguments, message in refused.items():
+        with pytest.raises(SystemExit) as exit_:
+            compared(*arguments)
+        assert exit_.value.code == 2
+        assert message in refusal(capsys)
+
+
+def refusal(capsys) -> str:
+    """Returns the one line on stderr."""
+    printed = capsys.readouterr()
+    assert printed.err.startswith("error: ") and printed.err.count("\n") == 1
+    return printed.err
+
+
+def save_classifier(path: Path, *, shape=(8, 8, 1), classes: int = 10, activation: str | None = None) -> str:
+    layers = [keras.Input(shape), keras.layers.Flatten(), keras.layers.Dense(classes, activation)]
+    keras.Sequential(layers).save(path)
+    return str(path)
+
+
+def test_divergence_is_one_line_and_status_1(tmp_path, capsys):
+    folder = tmp_path / "run"
+    with pytest.raises(SystemExit) as exit_:
+        arguments = [*FEW_FLAGS, "--batch_size=32", "--learning_rate=1e6", f"--output_dir={folder}"]
+        run_main(run.train, Experiment, *arguments, dataset="digits")
+    assert exit_.value.code == 1
+    assert re.search(r"training: got a loss of .* expected finite numbers. Lower --learning_rate", refusal(capsys))
+    assert read_history(folder) and not (folder / "metrics.json").exists()
+
+
+def test_divergence_after_a_good_epoch_names_the_file_that_was_kept(tmp_path):
+    best = run.SaveBestClassifier(tmp_path / "best.keras")
+    best.best_epoch = 0
+    history = {"loss": [1.0, math.nan], "val_A_sa": [0.3, math.nan]}
+    with pytest.raises(FloatingPointError, match="after epoch 2, .*best.keras is of epoch 1"):
+        run.best_epoch(best, history)
+    assert run.best_epoch(best, {"loss": [1.0, 0.9], "val_A_sa": [0.3, 0.2]}) == 1
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--output_dir=file/run"], "output_dir: got 'file/run', expected a folder that can be written. Name another"),
+        (["--output_dir=file"], "output_dir: got 'file', expected a folder that can be written."),
+        (["--output_dir=taken"], "output_dir: got 'taken', which holds a run, expected a new folder. Name another"),
+        (["--output_dir=new", "--data_dir=nowhere"], "data_dir: got 'nowhere', expected an existing folder."),
+        (["--output_dir=new", "--train_examples=9999"], "train_examples: got 9999, expected at most 1078."),
+        (["--output_dir=new", "--initialize_from=file"], "model: got 'file', which does not load"),
+        (["--output_dir=new", "--initialize_from=nowhere"], "model: got 'nowhere', expected an existing .keras file."),
+        (["--output_dir=new", "--initialize_from=small.keras"], "initialize_from: got a model with 2 weights"),
+    ],
+)
+def test_a_mistake_stops_the_trainer_before_it_writes(tmp_path, capsys, monkeypatch, arguments, message):
+    monkeypatch.chdir(tmp_path)
+    Path("file").write_text("no model")
+    Path("taken").mkdir()
+    Path("taken/config.json").write_text("{}")
+    save_classifier(Path("small.keras"))
+    dataset = "mnist" if "nowhere" in str(arguments) and "data_dir" in str(arguments) else "digits"
+    before = snapshot(tmp_path)
+    with pytest.raises(SystemExit) as exit_:
+        run_main(run.train, Experiment, *arguments, dataset=dataset)
+    assert exit_.value.code == 2
+    assert message in refusal(capsys)
+    assert snapshot(tmp_path) == before
+
+
+@pytest.mark.parametrize(
+    ("classifier", "message"),
+    [
+        (
+            {"shape": (28, 28, 1)},
+            "model: got a classifier of images of shape (28, 28, 1), expected images of shape (8, 8",
+        ),
+        ({"classes": 5}, "labels: got values from 0 to 9, expected class numbers in [0, 5)."),
+        ({"activation": "softmax"}, "classifier: got outputs that are probabilities"),
+    ],
+)
+def test_a_model_that_does_not_fit_is_not_evaluated(tmp_path, capsys, monkeypatch, classifier, message):
+    monkeypatch.chdir(tmp_path)
+    model = save_classifier(Path("model.keras"), **classifier)
+    with pytest.raises(SystemExit) as exit_:
+        run_main(evaluate.evaluate, ModelEvaluation, f"--model={model}", "--dataset=digits")
+    assert exit_.value.code == 2
+    assert message in refusal(capsys)
+    assert [path.name for path in tmp_path.iterdir()] == ["model.keras"]
+
+
+@pytest.mark.parametrize(
+    ("module", "arguments", "message"),
+    [
+        (
+            "trainers.digits",
+            ["--epochs=many"],
+            "flag --epochs=many: got 'many', expected a whole number. Run with --help",
+        ),
+        ("trainers.digits", ["--output_dir=file/run"], "output_dir: got 'file/run', expected a folder that can be"),
+        ("trainers.evaluate", ["--model=file", "--dataset=digits"], "model: got 'file', which does not load"),
+    ],
+)
+def test_a_mistake_for_real(tmp_path, module, arguments, message):
+    (tmp_path / "file").write_text("no model")
+    ended = start(module, *arguments, cwd=tmp_path)
+    assert ended.returncode == 2
+    assert ended.stdout == ""
+    assert ended.stderr.startswith("error: ") and ended.stderr.count("\n") == 1
+    assert message in ended.stderr
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]
+
+
+def test_help_lists_our_flags(tmp_path):
+    ended = start("trainers.mnist", "--help", cwd=tmp_path)
+    assert ended.returncode == 0 and ended.stderr == ""
+    for field in dataclasses.fields(Experiment):
+        assert (f"--{field.name}:" in ended.stdout.replace("[no]", "")) == (field.name != "dataset")
+
+
+def short_run(dataset: str, tfds_dir: Path, tmp_path: Path, *arguments: str) -> dict:
+    before = snapshot(tfds_dir)
+    given = [f"--data_dir={tfds_dir}", "--output_dir=run", "--epochs=1", "--alpha_test=2", *arguments]
+    ended = start(f"trainers.{dataset}", *given, cwd=tmp_path)
+    assert ended.returncode == 0, ended.stderr
+    assert snapshot(tfds_dir) == before  # what is read from is never written to
+    return read_json(tmp_path / "run/metrics.json")
+
+
+def test_mnist(tfds_dir, tmp_path):
+    few = ["--train_examples=128", "--validation_examples=16", "--eval_examples=16"]
+    metrics = short_run("mnist", tfds_dir, tmp_path, *few, "--attack_steps=1", "--eval_attack_steps=1")
+    assert (metrics["dataset"], metrics["examples"], metrics["attack"]["epsilon"]) == ("mnist", 16, 0.3)
+    assert keras.models.load_model(tmp_path / "run/best.keras").input_shape == (None, 28, 28, 1)
+
+
+@pytest.mark.slow
+def test_cifar10(tfds_dir, tmp_path):
+    few = ["--train_examples=16", "--validation_examples=8", "--eval_examples=8", "--method=pgd"]
+    metrics = short_run("cifar10", tfds_dir, tmp_path, *few, "--attack_steps=1", "--eval_attack_steps=1")
+    assert (metrics["dataset"], metrics["examples"], metrics["attack"]["epsilon"]) == ("cifar10", 8, 0.031)
+    assert keras.models.load_model(tmp_path / "run/best.keras").name == "resnet18"
