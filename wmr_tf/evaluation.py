@@ -148,11 +148,11 @@ class RobustnessEvaluator:
         self.classifier = classifier
         self.alphas = [nonnegative("alpha_test", alpha) for alpha in alpha_test]
 
-        @tf.function(reduce_retracing=True, autograph=False)
+        @tf.function(autograph=False)
         def clean_margins(images: tf.Tensor, labels: tf.Tensor) -> tf.Tensor:
             return probability_margin(freeze(classifier)(images), labels)
 
-        @tf.function(reduce_retracing=True, autograph=False)
+        @tf.function(autograph=False)
         def attacked_margins(images: tf.Tensor, labels: tf.Tensor, positions: tf.Tensor, alpha: tf.Tensor):
             logits_of = freeze(classifier)  # here, so that every call reads the weights as they are by then
             attacked = attack(
@@ -189,6 +189,7 @@ class RobustnessEvaluator:
         progress = keras.utils.Progbar(len(batches) * len(attacks), verbose=verbose, unit_name="attack")
         position = 0
         with float32_compute(self.classifier):
+            self._trace(batches[0][0])
             for images, labels in batches:
                 positions = tf.range(position, position + len(images))
                 position += len(images)
@@ -198,6 +199,13 @@ class RobustnessEvaluator:
                     progress.add(1)
         unweighted, *weighted = (np.concatenate(margins) for margins in attacked)
         return Robustness(np.concatenate(clean), unweighted, dict(zip(self.alphas, weighted, strict=True)))
+
+
+    def _trace(self, images: tf.Tensor) -> None:
+        """Traces both functions, once, for batches of any size: the last one is often smaller."""
+        specs = [tf.TensorSpec([None, *images.shape[1:]], tf.float32), tf.TensorSpec([None], tf.int32)]
+        self._clean_margins.get_concrete_function(*specs)
+        self._attacked_margins.get_concrete_function(*specs, tf.TensorSpec([None], tf.int32), tf.TensorSpec([]))
 
 
 def evaluate_robustness(
