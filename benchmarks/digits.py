@@ -12,13 +12,13 @@ import shlex
 import statistics
 import sys
 from pathlib import Path
-from typing import Any
 
 from absl import app, flags
 
+from benchmarks.matched import confidence, with_confidence
 from trainers import run
 from trainers.config import Experiment
-from wmr_tf import data, report, temperature
+from wmr_tf import data, report
 from wmr_tf.evaluation import Robustness, evaluate_robustness
 
 ALPHA_TEST = 2.0
@@ -42,14 +42,12 @@ def measure(seed: int, splits: data.Splits) -> dict[str, dict[str, float]]:
         classifiers[defence] = run.load_classifier(folder / run.BEST)
         at_alpha = next(row for row in metrics["non_uniform"] if row["alpha_test"] == ALPHA_TEST)
         measured[defence] = {
-            "top": temperature.mean_top_probability(clean_logits(classifiers[defence], splits)),
+            "top": confidence(classifiers[defence], splits),
             **{name: metrics[name] for name in ("A_nat", "A_rob")},
             **{name: at_alpha[name] for name in ("A_sa", "A_tr")},
         }
-    ours = classifiers["TRADES+ours"]
-    matched = temperature.temperature_for(clean_logits(ours, splits), measured["TRADES"]["top"])
     result = evaluate_robustness(
-        temperature.at_temperature(ours, matched),
+        with_confidence(classifiers["TRADES+ours"], splits, measured["TRADES"]["top"]),
         splits.test,
         Experiment.of("digits").test_attack(),
         alpha_test=[ALPHA_TEST],
@@ -57,11 +55,6 @@ def measure(seed: int, splits: data.Splits) -> dict[str, dict[str, float]]:
     )
     measured["TRADES+ours, confidence of TRADES"] = {"top": measured["TRADES"]["top"], **numbers(result)}
     return measured
-
-
-def clean_logits(classifier: Any, splits: data.Splits) -> Any:
-    """Returns the logits of the clean validation images."""
-    return classifier.predict(splits.validation, verbose=0)
 
 
 def numbers(result: Robustness) -> dict[str, float]:

@@ -120,7 +120,7 @@ BAD = {
     "train_examples": [0],
     "validation_examples": [-1],
     "architecture": ["resnet"],
-    "precision": ["half"],
+    "precision": ["half", "Auto"],
     "method": ["fgsm"],
     "dataset": ["imagenet"],
 }
@@ -302,3 +302,22 @@ def test_recipes_name_only_settings_that_exist():
     for dataset in data.SOURCES:
         for method in methods.BY_NAME:
             assert set(recipes.recipe(dataset, method)) <= names
+
+
+@pytest.mark.parametrize(
+    ("features", "precision"), [("sse avx512_bf16", "bfloat16"), ("amx_bf16", "bfloat16"), ("sse avx512f", "float32")]
+)
+def test_auto_is_bfloat16_where_the_processor_has_it(tmp_path, monkeypatch, features, precision):
+    cpuinfo = tmp_path / "cpuinfo"
+    cpuinfo.write_text(f"processor : 0\nflags : fpu {features} xsave\n")
+    monkeypatch.setattr("wmr_tf.precision.CPUINFO", cpuinfo)
+    monkeypatch.setattr("tensorflow.config.list_physical_devices", lambda kind: [])
+    assert Experiment.of("digits", precision="auto").precision == precision
+
+
+@pytest.mark.parametrize(("capability", "precision"), [((8, 0), "bfloat16"), ((7, 5), "float32")])
+def test_auto_asks_the_gpus_where_there_are_any(monkeypatch, capability, precision):
+    monkeypatch.setattr("tensorflow.config.list_physical_devices", lambda kind: ["gpu"])
+    details = {"compute_capability": capability}
+    monkeypatch.setattr("tensorflow.config.experimental.get_device_details", lambda gpu: details)
+    assert Experiment.of("digits", precision="auto").precision == precision

@@ -6,6 +6,7 @@ from typing import Any, Self
 from trainers.recipes import ARCHITECTURES, recipe
 from wmr_tf import attacks, data, methods
 from wmr_tf.checks import at_least, nonnegative, one_of, positive, require
+from wmr_tf.precision import has_bfloat16
 
 PRECISIONS = {"float32": "float32", "bfloat16": "mixed_bfloat16", "float16": "mixed_float16"}
 
@@ -118,7 +119,9 @@ class Experiment(Evaluation):
     learning_rate_drop: float = setting("Factor by which it drops.")
     weight_decay: float = setting("As in PyTorch: weight_decay * w is added to the gradient.", 0.0)
     architecture: str = setting("Network: " + ", ".join(ARCHITECTURES) + ".")
-    precision: str = setting("float32, bfloat16 or float16; evaluation is in float32 always.", "float32")
+    precision: str = setting(
+        "float32, bfloat16, float16 or auto (bfloat16 where it is native); evaluation: float32.", "float32"
+    )
     deterministic: bool = setting("Whether two runs give identical weights, at some cost in speed.", False)
     train_examples: int | None = setting("How many training images to use, the first ones; all if not given.")
     validation_examples: int | None = setting("How many validation images to evaluate each epoch, the first ones.")
@@ -128,7 +131,9 @@ class Experiment(Evaluation):
         super().__post_init__()
         one_of("method", self.method, methods.BY_NAME)
         one_of("architecture", self.architecture, ARCHITECTURES)
-        one_of("precision", self.precision, PRECISIONS)
+        one_of("precision", self.precision, [*PRECISIONS, "auto"])
+        if self.precision == "auto":  # settled here, so that every record of the run says what it was
+            object.__setattr__(self, "precision", "bfloat16" if has_bfloat16() else "float32")
         for name in ("eval_every", "epochs", "batch_size"):
             at_least(name, getattr(self, name), 1)
         for name in ("learning_rate", "learning_rate_drop"):

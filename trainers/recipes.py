@@ -20,6 +20,7 @@ _DATASETS: dict[str, dict[str, Any]] = {
         "eval_attack_steps": 20,
         "eval_attack_step_size": 0.015,
         "epochs": 30,
+        "batch_size": 32,
         "learning_rate": 0.05,
     },
     "mnist": {
@@ -52,7 +53,7 @@ _TRADES = {"attack_start": "gaussian", "learning_rate_drop": 0.1}
 _PGD = {"attack_start": "uniform", "learning_rate_drop": 0.2, "milestones": (0.60,), "weight_decay": 5e-4}
 
 _METHODS: dict[tuple[str, str], dict[str, Any]] = {
-    ("digits", "trades"): {**_TRADES, "alpha_train": 2.0, "beta": 6.0, "milestones": (0.75, 0.90)},
+    ("digits", "trades"): {**_TRADES, "alpha_train": 2.0, "beta": 3.0, "milestones": (0.75, 0.90)},
     ("digits", "pgd"): {**_PGD, "alpha_train": 0.5},
     ("mnist", "trades"): {**_TRADES, "alpha_train": 2.0, "beta": 6.0, "milestones": (0.55, 0.75, 0.90)},
     ("mnist", "pgd"): {**_PGD, "alpha_train": 0.5},

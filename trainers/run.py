@@ -266,7 +266,8 @@ def versions() -> dict[str, str]:
     """Returns the versions of what a result depends on."""
     packages = ("tensorflow", "keras", "numpy", "tensorflow-datasets")
     found = {package: importlib.metadata.version(package) for package in packages}
-    return {"wmr_tf": wmr_tf.__version__, **found, "python": platform.python_version(), "command": shlex.join(sys.argv)}
+    command = shlex.join(["python", *sys.orig_argv[1:]])
+    return {"wmr_tf": wmr_tf.__version__, **found, "python": platform.python_version(), "command": command}
 
 
 def read_history(folder: Path) -> dict[str, list[float]]:

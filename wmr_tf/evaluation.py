@@ -200,7 +200,6 @@ class RobustnessEvaluator:
         unweighted, *weighted = (np.concatenate(margins) for margins in attacked)
         return Robustness(np.concatenate(clean), unweighted, dict(zip(self.alphas, weighted, strict=True)))
 
-
     def _trace(self, images: tf.Tensor) -> None:
         """Traces both functions, once, for batches of any size: the last one is often smaller."""
         specs = [tf.TensorSpec([None, *images.shape[1:]], tf.float32), tf.TensorSpec([None], tf.int32)]

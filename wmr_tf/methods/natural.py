@@ -22,6 +22,8 @@ class Natural(Method):
     Example:
         >>> model = wmr_tf.AdversarialModel(classifier, Natural())
 
+    Cost: one pass forward and one back to the weights.
+
     Source: Equation 3 of Zeng et al. 2021.
     """
 

@@ -28,6 +28,8 @@ class PGD(Method):
         >>> attack = wmr_tf.attacks.PGD(epsilon=0.3, step_size=0.01, steps=40)
         >>> model = wmr_tf.AdversarialModel(classifier, PGD(attack, alpha=0.5))
 
+    Cost: one pass forward and one back to the images for each attack step; one forward and one back to the weights.
+
     Source: Algorithm 1 and Equation 7 of Zeng et al. 2021; Madry et al. 2018, Equation 2.1.
 
     Note: The classifier is attacked in inference mode (the released code attacks BatchNorm in training mode).

@@ -31,6 +31,9 @@ class TRADES(Method):
         >>> attack = wmr_tf.attacks.PGD(epsilon=0.3, step_size=0.01, steps=40, start="gaussian")
         >>> model = wmr_tf.AdversarialModel(classifier, TRADES(attack, beta=6.0, alpha=2.0))
 
+    Cost: one pass forward and one back to the images for each attack step; one forward for the constant clean
+        probabilities; two forward and two back to the weights.
+
     Source: Algorithm 1 of Zeng et al. 2021; Zhang et al. 2019b, Equation 5 and Algorithm 1.
 
     Note: The released code of Zeng et al. leaves its inner loop before the first step; this follows the paper.

@@ -1,0 +1,70 @@
+"""Two models under attack at equal confidence, since smaller logits alone raise A_sa.
+
+python -m benchmarks.matched runs/BASELINE/best.keras runs/OTHER/best.keras --dataset=mnist --eval_examples=2000
+
+Divides the other model's logits by the temperature at which its mean top probability on clean validation images is the
+baseline's, and evaluates both.
+"""
+
+from collections.abc import Iterable
+from pathlib import Path
+
+import keras
+from absl import app, flags
+
+from trainers import run
+from trainers.cli import fail, parse
+from trainers.config import Evaluation
+from wmr_tf import data, report, temperature
+from wmr_tf.checks import InvalidInput, require
+from wmr_tf.evaluation import Robustness, evaluate_robustness
+
+_DATASET = flags.DEFINE_string("dataset", "mnist", "Data set.")
+_DATA_DIR = flags.DEFINE_string("data_dir", None, "Where tensorflow-datasets keeps prepared data.")
+_EXAMPLES = flags.DEFINE_integer("eval_examples", None, "How many test images to evaluate, the first ones.")
+
+
+def confidence(classifier: keras.Model, splits: data.Splits) -> float:
+    """Returns the mean top probability on clean validation images."""
+    return temperature.mean_top_probability(classifier.predict(splits.validation, verbose=0))
+
+
+def with_confidence(classifier: keras.Model, splits: data.Splits, top_probability: float) -> keras.Model:
+    """Returns the classifier with its logits divided such that its confidence is `top_probability`."""
+    logits = classifier.predict(splits.validation, verbose=0)
+    return temperature.at_temperature(classifier, temperature.temperature_for(logits, top_probability))
+
+
+def table(rows: Iterable[tuple[str, float, Robustness]]) -> str:
+    """Returns the Markdown table of `(label, mean top probability, result)` rows, by alpha_test."""
+    header = ["Model", "mean top probability (%)", "alpha_test", "A_rob (%)", "A_sa (%)", "A_tr (%)"]
+    cells = []
+    for label, top, result in rows:
+        for alpha in result.weighted_margins:
+            accuracies = result.A_rob, result.A_sa(alpha), result.A_tr(alpha)
+            cells.append([label, f"{100 * top:.2f}", f"{alpha:g}"])
+            cells[-1] += [f"{100 * accuracy.value:.2f} ± {100 * accuracy.stderr:.2f}" for accuracy in accuracies]
+    return report.format_table(header, cells, markdown=True)
+
+
+def main(argv: list[str]) -> None:
+    """Evaluates both models and prints the table."""
+    try:
+        mend = "Write python -m benchmarks.matched BASELINE.keras OTHER.keras."
+        require(len(argv) == 3, "command line", got=f"{len(argv) - 1} models", expected="two", mend=mend)
+        settings = Evaluation.of(_DATASET.value, data_dir=_DATA_DIR.value)
+        splits = data.load(settings.dataset, data_dir=settings.data_dir)
+        baseline, other = (run.load_classifier(Path(path)) for path in argv[1:])
+    except InvalidInput as mistake:
+        fail(str(mistake))
+    test = splits.test.unbatch().take(_EXAMPLES.value or -1).batch(250)
+    matched = with_confidence(other, splits, confidence(baseline, splits))
+    rows = []
+    for label, model in (("baseline", baseline), ("other", other), ("other, confidence of the baseline", matched)):
+        result = evaluate_robustness(model, test, settings.test_attack(), alpha_test=settings.alpha_test)
+        rows.append((label, confidence(model, splits), result))
+    print(table(rows))
+
+
+if __name__ == "__main__":
+    app.run(main, flags_parser=parse)
