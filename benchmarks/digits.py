@@ -2,13 +2,15 @@
 
 python -m benchmarks.digits --seeds=5 --output=results/digits.md
 
-Trains natural, TRADES and weighted TRADES for each seed (a finished run is not repeated), then evaluates the two TRADES
+Trains natural, TRADES and weighted TRADES for each seed (a finished run of the same settings is not repeated, any
+other in its folder is replaced), then evaluates the two TRADES
 models again at one mean top probability on clean validation images, since smaller logits alone raise A_sa.
 """
 
 import datetime
 import json
 import shlex
+import shutil
 import statistics
 import sys
 from pathlib import Path
@@ -36,7 +38,8 @@ def measure(seed: int, splits: data.Splits) -> dict[str, dict[str, float]]:
     for defence, (method, alpha) in DEFENCES.items():
         folder = Path(_RUNS.value) / f"{defence}-{seed}"
         experiment = Experiment.of("digits", method, alpha_train=alpha, seed=seed, output_dir=str(folder))
-        if not (folder / "metrics.json").exists():
+        if not run.is_finished(experiment, folder):
+            shutil.rmtree(folder, ignore_errors=True)
             run.train(experiment)
         metrics = json.loads((folder / "metrics.json").read_text())
         classifiers[defence] = run.load_classifier(folder / run.BEST)

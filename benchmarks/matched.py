@@ -47,23 +47,34 @@ def table(rows: Iterable[tuple[str, float, Robustness]]) -> str:
     return report.format_table(header, cells, markdown=True)
 
 
-def main(argv: list[str]) -> None:
-    """Evaluates both models and prints the table."""
-    try:
-        mend = "Write python -m benchmarks.matched BASELINE.keras OTHER.keras."
-        require(len(argv) == 3, "command line", got=f"{len(argv) - 1} models", expected="two", mend=mend)
-        settings = Evaluation.of(_DATASET.value, data_dir=_DATA_DIR.value)
-        splits = data.load(settings.dataset, data_dir=settings.data_dir)
-        baseline, other = (run.load_classifier(Path(path)) for path in argv[1:])
-    except InvalidInput as mistake:
-        fail(str(mistake))
-    test = splits.test.unbatch().take(_EXAMPLES.value or -1).batch(250)
+def evaluate(settings: Evaluation, paths: list[str]) -> str:
+    """Returns the table of the baseline, the other model, and the other at the baseline's confidence.
+
+    Raises:
+        InvalidInput: If data or models are not what they should be.
+    """
+    splits = data.load(settings.dataset, data_dir=settings.data_dir)
+    test = run.first_images(splits.test, settings.eval_examples)
+    baseline, other = (run.load_classifier(Path(path)) for path in paths)
+    for model in (baseline, other):
+        run.check_fits(model, test)
     matched = with_confidence(other, splits, confidence(baseline, splits))
     rows = []
     for label, model in (("baseline", baseline), ("other", other), ("other, confidence of the baseline", matched)):
         result = evaluate_robustness(model, test, settings.test_attack(), alpha_test=settings.alpha_test)
         rows.append((label, confidence(model, splits), result))
-    print(table(rows))
+    return table(rows)
+
+
+def main(argv: list[str]) -> None:
+    """Evaluates both models and prints the table."""
+    try:
+        mend = "Write python -m benchmarks.matched BASELINE.keras OTHER.keras."
+        require(len(argv) == 3, "command line", got=f"{len(argv) - 1} models", expected="two", mend=mend)
+        settings = Evaluation.of(_DATASET.value, data_dir=_DATA_DIR.value, eval_examples=_EXAMPLES.value)
+        print(evaluate(settings, argv[1:]))
+    except InvalidInput as mistake:
+        fail(str(mistake))
 
 
 if __name__ == "__main__":

@@ -266,7 +266,10 @@ def test_each_image_keeps_the_fresh_attempt_of_smallest_score(seed, score_fn, co
 
 def test_restarts_help_where_one_attempt_is_caught():
     clean = tf.constant(np.random.default_rng(2).random([40, 1]), tf.float32)
-    one, five = (rugged(attack(rugged, clean, seed=SEED)).numpy() for attack in (PGD(0.5, 0.01, 8), RESTARTED))
+    one, five = (
+        rugged(attack(rugged, clean, seed=SEED)).numpy()
+        for attack in (PGD(epsilon=0.5, step_size=0.01, steps=8), RESTARTED)
+    )
     assert (five >= one - 1e-6).all()
     assert (five > one + 0.1).sum() > 10
 
@@ -343,3 +346,29 @@ def test_bad_settings_are_refused_by_name(name, value):
 def test_fgsm_refuses_a_bad_epsilon_by_name(epsilon):
     with pytest.raises(InvalidInput, match=f"^epsilon: got {epsilon!r}, expected a finite number > 0"):
         FGSM(epsilon)
+
+
+def test_a_restart_that_gives_nan_is_not_hidden_by_a_later_one():
+    scores = tf.constant([-0.5, np.nan, 0.3])
+    calls = tf.Variable(0)
+
+    def score(x):
+        calls.assign_add(1)
+        return tf.fill(tf.shape(x)[:1], scores[calls - 1]) + 0.0 * tf.reduce_sum(x)
+
+    attack = PGD(epsilon=0.5, step_size=0.1, steps=1, restarts=3)
+    clean = tf.fill([2, 4], 0.5)
+    attempts = [attack_once(clean, r) for r in range(3)]
+    attacked = attack(lambda x: tf.reduce_sum(x, axis=1), clean, seed=SEED, score_fn=score)
+    np.testing.assert_array_equal(attacked, attempts[1])
+
+
+def attack_once(clean, restart):
+    """The attempt of one restart, alone."""
+    once = PGD(epsilon=0.5, step_size=0.1, steps=1)
+    return once(lambda x: tf.reduce_sum(x, axis=1), clean, seed=seeds.nth(tf.convert_to_tensor(SEED), restart))
+
+
+def test_settings_are_named():
+    with pytest.raises(TypeError, match="positional"):
+        PGD(0.3, 0.01, 40)

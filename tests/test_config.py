@@ -79,6 +79,17 @@ def test_the_learning_rate_falls_at_the_milestones(dataset, method, by_epoch):
     assert rates(Experiment.of(dataset, method, epochs=20)) == pytest.approx(by_epoch[::5])
 
 
+def test_a_milestone_within_an_epoch_rounds_half_upwards():
+    # 0.75 * 30 = 22.5 and 0.25 * 30 = 7.5; Python's round would give 22 and 8, one down and one up.
+    experiment = Experiment.of("digits", epochs=30, learning_rate=1.0, learning_rate_drop=0.5, milestones=(0.25, 0.75))
+    assert rates(experiment) == [1.0] * 8 + [0.5] * 15 + [0.25] * 7
+
+
+def test_without_milestones_the_learning_rate_stays():
+    experiment = settings_of(Experiment, "--milestones=", "--learning_rate=0.5", dataset="digits")
+    assert experiment.milestones == () and set(rates(experiment)) == {0.5}
+
+
 def test_training_and_evaluation_have_settings_of_their_own():
     training = {
         "epsilon": 0.1,
@@ -103,7 +114,7 @@ BAD = {
     "attack_start": ["middle"],
     "alpha_train": [-1.0, NAN, INF],
     "beta": [-1.0, NAN, INF],
-    "alpha_test": [(), (1.0, -1.0), (NAN,), (INF,)],
+    "alpha_test": [(), (1.0, -1.0), (NAN,), (INF,), (1.0, 1.0)],
     "eval_epsilon": [-0.1, NAN, INF],
     "eval_attack_steps": [0],
     "eval_attack_step_size": [0.0, -0.01, NAN],
@@ -151,8 +162,14 @@ def test_a_setting_that_the_method_does_not_take_is_refused(method, name, value)
 
 
 def test_natural_training_has_no_alpha():
-    with pytest.raises(InvalidInput, match="alpha: got 2.0, expected 0 for natural training"):
+    with pytest.raises(InvalidInput, match="^alpha_train: got 2.0, expected 0, since method 'natural'"):
         Experiment.of("digits", "natural", alpha_train=2.0)
+
+
+@pytest.mark.parametrize("method", methods.BY_NAME)
+def test_a_negative_alpha_goes_by_the_name_of_its_flag(method):
+    with pytest.raises(InvalidInput, match="^alpha_train: got -1.0, expected a finite number >= 0. Change alpha_train"):
+        Experiment.of("digits", method, alpha_train=-1.0)
 
 
 def test_trades_needs_a_random_start():
@@ -254,7 +271,8 @@ def test_without_flags_it_is_the_recipe():
         (["--epochs=three"], "flag --epochs=three: got 'three', expected a whole number. Run with --help"),
         (["--epsilon=big"], "flag --epsilon=big: got 'big', expected a number. Run with --help"),
         (["--alpha_test=1,,2"], "got '1,,2', expected numbers with commas between them. Run with --help"),
-        (["--alpha_test="], "got '', expected numbers with commas between them. Run with --help"),
+        (["--alpha_test="], "alpha_test: got none, expected numbers >= 0"),
+        (["--alpha_test=1,1.0"], "alpha_test: got (1.0, 1.0), expected "),
         (["--deterministic=maybe"], "flag --deterministic=maybe: "),
         (["--epochs"], "Missing value for flag --epochs"),
         (["epochs=3"], "command line: got epochs=3, expected flags only. Write --name=value."),

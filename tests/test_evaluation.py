@@ -385,9 +385,8 @@ def test_data_sets_without_images_or_labels_are_refused(data, message):
 def test_nan_in_a_later_batch_does_not_pass_for_a_number():
     images = IMAGES.copy()
     images[8] = np.nan
-    result = evaluate(data=tf.data.Dataset.from_tensor_slices((images, LABELS)).batch(6), batch_size=6)
-    with pytest.raises(InvalidInput, match="^margins: got 13 of which 1 are not finite"):
-        _ = result.A_rob
+    with pytest.raises(InvalidInput, match="^images: got 16 NaN"):
+        evaluate(data=tf.data.Dataset.from_tensor_slices((images, LABELS)).batch(6), batch_size=6)
 
 
 @pytest.mark.parametrize(
@@ -416,3 +415,39 @@ def test_a_classifier_that_gives_no_logits_is_refused(classifier, message):
 def test_bad_settings_are_refused(settings, message):
     with pytest.raises(InvalidInput, match=message):
         evaluate(**settings)
+
+
+@pytest.mark.parametrize(
+    ("spoil", "message"),
+    [
+        (lambda x, y: (200.0 * x, y), r"images: got values from .*, expected values in \[0, 1\]"),
+        (lambda x, y: (x, y + 100), r"labels: got values from .*, expected class numbers in"),
+    ],
+)
+def test_a_later_batch_is_looked_at_too(spoil, message):
+    images, labels = small_data()
+    both = tuple(np.concatenate(parts) for parts in zip((images, labels), spoil(images, labels), strict=True))
+    data = tf.data.Dataset.from_tensor_slices(both).batch(len(images))
+    with pytest.raises(InvalidInput, match=message):
+        evaluate(small_classifier(), data, batch_size=len(images))
+
+
+def test_single_images_are_refused():
+    with pytest.raises(InvalidInput, match=r"data: got elements .* Call \.batch\(256\)"):
+        evaluate(small_classifier(), tf.data.Dataset.from_tensor_slices(small_data()))
+
+
+@pytest.mark.parametrize("alphas", [(1.0, 1.0), (1.0, -2.0), float("nan")])
+def test_alphas_that_are_refused(alphas):
+    with pytest.raises(InvalidInput, match="alpha_test: got"):
+        evaluate(small_classifier(), small_data(), alpha_test=alphas)
+
+
+def test_one_alpha_may_be_a_number():
+    assert list(evaluate(small_classifier(), small_data(), alpha_test=2.0).weighted_margins) == [2.0]
+
+
+def test_a_tr_of_an_alpha_that_was_not_attacked_is_refused():
+    result = evaluate(small_classifier(), small_data(), alpha_test=2.0)
+    with pytest.raises(InvalidInput, match="alpha: got 1.0, expected one of the evaluated 2.0"):
+        result.A_tr(1.0)

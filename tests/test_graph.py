@@ -186,3 +186,13 @@ def test_a_layer_of_layers_that_learns_of_training_from_its_surroundings_is_not_
     assert list(graph.layers_once(model)) == []
     assert not np.allclose(training_logits(model, _images()), training_logits(model, _images()))  # dropout is on
     np.testing.assert_array_equal(freeze(model)(_images()), freeze(model)(_images()))
+
+
+def test_images_without_a_channel_axis_are_taken_as_keras_takes_them():
+    model = keras.Sequential(
+        [keras.Input((8, 8, 1)), layers.Conv2D(4, 3), layers.BatchNormalization(), layers.Flatten(), layers.Dense(5)]
+    )
+    _randomise(model)
+    images = _images()[..., 0]
+    np.testing.assert_allclose(freeze(model)(images), model(images, training=False), rtol=1e-5, atol=1e-5)
+    np.testing.assert_allclose(training_logits(model, images), model(images, training=True), rtol=1e-4, atol=1e-4)

@@ -94,7 +94,7 @@ def plain_trades_step(classifier, x, y, step):
     return plain_descent(classifier, loss)
 
 
-GAUSSIAN = attacks.PGD(ATTACK.epsilon, ATTACK.step_size, ATTACK.steps, start="gaussian")
+GAUSSIAN = dataclasses.replace(ATTACK, start="gaussian")
 
 
 @pytest.mark.parametrize(
@@ -312,8 +312,8 @@ def test_activity_regularizers_count_in_the_last_forward_pass(method, brighter):
 def test_amounts_below_zero_or_not_finite_are_refused(value):
     for make in (
         methods.Natural,
-        lambda alpha: methods.PGD(ATTACK, alpha),
-        lambda alpha: methods.TRADES(ATTACK, 1, alpha),
+        lambda alpha: methods.PGD(ATTACK, alpha=alpha),
+        lambda alpha: methods.TRADES(ATTACK, beta=1, alpha=alpha),
     ):
         with pytest.raises(InvalidInput, match="alpha"):
             make(alpha=value)
@@ -327,7 +327,7 @@ def test_natural_training_has_no_alpha():
 
 
 def test_trades_needs_an_attack_that_leaves_the_clean_image():
-    for attack in (attacks.FGSM(0.1), attacks.PGD(0.1, 0.1, 1, start="none")):
+    for attack in (attacks.FGSM(0.1), attacks.PGD(epsilon=0.1, step_size=0.1, steps=1, start="none")):
         with pytest.raises(InvalidInput, match="expected a random start"):
             methods.TRADES(attack)
 
@@ -350,3 +350,10 @@ def test_a_method_survives_serialisation(method):
 def test_attack_and_method_of_one_name_are_registered_apart():
     names = [keras.saving.get_registered_name(kind) for kind in (attacks.PGD, methods.PGD)]
     assert names == ["wmr_tf.attacks>PGD", "wmr_tf.methods>PGD"]
+
+
+@pytest.mark.parametrize("method", [methods.PGD, methods.TRADES])
+@pytest.mark.parametrize("attack", [None, 0.3])
+def test_what_is_no_attack_is_refused(method, attack):
+    with pytest.raises(InvalidInput, match=f"attack: got {attack}, expected a wmr_tf.attacks.Attack"):
+        method(attack)

@@ -7,6 +7,7 @@ import json
 import math
 import os
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -22,6 +23,7 @@ from tests.test_config import run_main
 from trainers import compare, evaluate, run
 from trainers.config import Experiment, ModelEvaluation
 from wmr_tf import data
+from wmr_tf.checks import InvalidInput
 from wmr_tf.evaluation import evaluate_robustness
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -81,7 +83,7 @@ def test_a_run_says_where_it_writes_and_what_came_out(digits):
     folder, printed = digits
     lines = printed.splitlines()
     assert lines[:2] == [
-        "digits: trades, beta 6, alpha_train 2, digits_cnn, float32, 2 epochs, seed 3",
+        f"digits: trades, beta {Experiment.of('digits').beta:g}, alpha_train 2, digits_cnn, float32, 2 epochs, seed 3",
         "Writing into new/run",
     ]
     assert lines[-1] == "Everything is in new/run"
@@ -106,13 +108,15 @@ def test_a_run_says_where_it_writes_and_what_came_out(digits):
 
 def test_a_run_writes_its_settings(digits):
     config = read_json(digits[0] / "config.json")
-    versions = config.pop("versions")
+    versions, command = config.pop("versions"), config.pop("command")
     experiment = Experiment.of("digits", seed=3, deterministic=True, alpha_test=(1.0, 1.5), output_dir="new/run", **FEW)
     assert config == json.loads(json.dumps(dataclasses.asdict(experiment)))
     for package in ("tensorflow", "keras", "numpy", "tensorflow-datasets"):
         assert versions[package] == importlib.metadata.version(package)
     assert versions["python"] == sys.version.split()[0]
-    assert versions["command"].endswith(" ".join([*DIGITS_FLAGS, "--output_dir=new/run"]))
+    assert command.startswith("python -m trainers.digits") and command.endswith(
+        " ".join([*DIGITS_FLAGS, "--output_dir=new/run"])
+    )
 
 
 def test_a_run_writes_its_history_logs_and_pictures(digits):
@@ -135,7 +139,7 @@ def test_metrics_have_the_keys_of_the_design_and_are_fractions(digits):
     keys = "dataset split examples checkpoint method alpha_train beta seed precision attack A_nat A_nat_stderr A_rob"
     assert set(metrics) == {*keys.split(), "A_rob_stderr", "non_uniform"}
     expected = {"dataset": "digits", "split": "test", "examples": 64, "checkpoint": "best.keras", "method": "trades"}
-    expected |= {"alpha_train": 2.0, "beta": 6.0, "seed": 3, "precision": "float32"}
+    expected |= {"alpha_train": 2.0, "beta": Experiment.of("digits").beta, "seed": 3, "precision": "float32"}
     attack = {"name": "PGD", "norm": "linf", "epsilon": 0.15, "step_size": 0.015, "steps": 2, "restarts": 1}
     assert metrics.items() >= expected.items()
     assert metrics["attack"] == {**attack, "start": "uniform", "seed": 3}
@@ -238,10 +242,21 @@ def test_compare_prints_the_table_and_draws_the_picture(digits, tmp_path, capsys
     metrics = read_json(digits[0] / "metrics.json")
     baseline = {**metrics, "alpha_train": 0.0, "A_rob": 0.125}
     foreign = {**metrics, "method": None, "alpha_train": None, "checkpoint": "mine.keras"}
-    other = {**metrics, "attack": {**metrics["attack"], "epsilon": 0.3}}
-    for name, content in {"baseline": baseline, "foreign": foreign, "other": other}.items():
+    contents = {
+        "baseline": baseline,
+        "foreign": {**foreign, "attack": {**metrics["attack"], "seed": 8, "precision": "float32"}},
+        "other": {**metrics, "attack": {**metrics["attack"], "epsilon": 0.3}},
+        "restarted": {**metrics, "attack": {**metrics["attack"], "restarts": 5}},
+        "fewer": {**metrics, "examples": 32},
+        "list": [metrics],
+        "no_attack": {name: value for name, value in metrics.items() if name != "attack"},
+        "no_alpha": {**metrics, "non_uniform": [{"A_sa": 0.5}]},
+    }
+    for name, content in contents.items():
         (tmp_path / name).mkdir()
         (tmp_path / name / "metrics.json").write_text(json.dumps(content))
+    (tmp_path / "latin").mkdir()
+    (tmp_path / "latin/metrics.json").write_bytes(b'{"dataset": "\xe9"}')
     monkeypatch.chdir(tmp_path)
 
     def compared(*arguments):
@@ -258,11 +273,15 @@ def test_compare_prints_the_table_and_draws_the_picture(digits, tmp_path, capsys
     refused = {
         (): "command line: got no runs",
         ("nowhere",): "run: got 'nowhere', expected a folder with metrics.json",
-        ("baseline", "other"): "epsilon 0.15; digits, linf PGD-2, epsilon 0.3, expected one data set and attack",
-        (
-            "baseline",
-            "--output=nowhere/all.png",
-        ): "output: got 'nowhere/all.png', expected a file in an existing folder",
+        ("baseline", "other"): "runs: got attack epsilon 0.15 and 0.3, expected the same images and attack for all",
+        ("baseline", "restarted"): "runs: got attack restarts 1 and 5, expected the same",
+        ("baseline", "foreign", "fewer"): "runs: got examples 64 and 32, expected the same",
+        ("list",): "run: got 'list/metrics.json', expected a file with a JSON object",
+        ("latin",): "run: got 'latin/metrics.json', expected a file with a JSON object",
+        ("no_attack",): "run: got 'no_attack/metrics.json', expected metrics of an evaluation",
+        ("no_alpha",): "run: got 'no_alpha/metrics.json', expected metrics of an evaluation",
+        ("baseline", "--output=nowhere/all.png"): "output: got 'nowhere/all.png', expected a file that can be written",
+        ("baseline", "--output=baseline"): "output: got 'baseline', expected a file that can be written",
     }
     for arguments, message in refused.items():
         with pytest.raises(SystemExit) as exit_:
@@ -271,10 +290,11 @@ def test_compare_prints_the_table_and_draws_the_picture(digits, tmp_path, capsys
         assert message in refusal(capsys)
 
 
-def refusal(capsys) -> str:
-    """Returns the one line on stderr."""
+def refusal(capsys, *, trained: bool = False) -> str:
+    """Returns the one line on stderr, the only one unless it came after training."""
     printed = capsys.readouterr()
     assert printed.err.startswith("error: ") and printed.err.count("\n") == 1
+    assert trained or printed.out == ""
     return printed.err
 
 
@@ -290,7 +310,9 @@ def test_divergence_is_one_line_and_status_1(tmp_path, capsys):
         arguments = [*FEW_FLAGS, "--batch_size=32", "--learning_rate=1e6", f"--output_dir={folder}"]
         run_main(run.train, Experiment, *arguments, dataset="digits")
     assert exit_.value.code == 1
-    assert re.search(r"training: got a loss of .* expected finite numbers. Lower --learning_rate", refusal(capsys))
+    assert re.search(
+        r"training: got a loss of .* expected finite numbers. Lower --learning_rate", refusal(capsys, trained=True)
+    )
     assert read_history(folder) and not (folder / "metrics.json").exists()
 
 
@@ -311,6 +333,8 @@ def test_divergence_after_a_good_epoch_names_the_file_that_was_kept(tmp_path):
         (["--output_dir=taken"], "output_dir: got 'taken', which holds a run, expected a new folder. Name another"),
         (["--output_dir=new", "--data_dir=nowhere"], "data_dir: got 'nowhere', expected an existing folder."),
         (["--output_dir=new", "--train_examples=9999"], "train_examples: got 9999, expected at most 1078."),
+        (["--output_dir=new", "--eval_examples=600"], "eval_examples: got 600, expected at most 599. Lower"),
+        (["--output_dir=new", "--architecture=small_cnn"], "height and width of at least 16. Give the shape of one"),
         (["--output_dir=new", "--initialize_from=file"], "model: got 'file', which does not load"),
         (["--output_dir=new", "--initialize_from=nowhere"], "model: got 'nowhere', expected an existing .keras file."),
         (["--output_dir=new", "--initialize_from=small.keras"], "initialize_from: got a model with 2 weights"),
@@ -372,6 +396,92 @@ def test_a_mistake_for_real(tmp_path, module, arguments, message):
     assert ended.stderr.startswith("error: ") and ended.stderr.count("\n") == 1
     assert message in ended.stderr
     assert [path.name for path in tmp_path.iterdir()] == ["file"]
+
+
+def of_any_size(channels: int) -> keras.Model:
+    average = [keras.layers.GlobalAveragePooling2D(), keras.layers.Dense(10)]
+    return keras.Sequential([keras.Input((None, None, channels)), *average])
+
+
+class Subclassed(keras.Model):
+    """A model that does not know its input_shape, of images of any or of other shapes than the digits."""
+
+    def __init__(self, kernel_height: int) -> None:
+        super().__init__()
+        self.stack = [keras.layers.Conv2D(2, kernel_height), keras.layers.Flatten(), keras.layers.Dense(10)]
+
+    def call(self, x, training=False):
+        for layer in self.stack:
+            x = layer(x)
+        return x
+
+
+def test_a_model_may_leave_open_what_it_takes():
+    test = data.load("digits").test
+    run.check_fits(of_any_size(1), test)
+    run.check_fits(Subclassed(3), test)
+    with pytest.raises(InvalidInput, match=r"of shape \(None, None, 3\), expected images of shape \(8, 8, 1\)"):
+        run.check_fits(of_any_size(3), test)
+    with pytest.raises(InvalidInput, match=r"^model: got a failure .+, expected logits for shape \(8, 8, 1\)\. Choose"):
+        run.check_fits(Subclassed(9), test)
+
+
+@pytest.mark.parametrize("config", [b"{broken", b"[1, 2]", b"\xff\xfe"])
+def test_a_broken_config_beside_the_model_stops_the_evaluation_before_it_writes(tmp_path, capsys, monkeypatch, config):
+    monkeypatch.chdir(tmp_path)
+    save_classifier(Path("model.keras"))
+    Path("config.json").write_bytes(config)
+    with pytest.raises(SystemExit) as exit_:
+        run_main(evaluate.evaluate, ModelEvaluation, "--model=model.keras", "--dataset=digits")
+    assert exit_.value.code == 2
+    assert "config.json: got 'config.json', expected a file with a JSON object." in refusal(capsys)
+    assert {path.name for path in tmp_path.iterdir()} == {"model.keras", "config.json"}
+
+
+def test_an_evaluation_of_more_images_than_there_are_is_refused(tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    model = save_classifier(Path("model.keras"))
+    with pytest.raises(SystemExit) as exit_:
+        arguments = [f"--model={model}", "--dataset=digits", "--eval_examples=600"]
+        run_main(evaluate.evaluate, ModelEvaluation, *arguments)
+    assert exit_.value.code == 2
+    assert "eval_examples: got 600, expected at most 599." in refusal(capsys)
+    assert [path.name for path in tmp_path.iterdir()] == ["model.keras"]
+
+
+def test_a_finished_run_is_known_by_its_settings(digits, tmp_path):
+    settings = {**FEW, "seed": 3, "deterministic": True, "alpha_test": (1.0, 1.5)}
+    experiment = Experiment.of("digits", **settings, output_dir="elsewhere")
+    assert run.is_finished(experiment, digits[0])
+    assert not run.is_finished(dataclasses.replace(experiment, beta=2.5), digits[0])
+    assert not run.is_finished(experiment, tmp_path)
+    copy = tmp_path / "copy"
+    shutil.copytree(digits[0], copy)
+    assert run.is_finished(experiment, copy)
+    (copy / "config.json").write_text("[]")
+    assert not run.is_finished(experiment, copy)
+    shutil.copy(digits[0] / "config.json", copy)
+    (copy / "metrics.json").unlink()
+    assert not run.is_finished(experiment, copy)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["softmax.keras"], "classifier: got outputs that are probabilities"),
+        (["wide.keras"], "model: got a classifier of images of shape (28, 28, 1)"),
+        (["fits.keras", "--eval_examples=0"], "eval_examples: got 0, expected a whole number >= 1."),
+    ],
+)
+def test_a_mistake_stops_the_matched_comparison(tmp_path, arguments, message):
+    save_classifier(tmp_path / "fits.keras")
+    save_classifier(tmp_path / "softmax.keras", activation="softmax")
+    save_classifier(tmp_path / "wide.keras", shape=(28, 28, 1))
+    ended = start("benchmarks.matched", "fits.keras", *arguments, "--dataset=digits", cwd=tmp_path)
+    assert (ended.returncode, ended.stdout) == (2, "")
+    assert "Traceback" not in ended.stderr
+    last = ended.stderr.splitlines()[-1]  # TensorFlow's start-up may have its say before
+    assert last.startswith("error: ") and message in last
 
 
 def test_help_lists_our_flags(tmp_path):

@@ -1,6 +1,8 @@
-"""Train a robust classifier on cifar10.
+"""Train a robust classifier on CIFAR-10.
 
-python -m trainers.cifar10 --alpha_train=2.0
+python -m trainers.cifar10 --alpha_train=2.0 --precision=auto
+
+The recipe is the paper's, 100 epochs of a ResNet-18 with attacks of 10 steps: days on a CPU, a task for a GPU.
 """
 
 from trainers.cli import main

@@ -30,7 +30,7 @@ class _Parser(flags.ArgumentParser):
 
 
 def _numbers(argument: str) -> tuple[float, ...]:
-    return tuple(float(number) for number in argument.split(","))
+    return tuple(float(number) for number in argument.split(",")) if argument else ()
 
 
 _PARSERS: dict[Any, flags.ArgumentParser] = {
@@ -106,7 +106,7 @@ def _define_flags(settings: type[Evaluation], names: list[str], dataset: str | N
     for field in dataclasses.fields(settings):
         if field.name not in names:
             continue
-        defaults = {method: recipe.get(field.name, field.default) for method, recipe in recipes.items()}
+        defaults = {method: values.get(field.name, field.default) for method, values in recipes.items()}
         help_text = field.metadata["help"] + _shown(defaults)
         kind = _without_none(types_of[field.name])
         if kind is bool:

@@ -3,14 +3,13 @@
 python -m trainers.compare runs/a runs/b --output=comparison.png
 """
 
-import json
 from pathlib import Path
 from typing import Any
 
 from absl import app, flags
 
 from trainers.cli import fail, parse
-from trainers.run import defence, title
+from trainers.run import defence, read_json, title
 from wmr_tf import report
 from wmr_tf.checks import InvalidInput, require
 
@@ -27,12 +26,34 @@ def read(folder: str) -> dict[str, Any]:
     path = Path(folder) / "metrics.json"
     mend = "Name the folders of finished runs."
     require(path.is_file(), "run", got=repr(folder), expected="a folder with metrics.json", mend=mend)
-    try:
-        metrics = json.loads(path.read_text())
-    except json.JSONDecodeError as error:
-        raise InvalidInput(f"run: got {str(path)!r}, which is no JSON, expected metrics.json. {mend}") from error
-    require("non_uniform" in metrics, "run", got=repr(str(path)), expected="metrics of an evaluation", mend=mend)
+    metrics = read_json(path, "run", mend=mend)
+    try:  # all that is going to be done with them
+        conditions(metrics), title(metrics), report.comparison_table([(defence(metrics), metrics)])
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        raise InvalidInput(f"run: got {str(path)!r}, expected metrics of an evaluation. {mend}") from error
     return metrics
+
+
+def conditions(metrics: dict[str, Any]) -> dict[str, Any]:
+    """Returns what must be alike for two evaluations to be compared: the images and the attack, but not its seed."""
+    # Older files name a precision too.
+    attack = {f"attack {name}": value for name, value in metrics["attack"].items() if name not in ("seed", "precision")}
+    return {name: metrics[name] for name in ("dataset", "split", "examples")} | attack
+
+
+def check_alike(results: list[dict[str, Any]]) -> None:
+    """Checks that all metrics are of one evaluation.
+
+    Raises:
+        InvalidInput: If they are not; it names what differs.
+    """
+    first, *others = map(conditions, results)
+    for other in others:
+        for name in [*first, *other]:
+            pair = first.get(name), other.get(name)
+            mend = "Compare runs that were evaluated alike."
+            expected = "the same images and attack for all"
+            require(pair[0] == pair[1], "runs", got=f"{name} {pair[0]} and {pair[1]}", expected=expected, mend=mend)
 
 
 def compare(argv: list[str]) -> None:
@@ -41,16 +62,16 @@ def compare(argv: list[str]) -> None:
         mend = "Write python -m trainers.compare runs/a runs/b."
         require(len(argv) > 1, "command line", got="no runs", expected="folders of runs", mend=mend)
         results = [(defence(metrics), metrics) for metrics in map(read, argv[1:])]
-        titles = {title(metrics): None for _, metrics in results}  # in their order
-        mend = "Compare runs that were evaluated alike."
-        require(len(titles) == 1, "runs", got="; ".join(titles), expected="one data set and attack", mend=mend)
-        folder = Path(_OUTPUT.value).parent
-        mend = "Name another file with --output."
-        require(folder.is_dir(), "output", got=repr(_OUTPUT.value), expected="a file in an existing folder", mend=mend)
+        check_alike([metrics for _, metrics in results])
+        try:
+            report.plot_alpha(results, _OUTPUT.value, title=title(results[0][1]))
+        except OSError as error:
+            mend = "Name another file with --output."
+            expected = "a file that can be written, in an existing folder"
+            raise InvalidInput(f"output: got {_OUTPUT.value!r}, expected {expected}. {mend}") from error
     except InvalidInput as mistake:
         fail(str(mistake))
     print(report.format_table(*report.comparison_table(results), markdown=_MARKDOWN.value))
-    report.plot_alpha(results, _OUTPUT.value, title=title(results[0][1]))
     print(f"Picture: {_OUTPUT.value}")
 
 

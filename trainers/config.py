@@ -1,11 +1,13 @@
 """Every setting of a run, once: the flags, the tuner and the report's captions derive from these dataclasses."""
 
 import dataclasses
+import math
 from typing import Any, Self
 
 from trainers.recipes import ARCHITECTURES, recipe
 from wmr_tf import attacks, data, methods
-from wmr_tf.checks import at_least, nonnegative, one_of, positive, require
+from wmr_tf.checks import alphas, at_least, nonnegative, one_of, positive, require
+from wmr_tf.checks import seed as checked_seed
 from wmr_tf.precision import has_bfloat16
 
 PRECISIONS = {"float32": "float32", "bfloat16": "mixed_bfloat16", "float16": "mixed_float16"}
@@ -56,21 +58,12 @@ class Evaluation:
 
     def __post_init__(self) -> None:
         one_of("dataset", self.dataset, data.SOURCES)
-        require(
-            len(self.alpha_test) > 0,
-            "alpha_test",
-            got="none",
-            expected="at least one number >= 0",
-            mend="Pass for instance --alpha_test=1,2.",
-        )
-        for alpha in self.alpha_test:
-            nonnegative("alpha_test", alpha)
+        alphas("alpha_test", self.alpha_test)
         nonnegative("eval_epsilon", self.eval_epsilon)
         positive("eval_attack_step_size", self.eval_attack_step_size)
         at_least("eval_attack_steps", self.eval_attack_steps, 1)
         at_least("eval_restarts", self.eval_restarts, 1)
-        at_least("seed", self.seed, 0)
-        require(self.seed < 2**31, "seed", got=self.seed, expected="less than 2**31", mend="Choose a smaller one.")
+        checked_seed(self.seed)
         _if_given(at_least, "eval_examples", self.eval_examples, 1)
 
     def test_attack(self) -> attacks.Attack:
@@ -157,12 +150,11 @@ class Experiment(Evaluation):
                 steps=at_least("attack_steps", self.attack_steps, 1),
                 start=one_of("attack_start", self.attack_start, attacks.STARTS),
             )
-        nonnegative("alpha_train", self.alpha_train)
         return methods.BY_NAME[self.method](**{k: v for k, v in offered.items() if self._takes(k)})
 
     def learning_rate_at(self, epoch: int) -> float:
-        """Returns the learning rate of an epoch, counted from 0."""
-        passed = sum(epoch >= round(milestone * self.epochs) for milestone in self.milestones)
+        """Returns the learning rate of an epoch, counted from 0; a milestone within an epoch rounds, half upwards."""
+        passed = sum(epoch >= math.floor(milestone * self.epochs + 0.5) for milestone in self.milestones)
         return self.learning_rate * self.learning_rate_drop**passed
 
     def _takes(self, parameter: str) -> bool:
@@ -177,6 +169,15 @@ class Experiment(Evaluation):
                 expected=f"nothing, since method {self.method!r} has no {parameter}",
                 mend=f"Leave out --{name} or choose another --method.",
             )
+        nonnegative("alpha_train", self.alpha_train)
+        _if_given(nonnegative, "beta", self.beta)
+        require(
+            self._takes("attack") or self.alpha_train == 0,
+            "alpha_train",
+            got=self.alpha_train,
+            expected=f"0, since method {self.method!r} has no attacked images to weight",
+            mend="Leave out --alpha_train or choose another --method.",
+        )
 
 
 def _if_given(check: Any, name: str, value: Any, *args: Any) -> None:

@@ -1,6 +1,8 @@
-"""Train a robust classifier on digits.
+"""Train a robust classifier on the digits of scikit-learn.
 
 python -m trainers.digits --alpha_train=2.0
+
+The recipe's 30 epochs take about 25 s on 2 cores.
 """
 
 from trainers.cli import main

@@ -3,7 +3,6 @@
 python -m trainers.evaluate --model=runs/NAME/best.keras --dataset=mnist
 """
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -17,19 +16,23 @@ def evaluate(settings: ModelEvaluation) -> None:
     """Evaluates `settings.model`, prints the table, and writes metrics.json and robustness.png."""
     path = Path(settings.model).expanduser()
     classifier = run.load_classifier(path)
-    test = data.load(settings.dataset, data_dir=settings.data_dir).test
+    facts = {"checkpoint": str(path), **run.training_facts(config_beside(path))}
+    test = run.first_images(data.load(settings.dataset, data_dir=settings.data_dir).test, settings.eval_examples)
     run.check_fits(classifier, test)
     folder = run.make_folder(settings, f"evaluation-{settings.dataset}-{path.stem}")
-    run.evaluate(settings, test, classifier, folder, {"checkpoint": str(path), **training_facts(path)})
+    run.evaluate(settings, test, classifier, folder, facts)
     print(f"Written into {folder}")
 
 
-def training_facts(path: Path) -> dict[str, Any]:
-    """Returns what config.json beside the model says of its training, None for what is not known."""
-    names = ("method", "alpha_train", "beta", "seed", "precision")
+def config_beside(path: Path) -> dict[str, Any]:
+    """Returns the config.json of the run that a model is from, nothing if there is none beside it.
+
+    Raises:
+        InvalidInput: If it is not a JSON object.
+    """
     config = path.parent / "config.json"
-    known = json.loads(config.read_text()) if config.is_file() else {}
-    return {name: known.get(name) for name in names}
+    mend = "Mend it, or move it away from the model to evaluate without it."
+    return run.read_json(config, "config.json", mend=mend) if config.exists() else {}
 
 
 if __name__ == "__main__":

@@ -1,6 +1,13 @@
-"""Train a robust classifier on mnist.
+"""Train a robust classifier on MNIST.
 
 python -m trainers.mnist --alpha_train=2.0
+
+The recipe is the paper's, 100 epochs with attacks of 40 steps: hours on a CPU. A short schedule,
+
+python -m trainers.mnist --alpha_train=2.0 --precision=bfloat16 --epochs=8 --attack_steps=10 --attack_step_size=0.05 \
+    --learning_rate=0.02
+
+reaches an A_rob of 92.5 % and, at alpha_test 2, an A_sa of 67.8 % (results/mnist.md has the details).
 """
 
 from trainers.cli import main

@@ -21,11 +21,12 @@ from trainers.config import PRECISIONS, Evaluation, Experiment
 from trainers.recipes import ARCHITECTURES
 from wmr_tf import data, report
 from wmr_tf.callbacks import RobustEvaluation, SaveBestClassifier, save_classifier
-from wmr_tf.checks import InvalidInput, require
+from wmr_tf.checks import InvalidInput, at_least, require
 from wmr_tf.classifier import check_first_batch
 from wmr_tf.evaluation import RobustnessEvaluator
 
 BEST, LAST = "best.keras", "classifier.keras"
+EVALUATION_BATCH = 256
 
 
 def train(experiment: Experiment) -> Path:
@@ -46,7 +47,7 @@ def train(experiment: Experiment) -> Path:
     splits = load_data(experiment)
     model = build_model(experiment)
     folder = make_folder(experiment, f"{experiment.dataset}-{experiment.method}-alpha{experiment.alpha_train:g}")
-    write_json(folder / "config.json", {**dataclasses.asdict(experiment), "versions": versions()})
+    write_json(folder / "config.json", {**dataclasses.asdict(experiment), "command": command(), "versions": versions()})
     print(f"{describe(experiment)}\nWriting into {folder}", flush=True)
 
     best = SaveBestClassifier(folder / BEST)
@@ -54,7 +55,6 @@ def train(experiment: Experiment) -> Path:
         splits.train,
         epochs=experiment.epochs,
         callbacks=callbacks(experiment, splits, folder, best),
-        shuffle=False,  # tf.data does, and Keras would warn that it cannot
         verbose=1 if sys.stdout.isatty() else 2,
     )
     epoch = best_epoch(best, history.history)
@@ -62,7 +62,8 @@ def train(experiment: Experiment) -> Path:
     report.plot_training(read_history(folder), folder / "training.png", title=describe(experiment))
 
     print(f"Evaluating epoch {epoch} ({BEST}) on test images", flush=True)
-    evaluate(experiment, splits.test, load_classifier(folder / BEST), folder, experiment_facts(experiment, BEST))
+    facts = {"checkpoint": BEST, **training_facts(dataclasses.asdict(experiment))}
+    evaluate(experiment, splits.test, load_classifier(folder / BEST), folder, facts)
     print(f"Everything is in {folder}")
     return folder
 
@@ -70,11 +71,10 @@ def train(experiment: Experiment) -> Path:
 def evaluate(
     settings: Evaluation, test: tf.data.Dataset, classifier: keras.Model, folder: Path, facts: dict[str, Any]
 ) -> dict[str, Any]:
-    """Evaluates a classifier on test images; prints the table and writes metrics.json and robustness.png."""
+    """Evaluates a classifier on the given images; prints the table and writes metrics.json and robustness.png."""
     attack = settings.test_attack()
     evaluator = RobustnessEvaluator(classifier, attack, alpha_test=settings.alpha_test, seed=settings.seed)
-    images = test.unbatch().take(settings.eval_examples or -1).batch(256)
-    result = evaluator(images, verbose=int(sys.stdout.isatty()))
+    result = evaluator(test, verbose=int(sys.stdout.isatty()))
     described = {**attack.describe(), "seed": settings.seed}
     metrics = {"dataset": settings.dataset, "split": "test", **facts, "attack": described, **result.metrics()}
     write_json(folder / "metrics.json", metrics)
@@ -108,8 +108,12 @@ def seed_everything(experiment: Experiment) -> None:
 
 
 def load_data(experiment: Experiment) -> data.Splits:
-    """Returns the training, validation and test batches of an experiment."""
-    return data.load(
+    """Returns the training, validation and test batches of an experiment.
+
+    Raises:
+        InvalidInput: If the data cannot be had, or more images are asked for than there are.
+    """
+    splits = data.load(
         experiment.dataset,
         batch_size=experiment.batch_size,
         seed=experiment.seed,
@@ -117,6 +121,20 @@ def load_data(experiment: Experiment) -> data.Splits:
         train_examples=experiment.train_examples,
         validation_examples=experiment.validation_examples,
     )
+    return splits._replace(test=first_images(splits.test, experiment.eval_examples))
+
+
+def first_images(test: tf.data.Dataset, count: int | None) -> tf.data.Dataset:
+    """Returns batches of the first `count` test images, of all if it is None.
+
+    Raises:
+        InvalidInput: If there are not so many.
+    """
+    if count is not None:
+        found = sum(len(labels) for _, labels in test)
+        mend = "Lower --eval_examples, or leave it out to evaluate all."
+        require(count <= found, "eval_examples", got=count, expected=f"at most {found}", mend=mend)
+    return test.unbatch().take(-1 if count is None else at_least("eval_examples", count, 1)).batch(EVALUATION_BATCH)
 
 
 def build_model(experiment: Experiment) -> wmr_tf.AdversarialModel:
@@ -191,8 +209,7 @@ def load_classifier(path: Path) -> keras.Model:
     try:
         model = keras.models.load_model(path, compile=False)
     except Exception as error:  # what Keras raises for a broken file depends on where it is broken
-        reason = str(error).split("\n")[0][:200]
-        message = f"model: got {str(path)!r}, which does not load ({reason}), expected a Keras model. {mend}"
+        message = f"model: got {str(path)!r}, which does not load ({reason(error)}), expected a Keras model. {mend}"
         raise InvalidInput(message) from error
     return model.classifier if isinstance(model, wmr_tf.AdversarialModel) else model
 
@@ -203,15 +220,37 @@ def check_fits(classifier: keras.Model, test: tf.data.Dataset) -> None:
     Raises:
         InvalidInput: If it was made for images of another shape, for fewer classes, or returns no logits.
     """
-    expected, got = tuple(test.element_spec[0].shape[1:]), tuple(classifier.input_shape[1:])
+    expected, got = tuple(test.element_spec[0].shape[1:]), input_shape(classifier)
+    mend = "Choose the --dataset that it was trained on."
     require(
-        got == expected,
+        got is None or len(got) == len(expected) and all(a in (None, b) for a, b in zip(got, expected, strict=True)),
         "model",
         got=f"a classifier of images of shape {got}",
         expected=f"images of shape {expected}",
-        mend="Choose the --dataset that it was trained on.",
+        mend=mend,
     )
-    check_first_batch(classifier, next(iter(test)))
+    batch = next(iter(test))
+    try:
+        check_first_batch(classifier, batch)
+    except InvalidInput:
+        raise
+    except Exception as error:  # what Keras or TensorFlow raises depends on which layer does not fit
+        message = f"model: got a failure on a batch of images ({reason(error)}), expected logits for shape {expected}."
+        raise InvalidInput(f"{message} {mend}") from error
+
+
+def input_shape(classifier: keras.Model) -> tuple[int | None, ...] | None:
+    """Returns the shape of the images that a classifier takes, None if it does not say, as a subclassed model."""
+    try:
+        shape = classifier.input_shape
+    except (AttributeError, ValueError, RuntimeError):
+        return None
+    return shape[1:] if isinstance(shape, tuple) else None
+
+
+def reason(error: Exception) -> str:
+    """Returns what another library's error says, in one line that is not too long."""
+    return " ".join(str(error).split())[:200] or type(error).__name__
 
 
 def copy_weights(source: keras.Model, target: keras.Model) -> None:
@@ -256,18 +295,33 @@ def describe(experiment: Experiment) -> str:
     )
 
 
-def experiment_facts(experiment: Experiment, checkpoint: str) -> dict[str, Any]:
-    """Returns what metrics.json says of the training behind a checkpoint."""
-    names = ("method", "alpha_train", "beta", "seed", "precision")
-    return {"checkpoint": checkpoint, **{name: getattr(experiment, name) for name in names}}
+def training_facts(config: dict[str, Any]) -> dict[str, Any]:
+    """Returns what metrics.json says of a training, given its settings; None for what is not known."""
+    return {name: config.get(name) for name in ("method", "alpha_train", "beta", "seed", "precision")}
+
+
+def is_finished(experiment: Experiment, folder: Path) -> bool:
+    """Returns whether a folder holds a finished run with the settings of an experiment, wherever it was written."""
+    if not all((folder / name).is_file() for name in ("config.json", "metrics.json", BEST)):
+        return False
+    settings = json.loads(json.dumps({**dataclasses.asdict(experiment), "output_dir": None}))  # tuples become lists
+    try:
+        config = read_json(folder / "config.json", "config.json", mend="")
+    except InvalidInput:
+        return False
+    return {name: config.get(name) for name in settings} | {"output_dir": None} == settings
 
 
 def versions() -> dict[str, str]:
     """Returns the versions of what a result depends on."""
     packages = ("tensorflow", "keras", "numpy", "tensorflow-datasets")
     found = {package: importlib.metadata.version(package) for package in packages}
-    command = shlex.join(["python", *sys.orig_argv[1:]])
-    return {"wmr_tf": wmr_tf.__version__, **found, "python": platform.python_version(), "command": command}
+    return {"wmr_tf": wmr_tf.__version__, **found, "python": platform.python_version()}
+
+
+def command() -> str:
+    """Returns the command line of this process."""
+    return shlex.join(["python", *sys.orig_argv[1:]])
 
 
 def read_history(folder: Path) -> dict[str, list[float]]:
@@ -275,6 +329,20 @@ def read_history(folder: Path) -> dict[str, list[float]]:
     with open(folder / "history.csv", newline="") as file:
         rows = list(csv.DictReader(file))
     return {name: [float(row[name] or math.nan) for row in rows] for name in rows[0]}
+
+
+def read_json(path: Path, what: str, *, mend: str) -> dict[str, Any]:
+    """Returns the JSON object in a file.
+
+    Raises:
+        InvalidInput: If it holds anything else.
+    """
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):  # which JSONDecodeError and UnicodeDecodeError are
+        content = None
+    require(isinstance(content, dict), what, got=repr(str(path)), expected="a file with a JSON object", mend=mend)
+    return content
 
 
 def write_json(path: Path, content: dict[str, Any]) -> None:

@@ -10,8 +10,9 @@ import keras
 import tensorflow as tf
 
 from wmr_tf.attacks import Attack
-from wmr_tf.checks import at_least, nonnegative, require
-from wmr_tf.classifier import check_first_batch
+from wmr_tf.checks import alphas, at_least, require
+from wmr_tf.checks import seed as checked_seed
+from wmr_tf.classifier import check_batched, check_first_batch
 from wmr_tf.evaluation import Robustness, RobustnessEvaluator
 from wmr_tf.model import AdversarialModel
 from wmr_tf.precision import float32_compute
@@ -29,7 +30,8 @@ class RobustEvaluation(keras.callbacks.Callback):
 
     The keys are `val_A_nat`, `val_A_rob`, for the first alpha_test `val_A_sa` and `val_A_tr`, and for every
     alpha_test such as 1.5 `val_A_sa_1p5` and `val_A_tr_1p5`. All are there in every epoch, NaN in one that is
-    skipped or after which the logits are NaN or infinite. Put it before the callbacks that read them
+    skipped or after which the logits are NaN or infinite (EarlyStopping counts such an epoch as no better). Put it
+    before the callbacks that read them
     (ModelCheckpoint, EarlyStopping, CSVLogger, TensorBoard).
 
     Args:
@@ -56,25 +58,20 @@ class RobustEvaluation(keras.callbacks.Callback):
         data: tf.data.Dataset | tuple[Any, Any],
         attack: Attack,
         *,
-        alpha_test: Iterable[float] = (1.0,),
+        alpha_test: Iterable[float] | float = (1.0,),
         examples: int | None = 1000,
         every: int = 1,
         seed: int = 0,
     ) -> None:
         super().__init__()
-        self.alpha_test = tuple(nonnegative("alpha_test", alpha) for alpha in alpha_test)
-        require(
-            len(self.alpha_test) > 0,
-            "alpha_test",
-            got="none",
-            expected="at least one number >= 0",
-            mend="Pass for instance alpha_test=(1.0, 2.0).",
-        )
+        self.alpha_test = alphas("alpha_test", alpha_test)
         self.attack = attack
         self.every = at_least("every", every, 1)
-        self.seed = seed
-        pairs = data.unbatch() if isinstance(data, tf.data.Dataset) else tf.data.Dataset.from_tensor_slices(data)
-        pairs = pairs.take(-1 if examples is None else at_least("examples", examples, 1))
+        self.seed = checked_seed(seed)
+        if not isinstance(data, tf.data.Dataset):
+            data = tf.data.Dataset.from_tensor_slices(tuple(data)).batch(BATCH_SIZE)
+        check_batched(data)
+        pairs = data.unbatch().take(-1 if examples is None else at_least("examples", examples, 1))
         # Arrays rather than the data set, which cannot be copied, and Keras Tuner copies callbacks for each trial.
         self._batches = list(pairs.batch(BATCH_SIZE).as_numpy_iterator())
         self._evaluator: RobustnessEvaluator | None = None
@@ -88,19 +85,21 @@ class RobustEvaluation(keras.callbacks.Callback):
         is_due = (epoch + 1) % self.every == 0 or epoch + 1 == self.params["epochs"]
         classifier = _classifier_of(self.model)
         if logs is not None:
-            logs.update(self._values(self._evaluate(classifier) if is_due and self._is_finite(classifier) else None))
+            logs.update(self._values(self._evaluate(classifier) if is_due else None))
 
-    def _is_finite(self, classifier: keras.Model) -> bool:
-        images, *_ = self._batches[0]
-        return bool(tf.reduce_all(tf.math.is_finite(classifier(images[:8], training=False))))
-
-    def _evaluate(self, classifier: keras.Model) -> Robustness:
+    def _evaluate(self, classifier: keras.Model) -> Robustness | None:
+        """Returns the accuracies, None if the classifier has diverged."""
+        with float32_compute(classifier):
+            logits = classifier(self._batches[0][0], training=False)
+        if not tf.reduce_all(tf.math.is_finite(logits)):
+            return None
         if self._evaluator is None or self._evaluator.classifier is not classifier:
             self._evaluator = RobustnessEvaluator(classifier, self.attack, alpha_test=self.alpha_test, seed=self.seed)
         is_shown = self.params["verbose"] in (1, "auto")  # "auto" is what `fit` passes on when it is told nothing
         if is_shown and sys.stdout.isatty():
             print("\r\033[K", end="")  # wipes the epoch's own progress bar, which is drawn again when the epoch ends
-        return self._evaluator(self._batches, verbose=int(is_shown))
+        result = self._evaluator(self._batches, verbose=int(is_shown))
+        return result if result.is_finite else None
 
     def _values(self, result: Robustness | None) -> dict[str, float]:
         nan = float("nan")
@@ -127,6 +126,9 @@ class SaveBestClassifier(keras.callbacks.Callback):
     Args:
         path: The `.keras` file, replaced in one move, so that a killed run leaves a whole file.
         monitor: The key in `logs` to maximise; epochs where it is NaN are passed over.
+
+    Raises:
+        InvalidInput: After the first epoch, if no callback before this one has put the key into `logs`.
 
     Example:
         >>> callbacks = [RobustEvaluation(validation, attack), SaveBestClassifier("best.keras")]
@@ -159,6 +161,9 @@ def save_classifier(classifier: keras.Model, path: str | os.PathLike) -> None:
     Args:
         classifier: A built Keras model, in whatever precision it trains.
         path: The `.keras` file; it loads with `keras.models.load_model` alone if its layers are Keras's own.
+
+    Example:
+        >>> save_classifier(model.classifier, "robust.keras")
     """
     unfinished = Path(path).with_suffix(".unfinished.keras")
     with float32_compute(classifier):

@@ -1,6 +1,7 @@
 """Checks of what people pass in: each message says what was got, what was expected and how to mend it."""
 
 import math
+from collections.abc import Iterable
 from typing import Any
 
 
@@ -48,6 +49,29 @@ def one_of(what: str, value: Any, choices: Any) -> Any:
         value in choices, what, got=repr(value), expected=f"one of {listed}", mend=f"Choose one of these as {what}."
     )
     return value
+
+
+def seed(value: Any) -> int:
+    """Returns `value` as an int if it is a whole number in [0, 2**31), and raises `InvalidInput` otherwise."""
+    expected = "a whole number in [0, 2**31)"
+    return int(_number("seed", value, expected, lambda number: number == int(number) and 0 <= number < 2**31))
+
+
+def alphas(what: str, values: Any, *, minimum: int = 1) -> tuple[float, ...]:
+    """Returns powers of the non-uniform attacker as a tuple, given one or several, each >= 0 and none twice.
+
+    Raises:
+        InvalidInput: If there are fewer than `minimum`, one is out of range, or one is there twice.
+    """
+    numbers = tuple(nonnegative(what, value) for value in (values if isinstance(values, Iterable) else [values]))
+    require(
+        minimum <= len(numbers) == len(set(numbers)),
+        what,
+        got=numbers or "none",
+        expected="numbers >= 0, at least one and none twice",
+        mend="Pass for instance alpha_test=(1.0, 2.0).",
+    )
+    return numbers
 
 
 def _number(what: str, value: Any, expected: str, accept: Any) -> float:

@@ -38,12 +38,44 @@ def check_architecture(classifier: Any) -> None:
     )
 
 
-def check_first_batch(classifier: keras.Model, batch: Any) -> None:
+def check_batched(data: tf.data.Dataset) -> None:
+    """Checks that a data set gives batches.
+
+    Raises:
+        InvalidInput: If it gives single images.
+    """
+    spec = data.element_spec
+    is_pair = isinstance(spec, tuple | list) and len(spec) in (2, 3)
+    shapes = [getattr(part, "shape", None) for part in spec[:2]] if is_pair else []
+    require(
+        all(shape is None or shape.rank != 0 for shape in shapes),
+        "data",
+        got=f"elements {spec}",
+        expected="batches of (image, label) or (image, label, sample_weight)",
+        mend="Call .batch(256) on the data set.",
+    )
+
+
+def check_batches(classifier: keras.Model, batches: list[Any]) -> None:
+    """Checks the first batch as `check_first_batch` does, and images and labels of all of them.
+
+    Raises:
+        InvalidInput: If there is no batch, or one is not what it should be.
+    """
+    classes = check_first_batch(classifier, batches[0] if batches else None)
+    for images, labels, *_ in batches:
+        check_images_and_labels(images, labels, classes)
+
+
+def check_first_batch(classifier: keras.Model, batch: Any) -> int:
     """Checks the first batch of a training or an evaluation, and what the classifier makes of it.
 
     Args:
         classifier: The classifier; it is built by this call if it was not.
         batch: `(images, labels)` or `(images, labels, sample_weight)`.
+
+    Returns:
+        The number of classes.
 
     Raises:
         InvalidInput: If there is no batch, the images are not numbers in [0, 1], the labels are no classes, sample
@@ -68,8 +100,10 @@ def check_first_batch(classifier: keras.Model, batch: Any) -> None:
             mend="Give one weight an image.",
         )
     logits = np.asarray(classifier(tf.cast(images[:64], tf.float32), training=False), np.float32)
-    check_images_and_labels(images, labels, _number_of_classes(logits))
+    classes = _number_of_classes(logits)
+    check_images_and_labels(images, labels, classes)
     _check_logits(logits)
+    return classes
 
 
 def _last_layer(layer: keras.Layer) -> keras.Layer:

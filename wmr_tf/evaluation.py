@@ -10,8 +10,9 @@ import tensorflow as tf
 
 from wmr_tf import seeds
 from wmr_tf.attacks import Attack
-from wmr_tf.checks import at_least, nonnegative, require
-from wmr_tf.classifier import check_first_batch
+from wmr_tf.checks import alphas, at_least, nonnegative, require
+from wmr_tf.checks import seed as checked_seed
+from wmr_tf.classifier import check_batched, check_batches, check_first_batch
 from wmr_tf.frozen import freeze
 from wmr_tf.losses import weighted_cross_entropy
 from wmr_tf.precision import float32_compute
@@ -48,8 +49,8 @@ def weighted_accuracy(margins: np.ndarray, alpha: float) -> WeightedAccuracy:
         >>> weighted_accuracy(np.array([0.5, 0.5, -0.5, 0.5]), alpha=1.0).value
         0.5246331135813284
 
-    Source: Equations 17 to 19 of Zeng et al. 2021; the standard error is that of a self-normalised importance
-        sampling estimate.
+    Source: Equations 18 and 19 of Zeng et al. 2021, with alpha = 0 Equation 17; the standard error is that of a
+        self-normalised importance sampling estimate.
     """
     margins = np.asarray(margins, np.float64)
     require(
@@ -80,6 +81,11 @@ class Robustness:
     clean_margins: np.ndarray
     margins: np.ndarray
     weighted_margins: Mapping[float, np.ndarray]
+
+    @property
+    def is_finite(self) -> bool:
+        """Whether every margin is a number: a classifier that has diverged gives NaN."""
+        return all(np.isfinite(of).all() for of in (self.clean_margins, self.margins, *self.weighted_margins.values()))
 
     @property
     def A_nat(self) -> WeightedAccuracy:
@@ -135,18 +141,23 @@ class RobustnessEvaluator:
     Args:
         classifier: A Keras model that returns logits.
         attack: The test attack; among its restarts each image keeps the smallest margin.
-        alpha_test: Powers of the non-uniform attacker, each >= 0.
+        alpha_test: Powers of the non-uniform attacker, each >= 0; none gives A_nat, A_rob and A_sa in one attack.
         seed: Of the attack's random start, which is keyed by the image's position in the data.
 
     Raises:
         InvalidInput: If an alpha is negative or not finite.
+
+    Example:
+        >>> evaluator = RobustnessEvaluator(classifier, attack, alpha_test=(1.0, 2.0))
+        >>> evaluator(test, verbose=0).A_sa(2.0).value
     """
 
     def __init__(
-        self, classifier: keras.Model, attack: Attack, *, alpha_test: Iterable[float] = (1.0,), seed: int = 0
+        self, classifier: keras.Model, attack: Attack, *, alpha_test: Iterable[float] | float = (1.0,), seed: int = 0
     ) -> None:
         self.classifier = classifier
-        self.alphas = [nonnegative("alpha_test", alpha) for alpha in alpha_test]
+        self.alphas = alphas("alpha_test", alpha_test, minimum=0)
+        seed = checked_seed(seed)
 
         @tf.function(autograph=False)
         def clean_margins(images: tf.Tensor, labels: tf.Tensor) -> tf.Tensor:
@@ -177,10 +188,11 @@ class RobustnessEvaluator:
             The margins, and the accuracies that follow.
 
         Raises:
-            InvalidInput: If the first batch is not what it should be, or there is none.
+            InvalidInput: If a batch is not what it should be, or there is none.
         """
         given = list(data)
-        check_first_batch(self.classifier, given[0] if given else None)  # as given: a cast may hide what is wrong
+        with float32_compute(self.classifier):
+            check_batches(self.classifier, given)  # as given: a cast may hide what is wrong
         batches = [(tf.cast(images, tf.float32), class_indices(labels)) for images, labels, *_ in given]
         # The attack of alpha 0 is the plain one, so that one function serves all.
         attacks = [0.0, *self.alphas]
@@ -212,9 +224,10 @@ def evaluate_robustness(
     data: tf.data.Dataset | tuple[Any, Any],
     attack: Attack,
     *,
-    alpha_test: Iterable[float] = (1.0,),
+    alpha_test: Iterable[float] | float = (1.0,),
     seed: int = 0,
     batch_size: int = 256,
+    verbose: int = 1,
 ) -> Robustness:
     """Returns A_nat, A_rob, and A_sa and A_tr for every alpha_test, with standard errors, over all of `data`.
 
@@ -222,9 +235,10 @@ def evaluate_robustness(
         classifier: A Keras model of images, float32 in [0, 1], that returns logits `[batch, classes]`.
         data: Batches of (images, labels) as a `tf.data.Dataset`, or a pair of arrays.
         attack: The test attack; among its restarts each image keeps the smallest margin.
-        alpha_test: Powers of the non-uniform attacker, each >= 0.
+        alpha_test: Powers of the non-uniform attacker, one or several, each >= 0.
         seed: Of the attack's random start, which is keyed by the image's position in the data.
         batch_size: Images attacked together; no result depends on it but for rounding.
+        verbose: 1 shows a progress bar, 0 nothing.
 
     Returns:
         The margins, and the accuracies that follow; `.metrics()` gives them as plain values.
@@ -242,4 +256,6 @@ def evaluate_robustness(
     if not isinstance(data, tf.data.Dataset):
         check_first_batch(classifier, data)
         data = tf.data.Dataset.from_tensor_slices(tuple(data)).batch(batch_size)
-    return RobustnessEvaluator(classifier, attack, alpha_test=alpha_test, seed=seed)(data.rebatch(batch_size))
+    check_batched(data)
+    evaluator = RobustnessEvaluator(classifier, attack, alpha_test=alpha_test, seed=seed)
+    return evaluator(data.rebatch(batch_size), verbose=verbose)

@@ -7,12 +7,13 @@ from typing import Any
 
 import keras
 import tensorflow as tf
+from keras.src.models.functional import Functional
 
 Compute = Callable[[tf.Tensor], tf.Tensor]
 
-# What is private to Keras and used here: `Sequential._functional`, `Functional._nodes_by_depth` (with each node's
-# operation, input_tensors and outputs), `Functional._run_through_graph` and `Layer._layers`. Keras offers no public
-# way to walk a model's graph.
+# What is private to Keras and used here, since it offers no public way to walk a model's graph: the class `Functional`,
+# its `_nodes_by_depth` (with each node's operation, input_tensors and outputs), `_standardize_inputs` and
+# `_run_through_graph`; `Sequential._functional`; `Layer._layers`.
 
 
 def run(model: keras.Model, images: tf.Tensor, *, training: bool, instead: Mapping[int, Compute]) -> tf.Tensor:
@@ -37,7 +38,7 @@ def run(model: keras.Model, images: tf.Tensor, *, training: bool, instead: Mappi
             return lambda *args, **kwargs: operation(*args, **{**kwargs, "training": training})
         return operation
 
-    outputs = graph._run_through_graph([images], operation_fn=operation_fn)
+    outputs = graph._run_through_graph(graph._standardize_inputs(images), operation_fn=operation_fn)
     return outputs[0] if isinstance(outputs, list | tuple) else outputs
 
 
@@ -69,9 +70,9 @@ def layers_once(model: keras.Model) -> Iterator[tuple[Any, Any]]:
 def _graph_of(model: Any) -> Any:
     """Returns the graph of layers behind a Sequential or Functional model, None if there is none to run here."""
     graph = model._functional if isinstance(model, keras.Sequential) else model
-    if not hasattr(graph, "_run_through_graph") or not isinstance(graph, keras.Model) or len(graph.inputs) != 1:
+    if not isinstance(graph, Functional) or len(graph.inputs) != 1:
         return None
-    if type(graph).call is not _FUNCTIONAL.call:  # a subclass may do more than run its graph
+    if type(graph).call is not Functional.call:  # a subclass may do more than run its graph
         return None
     return graph if all(map(_runs_alone, graph.operations)) else None
 
@@ -84,6 +85,3 @@ def _runs_alone(operation: Any) -> bool:
 
 def _takes_training(operation: Any) -> bool:
     return "training" in inspect.signature(operation.call).parameters
-
-
-_FUNCTIONAL = type(keras.Model(*[keras.Input((1,))] * 2))

@@ -10,6 +10,7 @@ import tensorflow as tf
 
 from wmr_tf import seeds
 from wmr_tf.checks import nonnegative, require
+from wmr_tf.checks import seed as checked_seed
 from wmr_tf.classifier import check_architecture, check_first_batch
 from wmr_tf.losses import cross_entropy
 from wmr_tf.methods import Batch, Method
@@ -56,7 +57,7 @@ class AdversarialModel(keras.Model):
         self.classifier = classifier
         self.method = method
         self.weight_decay = nonnegative("weight_decay", weight_decay)
-        self.seed = seed
+        self.seed = checked_seed(seed)
         self.built = classifier.built
 
     def call(self, images: tf.Tensor, training: bool | None = None) -> tf.Tensor:
@@ -76,6 +77,8 @@ class AdversarialModel(keras.Model):
             self._checked(*validation_data)
         elif validation_data is not None:
             validation_data = self._checked(validation_data)
+        if isinstance(x, tf.data.Dataset):
+            kwargs.setdefault("shuffle", False)  # it shuffles itself or not; Keras would warn that it cannot
         return super().fit(x, y, *args, validation_data=validation_data, **kwargs)
 
     def evaluate(self, x: Any = None, y: Any = None, *args: Any, **kwargs: Any) -> Any:

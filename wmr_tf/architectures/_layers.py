@@ -85,24 +85,24 @@ def logits(
     return last(x)
 
 
-def image_input(input_shape: tuple[int, int, int]) -> keras.KerasTensor:
-    """The input of a network that halves its images up to three times.
+def image_input(input_shape: tuple[int, int, int], minimum: int = 8) -> keras.KerasTensor:
+    """The input of a network; `minimum` is the height and width below which its images would shrink to nothing.
 
     Raises:
-        InvalidInput: If `input_shape` is not that of an image of 8x8 pixels or more, channels last.
+        InvalidInput: If `input_shape` is not that of an image of that size or more, channels last.
     """
     checks.require(
-        _is_image_shape(input_shape),
+        _is_image_shape(input_shape, minimum),
         "input_shape",
         got=input_shape,
-        expected="(height, width, channels) with a height and width of at least 8",
-        mend="Give the shape of one image, channels last, without the batch.",
+        expected=f"(height, width, channels) with a height and width of at least {minimum}",
+        mend="Give the shape of one image, channels last, without the batch, or choose another architecture.",
     )
     return keras.Input(input_shape, name="image")
 
 
-def _is_image_shape(shape: object) -> bool:
+def _is_image_shape(shape: object, minimum: int) -> bool:
     if not isinstance(shape, tuple | list) or len(shape) != 3 or not all(isinstance(size, int) for size in shape):
         return False
     height, width, channels = shape
-    return height >= 8 and width >= 8 and channels >= 1
+    return min(height, width) >= minimum and channels >= 1

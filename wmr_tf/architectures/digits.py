@@ -14,10 +14,13 @@ def digits_cnn(num_classes: int = 10, input_shape: tuple[int, int, int] = (8, 8,
 
     Args:
         num_classes: Number of logits, at least 2.
-        input_shape: (height, width, channels) of the images.
+        input_shape: `(height, width, channels)` of an image; height and width at least 8.
 
     Returns:
         A Keras model of images `[batch, *input_shape]` in [0, 1] that returns float32 logits `[batch, num_classes]`.
+
+    Raises:
+        InvalidInput: If `num_classes` or `input_shape` is out of these ranges.
 
     Example:
         >>> from wmr_tf import architectures

@@ -5,6 +5,8 @@ from keras import layers
 
 from wmr_tf.architectures import _layers
 
+MINIMUM_SIZE = 16  # ((16 - 2 - 2) / 2 - 2 - 2) / 2 = 1 pixel is left before the dense layers
+
 
 def small_cnn(num_classes: int = 10, input_shape: tuple[int, int, int] = (28, 28, 1)) -> keras.Model:
     """Returns a new SmallCNN for MNIST, 312,202 parameters.
@@ -16,10 +18,13 @@ def small_cnn(num_classes: int = 10, input_shape: tuple[int, int, int] = (28, 28
 
     Args:
         num_classes: Number of logits, at least 2.
-        input_shape: (height, width, channels) of the images.
+        input_shape: `(height, width, channels)` of an image; height and width at least 16.
 
     Returns:
         A Keras model of images `[batch, *input_shape]` in [0, 1] that returns float32 logits `[batch, num_classes]`.
+
+    Raises:
+        InvalidInput: If `num_classes` or `input_shape` is out of these ranges.
 
     Example:
         >>> from wmr_tf import architectures
@@ -29,7 +34,7 @@ def small_cnn(num_classes: int = 10, input_shape: tuple[int, int, int] = (28, 28
     Source: Zhang et al., "Theoretically Principled Trade-off between Robustness and Accuracy" (ICML 2019), and
     `models/small_cnn.py` of https://github.com/yaodongyu/TRADES.
     """
-    image = _layers.image_input(input_shape)
+    image = _layers.image_input(input_shape, minimum=MINIMUM_SIZE)
     x = _conv(image, 32, "conv1")
     x = _conv(x, 32, "conv2")
     x = layers.MaxPooling2D(name="pool1")(x)

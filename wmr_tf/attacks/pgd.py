@@ -18,7 +18,7 @@ STARTS = {
 
 
 @keras.saving.register_keras_serializable("wmr_tf.attacks")
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class PGD(Attack):
     """Projected gradient descent in the l-infinity ball.
 
@@ -77,7 +77,8 @@ class PGD(Attack):
         def restart(r: tf.Tensor, best: tf.Tensor, best_score: tf.Tensor):
             attempt = self._attempt(loss_fn, x, seeds.nth(seed, r))
             score = score_fn(attempt)
-            better = tf.logical_not(score >= best_score)  # a NaN counts as better, so that it is seen and not hidden
+            # The first NaN is kept, so that it is seen in the end: a later attempt must not hide it.
+            better = tf.logical_not(tf.math.is_nan(best_score) | (score >= best_score))
             mask = tf.reshape(better, [-1] + [1] * (x.shape.rank - 1))
             return r + 1, tf.where(mask, attempt, best), tf.where(better, score, best_score)
 
@@ -105,6 +106,13 @@ def FGSM(epsilon: float) -> PGD:  # in capitals: the field writes it so, and it 
 
     Raises:
         InvalidInput: If epsilon is out of range.
+
+    Returns:
+        The attack.
+
+    Example:
+        >>> FGSM(0.1).steps
+        1
 
     Source: Goodfellow et al. 2015, Section 4.
     """

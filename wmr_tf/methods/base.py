@@ -8,7 +8,8 @@ from typing import Any, NamedTuple, Protocol
 import keras
 import tensorflow as tf
 
-from wmr_tf.checks import nonnegative
+from wmr_tf.attacks import Attack
+from wmr_tf.checks import nonnegative, require
 
 
 class Batch(NamedTuple):
@@ -31,6 +32,17 @@ class Learner(Protocol):
 
     def descend(self, batch: Batch, loss_fn: Callable[[], tuple[tf.Tensor, tf.Tensor]]) -> tf.Tensor:
         """Makes one optimiser step on the mean of `loss_fn() -> (losses [batch], logits)`; returns the logits."""
+
+
+def checked_attack(attack: Attack) -> Attack:
+    """Returns `attack`.
+
+    Raises:
+        InvalidInput: If it is no attack.
+    """
+    mend = "Pass for instance wmr_tf.attacks.PGD(epsilon=0.3, step_size=0.01, steps=40)."
+    require(isinstance(attack, Attack), "attack", got=repr(attack), expected="a wmr_tf.attacks.Attack", mend=mend)
+    return attack
 
 
 class Method(keras.layers.Layer, abc.ABC):

@@ -7,7 +7,7 @@ from wmr_tf.attacks import Attack
 from wmr_tf.frozen import freeze
 from wmr_tf.fused import training_logits
 from wmr_tf.losses import weighted_cross_entropy
-from wmr_tf.methods.base import Batch, Learner, Method
+from wmr_tf.methods.base import Batch, Learner, Method, checked_attack
 
 
 @keras.saving.register_keras_serializable("wmr_tf.methods")
@@ -22,7 +22,7 @@ class PGD(Method):
         stop_gradient_weights: Whether s counts as a constant. Not so in the paper; for study.
 
     Raises:
-        InvalidInput: If alpha is negative or not finite.
+        InvalidInput: If alpha is negative or not finite, or `attack` is none.
 
     Example:
         >>> attack = wmr_tf.attacks.PGD(epsilon=0.3, step_size=0.01, steps=40)
@@ -35,9 +35,9 @@ class PGD(Method):
     Note: The classifier is attacked in inference mode (the released code attacks BatchNorm in training mode).
     """
 
-    def __init__(self, attack: Attack, alpha: float = 0.0, stop_gradient_weights: bool = False) -> None:
+    def __init__(self, attack: Attack, *, alpha: float = 0.0, stop_gradient_weights: bool = False) -> None:
         super().__init__(alpha, stop_gradient_weights)
-        self.attack = attack
+        self.attack = checked_attack(attack)
 
     def train_batch(self, model: Learner, batch: Batch) -> tf.Tensor:
         """Attacks the batch and descends once on what comes out; see `Method.train_batch`."""

@@ -8,7 +8,7 @@ from wmr_tf.checks import nonnegative, require
 from wmr_tf.frozen import freeze
 from wmr_tf.fused import training_logits
 from wmr_tf.losses import cross_entropy, weighted_kl_divergence
-from wmr_tf.methods.base import Batch, Learner, Method
+from wmr_tf.methods.base import Batch, Learner, Method, checked_attack
 
 
 @keras.saving.register_keras_serializable("wmr_tf.methods")
@@ -25,7 +25,7 @@ class TRADES(Method):
         stop_gradient_weights: Whether s counts as a constant. Not so in the paper; for study.
 
     Raises:
-        InvalidInput: If beta or alpha is negative or not finite, or the attack starts on the clean image.
+        InvalidInput: If beta or alpha is negative or not finite, `attack` is none, or it starts on the clean image.
 
     Example:
         >>> attack = wmr_tf.attacks.PGD(epsilon=0.3, step_size=0.01, steps=40, start="gaussian")
@@ -42,11 +42,11 @@ class TRADES(Method):
     """
 
     def __init__(
-        self, attack: Attack, beta: float = 6.0, alpha: float = 0.0, stop_gradient_weights: bool = False
+        self, attack: Attack, *, beta: float = 6.0, alpha: float = 0.0, stop_gradient_weights: bool = False
     ) -> None:
         super().__init__(alpha, stop_gradient_weights)
         self.beta = nonnegative("beta", beta)
-        self.attack = attack
+        self.attack = checked_attack(attack)
         require(
             getattr(attack, "start", None) != "none",
             "attack",

@@ -1,0 +1,37 @@
+"""The README's code runs word for word; only the data behind `wmr.data.load` are few and made up."""
+
+import re
+from pathlib import Path
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+import wmr_tf
+
+README = Path(__file__).resolve().parents[1] / "README.md"
+
+
+def _few_images(name: str) -> wmr_tf.data.Splits:
+    assert name == "mnist"
+    rng = np.random.default_rng(0)
+    images, labels = rng.uniform(size=(8, 28, 28, 1)).astype(np.float32), rng.integers(0, 10, 8).astype(np.int32)
+    return wmr_tf.data.Splits(*[tf.data.Dataset.from_tensor_slices((images, labels)).batch(8)] * 3)
+
+
+def test_the_code_of_the_readme_runs(tmp_path, monkeypatch, capsys):
+    blocks = re.findall(r"```python\n(.*?)```", README.read_text(), flags=re.DOTALL)
+    assert len(blocks) == 2
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(wmr_tf.data, "load", _few_images)
+    names: dict = {}
+    for block in blocks:
+        exec(compile(block, "README.md", "exec"), names)
+    history = names["model"].history.history
+    assert len(history["val_A_sa_2"]) == 10
+    printed = [float(number) for number in capsys.readouterr().out.splitlines()[-1].split()]
+    result = names["result"]
+    assert printed[:2] == [result.A_nat.value, result.A_rob.value]
+    assert len(printed) == 5
+    images = next(iter(names["test"]))[0]
+    np.testing.assert_array_equal(keras.models.load_model("robust.keras")(images), names["classifier"](images))
