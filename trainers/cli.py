@@ -8,7 +8,7 @@ import typing
 from collections.abc import Callable
 from typing import Any
 
-from absl import app, flags
+from absl import app, flags, logging
 
 from trainers.config import Evaluation
 from trainers.recipes import recipe
@@ -53,6 +53,8 @@ def main(settings: type[Evaluation], run: Callable[[Any], object], **fixed: Any)
     _define_flags(settings, names, fixed.get("dataset"))
 
     def started(argv: list[str]) -> None:
+        if not flags.FLAGS["verbosity"].present:
+            logging.set_verbosity(logging.WARNING)  # tensorflow-datasets tells of every step it takes
         try:
             require(
                 len(argv) == 1,
