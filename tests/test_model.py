@@ -397,3 +397,27 @@ def test_a_copy_has_the_settings_and_takes_the_weights_from_a_file(copy, tmp_pat
     model.save_weights(tmp_path / "model.weights.h5")
     twin.load_weights(tmp_path / "model.weights.h5")
     assert_same(twin.get_weights(), model.get_weights(), atol=0)
+
+
+@pytest.mark.parametrize("method", ["pgd", "trades"])
+def test_a_step_compiles_with_xla(method):
+    """What Keras does on a GPU by itself. XLA draws other random numbers, so only PGD from the clean image compares."""
+    rng = np.random.default_rng(0)
+    images, labels = rng.uniform(size=(8, 8, 8, 1)).astype(np.float32), rng.integers(0, 5, 8)
+    start = "none" if method == "pgd" else "gaussian"
+    attack = attacks.PGD(epsilon=0.1, step_size=0.05, steps=3, restarts=2, start=start)
+    network = [layers.Conv2D(4, 3), layers.BatchNormalization(), layers.ReLU(), layers.Flatten(), layers.Dense(5)]
+    classifier = keras.Sequential([keras.Input((8, 8, 1)), *network])
+    before = classifier.get_weights()
+    trained = []
+    for jit_compile in (False, True):
+        classifier.set_weights(before)
+        model = AdversarialModel(classifier, methods.BY_NAME[method](attack, alpha=2.0))
+        model.compile(keras.optimizers.SGD(0.01), jit_compile=jit_compile)
+        model.fit(images, labels, batch_size=8, verbose=0)
+        assert model.jit_compile == jit_compile
+        trained.append(classifier.get_weights())
+    tolerance = 1e-5 if method == "pgd" else 0.1
+    for plain, compiled, first in zip(*trained, before, strict=True):
+        np.testing.assert_allclose(compiled, plain, rtol=0, atol=tolerance)
+        assert np.abs(compiled - first).max() > 0
