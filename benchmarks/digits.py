@@ -2,9 +2,9 @@
 
 python -m benchmarks.digits --seeds=5 --output=results/digits.md
 
-Trains natural, TRADES and weighted TRADES for each seed (a finished run of the same settings is not repeated, any
-other in its folder is replaced), then evaluates the two TRADES
-models again at one mean top probability on clean validation images, since smaller logits alone raise A_sa.
+Trains natural, TRADES and weighted TRADES for each seed (a finished run of the same settings is not repeated, any other
+in its folder is replaced), then evaluates the two TRADES models again at one mean top probability on clean validation
+images, since smaller logits alone raise A_sa.
 """
 
 import datetime

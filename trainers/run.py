@@ -23,7 +23,7 @@ from wmr_tf import data, report
 from wmr_tf.callbacks import RobustEvaluation, SaveBestClassifier, save_classifier
 from wmr_tf.checks import InvalidInput, at_least, require
 from wmr_tf.classifier import check_first_batch
-from wmr_tf.evaluation import RobustnessEvaluator
+from wmr_tf.evaluation import evaluate_robustness
 
 BEST, LAST = "best.keras", "classifier.keras"
 EVALUATION_BATCH = 256
@@ -73,8 +73,10 @@ def evaluate(
 ) -> dict[str, Any]:
     """Evaluates a classifier on the given images; prints the table and writes metrics.json and robustness.png."""
     attack = settings.test_attack()
-    evaluator = RobustnessEvaluator(classifier, attack, alpha_test=settings.alpha_test, seed=settings.seed)
-    result = evaluator(test, verbose=int(sys.stdout.isatty()))
+    shown = int(sys.stdout.isatty())
+    result = evaluate_robustness(
+        classifier, test, attack, alpha_test=settings.alpha_test, seed=settings.seed, verbose=shown
+    )
     described = {**attack.describe(), "seed": settings.seed}
     metrics = {"dataset": settings.dataset, "split": "test", **facts, "attack": described, **result.metrics()}
     write_json(folder / "metrics.json", metrics)

@@ -31,8 +31,7 @@ class RobustEvaluation(keras.callbacks.Callback):
     The keys are `val_A_nat`, `val_A_rob`, for the first alpha_test `val_A_sa` and `val_A_tr`, and for every
     alpha_test such as 1.5 `val_A_sa_1p5` and `val_A_tr_1p5`. All are there in every epoch, NaN in one that is
     skipped or after which the logits are NaN or infinite (EarlyStopping counts such an epoch as no better). Put it
-    before the callbacks that read them
-    (ModelCheckpoint, EarlyStopping, CSVLogger, TensorBoard).
+    before the callbacks that read them (ModelCheckpoint, EarlyStopping, CSVLogger, TensorBoard).
 
     Args:
         data: Validation batches of (images, labels), or a pair of arrays; read here, once.

@@ -22,7 +22,7 @@ class PGD(Method):
         stop_gradient_weights: Whether s counts as a constant. Not so in the paper; for study.
 
     Raises:
-        InvalidInput: If alpha is negative or not finite, or `attack` is none.
+        InvalidInput: If alpha is negative or not finite, or `attack` is no attack.
 
     Example:
         >>> attack = wmr_tf.attacks.PGD(epsilon=0.3, step_size=0.01, steps=40)

@@ -25,7 +25,7 @@ class TRADES(Method):
         stop_gradient_weights: Whether s counts as a constant. Not so in the paper; for study.
 
     Raises:
-        InvalidInput: If beta or alpha is negative or not finite, `attack` is none, or it starts on the clean image.
+        InvalidInput: If beta or alpha is negative or not finite, or the attack is none or starts on the clean image.
 
     Example:
         >>> attack = wmr_tf.attacks.PGD(epsilon=0.3, step_size=0.01, steps=40, start="gaussian")
