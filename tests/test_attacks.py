@@ -19,10 +19,21 @@ ATTACKS = {
     "pgd_none": PGD(epsilon=0.1, step_size=0.01, steps=3, start="none"),
     "pgd_restarts": PGD(epsilon=0.1, step_size=0.01, steps=3, restarts=4),
     "pgd_steps_beyond_the_ball": PGD(epsilon=0.1, step_size=0.4, steps=3),
+    "pgd_l2_uniform": PGD(epsilon=0.1, step_size=0.02, steps=3, norm="l2"),
+    "pgd_l2_steps_beyond_the_ball": PGD(epsilon=0.1, step_size=0.4, steps=3, norm="l2"),
+    "pgd_l2_epsilon_0": PGD(epsilon=0.0, step_size=0.02, steps=3, norm="l2"),
+    "pgd_l1_uniform": PGD(epsilon=0.1, step_size=0.02, steps=3, norm="l1"),
+    "pgd_l1_restarts": PGD(epsilon=0.1, step_size=0.02, steps=3, restarts=2, norm="l1"),
+    "pgd_l1_epsilon_0": PGD(epsilon=0.0, step_size=0.02, steps=3, norm="l1"),
     "pgd_epsilon_0": PGD(epsilon=0.0, step_size=0.01, steps=3, start="gaussian"),
     "fgsm": FGSM(epsilon=0.1),
 }
-STARTS_ANYWHERE = ("pgd_uniform", "pgd_gaussian", "pgd_restarts")
+STARTS_ANYWHERE = ("uniform", "gaussian", "restarts", "beyond")
+LENGTHS = {
+    "linf": lambda change: np.abs(change).max(axis=(1, 2, 3)),
+    "l2": lambda change: np.sqrt((change**2).sum(axis=(1, 2, 3))),
+    "l1": lambda change: np.abs(change).sum(axis=(1, 2, 3)),
+}
 SEED = tf.constant([3, 4])
 
 
@@ -60,12 +71,14 @@ def test_stays_in_ball_and_box_and_keeps_shape_and_dtype(attack, seed):
     attacked = attack(wavy_loss, clean, seed=seed)
     assert attacked.shape == clean.shape
     assert attacked.dtype == tf.float32
-    distance = np.abs(attacked.numpy().astype(np.float64) - clean.numpy())
+    distance = LENGTHS[attack.norm](attacked.numpy().astype(np.float64) - clean.numpy())
     assert distance.max() <= attack.epsilon + 1e-6
     assert attacked.numpy().min() >= 0
     assert attacked.numpy().max() <= 1
     if attack.epsilon:
-        assert (distance.max(axis=(1, 2, 3)) > 0.005).all()
+        assert (distance > 0.005).all()
+    else:
+        assert np.array_equal(attacked, clean)
 
 
 def test_a_vector_is_attacked_like_an_image(attack):
@@ -86,7 +99,7 @@ def test_result_repeats_with_the_seed_and_changes_with_it(name):
     once, again, other = (ATTACKS[name](wavy_loss, clean, seed=tf.constant(seed)) for seed in ([3, 4], [3, 4], [3, 5]))
     assert np.array_equal(once, again)
     differs = np.any(once.numpy() != other.numpy(), axis=(1, 2, 3))
-    assert differs.all() if name in STARTS_ANYWHERE or "beyond" in name else not differs.any()
+    assert differs.all() if any(start in name for start in STARTS_ANYWHERE) else not differs.any()
 
 
 def test_with_a_seed_an_image_the_batch_does_not_matter(attack):
@@ -109,13 +122,20 @@ def test_no_gradient_flows_through_attacked_images(attack):
 def test_settings_go_through_keras_and_describe_names_them(attack):
     config = keras.saving.serialize_keras_object(attack)
     assert keras.saving.deserialize_keras_object(config) == attack
-    assert attack.describe() == {"name": "PGD", "norm": "linf", **dataclasses.asdict(attack)}
+    assert attack.describe() == {"name": "PGD", **dataclasses.asdict(attack)}
+    assert list(attack.describe())[:3] == ["name", "norm", "epsilon"]
+
+
+def test_settings_saved_before_there_were_norms_are_those_of_linf():
+    config = keras.saving.serialize_keras_object(PGD(epsilon=0.1, step_size=0.01, steps=3))
+    del config["config"]["norm"]
+    assert keras.saving.deserialize_keras_object(config).norm == "linf"
 
 
 def test_settings_become_plain_numbers():
     attack = PGD(epsilon=np.float64(0.25), step_size=1, steps=3.0, restarts=np.int64(2))
     assert attack == PGD(epsilon=0.25, step_size=1.0, steps=3, restarts=2)
-    assert [type(value) for value in dataclasses.asdict(attack).values()] == [float, float, int, int, str]
+    assert [type(value) for value in dataclasses.asdict(attack).values()] == [float, float, int, int, str, str]
 
 
 # The start
@@ -335,6 +355,7 @@ def test_with_two_classes_the_weighted_attack_on_divergence_is_another():
         *(("steps", value) for value in (0, -1, 1.5, math.nan)),
         *(("restarts", value) for value in (0, -1, 2.5)),
         *(("start", value) for value in ("random", None)),
+        *(("norm", value) for value in ("l3", None)),
     ],
 )
 def test_bad_settings_are_refused_by_name(name, value):

@@ -255,3 +255,16 @@ def test_a_first_batch_that_is_none_is_refused(batch, message):
 @pytest.mark.parametrize("weights", [np.ones(8), np.zeros([8, 1]), np.arange(8), None])
 def test_sample_weights_in_every_good_form_pass(weights):
     check_first_batch(sequential(), (IMAGES, LABELS, weights))
+
+
+@pytest.mark.parametrize(
+    ("x", "message"),
+    [
+        ({"image": np.zeros([2, 4])}, "^images: got a dictionary with 'image', expected 'image' and 'index'"),
+        ({"image": np.zeros([2, 4]), "index": np.zeros(3, int)}, r"^index: got dtype int64 of shape \[3\] with 2"),
+        ({"image": np.zeros([2, 4]), "index": np.zeros(2)}, "^index: got dtype float64"),
+    ],
+)
+def test_a_malformed_index_is_refused(x, message):
+    with pytest.raises(InvalidInput, match=message):
+        check_first_batch(keras.Sequential([keras.Input([4]), layers.Dense(2)]), (x, np.zeros(2, int)))

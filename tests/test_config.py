@@ -20,6 +20,8 @@ TABLE = {
     ("mnist", "pgd"): (0.5, None, 0.3, (40, 0.01), "uniform", 0.01, 5e-4, 0.2, (0.60,), (40, 0.01)),
     ("cifar10", "trades"): (2.0, 5, 0.031, (10, 0.007), "gaussian", 0.2, 2e-4, 0.1, (0.75, 0.90), (20, 0.003)),
     ("cifar10", "pgd"): (2.0, None, 0.031, (10, 0.007), "uniform", 0.2, 5e-4, 0.2, (0.60,), (20, 0.003)),
+    ("tiny_imagenet", "trades"): (5.0, 6, 0.016, (10, 0.004), "gaussian", 0.1, 2e-4, 0.1, (0.75, 0.90), (10, 0.004)),
+    ("tiny_imagenet", "pgd"): (0.3, None, 0.016, (10, 0.004), "uniform", 0.1, 5e-4, 0.1, (0.75, 0.90), (10, 0.004)),
 }
 
 
@@ -38,7 +40,7 @@ def test_recipes_are_those_of_the_design(dataset, method):
             "milestones": milestones,
             "epochs": 100,
             "batch_size": 128,
-            "architecture": {"mnist": "small_cnn", "cifar10": "resnet18"}[dataset],
+            "architecture": {"mnist": "small_cnn"}.get(dataset, "resnet18"),
             "validation_examples": 1000,
         }.items()
     )
@@ -106,8 +108,39 @@ def test_training_and_evaluation_have_settings_of_their_own():
     assert Experiment.of("mnist", **evaluation).alpha_train == recipe.alpha_train
 
 
+def test_norms_of_training_and_evaluation_are_their_own():
+    training = {"norm": "l1", "epsilon": 5.0, "attack_step_size": 1.0}
+    evaluation = {"eval_norm": "l2", "eval_epsilon": 1.5, "eval_attack_step_size": 0.2}
+    recipe, changed = Experiment.of("mnist", "pgd"), Experiment.of("mnist", "pgd", **training, **evaluation)
+    trained, tested = changed.make_method().attack, changed.test_attack()
+    assert (trained.norm, trained.epsilon, trained.step_size) == ("l1", 5.0, 1.0)
+    assert (tested.norm, tested.epsilon, tested.step_size) == ("l2", 1.5, 0.2)
+    assert recipe.make_method().attack.norm == recipe.test_attack().norm == "linf"
+
+
+@pytest.mark.parametrize(
+    ("changes", "missing"),
+    [
+        ({"norm": "l2"}, "--epsilon and --attack_step_size"),
+        ({"norm": "l2", "epsilon": 1.0}, "--attack_step_size"),
+        ({"eval_norm": "l1", "eval_attack_step_size": 1.0}, "--eval_epsilon"),
+    ],
+)
+def test_who_changes_the_norm_gives_a_radius_and_a_step_size(changes, missing):
+    (norm, value), *_ = changes.items()
+    with pytest.raises(InvalidInput, match=rf"^{norm}: got {value} without {missing}, .+Pass {missing} too"):
+        Experiment.of("digits", **changes)
+
+
+def test_noise_steps_beyond_the_ball_are_for_linf():
+    settings = {"norm": "l2", "epsilon": 1.0, "attack_step_size": 1.0}
+    with pytest.raises(InvalidInput, match="^norm: got l2, expected linf with --attack_start=noise"):
+        Experiment.of("digits", "n_fgsm", **settings)
+
+
 NAN, INF = math.nan, math.inf
 BAD = {
+    "norm": ["l3", None],
     "epsilon": [-0.1, NAN, INF],
     "attack_steps": [0, 1.5, -1],
     "attack_step_size": [0.0, -0.01, NAN, INF],
@@ -115,10 +148,13 @@ BAD = {
     "alpha_train": [-1.0, NAN, INF],
     "beta": [-1.0, NAN, INF],
     "alpha_test": [(), (1.0, -1.0), (NAN,), (INF,), (1.0, 1.0)],
+    "eval_norm": ["inf", None],
     "eval_epsilon": [-0.1, NAN, INF],
     "eval_attack_steps": [0],
     "eval_attack_step_size": [0.0, -0.01, NAN],
     "eval_restarts": [0],
+    "eval_attack_precision": ["float16", "half"],
+    "eval_wasserstein_p": [1.0, -INF, NAN],
     "eval_every": [0],
     "eval_examples": [0],
     "epochs": [0],
@@ -148,7 +184,12 @@ def test_what_is_out_of_range_is_refused_by_name(name, value):
     ("method", "name", "value"),
     [
         ("pgd", "beta", 6.0),
+        ("fast", "beta", 6.0),
+        ("mixed", "beta", 6.0),
+        ("mart", "adversarial_weight", 1.0),
+        ("natural", "normalize_weights", True),
         ("natural", "beta", 6.0),
+        ("natural", "norm", "l2"),
         ("natural", "epsilon", 0.1),
         ("natural", "attack_steps", 10),
         ("natural", "attack_step_size", 0.1),
@@ -170,6 +211,40 @@ def test_natural_training_has_no_alpha():
 def test_a_negative_alpha_goes_by_the_name_of_its_flag(method):
     with pytest.raises(InvalidInput, match="^alpha_train: got -1.0, expected a finite number >= 0. Change alpha_train"):
         Experiment.of("digits", method, alpha_train=-1.0)
+
+
+@pytest.mark.parametrize(
+    ("dataset", "fast", "noisy"),
+    [("digits", 0.1875, 0.15), ("mnist", 0.375, 0.3), ("cifar10", 0.03875, 0.031)],
+)
+def test_one_step_methods_step_by_1p25_epsilon_or_from_noise_by_epsilon(dataset, fast, noisy):
+    epsilon = Experiment.of(dataset, "pgd").epsilon
+    attack = Experiment.of(dataset, "fast").make_method().attack
+    assert attack == attacks.PGD(epsilon=epsilon, step_size=fast, steps=1, start="uniform")
+    assert fast == pytest.approx(1.25 * epsilon)
+    assert Experiment.of(dataset, "n_fgsm").make_method().attack == attacks.NFGSM(epsilon=epsilon)
+    same = Experiment.of(dataset, "fast", attack_start="noise", attack_step_size=noisy).make_method().attack
+    assert same == attacks.NFGSM(epsilon=epsilon)
+
+
+@pytest.mark.parametrize("method", ["pgd", "trades", "mart", "mixed"])
+def test_noise_is_for_one_step(method):
+    with pytest.raises(InvalidInput, match=r"^attack_steps: got 10, expected 1 with --attack_start=noise"):
+        Experiment.of("digits", method, attack_start="noise")
+
+
+@pytest.mark.parametrize("change", [{"attack_steps": 2}, {"attack_start": "none"}])
+def test_fast_makes_one_step_from_a_random_start(change):
+    with pytest.raises(InvalidInput, match=r"^attack: .*expected one step from a random start"):
+        Experiment.of("digits", "fast", **change)
+
+
+def test_the_settings_of_mixed_and_mart_reach_the_method():
+    assert Experiment.of("digits", "mixed", adversarial_weight=0.25).make_method().adversarial_weight == 0.25
+    assert Experiment.of("digits", "mart").make_method().beta == 6.0
+    for method in ("pgd", "trades", "mart", "mixed", "fast", "n_fgsm"):
+        assert Experiment.of("digits", method).make_method().normalize_weights is False
+        assert Experiment.of("digits", method, normalize_weights=True).make_method().normalize_weights is True
 
 
 def test_trades_needs_a_random_start():
@@ -207,10 +282,13 @@ def settings_of(settings, *arguments, **fixed):
 GIVEN = {
     "dataset": ("mnist", "mnist"),
     "alpha_test": ("1,2.5", (1.0, 2.5)),
+    "eval_norm": ("l1", "l1"),
     "eval_epsilon": ("0.11", 0.11),
     "eval_attack_steps": ("3", 3),
     "eval_attack_step_size": ("0.012", 0.012),
     "eval_restarts": ("2", 2),
+    "eval_attack_precision": ("bfloat16", "bfloat16"),
+    "eval_wasserstein_p": ("inf", INF),
     "eval_examples": ("50", 50),
     "seed": ("9", 9),
     "data_dir": ("somewhere", "somewhere"),
@@ -218,11 +296,21 @@ GIVEN = {
     "model": ("best.keras", "best.keras"),
     "method": ("pgd", "pgd"),
     "alpha_train": ("1.25", 1.25),
+    "normalize_weights": ("true", True),
     "beta": ("3", 3.0),
+    "adversarial_weight": ("0.5", 0.5),
+    "norm": ("l2", "l2"),
     "epsilon": ("0.2", 0.2),
     "attack_steps": ("4", 4),
     "attack_step_size": ("0.07", 0.07),
     "attack_start": ("uniform", "uniform"),
+    "replays": ("3", 3),
+    "passes": ("4", 4),
+    "split": ("conv", "conv"),
+    "radius_growth": ("0.02", 0.02),
+    "radius_smoothing": ("0.3", 0.3),
+    "radius_warmup": ("0.2", 0.2),
+    "epsilon_max": ("0.4", 0.4),
     "eval_every": ("5", 5),
     "epochs": ("6", 6),
     "batch_size": ("64", 64),
@@ -239,20 +327,54 @@ GIVEN = {
 }
 
 
+# Settings of free, yopo and iaat, which other methods refuse.
+OF_ONE_METHOD = {"replays", "passes", "split", "radius_growth", "radius_smoothing", "radius_warmup", "epsilon_max"}
+
+
 @pytest.mark.parametrize(
     ("settings", "fixed", "left_out"),
     [
-        (Experiment, {"dataset": "digits"}, {"dataset", "method"}),  # TRADES, which takes all that there is
-        (Experiment, {"dataset": "digits"}, {"dataset", "beta"}),
-        (ModelEvaluation, {}, set()),
+        (Experiment, {"dataset": "digits"}, {"dataset", "method", "adversarial_weight", "eval_norm"}),  # TRADES
+        (Experiment, {"dataset": "digits"}, {"dataset", "beta", "adversarial_weight", "eval_wasserstein_p"}),
+        (ModelEvaluation, {}, {"eval_norm"}),  # an average budget is one in linf
+        (ModelEvaluation, {}, {"eval_wasserstein_p"}),
     ],
 )
 def test_every_setting_is_a_flag(settings, fixed, left_out):
-    names = {field.name for field in dataclasses.fields(settings)}
+    names = {field.name for field in dataclasses.fields(settings)} - OF_ONE_METHOD
     given = {name: GIVEN[name] for name in names - left_out}
     received = settings_of(settings, *(f"--{name}={text}" for name, (text, _) in given.items()), **fixed)
     assert type(received) is settings
     assert dataclasses.asdict(received).items() >= {name: value for name, (_, value) in given.items()}.items()
+
+
+@pytest.mark.parametrize(
+    ("method", "names"),
+    [
+        ("free", ["replays"]),
+        ("yopo", ["passes", "split"]),
+        ("iaat", ["radius_growth", "radius_smoothing", "radius_warmup", "epsilon_max"]),
+    ],
+)
+def test_the_settings_of_one_method_are_flags_and_reach_it(method, names):
+    flags_given = [f"--{name}={GIVEN[name][0]}" for name in names]
+    experiment = settings_of(Experiment, f"--method={method}", "--epochs=20", *flags_given, dataset="digits")
+    made = experiment.make_method(examples=77)
+    expected = {name: GIVEN[name][1] for name in names}
+    if method == "iaat":
+        expected = {**expected, "warmup_epochs": 0.2 * 20, "examples": 77}
+        del expected["radius_warmup"]
+    assert {name: getattr(made, name) for name in expected} == pytest.approx(expected)
+
+
+def test_free_divides_the_epochs_by_the_replays():
+    experiment = Experiment.of("cifar10", "free")
+    assert (experiment.epochs, experiment.replays, experiment.rounds) == (100, 8, 13)
+    changed = Experiment.of("digits", "free", epochs=20, replays=2, milestones=(0.6,), learning_rate_drop=0.5)
+    assert changed.rounds == 10
+    expected = [changed.learning_rate] * 6 + [changed.learning_rate / 2] * 4
+    assert [changed.learning_rate_at(epoch) for epoch in range(10)] == expected
+    assert Experiment.of("digits", "pgd", epochs=20).rounds == 20
 
 
 def test_without_flags_it_is_the_recipe():
@@ -308,7 +430,7 @@ def test_help_tells_the_defaults_of_the_recipe():
         Experiment,
         dataset="mnist",
     )
-    assert help_of["alpha_train"].endswith("Default: 0.0 with natural, 0.5 with pgd, 2.0 with trades.")
+    assert "Default: 0.0 with natural, 0.5 with pgd, 2.0 with trades" in help_of["alpha_train"]
     assert help_of["epochs"].endswith("Default: 100.")
     assert help_of["method"].endswith("Default: trades.")
     assert help_of["beta"].endswith("Default: 6.0.")

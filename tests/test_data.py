@@ -129,6 +129,28 @@ def test_training_order_changes_with_the_epoch_and_the_seed_and_repeats_with_the
     assert len({tuple(sorted(order)) for order in orders}) == 1
 
 
+def test_the_index_is_an_images_place_in_every_epoch_and_with_every_seed(digits):
+    def by_index(**kwargs):
+        splits = load("digits", batch_size=32, with_index=True, **kwargs)
+        batches = [*splits.train.as_numpy_iterator(), *splits.train.as_numpy_iterator()]  # two epochs
+        pairs = [pair for x, labels in batches for pair in zip(x["index"], x["image"], labels, strict=True)]
+        found = {}
+        for index, image, label in pairs:
+            assert found.setdefault(int(index), (image.tobytes(), label)) == (image.tobytes(), label)
+        return splits, found
+
+    splits, found = by_index()
+    assert splits.train_examples == len(fingerprints(digits.train)) == 1078
+    assert splits.train.element_spec[0]["index"].dtype == tf.int32
+    assert set(found) <= set(range(1078)) and len(found) > 1056  # an epoch leaves out 22, another one others
+    _, other = by_index(seed=5)
+    assert all(found[index] == other[index] for index in set(found) & set(other))
+    short, first = by_index(train_examples=100)
+    assert short.train_examples == 100
+    assert all(found[index] == image for index, image in first.items() if index in found)
+    assert splits.validation.element_spec == digits.validation.element_spec
+
+
 def test_validation_and_test_order_never_change(digits):
     for split in (digits.validation, digits.test):
         assert fingerprints(split) == fingerprints(split)
@@ -234,7 +256,7 @@ def test_large_sets_have_the_promised_sizes_and_disjoint_splits(name, sizes, loa
         images, labels = next(iter(split))
         assert (images.dtype, labels.dtype) == (tf.float32, tf.int32)
         assert 0 == tf.reduce_min(images) < tf.reduce_max(images) == 1
-    validation, test = (set(fingerprints(split)) for split in splits[1:])
+    validation, test = (set(fingerprints(split)) for split in (splits.validation, splits.test))
     assert len(validation) == 5_000
     assert not validation & test
     if name == "mnist":  # CIFAR-10's training images are augmented

@@ -11,7 +11,10 @@ from keras import layers
 from wmr_tf import evaluate_robustness, evaluation, seeds
 from wmr_tf.attacks import PGD
 from wmr_tf.checks import InvalidInput
+from wmr_tf.dro import kl_radius, worst_case_accuracy
 from wmr_tf.evaluation import Robustness, RobustnessEvaluator, weighted_accuracy
+from wmr_tf.frozen import freeze
+from wmr_tf.precision import bfloat16_compute
 
 ALPHAS = (0.0, 0.1, 0.5, 1.0, 2.0, 5.0, 20.0)
 
@@ -105,7 +108,7 @@ def test_confidence_alone_moves_a_sa_between_its_bounds():
         own = p[np.arange(400), labels]
         p[np.arange(400), labels] = -1
         margins = own - p.max(axis=1)
-        return Robustness(margins, margins, {})
+        return Robustness(margins, margins, {}, margins)
 
     results = [scaled(scale) for scale in (0.001, 0.1, 1.0, 10.0, 1000.0)]
     accuracy = results[0].A_rob.value
@@ -167,7 +170,7 @@ def evaluate(classifier=None, data=None, attack=ATTACK, **settings):
 
 
 def all_margins(result):
-    return np.stack([result.clean_margins, result.margins, *result.weighted_margins.values()])
+    return np.stack([result.clean_margins, result.margins, *result.weighted_margins.values(), result.losses])
 
 
 def margin_of(probabilities, label):
@@ -210,6 +213,18 @@ def test_evaluation_is_the_pipeline_made_by_hand():
     assert 0 < result.A_rob.value == np.mean(result.margins > 0) < result.A_nat.value
 
 
+def test_losses_are_those_of_the_images_of_the_margins():
+    classifier, (images, labels) = small_classifier(), small_data()
+    once = dataclasses.replace(ATTACK, restarts=1)
+
+    def losses(x):
+        return tf.nn.sparse_softmax_cross_entropy_with_logits(labels, classifier(x, training=False))
+
+    attacked = once(losses, tf.constant(images), seed=seeds.by_position(7, tf.range(13)))
+    result = evaluate(classifier, attack=once, seed=7)
+    np.testing.assert_allclose(result.losses, losses(attacked), rtol=1e-5, atol=1e-5)
+
+
 def test_result_does_not_depend_on_the_batches():
     reference = evaluate(batch_size=13)
     odd_batches = tf.data.Dataset.from_tensor_slices(small_data()).batch(5)
@@ -244,7 +259,11 @@ def test_the_weighted_attack_of_alpha_zero_is_the_plain_one():
 def test_metrics_have_the_keys_of_metrics_json():
     result = evaluate(alpha_test=(1, 2))
     metrics = result.metrics()
-    assert list(metrics) == ["examples", "A_nat", "A_nat_stderr", "A_rob", "A_rob_stderr", "non_uniform"]
+    assert list(metrics) == ["examples", "A_nat", "A_nat_stderr", "A_rob", "A_rob_stderr", "non_uniform", "cvar"]
+    losses = result.losses.tolist()
+    worst = sorted(losses)[-2:]  # a tenth of 13 is the worst and 0.3 of the next
+    tenth = pytest.approx((worst[1] + 0.3 * worst[0]) / 1.3)
+    assert metrics["cvar"] == [{"level": 1.0, "loss": pytest.approx(sum(losses) / 13)}, {"level": 0.1, "loss": tenth}]
     assert metrics["examples"] == 13
     assert (metrics["A_nat"], metrics["A_nat_stderr"]) == result.A_nat[:2]
     assert (metrics["A_rob"], metrics["A_rob_stderr"]) == result.A_rob[:2]
@@ -254,8 +273,12 @@ def test_metrics_have_the_keys_of_metrics_json():
             "alpha_test",
             *("A_sa", "A_sa_stderr", "A_sa_effective_sample_size"),
             *("A_tr", "A_tr_stderr", "A_tr_effective_sample_size"),
+            *("rho", "A_worst"),
         ]
-        assert tuple(row.values()) == (alpha, *result.A_sa(alpha), *result.A_tr(alpha))
+        worst = result.rho(alpha), result.A_worst(alpha)
+        assert worst == (kl_radius(result.margins, alpha), worst_case_accuracy(result.margins, worst[0]))
+        assert 0 <= row["A_worst"] < row["A_sa"] < metrics["A_rob"]
+        assert tuple(row.values()) == (alpha, *result.A_sa(alpha), *result.A_tr(alpha), *worst)
         assert all(type(value) is float for value in row.values())
 
 
@@ -279,6 +302,30 @@ def test_a_mixed_precision_classifier_is_attacked_and_scored_in_float32(policy):
     assert np.abs(tf.cast(mixed(images), tf.float32) - full(images)).max() > 1e-4
     np.testing.assert_allclose(all_margins(evaluate(mixed)), all_margins(evaluate(full)), rtol=0, atol=1e-6)
     assert mixed.dtype_policy.name == policy
+
+
+def test_a_bfloat16_attack_is_scored_in_float32():
+    classifier = small_classifier()
+    fast, exact = evaluate(classifier, attack_precision="bfloat16"), evaluate(classifier)
+    # Clean images and an attack that moves nothing show what the scoring alone computes in.
+    assert np.array_equal(fast.clean_margins, exact.clean_margins)
+    still = PGD(epsilon=0.0, step_size=0.1, steps=1)
+    fast_still, exact_still = (evaluate(attack=still, attack_precision=p) for p in ("bfloat16", "float32"))
+    np.testing.assert_allclose(all_margins(fast_still), all_margins(exact_still), rtol=0, atol=1e-6)
+    assert 1e-6 < np.abs(fast.margins - exact.margins).max() < 0.2  # other gradients, but not by much
+    assert {layer.dtype_policy.name for layer in classifier.layers} == {"float32"}
+
+
+def test_which_layers_a_bfloat16_attack_computes_in_bfloat16():
+    inner = small_classifier("mixed_float16")
+    classifier = keras.Sequential([keras.Input(SHAPE), inner])
+    with bfloat16_compute(classifier):
+        policies = [layer.compute_dtype for layer in inner.layers]
+        logits = freeze(classifier)(small_data()[0])
+    assert policies == ["bfloat16", "bfloat16", "float32"]
+    difference = np.abs(logits - small_classifier()(small_data()[0])).max()
+    assert 1e-4 < difference < 0.1
+    assert {layer.dtype_policy.name for layer in inner.layers} == {"mixed_float16"}
 
 
 def test_the_evaluator_reads_the_weights_anew_and_traces_once():
@@ -410,6 +457,7 @@ def test_a_classifier_that_gives_no_logits_is_refused(classifier, message):
         ({"alpha_test": (1.0, -1.0)}, "^alpha_test: got -1.0"),
         ({"alpha_test": (math.nan,)}, "^alpha_test: got nan"),
         ({"batch_size": 0}, "^batch_size: got 0"),
+        ({"attack_precision": "float16"}, "^attack_precision: got 'float16', expected one of float32, bfloat16"),
     ],
 )
 def test_bad_settings_are_refused(settings, message):

@@ -17,15 +17,17 @@ LIBRARY = {
         "checks",
         "classifier",
         "data",
+        "dro",
         "frozen",
         "fused",
         "graph",
+        "greyscale",
         "losses",
         "precision",
         "seeds",
         "weights",
     },
-    "L1": {"evaluation", "methods", "report", "temperature"},
+    "L1": {"evaluation", "methods", "report", "temperature", "wasserstein"},
     "L2": {"callbacks", "model"},
 }
 FACE = "the face wmr_tf/__init__.py"

@@ -6,7 +6,7 @@ import tensorflow as tf
 
 from wmr_tf import losses
 from wmr_tf.checks import InvalidInput
-from wmr_tf.losses import cross_entropy, kl_divergence, weighted_cross_entropy, weighted_kl_divergence
+from wmr_tf.losses import cross_entropy, kl_divergence, loss_weights, weighted_cross_entropy, weighted_kl_divergence
 
 ALPHAS = (0.0, 0.5, 2.0, 5.0)
 
@@ -115,6 +115,38 @@ def test_stopped_weights_scale_the_plain_gradient():
             for found, gradient in zip(stopped[1], of_plain, strict=True):
                 np.testing.assert_allclose(found, s * gradient, rtol=1e-5, atol=1e-6)
             assert np.abs(stopped[1][-1] - flowing[1][-1]).max() > 0.1
+
+
+@pytest.mark.parametrize("stop", [False, True])
+def test_normalised_weights_give_the_weighted_mean_and_a_constant_denominator(stop):
+    alpha = 2.0
+    for clean, attacked, labels in cases():
+        for weighted, by_hand, arguments in (
+            (weighted_cross_entropy, weighted_ce_by_hand, [attacked]),
+            (weighted_kl_divergence, weighted_kl_by_hand, [clean, attacked]),
+        ):
+            s = [weight_by_hand(z, y, alpha) for z, y in zip(attacked, labels, strict=True)]
+            s_times_l = [by_hand(*row, alpha) for row in zip(*arguments, labels, strict=True)]
+            (values, gradients), (_, of_sum) = (
+                value_and_gradient(
+                    lambda *a, y=labels, f=weighted, n=n: f(
+                        *a, y, alpha, stop_gradient_weights=stop, normalize_weights=n
+                    ),
+                    *arguments,
+                )
+                for n in (True, False)
+            )
+            assert values.mean() == pytest.approx(np.sum(s_times_l) / np.sum(s), rel=1e-4)
+            # d/dz sum(s l) / sum(s) with the denominator held fixed; through it, another term would be there.
+            for found, gradient in zip(gradients, of_sum, strict=True):
+                np.testing.assert_allclose(found, gradient / np.mean(s), rtol=1e-4, atol=1e-6)
+
+
+def test_normalised_weights_average_to_1():
+    _, attacked, labels = next(cases())
+    assert loss_weights(attacked, labels, 2.0, normalize_weights=True).numpy().mean() == pytest.approx(1, rel=1e-6)
+    np.testing.assert_array_equal(loss_weights(attacked, labels, 0.0, normalize_weights=True), np.ones(len(labels)))
+    assert loss_weights(attacked, labels, 2.0).numpy().mean() > 1.1  # so there was something to divide by
 
 
 @pytest.mark.parametrize("alpha", [0.0, tf.constant(0.0)])

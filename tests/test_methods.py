@@ -95,6 +95,8 @@ def plain_trades_step(classifier, x, y, step):
 
 
 GAUSSIAN = dataclasses.replace(ATTACK, start="gaussian")
+ONE_STEP = attacks.PGD(epsilon=0.2, step_size=0.25, steps=1)
+N_FGSM = attacks.NFGSM(epsilon=0.2)
 
 
 @pytest.mark.parametrize(
@@ -208,7 +210,79 @@ def assert_descended(classifier, kernel, bias):
 
 # What an attack leaves alone, and what the update adds
 
-ALL_METHODS = [methods.Natural, lambda: methods.PGD(ATTACK, alpha=1.0), lambda: methods.TRADES(GAUSSIAN, alpha=1.0)]
+ALL_METHODS = [
+    methods.Natural,
+    lambda: methods.PGD(ATTACK, alpha=1.0),
+    lambda: methods.TRADES(GAUSSIAN, alpha=1.0),
+    lambda: methods.MART(GAUSSIAN, alpha=1.0),
+    lambda: methods.Mixed(ATTACK, alpha=1.0),
+    lambda: methods.Fast(ONE_STEP, alpha=1.0),
+    lambda: methods.Fast(N_FGSM, alpha=1.0),
+]
+
+
+WEIGHTED = {
+    "pgd": lambda **weighting: methods.PGD(ATTACK, **weighting),
+    "trades": lambda **weighting: methods.TRADES(GAUSSIAN, beta=3.0, **weighting),
+    "mart": lambda **weighting: methods.MART(GAUSSIAN, **weighting),
+    "mixed": lambda **weighting: methods.Mixed(ATTACK, **weighting),
+    "fast": lambda **weighting: methods.Fast(ONE_STEP, **weighting),
+}
+
+
+@pytest.mark.parametrize("name", WEIGHTED)
+def test_normalised_weights_are_off_by_default(name):
+    assert WEIGHTED[name](alpha=1.5).normalize_weights is False
+
+
+@pytest.mark.parametrize("name", WEIGHTED)
+def test_normalised_weights_divide_the_step_and_leave_the_attack_alone(name):
+    x, y = data(5, 5, 1)
+    seen = {}
+    for normalise in (False, True):
+        classifier = convnet()
+        method = WEIGHTED[name](alpha=1.5, normalize_weights=normalise)
+        attack, calls = method.attack, []
+
+        def spy(loss_fn, images, *, seed, attack=attack, calls=calls):
+            calls.append((loss_fn(images), attack(loss_fn, images, seed=seed)))
+            return calls[-1][1]
+
+        method.attack = spy
+        model = AdversarialModel(classifier, method)
+        model.compile(optimizer=keras.optimizers.SGD(0.5), run_eagerly=True)
+        before = classifier.get_weights()
+        model.train_on_batch(x, y)
+        steps = [after - old for after, old in zip(classifier.get_weights(), before, strict=True)]
+        seen[normalise] = (*calls[0], classifier, steps)
+
+    for plain, normalised in zip(seen[False][:2], seen[True][:2], strict=True):
+        np.testing.assert_array_equal(plain, normalised)  # the losses that the attack saw, and what it made
+    weights, _ = weights_by_hand(convnet()(seen[True][1]).numpy().astype("float64"), y, 1.5)
+    for plain, normalised in zip(seen[False][-1], seen[True][-1], strict=True):
+        if name in ("pgd", "fast", "mart"):  # where all of the loss is weighted, the whole step is divided
+            np.testing.assert_allclose(normalised, plain / weights.mean(), atol=1e-5)
+        assert np.abs(normalised - plain).max() > 1e-4
+
+
+@pytest.mark.parametrize("policy", ["mixed_bfloat16", "mixed_float16"])
+@pytest.mark.parametrize("name", WEIGHTED)
+def test_a_step_in_half_precision_is_near_that_in_float32(name, policy):
+    method = WEIGHTED[name](alpha=1.0)
+    # From 0.001 beside the clean image the divergence's gradient is lost in bfloat16's rounding: start further off.
+    method.attack = {"fast": ONE_STEP}.get(name, ATTACK)
+    x, y = data(5, 5, 1)
+    steps = {}
+    for dtype in ("float32", policy):
+        keras.config.set_dtype_policy(dtype)
+        classifier = convnet()
+        before = classifier.get_weights()
+        losses_of_training(classifier, method, x, y, rate=0.1)
+        assert all(weight.dtype == tf.float32 for weight in classifier.weights)
+        steps[dtype] = np.concatenate(
+            [(after - old).ravel() for after, old in zip(classifier.get_weights(), before, strict=True)]
+        )
+    np.testing.assert_allclose(steps[policy], steps["float32"], atol=0.15 * np.abs(steps["float32"]).max())
 
 
 @pytest.mark.parametrize("name", ["pgd", "trades"])
@@ -252,7 +326,7 @@ class Witness(keras.layers.Layer):
         return x
 
 
-@pytest.mark.parametrize(("make", "passes"), list(zip(ALL_METHODS, [1, 1, 2], strict=True)))
+@pytest.mark.parametrize(("make", "passes"), list(zip(ALL_METHODS, [1, 1, 2, 2, 2, 1, 1], strict=True)))
 def test_dropout_and_batchnorm_are_in_training_mode_in_the_update_only(make, passes):
     x, y = data(4)
     witness = Witness()
@@ -290,7 +364,14 @@ class Brighten(attacks.Attack):
 
 @pytest.mark.parametrize(
     ("method", "brighter"),
-    [(methods.Natural(), 0.0), (methods.PGD(Brighten()), 0.1), (methods.TRADES(Brighten()), 0.1)],
+    [
+        (methods.Natural(), 0.0),
+        (methods.PGD(Brighten()), 0.1),
+        (methods.TRADES(Brighten()), 0.1),
+        (methods.MART(Brighten()), 0.1),
+        (methods.Mixed(Brighten()), 0.1),
+        (methods.Fast(Brighten()), 0.1),
+    ],
 )
 def test_activity_regularizers_count_in_the_last_forward_pass(method, brighter):
     x, y = data(4)
@@ -314,6 +395,9 @@ def test_amounts_below_zero_or_not_finite_are_refused(value):
         methods.Natural,
         lambda alpha: methods.PGD(ATTACK, alpha=alpha),
         lambda alpha: methods.TRADES(ATTACK, beta=1, alpha=alpha),
+        lambda alpha: methods.MART(ATTACK, alpha=alpha),
+        lambda alpha: methods.Mixed(ATTACK, alpha=alpha),
+        lambda alpha: methods.Fast(ONE_STEP, alpha=alpha),
     ):
         with pytest.raises(InvalidInput, match="alpha"):
             make(alpha=value)
@@ -338,6 +422,9 @@ def test_trades_needs_an_attack_that_leaves_the_clean_image():
         methods.Natural(),
         methods.PGD(ATTACK, alpha=0.5, stop_gradient_weights=True),
         methods.TRADES(GAUSSIAN, beta=3.0, alpha=2.0),
+        methods.MART(GAUSSIAN, beta=3.0, alpha=2.0, normalize_weights=True),
+        methods.Mixed(ATTACK, adversarial_weight=0.5, alpha=2.0, normalize_weights=True),
+        methods.Fast(N_FGSM, alpha=2.0, normalize_weights=True),
     ],
     ids=lambda method: type(method).__name__,
 )
@@ -352,7 +439,7 @@ def test_attack_and_method_of_one_name_are_registered_apart():
     assert names == ["wmr_tf.attacks>PGD", "wmr_tf.methods>PGD"]
 
 
-@pytest.mark.parametrize("method", [methods.PGD, methods.TRADES])
+@pytest.mark.parametrize("method", [methods.PGD, methods.TRADES, methods.MART, methods.Mixed, methods.Fast])
 @pytest.mark.parametrize("attack", [None, 0.3])
 def test_what_is_no_attack_is_refused(method, attack):
     with pytest.raises(InvalidInput, match=f"attack: got {attack}, expected a wmr_tf.attacks.Attack"):

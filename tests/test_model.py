@@ -114,6 +114,42 @@ def test_every_form_of_validation_data_is_measured_whole(make, kwargs):
     np.testing.assert_allclose([logs["val_loss"][0], logs["val_accuracy"][0]], expected, rtol=1e-5)
 
 
+INDEXED = {"image": X, "index": np.arange(20)}
+
+
+@pytest.mark.parametrize("method", METHODS.values(), ids=list(METHODS))
+def test_an_index_beside_the_images_changes_nothing_for_who_needs_none(method):
+    expected = weights_after(X, Y, batch_size=4, method=method)
+    assert_same(weights_after(INDEXED, Y, batch_size=4, method=method), expected, atol=0)
+    dataset = tf.data.Dataset.from_tensor_slices((INDEXED, Y)).batch(4)
+    assert_same(weights_after(dataset, method=method, validation_data=dataset), expected)
+    model = compiled(method)
+    assert model.evaluate(INDEXED, Y, verbose=0) == model.evaluate(X, Y, verbose=0)
+
+
+def test_the_gradient_at_the_images_comes_with_that_for_the_weights():
+    """On a linear classifier, by hand; each image's is scaled to a largest value of 1."""
+    model = compiled(methods.Natural(), linear())
+    weights = model.get_weights()
+    images = tf.constant(X)
+    batch = methods.Batch(images, tf.constant(Y), tf.constant(np.arange(20) / 10.0, tf.float32), tf.constant([0, 0]))
+
+    def loss():
+        logits = model.classifier(images)
+        return keras.ops.sparse_categorical_crossentropy(Y, logits, from_logits=True), logits
+
+    logits, gradients, ascent = model.differentiate(batch, loss, at=images)
+    slope = (np.arange(20) / 10.0)[:, np.newaxis] * (probabilities(weights, X) - ONE_HOT)
+    by_images = slope @ weights[0].T
+    by_images[1:] /= np.abs(by_images[1:]).max(axis=1, keepdims=True)  # the first one has no weight
+    np.testing.assert_allclose(logits, X @ weights[0] + weights[1], rtol=1e-5)
+    np.testing.assert_allclose(ascent, by_images, atol=1e-5)
+    assert_same([g.numpy() for g in gradients], [X.T @ slope / 20, slope.mean(axis=0)])
+    assert_same(model.get_weights(), weights, atol=0)
+    model.update(gradients)
+    assert_same(model.get_weights(), [w - 0.5 * g.numpy() for w, g in zip(weights, gradients, strict=True)])
+
+
 def test_validation_data_are_looked_at_before_training():
     model = compiled()
     for validation in [(255 * X, Y), tf.data.Dataset.from_tensor_slices((X, Y + 1)).batch(4)]:

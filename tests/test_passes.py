@@ -17,25 +17,49 @@ from wmr_tf.model import AdversarialModel
 
 CONVOLUTIONS = 3
 ATTACK = attacks.PGD(epsilon=0.1, step_size=0.05, steps=7)
+ONE_STEP = attacks.PGD(epsilon=0.1, step_size=0.125, steps=1)
+N_FGSM = attacks.NFGSM(epsilon=0.1)
 
 
-def _classifier() -> keras.Model:
+def _classifier(*, norms: bool = True) -> keras.Model:
     layers = [keras.layers.Conv2D(4, 3, activation="relu", padding="same") for _ in range(CONVOLUTIONS)]
-    norms = [keras.layers.BatchNormalization() for _ in layers]
-    body = [layer for pair in zip(layers, norms, strict=True) for layer in pair]
-    return keras.Sequential([keras.Input((8, 8, 1)), *body, keras.layers.Flatten(), keras.layers.Dense(10)])
+    body = [layer for conv in layers for layer in ([conv, keras.layers.BatchNormalization()] if norms else [conv])]
+    return keras.Sequential([keras.Input((8, 8, 3)), *body, keras.layers.Flatten(), keras.layers.Dense(10)])
 
 
-def _convolutions(concrete) -> tuple[Counter, Counter]:
-    """Returns how often each kind of convolution runs outside the attack's loop and in one turn of it."""
+def _convolutions(concrete) -> tuple[Counter, ...]:
+    """Returns how often each kind of convolution runs outside the loops, in one turn of them, and of those inside."""
     graph = concrete.graph.as_graph_def()
     read = [tensor.op.name for tensor in concrete.graph.outputs]
     read += [operation.name for operation in concrete.graph.get_operations() if operation.op_def.is_stateful]
-    outside = _needed(graph.node, read)
     functions = {function.signature.name: function for function in graph.library.function}
-    bodies = [functions[node.attr["body"].func.name] for node in outside if "While" in node.op]
-    inside = [node for body in bodies for node in _needed(body.node_def, body.ret.values())]
-    return tuple(Counter(node.op for node in nodes if node.op.startswith("Conv2D")) for nodes in (outside, inside))
+    outside = _opened(_needed(graph.node, read), functions)
+    levels = [outside, _inside(outside, functions)]
+    while deeper := _inside(levels[-1], functions):
+        levels.append(deeper)
+    counts = [Counter(node.op for node in nodes if node.op.startswith("Conv2D")) for nodes in levels]
+    while len(counts) > 2 and not counts[-1]:  # loops without convolutions, such as those of an attack in l1
+        counts.pop()
+    return tuple(counts)
+
+
+def _inside(nodes, functions) -> list:
+    """Returns the nodes in the bodies of the loops among `nodes`, and in the first branch of the conditions."""
+    names = [node.attr[kind].func.name for node in nodes for kind in ("body", "then_branch") if kind in node.attr]
+    bodies = [functions[name] for name in names]
+    read = [[*body.ret.values(), *body.control_ret.values()] for body in bodies]
+    return [
+        node
+        for body, names in zip(bodies, read, strict=True)
+        for node in _opened(_needed(body.node_def, names), functions)
+    ]
+
+
+def _opened(nodes, functions) -> list:
+    """Returns the nodes and those of the functions that they call."""
+    called = [functions[node.attr["f"].func.name] for node in nodes if "PartitionedCall" in node.op]
+    inside = [_opened(_needed(each.node_def, each.ret.values()), functions) for each in called]
+    return [*nodes, *(node for each in inside for node in each)]
 
 
 def _needed(nodes, read) -> list:
@@ -64,21 +88,74 @@ def _passes(forward: int, to_images: int = 0, to_weights: int = 0) -> Counter:
         (methods.Natural(), _passes(forward=1, to_weights=1), Counter()),
         (methods.PGD(ATTACK, alpha=0.5), _passes(forward=1, to_weights=1), _passes(forward=1, to_images=1)),
         (methods.TRADES(ATTACK, alpha=2.0), _passes(forward=3, to_weights=2), _passes(forward=1, to_images=1)),
+        (methods.MART(ATTACK, alpha=2.0), _passes(forward=2, to_weights=2), _passes(forward=1, to_images=1)),
+        (methods.Mixed(ATTACK, alpha=0.5), _passes(forward=2, to_weights=2), _passes(forward=1, to_images=1)),
+        (methods.Fast(ONE_STEP, alpha=0.5), _passes(forward=1, to_weights=1), _passes(forward=1, to_images=1)),
+        (methods.Fast(N_FGSM, alpha=0.5), _passes(forward=2, to_images=1, to_weights=1), Counter()),
     ],
-    ids=["natural", "pgd", "trades"],
+    ids=["natural", "pgd", "trades", "mart", "mixed", "fast", "n_fgsm"],
 )
 def test_passes_of_a_training_step(method, outside, each_attack_step):
+    assert _of_a_training_step(_classifier(), method) == (outside, each_attack_step)
+
+
+@pytest.mark.parametrize(
+    ("method", "outside"),
+    [
+        (methods.TRADES(ATTACK), _passes(forward=2, to_weights=1)),
+        (methods.MART(ATTACK), _passes(forward=1, to_weights=1)),
+        (methods.Mixed(ATTACK), _passes(forward=1, to_weights=1)),
+    ],
+    ids=["trades", "mart", "mixed"],
+)
+def test_without_batch_norm_clean_and_attacked_images_make_one_pass(method, outside):
+    assert _of_a_training_step(_classifier(norms=False), method) == (outside, _passes(forward=1, to_images=1))
+
+
+def _of_a_training_step(classifier, method) -> tuple[Counter, ...]:
+    model = AdversarialModel(classifier, method)
+    model.compile(optimizer="sgd")
+    model.optimizer.build(model.trainable_variables)
+    step = tf.function(model.train_step, autograph=False)
+    batch = tf.TensorSpec([4, 8, 8, 3]), tf.TensorSpec([4], tf.int32)
+    return _convolutions(step.get_concrete_function(batch))
+
+
+FIRST = Counter({"Conv2D": 1, "Conv2DBackpropInput": 1})
+ATTACK_STEP = _passes(forward=1, to_images=1)
+
+
+@pytest.mark.parametrize(
+    ("method", "expected"),
+    [
+        # Nothing but replays; each goes back to the weights and, through the first convolution too, to the images.
+        (
+            methods.Free(attacks.FGSM(0.1), replays=4),
+            (Counter(), _passes(forward=1, to_weights=1) + Counter({"Conv2DBackpropInput": 1})),
+        ),
+        # In a full pass nothing goes back to the images; in the loop inside, the first convolution is alone.
+        (methods.YOPO(ATTACK, passes=4), (Counter(), _passes(forward=1, to_weights=1), FIRST)),
+        # The attack's loop, and the two margins of those that adapt the radii; inside, the loops of these two.
+        (
+            methods.IAAT(ATTACK, examples=10),
+            (_passes(forward=1, to_weights=1), ATTACK_STEP + _passes(forward=2), ATTACK_STEP + ATTACK_STEP),
+        ),
+    ],
+    ids=["free", "yopo", "iaat"],
+)
+def test_passes_of_methods_with_loops_of_their_own(method, expected):
+    method.build((4, 8, 8, 3))
     model = AdversarialModel(_classifier(), method)
     model.compile(optimizer="sgd")
     model.optimizer.build(model.trainable_variables)
     step = tf.function(model.train_step, autograph=False)
-    batch = tf.TensorSpec([4, 8, 8, 1]), tf.TensorSpec([4], tf.int32)
-    assert _convolutions(step.get_concrete_function(batch)) == (outside, each_attack_step)
+    images = {"image": tf.TensorSpec([4, 8, 8, 3]), "index": tf.TensorSpec([4], tf.int32)}
+    assert _convolutions(step.get_concrete_function((images, tf.TensorSpec([4], tf.int32)))) == expected
 
 
 def test_passes_of_an_evaluation():
     evaluator = RobustnessEvaluator(_classifier(), ATTACK)
-    specs = tf.TensorSpec([None, 8, 8, 1]), *[tf.TensorSpec([None], tf.int32)] * 2, tf.TensorSpec([])
+    specs = tf.TensorSpec([None, 8, 8, 3]), *[tf.TensorSpec([None], tf.int32)] * 2, tf.TensorSpec([])
     concrete = evaluator._attacked_margins.get_concrete_function(*specs)
     outside, each_attack_step = _convolutions(concrete)
     assert outside == _passes(forward=1)

@@ -67,6 +67,38 @@ def test_comparison_quotes_rows_that_have_no_standard_error():
     assert report.comparison_table([("PGD", quoted)])[1] == [["PGD", "-", "1.5", "-", "49.29", "17.33", "-"]]
 
 
+def with_worst_cases(metrics, losses):
+    entries = [entry | {"rho": 0.1234, "A_worst": 0.4} for entry in metrics["non_uniform"]]
+    return {**metrics, "non_uniform": entries, "cvar": [{"level": level, "loss": loss} for level, loss in losses]}
+
+
+def test_worst_cases_go_by_alpha_and_leave_out_metrics_that_have_none():
+    new = ("TRADES", with_worst_cases(TRADES, [(1.0, 0.5), (0.1, 2.34567)]))
+    other = ("other", with_worst_cases(WEIGHTED, [(1.0, 0.6)]))
+    header, rows = report.worst_case_table([new, ("old", WEIGHTED), other])
+    assert header == ["Defense", "alpha_test", "rho", "A_worst (%)", "CVaR 100%", "CVaR 10%"]
+    assert rows == [
+        [label, alpha, "0.123", "40.00", *losses]
+        for alpha in ("1.0", "1.5")
+        for label, losses in (("TRADES", ["0.500", "2.346"]), ("other", ["0.600", "-"]))
+    ]
+
+
+def test_all_tables_of_old_and_new_metrics():
+    assert report.tables(RESULTS) == report.format_table(*report.comparison_table(RESULTS))
+    new = with_worst_cases(TRADES, [(0.1, 2.0)])
+    wasserstein = {"norm": "linf", "p": "inf", "epsilon": 0.3, "steps": 40, "step_size": 0.01, "accuracy": 0.5}
+    new["wasserstein"] = {**wasserstein, "accuracy_stderr": 0.01, "mean_size": 0.29, "largest_size": 0.31}
+    plain, markdown = (report.tables([("TRADES", new)], markdown=markdown) for markdown in (False, True))
+    first, legend, second, budget = plain.split("\n\n")
+    assert first == report.format_table(*report.comparison_table([("TRADES", new)]))
+    assert legend == report.WORST_CASES
+    assert second == report.format_table(*report.worst_case_table([("TRADES", new)]))
+    for part in ("p inf, epsilon 0.3, 40 steps of 0.01", "accuracy 50.00 ± 1.00 %", "0.290 of", "perturbation 0.310"):
+        assert part in budget
+    assert markdown.count("| Defense") == 2
+
+
 HISTORY = {
     "loss": [2.0, 1.0, 0.5, 0.4],
     "accuracy": [0.2, 0.5, 0.6, 0.65],

@@ -88,7 +88,8 @@ def test_a_run_says_where_it_writes_and_what_came_out(digits):
     ]
     assert lines[-1] == "Everything is in new/run"
     metrics = read_json(folder / "metrics.json")
-    assert [re.split(r"\s{2,}", line) for line in lines[-3:-1]] == [
+    head = next(place for place, line in enumerate(lines) if line.startswith("Defense"))
+    assert [re.split(r"\s{2,}", line) for line in lines[head + 2 : head + 4]] == [
         [
             "TRADES+ours",
             "2.0",
@@ -137,18 +138,19 @@ def test_a_run_writes_its_history_logs_and_pictures(digits):
 def test_metrics_have_the_keys_of_the_design_and_are_fractions(digits):
     metrics = read_json(digits[0] / "metrics.json")
     keys = "dataset split examples checkpoint method alpha_train beta seed precision attack A_nat A_nat_stderr A_rob"
-    assert set(metrics) == {*keys.split(), "A_rob_stderr", "non_uniform"}
+    assert set(metrics) == {*keys.split(), "A_rob_stderr", "non_uniform", "cvar"}
     expected = {"dataset": "digits", "split": "test", "examples": 64, "checkpoint": "best.keras", "method": "trades"}
     expected |= {"alpha_train": 2.0, "beta": Experiment.of("digits").beta, "seed": 3, "precision": "float32"}
     attack = {"name": "PGD", "norm": "linf", "epsilon": 0.15, "step_size": 0.015, "steps": 2, "restarts": 1}
     assert metrics.items() >= expected.items()
-    assert metrics["attack"] == {**attack, "start": "uniform", "seed": 3}
+    assert metrics["attack"] == {**attack, "start": "uniform", "seed": 3, "precision": "float32"}
     assert [row["alpha_test"] for row in metrics["non_uniform"]] == [1.0, 1.5]
     for row in metrics["non_uniform"]:
         of_both = [
             f"{name}{suffix}" for name in ("A_sa", "A_tr") for suffix in ("", "_stderr", "_effective_sample_size")
         ]
-        assert set(row) == {"alpha_test", *of_both}
+        assert set(row) == {"alpha_test", *of_both, "rho", "A_worst"}
+        assert row["rho"] > 0 and 0 <= row["A_worst"] <= row["A_sa"]
         # DESIGN.md, section 1: the bound of A_sa by A_rob.
         rob, fragile = metrics["A_rob"], math.exp(2 * row["alpha_test"])
         assert rob / (rob + (1 - rob) * fragile) <= row["A_sa"] <= rob
@@ -177,7 +179,14 @@ def test_evaluate_reproduces_the_metrics_of_the_run(digits, tmp_path):
     ended = start("trainers.evaluate", *arguments, cwd=tmp_path)
     assert ended.returncode == 0, ended.stderr
     again = read_json(tmp_path / "evaluation/metrics.json")
-    assert again == {**read_json(folder / "metrics.json"), "checkpoint": model}
+    before = read_json(folder / "metrics.json")
+    losses = [{**entry, "loss": pytest.approx(entry["loss"], rel=1e-5)} for entry in before["cvar"]]
+    assert again == {**before, "checkpoint": model, "cvar": losses}
+    arguments += ["--eval_wasserstein_p=2", "--eval_attack_precision=bfloat16"]
+    run_main(evaluate.evaluate, ModelEvaluation, *arguments[:-3], f"--output_dir={tmp_path / 'more'}", *arguments[-2:])
+    more = read_json(tmp_path / "more/metrics.json")
+    assert more["attack"] == {**again["attack"], "precision": "bfloat16"} and again["attack"]["precision"] == "float32"
+    assert more["wasserstein"]["p"] == 2.0 and 0 < more["wasserstein"]["mean_size"] <= more["attack"]["epsilon"]
     assert "TRADES+ours" in ended.stdout and ended.stdout.rstrip().endswith("Written into evaluation")
     assert (tmp_path / "evaluation/robustness.png").stat().st_size > 10_000
 
@@ -248,6 +257,7 @@ def test_compare_prints_the_table_and_draws_the_picture(digits, tmp_path, capsys
         "other": {**metrics, "attack": {**metrics["attack"], "epsilon": 0.3}},
         "restarted": {**metrics, "attack": {**metrics["attack"], "restarts": 5}},
         "fewer": {**metrics, "examples": 32},
+        "faster": {**metrics, "attack": {**metrics["attack"], "precision": "bfloat16"}},
         "list": [metrics],
         "no_attack": {name: value for name, value in metrics.items() if name != "attack"},
         "no_alpha": {**metrics, "non_uniform": [{"A_sa": 0.5}]},
@@ -274,6 +284,7 @@ def test_compare_prints_the_table_and_draws_the_picture(digits, tmp_path, capsys
         (): "command line: got no runs",
         ("nowhere",): "run: got 'nowhere', expected a folder with metrics.json",
         ("baseline", "other"): "runs: got attack epsilon 0.15 and 0.3, expected the same images and attack for all",
+        ("baseline", "faster"): "runs: got attack precision float32 and bfloat16, expected the same",
         ("baseline", "restarted"): "runs: got attack restarts 1 and 5, expected the same",
         ("baseline", "foreign", "fewer"): "runs: got examples 64 and 32, expected the same",
         ("list",): "run: got 'list/metrics.json', expected a file with a JSON object",

@@ -49,7 +49,8 @@ def main(settings: type[Evaluation], run: Callable[[Any], object], **fixed: Any)
         run: What to do with an instance of it.
         **fixed: Settings that are no flags here, such as `dataset="mnist"`.
     """
-    names = [field.name for field in dataclasses.fields(settings) if field.name not in fixed]
+    fields = [field for field in dataclasses.fields(settings) if "help" in field.metadata]
+    names = [field.name for field in fields if field.name not in fixed]
     _define_flags(settings, names, fixed.get("dataset"))
 
     def started(argv: list[str]) -> None:
@@ -78,6 +79,24 @@ def main(settings: type[Evaluation], run: Callable[[Any], object], **fixed: Any)
             fail(str(divergence), status=1)
 
     app.run(started, flags_parser=parse)
+
+
+def as_flag(name: str, value: Any) -> str:
+    """Returns the flag that gives a setting this value, such as "--alpha_test=1.0,2.0"."""
+    return f"--{name}={_text(value)}"
+
+
+def value_of(settings: type[Evaluation], name: str, text: str) -> Any:
+    """Returns the value that `--name=text` stands for.
+
+    Raises:
+        InvalidInput: If the text stands for none; what is out of range is left to the settings.
+    """
+    kind = _without_none(typing.get_type_hints(settings)[name])
+    try:
+        return (flags.BooleanParser() if kind is bool else _PARSERS[kind]).parse(text)
+    except ValueError as error:
+        raise InvalidInput(f"{name}: {error}. Change {name}.") from error
 
 
 def fail(message: str, status: int = 2) -> typing.NoReturn:
@@ -119,14 +138,14 @@ def _define_flags(settings: type[Evaluation], names: list[str], dataset: str | N
 
 def _shown(defaults: dict[str, Any]) -> str:
     """Returns what --help says of a flag's default, given that of each method."""
-
-    def text(value: Any) -> str:
-        return ",".join(map(str, value)) if isinstance(value, tuple) else str(value)
-
-    values = {method: text(value) for method, value in defaults.items() if value is not None}
+    values = {method: _text(value) for method, value in defaults.items() if value is not None}
     if len(set(values.values())) > 1:
         return f" Default: {', '.join(f'{value} with {method}' for method, value in values.items())}."
     return f" Default: {values.popitem()[1]}." if values else ""
+
+
+def _text(value: Any) -> str:
+    return ",".join(map(str, value)) if isinstance(value, tuple) else str(value)
 
 
 def _without_none(hint: Any) -> Any:

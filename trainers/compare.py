@@ -1,4 +1,4 @@
-"""Compare runs in a table like the paper's Table 1 and a picture of A_sa and A_tr by alpha_test.
+"""Compare runs in a table like the paper's Table 1, one of worst cases, and a picture of A_sa and A_tr by alpha_test.
 
 python -m trainers.compare runs/a runs/b --output=comparison.png
 """
@@ -14,7 +14,7 @@ from wmr_tf import report
 from wmr_tf.checks import InvalidInput, require
 
 _OUTPUT = flags.DEFINE_string("output", "comparison.png", "The picture.")
-_MARKDOWN = flags.DEFINE_bool("markdown", False, "Print the table as Markdown.")
+_MARKDOWN = flags.DEFINE_bool("markdown", False, "Print the tables as Markdown.")
 
 
 def read(folder: str) -> dict[str, Any]:
@@ -28,7 +28,7 @@ def read(folder: str) -> dict[str, Any]:
     require(path.is_file(), "run", got=repr(folder), expected="a folder with metrics.json", mend=mend)
     metrics = read_json(path, "run", mend=mend)
     try:  # all that is going to be done with them
-        conditions(metrics), title(metrics), report.comparison_table([(defence(metrics), metrics)])
+        conditions(metrics), title(metrics), report.tables([(defence(metrics), metrics)])
     except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise InvalidInput(f"run: got {str(path)!r}, expected metrics of an evaluation. {mend}") from error
     return metrics
@@ -36,8 +36,8 @@ def read(folder: str) -> dict[str, Any]:
 
 def conditions(metrics: dict[str, Any]) -> dict[str, Any]:
     """Returns what must be alike for two evaluations to be compared: the images and the attack, but not its seed."""
-    # Older files name a precision too.
-    attack = {f"attack {name}": value for name, value in metrics["attack"].items() if name not in ("seed", "precision")}
+    settings = {"precision": "float32", **metrics["attack"]}  # files without it are of a time when there was no other
+    attack = {f"attack {name}": value for name, value in settings.items() if name != "seed"}
     return {name: metrics[name] for name in ("dataset", "split", "examples")} | attack
 
 
@@ -57,7 +57,7 @@ def check_alike(results: list[dict[str, Any]]) -> None:
 
 
 def compare(argv: list[str]) -> None:
-    """Prints the table of the runs named on the command line and writes the picture."""
+    """Prints the tables of the runs named on the command line and writes the picture."""
     try:
         mend = "Write python -m trainers.compare runs/a runs/b."
         require(len(argv) > 1, "command line", got="no runs", expected="folders of runs", mend=mend)
@@ -71,7 +71,7 @@ def compare(argv: list[str]) -> None:
             raise InvalidInput(f"output: got {_OUTPUT.value!r}, expected {expected}. {mend}") from error
     except InvalidInput as mistake:
         fail(str(mistake))
-    print(report.format_table(*report.comparison_table(results), markdown=_MARKDOWN.value))
+    print(report.tables(results, markdown=_MARKDOWN.value))
     print(f"Picture: {_OUTPUT.value}")
 
 

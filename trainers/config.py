@@ -8,18 +8,32 @@ from trainers.recipes import ARCHITECTURES, recipe
 from wmr_tf import attacks, data, methods
 from wmr_tf.checks import alphas, at_least, nonnegative, one_of, positive, require
 from wmr_tf.checks import seed as checked_seed
-from wmr_tf.precision import has_bfloat16
+from wmr_tf.precision import COMPUTE, has_bfloat16
+from wmr_tf.wasserstein import WassersteinAttack, checked_order
 
 PRECISIONS = {"float32": "float32", "bfloat16": "mixed_bfloat16", "float16": "mixed_float16"}
+
+RECIPES_NORM = "linf"
+"""The norm that the radii and step sizes of all recipes are measured in."""
 
 # The settings that a method's constructor takes, and under which name it takes them.
 METHOD_SETTINGS = {
     "alpha_train": "alpha",
+    "normalize_weights": "normalize_weights",
     "beta": "beta",
+    "adversarial_weight": "adversarial_weight",
+    "norm": "attack",
     "epsilon": "attack",
     "attack_steps": "attack",
     "attack_step_size": "attack",
     "attack_start": "attack",
+    "replays": "replays",
+    "passes": "passes",
+    "split": "split",
+    "radius_growth": "radius_growth",
+    "radius_smoothing": "radius_smoothing",
+    "radius_warmup": "warmup_epochs",
+    "epsilon_max": "epsilon_max",
 }
 
 
@@ -34,10 +48,19 @@ class Evaluation:
 
     dataset: str = setting("Data set.")
     alpha_test: tuple[float, ...] = setting("Powers of the non-uniform attacker, with commas.", (1.0, 1.5, 2.0))
-    eval_epsilon: float = setting("Radius of the test attack, in units of the image range [0, 1].")
+    eval_norm: str = setting("Norm of the test attack: " + ", ".join(attacks.NORMS) + ".", RECIPES_NORM)
+    eval_epsilon: float = setting("Radius of the test attack in its norm, in units of the image range [0, 1].")
     eval_attack_steps: int = setting("Steps of the test attack.")
     eval_attack_step_size: float = setting("Step size of the test attack.")
     eval_restarts: int = setting("Restarts of the test attack; each image keeps the smallest margin.", 1)
+    eval_attack_precision: str = setting(
+        "Precision of the attack on test images: float32, or bfloat16, faster and less exact; scored in float32.",
+        "float32",
+    )
+    eval_wasserstein_p: float | None = setting(
+        "Attack test images also with a budget on the average perturbation, mean(||delta||^p) <= eval_epsilon^p, of "
+        "this order p > 1, or inf."
+    )
     eval_examples: int | None = setting("How many test images to evaluate, the first ones; all if not given.")
     seed: int = setting("Seed of weights, order, augmentation and attacks.", 0)
     data_dir: str | None = setting("Where tensorflow-datasets keeps prepared data; only read if it is there.")
@@ -54,15 +77,28 @@ class Evaluation:
         for name in changes:
             one_of("setting", name, names)
         settings = {"method": method, **recipe(dataset, method)}
-        return cls(dataset=dataset, **{name: settings[name] for name in names if name in settings} | changes)
+        made = cls(dataset=dataset, **{name: settings[name] for name in names if name in settings} | changes)
+        for prefix in ("", "eval_"):
+            _check_own_radius(changes, f"{prefix}norm", f"{prefix}epsilon", f"{prefix}attack_step_size")
+        return made
 
     def __post_init__(self) -> None:
         one_of("dataset", self.dataset, data.SOURCES)
         alphas("alpha_test", self.alpha_test)
+        one_of("eval_norm", self.eval_norm, attacks.NORMS)
         nonnegative("eval_epsilon", self.eval_epsilon)
         positive("eval_attack_step_size", self.eval_attack_step_size)
         at_least("eval_attack_steps", self.eval_attack_steps, 1)
         at_least("eval_restarts", self.eval_restarts, 1)
+        one_of("eval_attack_precision", self.eval_attack_precision, COMPUTE)
+        _if_given(checked_order, "eval_wasserstein_p", self.eval_wasserstein_p)
+        require(
+            self.eval_wasserstein_p is None or self.eval_norm == "linf",
+            "eval_wasserstein_p",
+            got=f"{self.eval_wasserstein_p} with eval_norm {self.eval_norm!r}",
+            expected="norm 'linf', the only one that it has",
+            mend="Leave out --eval_wasserstein_p or --eval_norm.",
+        )
         checked_seed(self.seed)
         _if_given(at_least, "eval_examples", self.eval_examples, 1)
 
@@ -73,6 +109,18 @@ class Evaluation:
             step_size=self.eval_attack_step_size,
             steps=self.eval_attack_steps,
             restarts=self.eval_restarts,
+            norm=self.eval_norm,
+        )
+
+    def wasserstein_attack(self) -> WassersteinAttack | None:
+        """Returns the attack with a budget on the average perturbation, if asked for; settings as the test attack's."""
+        if self.eval_wasserstein_p is None:
+            return None
+        return WassersteinAttack(
+            epsilon=self.eval_epsilon,
+            step_size=self.eval_attack_step_size,
+            steps=self.eval_attack_steps,
+            p=self.eval_wasserstein_p,
         )
 
 
@@ -99,11 +147,21 @@ class Experiment(Evaluation):
 
     method: str = setting("Training method: " + ", ".join(methods.BY_NAME) + ".", "trades")
     alpha_train: float = setting("Power of the non-uniform attacker that is trained against; 0 is the baseline.")
-    beta: float | None = setting("Weight of the divergence in TRADES, the paper's 1/lambda.")
-    epsilon: float | None = setting("Radius of the training attack, in units of the image range [0, 1].")
+    normalize_weights: bool | None = setting("Whether importance weights are divided by their mean over the batch.")
+    beta: float | None = setting("Weight of the divergence in TRADES (the paper's 1/lambda) and MART.")
+    adversarial_weight: float | None = setting("Weight of the adversarial loss in mixed, the lambda of Equation 8.")
+    norm: str = setting("Norm of the training attack: " + ", ".join(attacks.NORMS) + ".", RECIPES_NORM)
+    epsilon: float | None = setting("Radius of the training attack in its norm, in units of the image range [0, 1].")
     attack_steps: int | None = setting("Steps of the training attack.")
     attack_step_size: float | None = setting("Step size of the training attack.")
-    attack_start: str | None = setting("Start of the training attack: uniform, gaussian or none.")
+    attack_start: str | None = setting("Start of the training attack: uniform, gaussian, none or noise (N-FGSM).")
+    replays: int | None = setting("How often free trains on each batch; it goes through the images so much less often.")
+    passes: int | None = setting("Full passes of YOPO for each batch, the m of YOPO-m-n; n is attack_steps.")
+    split: str | None = setting("Layer that YOPO's first part ends with; the first convolution if not given.")
+    radius_growth: float | None = setting("By how much IAAT lets an image's radius grow or shrink.")
+    radius_smoothing: float | None = setting("How much of that happens at once, in [0, 1].")
+    radius_warmup: float | None = setting("Fraction of the epochs in which IAAT's radii stay as they are.")
+    epsilon_max: float | None = setting("The largest radius of IAAT; twice epsilon if not given.")
     eval_every: int = setting("Evaluate on validation images every so many epochs, and after the last.", 1)
     epochs: int = setting("Passes over the training images; the milestones of the learning rate scale with them.")
     batch_size: int = setting("Images a step.", 128)
@@ -123,6 +181,7 @@ class Experiment(Evaluation):
     def __post_init__(self) -> None:
         super().__post_init__()
         one_of("method", self.method, methods.BY_NAME)
+        one_of("norm", self.norm, attacks.NORMS)
         one_of("architecture", self.architecture, ARCHITECTURES)
         one_of("precision", self.precision, [*PRECISIONS, "auto"])
         if self.precision == "auto":  # settled here, so that every record of the run says what it was
@@ -140,30 +199,61 @@ class Experiment(Evaluation):
         self._check_method_settings()
         self.make_method()
 
-    def make_method(self) -> methods.Method:
-        """Returns the training method, given those of the settings that it takes."""
-        offered: dict[str, Any] = {"alpha": self.alpha_train, "beta": self.beta}
+    def make_method(self, examples: int | None = None) -> methods.Method:
+        """Returns the training method, given those of the settings that it takes.
+
+        Args:
+            examples: The number of training images, for a method that keeps something for each of them.
+        """
+        offered: dict[str, Any] = {
+            "alpha": self.alpha_train,
+            "normalize_weights": bool(self.normalize_weights),
+            "beta": self.beta,
+            "adversarial_weight": self.adversarial_weight,
+            "replays": self.replays,
+            "passes": self.passes,
+            "split": self.split,
+            "radius_growth": self.radius_growth,
+            "radius_smoothing": self.radius_smoothing,
+            "warmup_epochs": nonnegative("radius_warmup", self.radius_warmup or 0.0) * self.rounds,
+            "epsilon_max": self.epsilon_max,
+            "examples": examples or 1,
+        }
         if self._takes("attack"):
-            offered["attack"] = attacks.PGD(
-                epsilon=nonnegative("epsilon", self.epsilon),
-                step_size=positive("attack_step_size", self.attack_step_size),
-                steps=at_least("attack_steps", self.attack_steps, 1),
-                start=one_of("attack_start", self.attack_start, attacks.STARTS),
-            )
+            offered["attack"] = self._training_attack()
         return methods.BY_NAME[self.method](**{k: v for k, v in offered.items() if self._takes(k)})
 
+    @property
+    def rounds(self) -> int:
+        """How often training goes through the images: `epochs`, with free divided by the replays and rounded up."""
+        return math.ceil(self.epochs / (self.replays or 1))
+
     def learning_rate_at(self, epoch: int) -> float:
-        """Returns the learning rate of an epoch, counted from 0; a milestone within an epoch rounds, half upwards."""
-        passed = sum(epoch >= math.floor(milestone * self.epochs + 0.5) for milestone in self.milestones)
+        """Returns the learning rate of a round, counted from 0; a milestone within a round rounds, half upwards."""
+        passed = sum(epoch >= math.floor(milestone * self.rounds + 0.5) for milestone in self.milestones)
         return self.learning_rate * self.learning_rate_drop**passed
+
+    def _training_attack(self) -> attacks.Attack:
+        epsilon = nonnegative("epsilon", self.epsilon)
+        step_size = positive("attack_step_size", self.attack_step_size)
+        steps = at_least("attack_steps", self.attack_steps, 1)
+        start = one_of("attack_start", self.attack_start, [*attacks.STARTS, "noise"])
+        if start != "noise":
+            return attacks.PGD(epsilon=epsilon, step_size=step_size, steps=steps, start=start, norm=self.norm)
+        mend = "Take --norm=linf or another --attack_start."
+        require(self.norm == "linf", "norm", got=self.norm, expected="linf with --attack_start=noise", mend=mend)
+        expected = "1 with --attack_start=noise, which is N-FGSM"
+        require(steps == 1, "attack_steps", got=steps, expected=expected, mend="Take --method=n_fgsm.")
+        return attacks.NFGSM(epsilon=epsilon, step_size=step_size)
 
     def _takes(self, parameter: str) -> bool:
         return parameter in methods.BY_NAME[self.method].settings()
 
     def _check_method_settings(self) -> None:
+        unset = {field.name: field.default for field in dataclasses.fields(self)}
         for name, parameter in METHOD_SETTINGS.items():
             require(
-                self._takes(parameter) or getattr(self, name) is None,
+                self._takes(parameter) or getattr(self, name) == unset[name],
                 name,
                 got=getattr(self, name),
                 expected=f"nothing, since method {self.method!r} has no {parameter}",
@@ -178,6 +268,18 @@ class Experiment(Evaluation):
             expected=f"0, since method {self.method!r} has no attacked images to weight",
             mend="Leave out --alpha_train or choose another --method.",
         )
+
+
+def _check_own_radius(changes: dict[str, Any], norm: str, *own: str) -> None:
+    """Checks that who changes a norm says what is measured in it: what is wide in linf is next to nothing in l1."""
+    missing = [f"--{name}" for name in own if name not in changes]
+    require(
+        changes.get(norm, RECIPES_NORM) == RECIPES_NORM or not missing,
+        norm,
+        got=f"{changes.get(norm)} without {' and '.join(missing)}",
+        expected="a radius and a step size that are meant for the norm",
+        mend=f"Pass {' and '.join(missing)} too; the recipe's are for {RECIPES_NORM}.",
+    )
 
 
 def _if_given(check: Any, name: str, value: Any, *args: Any) -> None:

@@ -24,6 +24,8 @@ from wmr_tf.callbacks import RobustEvaluation, SaveBestClassifier, save_classifi
 from wmr_tf.checks import InvalidInput, at_least, require
 from wmr_tf.classifier import check_first_batch
 from wmr_tf.evaluation import evaluate_robustness
+from wmr_tf.methods import BY_NAME
+from wmr_tf.wasserstein import evaluate_wasserstein
 
 BEST, LAST = "best.keras", "classifier.keras"
 EVALUATION_BATCH = 256
@@ -45,7 +47,7 @@ def train(experiment: Experiment) -> Path:
     """
     seed_everything(experiment)
     splits = load_data(experiment)
-    model = build_model(experiment)
+    model = build_model(experiment, splits.train_examples)
     folder = make_folder(experiment, f"{experiment.dataset}-{experiment.method}-alpha{experiment.alpha_train:g}")
     write_json(folder / "config.json", {**dataclasses.asdict(experiment), "command": command(), "versions": versions()})
     print(f"{describe(experiment)}\nWriting into {folder}", flush=True)
@@ -53,7 +55,7 @@ def train(experiment: Experiment) -> Path:
     best = SaveBestClassifier(folder / BEST)
     history = model.fit(
         splits.train,
-        epochs=experiment.epochs,
+        epochs=experiment.rounds,
         callbacks=callbacks(experiment, splits, folder, best),
         verbose=1 if sys.stdout.isatty() else 2,
     )
@@ -75,13 +77,22 @@ def evaluate(
     attack = settings.test_attack()
     shown = int(sys.stdout.isatty())
     result = evaluate_robustness(
-        classifier, test, attack, alpha_test=settings.alpha_test, seed=settings.seed, verbose=shown
+        classifier,
+        test,
+        attack,
+        alpha_test=settings.alpha_test,
+        seed=settings.seed,
+        attack_precision=settings.eval_attack_precision,
+        verbose=shown,
     )
-    described = {**attack.describe(), "seed": settings.seed}
+    described = {**attack.describe(), "seed": settings.seed, "precision": settings.eval_attack_precision}
     metrics = {"dataset": settings.dataset, "split": "test", **facts, "attack": described, **result.metrics()}
+    wasserstein = settings.wasserstein_attack()
+    if wasserstein is not None:
+        metrics["wasserstein"] = evaluate_wasserstein(classifier, test, wasserstein, verbose=shown).metrics()
     write_json(folder / "metrics.json", metrics)
     results = [(defence(metrics), metrics)]
-    print(report.format_table(*report.comparison_table(results)))
+    print(report.tables(results))
     report.plot_alpha(results, folder / "robustness.png", title=title(metrics))
     return metrics
 
@@ -98,7 +109,10 @@ def defence(metrics: dict[str, Any]) -> str:
 def title(metrics: dict[str, Any]) -> str:
     """Returns what was evaluated by which attack, in one line."""
     attack = metrics["attack"]
-    return f"{metrics['dataset']}, {attack['norm']} {attack['name']}-{attack['steps']}, epsilon {attack['epsilon']:g}"
+    precision = attack.get("precision", "float32")
+    faster = "" if precision == "float32" else f", attacked in {precision}"
+    name = f"{attack['norm']} {attack['name']}-{attack['steps']}"
+    return f"{metrics['dataset']}, {name}, epsilon {attack['epsilon']:g}{faster}"
 
 
 def seed_everything(experiment: Experiment) -> None:
@@ -122,8 +136,9 @@ def load_data(experiment: Experiment) -> data.Splits:
         data_dir=experiment.data_dir,
         train_examples=experiment.train_examples,
         validation_examples=experiment.validation_examples,
+        with_index=BY_NAME[experiment.method].needs_index,
     )
-    return splits._replace(test=first_images(splits.test, experiment.eval_examples))
+    return dataclasses.replace(splits, test=first_images(splits.test, experiment.eval_examples))
 
 
 def first_images(test: tf.data.Dataset, count: int | None) -> tf.data.Dataset:
@@ -139,15 +154,20 @@ def first_images(test: tf.data.Dataset, count: int | None) -> tf.data.Dataset:
     return test.unbatch().take(-1 if count is None else at_least("eval_examples", count, 1)).batch(EVALUATION_BATCH)
 
 
-def build_model(experiment: Experiment) -> wmr_tf.AdversarialModel:
-    """Returns the compiled training model, with the weights of `initialize_from` if that is given."""
+def build_model(experiment: Experiment, examples: int | None = None) -> wmr_tf.AdversarialModel:
+    """Returns the compiled training model, with the weights of `initialize_from` if that is given.
+
+    Args:
+        experiment: All settings.
+        examples: The number of training images, for a method that keeps something for each of them.
+    """
     source = data.info(experiment.dataset)
     build = ARCHITECTURES[experiment.architecture]
     classifier = build(num_classes=source.num_classes, input_shape=source.image_shape)
     if experiment.initialize_from is not None:
         copy_weights(load_classifier(Path(experiment.initialize_from)), classifier)
     model = wmr_tf.AdversarialModel(
-        classifier, experiment.make_method(), weight_decay=experiment.weight_decay, seed=experiment.seed
+        classifier, experiment.make_method(examples), weight_decay=experiment.weight_decay, seed=experiment.seed
     )
     optimizer = keras.optimizers.SGD(experiment.learning_rate, momentum=0.9)
     model.compile(optimizer=optimizer, metrics=["accuracy"])
@@ -159,22 +179,34 @@ def callbacks(
 ) -> list[keras.callbacks.Callback]:
     """Returns the callbacks of a run; the evaluation comes before those that read its numbers."""
     return [
-        keras.callbacks.TerminateOnNaN(),
-        keras.callbacks.LearningRateScheduler(lambda epoch, _: experiment.learning_rate_at(epoch)),
-        keras.callbacks.ProgbarLogger(),  # its line ends here, and the validation gets one of its own
-        RobustEvaluation(
-            splits.validation,
-            experiment.test_attack(),
-            alpha_test=experiment.alpha_test,
-            examples=None,
-            every=experiment.eval_every,
-            seed=experiment.seed,
-        ),
-        keras.callbacks.LambdaCallback(on_epoch_end=lambda _, logs: print_validation(logs, experiment.alpha_test[0])),
+        *schedule_and_measure(experiment, validation_of(experiment, splits)),
         best,
         keras.callbacks.CSVLogger(folder / "history.csv"),
         keras.callbacks.TensorBoard(folder / "logs", write_graph=False),
     ]
+
+
+def schedule_and_measure(experiment: Experiment, evaluation: RobustEvaluation) -> list[keras.callbacks.Callback]:
+    """Returns the callbacks that a run needs whatever is made of its numbers; they write nothing."""
+    return [
+        keras.callbacks.TerminateOnNaN(),
+        keras.callbacks.LearningRateScheduler(lambda epoch, _: experiment.learning_rate_at(epoch)),
+        keras.callbacks.ProgbarLogger(),  # its line ends here, and the validation gets one of its own
+        evaluation,
+        keras.callbacks.LambdaCallback(on_epoch_end=lambda _, logs: print_validation(logs, experiment.alpha_test[0])),
+    ]
+
+
+def validation_of(experiment: Experiment, splits: data.Splits) -> RobustEvaluation:
+    """Returns the callback that measures robustness on the validation images."""
+    return RobustEvaluation(
+        splits.validation,
+        experiment.test_attack(),
+        alpha_test=experiment.alpha_test,
+        examples=None,
+        every=experiment.eval_every,
+        seed=experiment.seed,
+    )
 
 
 def print_validation(logs: dict[str, float], alpha: float) -> None:
@@ -303,15 +335,19 @@ def training_facts(config: dict[str, Any]) -> dict[str, Any]:
 
 
 def is_finished(experiment: Experiment, folder: Path) -> bool:
-    """Returns whether a folder holds a finished run with the settings of an experiment, wherever it was written."""
+    """Returns whether a folder holds a finished run with the settings of an experiment, wherever it was written.
+
+    A setting that the run does not name did not exist by then, and had its default.
+    """
     if not all((folder / name).is_file() for name in ("config.json", "metrics.json", BEST)):
         return False
     settings = json.loads(json.dumps({**dataclasses.asdict(experiment), "output_dir": None}))  # tuples become lists
+    defaults = {field.name: field.default for field in dataclasses.fields(experiment)}
     try:
         config = read_json(folder / "config.json", "config.json", mend="")
     except InvalidInput:
         return False
-    return {name: config.get(name) for name in settings} | {"output_dir": None} == settings
+    return {name: config.get(name, defaults[name]) for name in settings} | {"output_dir": None} == settings
 
 
 def versions() -> dict[str, str]:

@@ -1,6 +1,6 @@
 """Adversarial training and evaluation for Keras under attackers who choose which images to attack."""
 
-from wmr_tf import architectures, attacks, callbacks, data, losses, methods, temperature, weights
+from wmr_tf import architectures, attacks, callbacks, data, dro, losses, methods, temperature, wasserstein, weights
 from wmr_tf.checks import InvalidInput
 from wmr_tf.evaluation import Robustness, evaluate_robustness
 from wmr_tf.model import AdversarialModel
@@ -15,9 +15,11 @@ __all__ = [
     "attacks",
     "callbacks",
     "data",
+    "dro",
     "evaluate_robustness",
     "losses",
     "methods",
     "temperature",
+    "wasserstein",
     "weights",
 ]

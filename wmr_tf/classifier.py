@@ -67,19 +67,61 @@ def check_batches(classifier: keras.Model, batches: list[Any]) -> None:
         check_images_and_labels(images, labels, classes)
 
 
+def image_and_index(x: Any) -> tuple[Any, Any]:
+    """Returns the images of what a data set gives, and their index in the training set, None if there is none.
+
+    Args:
+        x: Images, or `{"image": images, "index": index}`.
+
+    Raises:
+        InvalidInput: If it is a dictionary of anything else.
+    """
+    if not isinstance(x, dict):
+        return x, None
+    require(
+        set(x) == {"image", "index"},
+        "images",
+        got=f"a dictionary with {', '.join(map(repr, x)) or 'nothing'}",
+        expected="'image' and 'index'",
+        mend='Give images, or {"image": images, "index": index}.',
+    )
+    return x["image"], x["index"]
+
+
+def check_index(index: Any, examples: int | None = None) -> None:
+    """Checks that images came with an index, and that it is within the training set where its size is given.
+
+    Raises:
+        InvalidInput: If there is no index, or one that is out of range.
+    """
+    mend = 'Give batches of ({"image": images, "index": index}, labels), as load(..., with_index=True) does.'
+    expected = "images that come with their index in the training set, which the method needs"
+    require(index is not None, "data", got="images without an index", expected=expected, mend=mend)
+    if examples is not None:
+        low, high = int(np.min(index)), int(np.max(index))
+        require(
+            low >= 0 and high < examples,
+            "index",
+            got=f"values from {low} to {high}",
+            expected=f"places in the training set, in [0, {examples})",
+            mend="Give the method the number of training images as `examples`, and number them from 0.",
+        )
+
+
 def check_first_batch(classifier: keras.Model, batch: Any) -> int:
     """Checks the first batch of a training or an evaluation, and what the classifier makes of it.
 
     Args:
         classifier: The classifier; it is built by this call if it was not.
-        batch: `(images, labels)` or `(images, labels, sample_weight)`.
+        batch: `(images, labels)` or `(images, labels, sample_weight)`; the images may come with their index, see
+            `image_and_index`.
 
     Returns:
         The number of classes.
 
     Raises:
         InvalidInput: If there is no batch, the images are not numbers in [0, 1], the labels are no classes, sample
-            weights are not one number an image, or the classifier returns anything but logits.
+            weights or indices are not one number an image, or the classifier returns anything but logits.
     """
     require(
         isinstance(batch, tuple | list) and len(batch) in (2, 3) and batch[0] is not None and batch[1] is not None,
@@ -88,8 +130,11 @@ def check_first_batch(classifier: keras.Model, batch: Any) -> int:
         expected="batches of (image, label) or (image, label, sample_weight)",
         mend="Give images and labels, at least one batch of them.",
     )
-    images, labels, *sample_weight = (np.asarray(part) for part in batch if part is not None)
+    x, index = image_and_index(batch[0])
+    images, labels, *sample_weight = (np.asarray(part) for part in (x, *batch[1:]) if part is not None)
     check_images_and_labels(images, labels)
+    if index is not None:
+        _check_form(np.asarray(index), len(images))
     for weights in sample_weight:
         unusable = int(np.sum(~(np.isfinite(weights) & (weights >= 0))))
         require(
@@ -104,6 +149,16 @@ def check_first_batch(classifier: keras.Model, batch: Any) -> int:
     check_images_and_labels(images, labels, classes)
     _check_logits(logits)
     return classes
+
+
+def _check_form(index: np.ndarray, images: int) -> None:
+    require(
+        index.dtype.kind in "iu" and index.size == images,
+        "index",
+        got=f"dtype {index.dtype} of shape {list(index.shape)} with {images} images",
+        expected=f"integers of shape [{images}]",
+        mend="Give each image its place in the training set.",
+    )
 
 
 def _last_layer(layer: keras.Layer) -> keras.Layer:

@@ -8,15 +8,18 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from wmr_tf import seeds
+from wmr_tf import dro, seeds
 from wmr_tf.attacks import Attack
-from wmr_tf.checks import alphas, at_least, nonnegative, require
+from wmr_tf.checks import alphas, at_least, nonnegative, one_of, require
 from wmr_tf.checks import seed as checked_seed
 from wmr_tf.classifier import check_batched, check_batches, check_first_batch
-from wmr_tf.frozen import freeze
-from wmr_tf.losses import weighted_cross_entropy
-from wmr_tf.precision import float32_compute
+from wmr_tf.frozen import Network, freeze
+from wmr_tf.losses import cross_entropy, weighted_cross_entropy
+from wmr_tf.precision import COMPUTE, float32_compute
 from wmr_tf.weights import class_indices, probability_margin
+
+CVAR_LEVELS = (1.0, 0.1)
+"""The fractions of the images, worst first, whose mean loss `metrics.json` has."""
 
 
 class WeightedAccuracy(NamedTuple):
@@ -52,16 +55,8 @@ def weighted_accuracy(margins: np.ndarray, alpha: float) -> WeightedAccuracy:
     Source: Equations 18 and 19 of Zeng et al. 2021, with alpha = 0 Equation 17; the standard error is that of a
         self-normalised importance sampling estimate.
     """
-    margins = np.asarray(margins, np.float64)
-    require(
-        margins.size > 0 and bool(np.isfinite(margins).all()),
-        "margins",
-        got=f"{margins.size} of which {np.sum(~np.isfinite(margins))} are not finite",
-        expected="at least one, all finite",
-        mend="Look for NaN in the images or in the classifier's weights.",
-    )
-    exponents = -nonnegative("alpha", alpha) * margins
-    weights = np.exp(exponents - exponents.max())  # a common factor cancels; this one cannot overflow
+    margins = dro.finite("margins", margins)
+    weights = dro.tilt(margins, nonnegative("alpha", alpha))
     correct = margins > 0
     value = np.sum(weights * correct) / np.sum(weights)
     stderr = np.sqrt(np.sum(weights**2 * (correct - value) ** 2)) / np.sum(weights)
@@ -70,17 +65,19 @@ def weighted_accuracy(margins: np.ndarray, alpha: float) -> WeightedAccuracy:
 
 @dataclasses.dataclass(frozen=True)
 class Robustness:
-    """What an evaluation measured: each image's margin, from which every accuracy follows.
+    """What an evaluation measured: each image's margin and loss, from which every number follows.
 
     Attributes:
         clean_margins: `[images]`, not attacked.
         margins: `[images]`, attacked with the plain cross-entropy.
         weighted_margins: For each alpha_test, `[images]` attacked with `s * cross-entropy`.
+        losses: `[images]`, the cross-entropy of the images of `margins`.
     """
 
     clean_margins: np.ndarray
     margins: np.ndarray
     weighted_margins: Mapping[float, np.ndarray]
+    losses: np.ndarray
 
     @property
     def is_finite(self) -> bool:
@@ -112,8 +109,23 @@ class Robustness:
         )
         return weighted_accuracy(self.weighted_margins[alpha], alpha)
 
+    def rho(self, alpha: float) -> float:
+        """Radius, in nats, of the KL ball that the attacker of A_sa(alpha) uses up; any alpha, also infinity."""
+        return dro.kl_radius(self.margins, alpha)
+
+    def A_worst(self, alpha: float) -> float:
+        """Lowest accuracy in the KL ball of radius rho(alpha), on the images of A_rob; never above A_sa(alpha).
+
+        A_sa is the accuracy where the expected margin is worst, this one where the accuracy itself is.
+        """
+        return dro.worst_case_accuracy(self.margins, self.rho(alpha))
+
+    def cvar(self, level: float) -> float:
+        """Mean cross-entropy of that fraction of the images of A_rob where it is largest; level 1 is the mean."""
+        return dro.cvar(self.losses, level)
+
     def metrics(self) -> dict[str, Any]:
-        """Returns all accuracies, as fractions of 1, in the form of `metrics.json`."""
+        """Returns all numbers, accuracies as fractions of 1, in the form of `metrics.json`."""
         return {
             "examples": len(self.margins),
             "A_nat": self.A_nat.value,
@@ -121,6 +133,7 @@ class Robustness:
             "A_rob": self.A_rob.value,
             "A_rob_stderr": self.A_rob.stderr,
             "non_uniform": [self._non_uniform(alpha) for alpha in self.weighted_margins],
+            "cvar": [{"level": level, "loss": self.cvar(level)} for level in CVAR_LEVELS],
         }
 
     def _non_uniform(self, alpha: float) -> dict[str, float]:
@@ -130,22 +143,24 @@ class Robustness:
             row[name] = accuracy.value
             row[f"{name}_stderr"] = accuracy.stderr
             row[f"{name}_effective_sample_size"] = accuracy.effective_sample_size
-        return row
+        return row | {"rho": self.rho(alpha), "A_worst": self.A_worst(alpha)}
 
 
 class RobustnessEvaluator:
     """Evaluates one classifier again and again with one trace of the attack, as a callback needs it.
 
-    The classifier is attacked and scored in float32 whatever precision it trains in.
+    The classifier is scored in float32 whatever precision it trains in, and attacked so unless told otherwise.
 
     Args:
         classifier: A Keras model that returns logits.
         attack: The test attack; among its restarts each image keeps the smallest margin.
         alpha_test: Powers of the non-uniform attacker, each >= 0; none gives A_nat, A_rob and A_sa in one attack.
         seed: Of the attack's random start, which is keyed by the image's position in the data.
+        attack_precision: "float32", or "bfloat16" for gradients that are faster to have, where the processor has it,
+            and less exact: no headline number should rest on it.
 
     Raises:
-        InvalidInput: If an alpha is negative or not finite.
+        InvalidInput: If an alpha is negative or not finite, or there is no such precision.
 
     Example:
         >>> evaluator = RobustnessEvaluator(classifier, attack, alpha_test=(1.0, 2.0))
@@ -153,26 +168,36 @@ class RobustnessEvaluator:
     """
 
     def __init__(
-        self, classifier: keras.Model, attack: Attack, *, alpha_test: Iterable[float] | float = (1.0,), seed: int = 0
+        self,
+        classifier: keras.Model,
+        attack: Attack,
+        *,
+        alpha_test: Iterable[float] | float = (1.0,),
+        seed: int = 0,
+        attack_precision: str = "float32",
     ) -> None:
         self.classifier = classifier
         self.alphas = alphas("alpha_test", alpha_test, minimum=0)
         seed = checked_seed(seed)
+        one_of("attack_precision", attack_precision, COMPUTE)
 
         @tf.function(autograph=False)
         def clean_margins(images: tf.Tensor, labels: tf.Tensor) -> tf.Tensor:
-            return probability_margin(freeze(classifier)(images), labels)
+            return probability_margin(freeze_in("float32", classifier)(images), labels)
 
         @tf.function(autograph=False)
         def attacked_margins(images: tf.Tensor, labels: tf.Tensor, positions: tf.Tensor, alpha: tf.Tensor):
-            logits_of = freeze(classifier)  # here, so that every call reads the weights as they are by then
+            used = {"float32", attack_precision}
+            # Here, so that every call reads the weights as they are by then.
+            logits_of = {precision: freeze_in(precision, classifier) for precision in sorted(used)}
             attacked = attack(
-                lambda x: weighted_cross_entropy(logits_of(x), labels, alpha),
+                lambda x: weighted_cross_entropy(logits_of[attack_precision](x), labels, alpha),
                 images,
                 seed=seeds.by_position(seed, positions),
-                score_fn=lambda x: probability_margin(logits_of(x), labels),
+                score_fn=lambda x: probability_margin(logits_of["float32"](x), labels),
             )
-            return probability_margin(logits_of(attacked), labels)
+            logits = logits_of["float32"](attacked)
+            return probability_margin(logits, labels), cross_entropy(logits, labels)
 
         self._clean_margins = clean_margins
         self._attacked_margins = attacked_margins
@@ -185,32 +210,29 @@ class RobustnessEvaluator:
             verbose: 1 shows a progress bar, 0 nothing.
 
         Returns:
-            The margins, and the accuracies that follow.
+            Margins and losses, and the accuracies that follow.
 
         Raises:
             InvalidInput: If a batch is not what it should be, or there is none.
         """
-        given = list(data)
-        with float32_compute(self.classifier):
-            check_batches(self.classifier, given)  # as given: a cast may hide what is wrong
-        batches = [(tf.cast(images, tf.float32), class_indices(labels)) for images, labels, *_ in given]
+        batches = checked_batches(self.classifier, data)
         # The attack of alpha 0 is the plain one, so that one function serves all.
         attacks = [0.0, *self.alphas]
         clean: list[np.ndarray] = []
-        attacked: list[list[np.ndarray]] = [[] for _ in attacks]
+        attacked: list[list[np.ndarray]] = [[] for _ in attacks]  # margins and losses `[2, batch]` of each batch
         progress = keras.utils.Progbar(len(batches) * len(attacks), verbose=verbose, unit_name="attack")
         position = 0
-        with float32_compute(self.classifier):
-            self._trace(batches[0][0])
-            for images, labels in batches:
-                positions = tf.range(position, position + len(images))
-                position += len(images)
-                clean.append(self._clean_margins(images, labels).numpy())
-                for margins, alpha in zip(attacked, attacks, strict=True):
-                    margins.append(self._attacked_margins(images, labels, positions, tf.constant(alpha)).numpy())
-                    progress.add(1)
-        unweighted, *weighted = (np.concatenate(margins) for margins in attacked)
-        return Robustness(np.concatenate(clean), unweighted, dict(zip(self.alphas, weighted, strict=True)))
+        self._trace(batches[0][0])
+        for images, labels in batches:
+            positions = tf.range(position, position + len(images))
+            position += len(images)
+            clean.append(self._clean_margins(images, labels).numpy())
+            for scores, alpha in zip(attacked, attacks, strict=True):
+                scores.append(np.stack(self._attacked_margins(images, labels, positions, tf.constant(alpha))))
+                progress.add(1)
+        (margins, losses), *weighted = (np.concatenate(scores, axis=1) for scores in attacked)
+        weighted_margins = {alpha: scores[0] for alpha, scores in zip(self.alphas, weighted, strict=True)}
+        return Robustness(np.concatenate(clean), margins, weighted_margins, losses)
 
     def _trace(self, images: tf.Tensor) -> None:
         """Traces both functions, once, for batches of any size: the last one is often smaller."""
@@ -228,8 +250,9 @@ def evaluate_robustness(
     seed: int = 0,
     batch_size: int = 256,
     verbose: int = 1,
+    attack_precision: str = "float32",
 ) -> Robustness:
-    """Returns A_nat, A_rob, and A_sa and A_tr for every alpha_test, with standard errors, over all of `data`.
+    """Returns A_nat, A_rob, and A_sa, A_tr and A_worst for every alpha_test, and CVaR, over all of `data`.
 
     Args:
         classifier: A Keras model of images, float32 in [0, 1], that returns logits `[batch, classes]`.
@@ -239,9 +262,10 @@ def evaluate_robustness(
         seed: Of the attack's random start, which is keyed by the image's position in the data.
         batch_size: Images attacked together; no result depends on it but for rounding.
         verbose: 1 shows a progress bar, 0 nothing.
+        attack_precision: "float32", or "bfloat16" for a faster and less exact attack; scored in float32 all the same.
 
     Returns:
-        The margins, and the accuracies that follow; `.metrics()` gives them as plain values.
+        Margins and losses, and the accuracies that follow; `.metrics()` gives them as plain values.
 
     Raises:
         InvalidInput: If data, classifier or a setting is not what it should be.
@@ -252,10 +276,46 @@ def evaluate_robustness(
 
     Source: Equations 17 to 19 of Zeng et al. 2021.
     """
+    batches = in_batches(classifier, data, batch_size)
+    evaluator = RobustnessEvaluator(
+        classifier, attack, alpha_test=alpha_test, seed=seed, attack_precision=attack_precision
+    )
+    return evaluator(batches, verbose=verbose)
+
+
+def in_batches(classifier: keras.Model, data: tf.data.Dataset | tuple[Any, Any], batch_size: int) -> tf.data.Dataset:
+    """Returns a data set or a pair of arrays in batches of `batch_size`.
+
+    Raises:
+        InvalidInput: If the size is no whole number >= 1, or the data are not what the classifier takes.
+    """
     at_least("batch_size", batch_size, 1)
     if not isinstance(data, tf.data.Dataset):
         check_first_batch(classifier, data)
         data = tf.data.Dataset.from_tensor_slices(tuple(data)).batch(batch_size)
     check_batched(data)
-    evaluator = RobustnessEvaluator(classifier, attack, alpha_test=alpha_test, seed=seed)
-    return evaluator(data.rebatch(batch_size), verbose=verbose)
+    return data.rebatch(batch_size)
+
+
+def checked_batches(classifier: keras.Model, data: Iterable[Any]) -> list[tuple[tf.Tensor, tf.Tensor]]:
+    """Returns all batches as float32 images and int32 class indices.
+
+    Raises:
+        InvalidInput: If a batch is not what it should be, or there is none.
+    """
+    given = list(data)
+    with float32_compute(classifier):
+        check_batches(classifier, given)  # as given: a cast may hide what is wrong
+    return [(tf.cast(images, tf.float32), class_indices(labels)) for images, labels, *_ in given]
+
+
+def freeze_in(precision: str, classifier: keras.Model) -> Network:
+    """Returns `freeze(classifier)` computing in "float32" or "bfloat16", whatever precision the classifier is in."""
+    with COMPUTE[precision](classifier):
+        network = freeze(classifier)
+
+    def logits(images: tf.Tensor) -> tf.Tensor:
+        with COMPUTE[precision](classifier):
+            return network(images)
+
+    return logits

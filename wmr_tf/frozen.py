@@ -6,7 +6,7 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-from wmr_tf import graph
+from wmr_tf import graph, greyscale
 from wmr_tf.precision import compute_dtypes
 
 Network = Callable[[tf.Tensor], tf.Tensor]
@@ -55,6 +55,10 @@ def _fold(classifier: keras.Model) -> dict[int, graph.Compute]:
                 folded[id(layer)] = lambda x, **_: x
             elif layer.axis in (-1, len(layer.output.shape) - 1):
                 folded[id(layer)] = _affine(layer.compute_dtype, scale, shift)
+        elif type(layer) is keras.layers.MaxPooling2D and id(before) in folded and _is_rectified(before):
+            # relu(max(x)) = max(relu(x)), gradients too, and a quarter of the pixels to rectify.
+            folded[id(before)] = _linear(before, activation=keras.activations.linear)
+            folded[id(layer)] = _then_relu(layer)
         elif _is_foldable(layer):
             folded[id(layer)] = _linear(layer)
     return folded
@@ -80,9 +84,25 @@ def _is_linear(layer: Any) -> bool:
     return layer.activation is keras.activations.linear
 
 
-def _linear(layer: Any, scale: tf.Tensor | float = 1.0, shift: tf.Tensor | float = 0.0) -> graph.Compute:
+def _is_rectified(layer: Any) -> bool:
+    return layer.activation is keras.activations.relu
+
+
+def _then_relu(layer: Any) -> graph.Compute:
+    return lambda x, **_: tf.nn.relu(layer(x))
+
+
+def _linear(
+    layer: Any, scale: tf.Tensor | float = 1.0, shift: tf.Tensor | float = 0.0, activation: graph.Compute | None = None
+) -> graph.Compute:
     """Returns the layer with constant weights, its output channels scaled and shifted before the activation."""
     dtype = layer.compute_dtype
+    activation = activation or layer.activation
+    is_greyscale = (
+        type(layer) is keras.layers.Conv2D
+        and layer.kernel.shape[2] == layer.groups == 1
+        and {*layer.strides, *layer.dilation_rate} == {1}
+    )
     kernel = tf.cast(layer.kernel * scale, dtype)
     bias = tf.cast((layer.bias * scale if layer.use_bias else 0.0) + shift + tf.zeros(kernel.shape[-1]), dtype)
 
@@ -90,11 +110,13 @@ def _linear(layer: Any, scale: tf.Tensor | float = 1.0, shift: tf.Tensor | float
         x = tf.cast(x, dtype)
         if type(layer) is keras.layers.Dense:
             product = tf.matmul(x, kernel)
+        elif is_greyscale:
+            product = greyscale.convolve(x, kernel, layer.padding)
         else:
             product = keras.ops.conv(
                 x, kernel, layer.strides, layer.padding, layer.data_format, dilation_rate=layer.dilation_rate
             )
-        return layer.activation(tf.nn.bias_add(product, bias))
+        return activation(tf.nn.bias_add(product, bias))
 
     return compute
 

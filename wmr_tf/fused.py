@@ -1,14 +1,27 @@
 """The training forward pass, with a BatchNorm that is fused and works in the layers' own precision."""
 
+from collections.abc import Mapping
 from typing import Any
 
 import keras
 import tensorflow as tf
 
-from wmr_tf import graph
+from wmr_tf import distribution, graph
+
+_LAYERS = keras.layers
+_IMAGE_BY_IMAGE = {
+    *(_LAYERS.InputLayer, _LAYERS.Rescaling, _LAYERS.Normalization, _LAYERS.LayerNormalization),
+    *(_LAYERS.Conv2D, _LAYERS.DepthwiseConv2D, _LAYERS.SeparableConv2D, _LAYERS.Dense, _LAYERS.ZeroPadding2D),
+    *(_LAYERS.MaxPooling2D, _LAYERS.AveragePooling2D),
+    *(_LAYERS.GlobalMaxPooling2D, _LAYERS.GlobalAveragePooling2D),
+    *(_LAYERS.Flatten, _LAYERS.Reshape, _LAYERS.Add, _LAYERS.Concatenate),
+    *(_LAYERS.Activation, _LAYERS.ReLU, _LAYERS.LeakyReLU, _LAYERS.Softmax, _LAYERS.Dropout),
+}
 
 
-def training_logits(classifier: keras.Model, images: tf.Tensor) -> tf.Tensor:
+def training_logits(
+    classifier: keras.Model, images: tf.Tensor, *, instead: Mapping[int, graph.Compute] | None = None
+) -> tf.Tensor:
     """Returns `classifier(images, training=True)`, with every BatchNorm that can be computed by one fused kernel.
 
     Keras's own is a chain of elementwise operations, under mixed precision in float32. The fused one reads and writes
@@ -18,12 +31,42 @@ def training_logits(classifier: keras.Model, images: tf.Tensor) -> tf.Tensor:
     Args:
         classifier: A Keras model that returns logits `[batch, classes]`.
         images: Images `[batch, ...]`, float32 in [0, 1].
+        instead: Further layers to compute another way, as `graph.run` takes them.
 
     Returns:
         Logits `[batch, classes]`; the moving statistics have been updated.
     """
     fused = {id(layer): _fused(layer) for layer, _ in graph.layers_once(classifier) if _is_fusable(layer)}
-    return graph.run(classifier, images, training=True, instead=fused)
+    return graph.run(classifier, images, training=True, instead={**fused, **(instead or {})})
+
+
+def joint_training_logits(
+    classifier: keras.Model, clean: tf.Tensor, attacked: tf.Tensor
+) -> tuple[tf.Tensor, tf.Tensor]:
+    """Returns the `training_logits` of clean and of attacked images, from one pass where that is exact.
+
+    It is where every layer treats each image by itself, dropout included, whose masks are drawn for each image.
+    BatchNorm takes its statistics over the batch: a classifier with one makes two passes, clean images first.
+
+    Args:
+        classifier: A Keras model that returns logits `[batch, classes]`.
+        clean: Images `[batch, ...]`, float32 in [0, 1].
+        attacked: As many attacked images.
+
+    Returns:
+        Two times logits `[batch, classes]`.
+    """
+    operations = graph.operations(classifier)
+    if not operations or not all(map(_treats_images_alone, operations)):
+        return training_logits(classifier, clean), training_logits(classifier, attacked)
+    return tuple(tf.split(training_logits(classifier, tf.concat([clean, attacked], axis=0)), 2))
+
+
+def _treats_images_alone(layer: Any) -> bool:
+    if isinstance(layer, keras.layers.Dropout) and layer.noise_shape is not None:  # may share a mask among images
+        return False
+    # What a regulariser of activity sums over the batch would count twice.
+    return type(layer) in _IMAGE_BY_IMAGE and layer.activity_regularizer is None
 
 
 def _is_fusable(layer: Any) -> bool:

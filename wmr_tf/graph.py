@@ -34,9 +34,7 @@ def run(model: keras.Model, images: tf.Tensor, *, training: bool, instead: Mappi
             return instead[id(operation)]
         if _graph_of(operation) is not None:
             return lambda x, **_: run(operation, x, training=training, instead=instead)
-        if _takes_training(operation):
-            return lambda *args, **kwargs: operation(*args, **{**kwargs, "training": training})
-        return operation
+        return in_mode(operation, training)
 
     outputs = graph._run_through_graph(graph._standardize_inputs(images), operation_fn=operation_fn)
     return outputs[0] if isinstance(outputs, list | tuple) else outputs
@@ -51,8 +49,7 @@ def layers_once(model: keras.Model) -> Iterator[tuple[Any, Any]]:
     graph = _graph_of(model)
     if graph is None:
         return
-    nodes = [node for depth in sorted(graph._nodes_by_depth, reverse=True) for node in graph._nodes_by_depth[depth]]
-    nodes = [node for node in nodes if not node.is_input]
+    nodes = _nodes_of(graph)
     calls = Counter(id(node.operation) for node in nodes)
     readers = Counter(id(tensor) for node in nodes for tensor in node.input_tensors)
     readers.update(id(tensor) for tensor in graph.outputs)
@@ -65,6 +62,63 @@ def layers_once(model: keras.Model) -> Iterator[tuple[Any, Any]]:
         before = maker.get(id(source))
         alone = len(node.input_tensors) == 1 and readers[id(source)] == 1 and before and calls[id(before)] == 1
         yield node.operation, before if alone else None
+
+
+def layers_in_order(model: keras.Model) -> Iterator[tuple[Any, bool]]:
+    """Yields each layer with whether it is the only way from the input to the output; nested models opened.
+
+    Yields:
+        `(layer, is_only_way)`; a layer that the graph calls several times is none.
+    """
+    graph = _graph_of(model)
+    if graph is None:
+        return
+    nodes = _nodes_of(graph)
+    calls = Counter(id(node.operation) for node in nodes)
+    # A path that leads around a node has a tensor that is made before it and read after it.
+    last_read = {id(tensor): place for place, node in enumerate(nodes) for tensor in node.input_tensors}
+    last_read |= {id(tensor): len(nodes) for tensor in graph.outputs}
+    reach = last_read.get(id(graph.inputs[0]), 0)
+    for place, node in enumerate(nodes):
+        is_only_way = reach <= place and calls[id(node.operation)] == 1
+        if _graph_of(node.operation) is None:
+            yield node.operation, is_only_way
+        for layer, is_only_way_inside in layers_in_order(node.operation):
+            yield layer, is_only_way and is_only_way_inside
+        reach = max([reach, *(last_read.get(id(tensor), 0) for tensor in node.outputs)])
+
+
+def output_of(layer: Any, model: keras.Model, images: tf.Tensor) -> tf.Tensor:
+    """Returns what a layer of the graph puts out in inference mode; what comes after it is traced and never runs."""
+    outputs = []
+
+    def compute(*args: Any, **kwargs: Any) -> tf.Tensor:
+        outputs.append(in_mode(layer, False)(*args, **kwargs))
+        return outputs[-1]
+
+    run(model, images, training=False, instead={id(layer): compute})
+    return outputs[0]
+
+
+def in_mode(layer: Any, training: bool) -> Callable[..., Any]:
+    """Returns the layer called in training or inference mode, whatever the call around it is in."""
+    if _takes_training(layer):
+        return lambda *args, **kwargs: layer(*args, **{**kwargs, "training": training})
+    return layer
+
+
+def _nodes_of(graph: Any) -> list[Any]:
+    """Returns the calls of layers in an order in which each comes after those that it reads."""
+    nodes = [node for depth in sorted(graph._nodes_by_depth, reverse=True) for node in graph._nodes_by_depth[depth]]
+    return [node for node in nodes if not node.is_input]
+
+
+def operations(model: keras.Model) -> list[Any]:
+    """Returns all operations of the graph, nested models opened; none of a model that is no graph of layers."""
+    graph = _graph_of(model)
+    if graph is None:
+        return []
+    return [inner for each in graph.operations for inner in operations(each) or [each]]
 
 
 def _graph_of(model: Any) -> Any:

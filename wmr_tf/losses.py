@@ -45,8 +45,62 @@ def kl_divergence(clean_logits: tf.Tensor, logits: tf.Tensor) -> tf.Tensor:
     return tf.reduce_sum(tf.exp(log_p) * (log_p - log_q), axis=-1)
 
 
+def boosted_cross_entropy(logits: tf.Tensor, labels: tf.Tensor) -> tf.Tensor:
+    """Returns the cross-entropy of each image with a margin term: `-log p[y] - log(1 - max_{k != y} p[k])`.
+
+    Args:
+        logits: Floats `[batch, classes]`.
+        labels: Integers `[batch]` in [0, classes), or one-hot `[batch, classes]`.
+
+    Returns:
+        float32 `[batch]`, >= 0; accurate also where the strongest wrong class has probability 1 to rounding.
+
+    Example:
+        >>> boosted_cross_entropy(tf.constant([[0.0, 0.0]]), tf.constant([1])).numpy().round(3)
+        array([1.386], dtype=float32)
+
+    Source: Wang et al. 2020 (MART), Section 3.3, the boosted cross-entropy.
+    """
+    logits = tf.cast(logits, tf.float32)
+    classes = number_of_classes(logits)
+    is_label = tf.one_hot(class_indices(labels, classes), classes, True, False, dtype=tf.bool)
+    strongest_other = tf.argmax(tf.where(is_label, logits.dtype.min, logits), axis=-1)
+    is_other = tf.one_hot(strongest_other, classes, True, False, dtype=tf.bool)
+    # 1 - p[j] is what is left to all classes but j: summed up without j, it keeps its digits when p[j] nears 1.
+    log_rest = tf.reduce_logsumexp(tf.where(is_other, logits.dtype.min, tf.nn.log_softmax(logits)), axis=-1)
+    return cross_entropy(logits, labels) - log_rest
+
+
+def mart_loss(clean_logits: tf.Tensor, logits: tf.Tensor, labels: tf.Tensor, beta: float) -> tf.Tensor:
+    """Returns the loss of MART of each image: `BCE(x', y) + beta * KL(p(x) || p(x')) * (1 - p(x)[y])`.
+
+    Args:
+        clean_logits: Floats `[batch, classes]`, of the clean images x.
+        logits: Floats `[batch, classes]`, of the attacked images x'.
+        labels: Integers `[batch]` in [0, classes), or one-hot `[batch, classes]`.
+        beta: Weight of the divergence, a number >= 0.
+
+    Returns:
+        float32 `[batch]`, >= 0 up to rounding. The gradient flows through all three factors.
+
+    Example:
+        >>> clean, attacked = tf.constant([[0.0, 0.0]]), tf.constant([[1.0, 0.0]])
+        >>> mart_loss(clean, attacked, tf.constant([1]), beta=6.0).numpy().round(3)
+        array([2.987], dtype=float32)
+
+    Source: Wang et al. 2020 (MART), Section 3.3; BCE is `boosted_cross_entropy`.
+    """
+    doubt = -tf.math.expm1(-cross_entropy(clean_logits, labels))  # 1 - p(x)[y], accurate also near 0
+    return boosted_cross_entropy(logits, labels) + beta * doubt * kl_divergence(clean_logits, logits)
+
+
 def weighted_cross_entropy(
-    logits: tf.Tensor, labels: tf.Tensor, alpha: float | tf.Tensor, *, stop_gradient_weights: bool = False
+    logits: tf.Tensor,
+    labels: tf.Tensor,
+    alpha: float | tf.Tensor,
+    *,
+    stop_gradient_weights: bool = False,
+    normalize_weights: bool = False,
 ) -> tf.Tensor:
     """Returns `s * cross_entropy` of each image with `s = exp(-alpha * margin)`.
 
@@ -55,6 +109,7 @@ def weighted_cross_entropy(
         labels: Integers `[batch]` in [0, classes), or one-hot `[batch, classes]`.
         alpha: The attacker's power, a number >= 0; 0 gives the plain cross-entropy.
         stop_gradient_weights: Whether s counts as a constant. Not so in the paper; for study.
+        normalize_weights: Whether s is divided by its mean over the batch, which counts as a constant.
 
     Returns:
         float32 `[batch]`, >= 0.
@@ -65,7 +120,10 @@ def weighted_cross_entropy(
 
     Source: Equation 7 of Zeng et al. 2021.
     """
-    return _weights(logits, labels, alpha, stop_gradient_weights) * cross_entropy(logits, labels)
+    weights = loss_weights(
+        logits, labels, alpha, stop_gradient_weights=stop_gradient_weights, normalize_weights=normalize_weights
+    )
+    return weights * cross_entropy(logits, labels)
 
 
 def weighted_kl_divergence(
@@ -75,6 +133,7 @@ def weighted_kl_divergence(
     alpha: float | tf.Tensor,
     *,
     stop_gradient_weights: bool = False,
+    normalize_weights: bool = False,
 ) -> tf.Tensor:
     """Returns `s * kl_divergence(clean, attacked)` of each image, s from the margin of the attacked image.
 
@@ -84,6 +143,7 @@ def weighted_kl_divergence(
         labels: Integers `[batch]` in [0, classes), or one-hot `[batch, classes]`.
         alpha: The attacker's power, a number >= 0; 0 gives the plain divergence.
         stop_gradient_weights: Whether s counts as a constant. Not so in the paper; for study.
+        normalize_weights: Whether s is divided by its mean over the batch, which counts as a constant.
 
     Returns:
         float32 `[batch]`, >= 0 up to rounding.
@@ -95,9 +155,40 @@ def weighted_kl_divergence(
 
     Source: Equation 7 of Zeng et al. 2021 with the regulariser of Zhang et al. 2019b as the loss.
     """
-    return _weights(logits, labels, alpha, stop_gradient_weights) * kl_divergence(clean_logits, logits)
+    weights = loss_weights(
+        logits, labels, alpha, stop_gradient_weights=stop_gradient_weights, normalize_weights=normalize_weights
+    )
+    return weights * kl_divergence(clean_logits, logits)
 
 
-def _weights(logits: tf.Tensor, labels: tf.Tensor, alpha: float | tf.Tensor, stop_gradient: bool) -> tf.Tensor:
+def loss_weights(
+    logits: tf.Tensor,
+    labels: tf.Tensor,
+    alpha: float | tf.Tensor,
+    *,
+    stop_gradient_weights: bool = False,
+    normalize_weights: bool = False,
+) -> tf.Tensor:
+    """Returns by how much the loss of each image counts: `s = exp(-alpha * margin)`.
+
+    Args:
+        logits: Floats `[batch, classes]`.
+        labels: Integers `[batch]` in [0, classes), or one-hot `[batch, classes]`.
+        alpha: The attacker's power, a number >= 0; 0 gives 1 everywhere.
+        stop_gradient_weights: Whether s counts as a constant. Not so in the paper; for study.
+        normalize_weights: Whether s is divided by its mean over the batch, such that `mean(s * loss)` becomes
+            `sum(s * loss) / sum(s)`; the denominator counts as a constant. On several devices each has its own.
+
+    Returns:
+        float32 `[batch]`, > 0.
+
+    Example:
+        >>> loss_weights(tf.constant([[0.0, 1.0]]), tf.constant([0]), alpha=2.0).numpy().round(3)
+        array([2.52], dtype=float32)
+
+    Source: Equation 7 of Zeng et al. 2021; a branch of its released code normalises. Equation 16 does not hold then.
+    """
     weights = importance_weights(probability_margin(logits, labels), alpha)
-    return tf.stop_gradient(weights) if stop_gradient else weights
+    if stop_gradient_weights:
+        weights = tf.stop_gradient(weights)
+    return weights / tf.stop_gradient(tf.reduce_mean(weights)) if normalize_weights else weights

@@ -2,18 +2,18 @@
 
 import itertools
 import types
-from collections.abc import Callable
 from typing import Any
 
 import keras
+import numpy as np
 import tensorflow as tf
 
-from wmr_tf import seeds
+from wmr_tf import distribution, seeds
 from wmr_tf.checks import nonnegative, require
 from wmr_tf.checks import seed as checked_seed
-from wmr_tf.classifier import check_architecture, check_first_batch
+from wmr_tf.classifier import check_architecture, check_first_batch, check_index, image_and_index
 from wmr_tf.losses import cross_entropy
-from wmr_tf.methods import Batch, Method
+from wmr_tf.methods import Batch, LossFn, Method
 from wmr_tf.precision import compute_dtypes
 from wmr_tf.weights import class_indices
 
@@ -24,7 +24,8 @@ class AdversarialModel(keras.Model):
 
     `compile` takes an optimizer and metrics and no loss: the method has its own. In `fit`, "loss" and the metrics
     are of the images that the update saw (the attacked ones in an adversarial method); `evaluate` and
-    `validation_data` measure cross-entropy and metrics on the images as they are given.
+    `validation_data` measure cross-entropy and metrics on the images as they are given. Images may come as
+    `{"image": images, "index": index}`; methods that keep something for each training image need the index.
 
     Args:
         classifier: Any Keras model of images, float32 in [0, 1], that returns logits `[batch, classes]`.
@@ -60,6 +61,9 @@ class AdversarialModel(keras.Model):
         self.seed = checked_seed(seed)
         self.built = classifier.built
 
+    def build(self, images_shape: tuple[int | None, ...]) -> None:
+        """Does nothing: the classifier is built when it is first called, the method by `fit`, which knows a batch."""
+
     def call(self, images: tf.Tensor, training: bool | None = None) -> tf.Tensor:
         """Returns the classifier's logits `[batch, classes]`."""
         return self.classifier(images, training=training)
@@ -70,14 +74,17 @@ class AdversarialModel(keras.Model):
         """Trains as `keras.Model.fit` does, once the first batches have been looked at.
 
         Raises:
-            InvalidInput: If images, labels or the classifier's outputs are not what the losses need.
+            InvalidInput: If images, labels or the classifier's outputs are not what the losses need, or the method
+                needs an index, or a single replica, and has none.
         """
-        x = self._checked(x, y, kwargs.get("sample_weight"))
+        first, x = self._checked(x, y, kwargs.get("sample_weight"))
+        whole = first[0] is x  # arrays, which Keras cuts into batches
+        self._prepare_method(first[0], (kwargs.get("batch_size", args[0] if args else None) or 32) if whole else None)
         if isinstance(validation_data, tuple | list):
             self._checked(*validation_data)
         elif validation_data is not None:
-            validation_data = self._checked(validation_data)
-        if isinstance(x, tf.data.Dataset):
+            _, validation_data = self._checked(validation_data)
+        if isinstance(x, tf.data.Dataset) or distribution.is_distributed(x):
             kwargs.setdefault("shuffle", False)  # it shuffles itself or not; Keras would warn that it cannot
         return super().fit(x, y, *args, validation_data=validation_data, **kwargs)
 
@@ -88,37 +95,66 @@ class AdversarialModel(keras.Model):
             InvalidInput: If images, labels or the classifier's outputs are not what the losses need.
         """
         if not kwargs.get("_use_cached_eval_dataset"):  # Keras's word for: within `fit`, which has looked at them
-            x = self._checked(x, y, kwargs.get("sample_weight"))
+            _, x = self._checked(x, y, kwargs.get("sample_weight"))
         return super().evaluate(x, y, *args, **kwargs)
 
     def train_step(self, data: Any) -> dict[str, Any]:
         """Lets the method update the classifier on one batch."""
-        images, y, sample_weight = self._unpacked(data)
-        batch = Batch(images, class_indices(y), sample_weight, self._batch_seed())
+        images, index, y, sample_weight = self._unpacked(data)
+        if self.method.needs_index:
+            check_index(index)
+        if not self.optimizer.built:  # here, since a method that updates in a loop cannot create variables in there
+            self.optimizer.build(self.trainable_variables)
+        batch = Batch(images, class_indices(y), sample_weight, self._batch_seed(), index)
         logits = self.method.train_batch(self, batch)
-        return self.compute_metrics(images, y, logits, sample_weight)
+        return self._logs(images, y, logits, sample_weight)
 
     def test_step(self, data: Any) -> dict[str, Any]:
         """Measures cross-entropy and the metrics on one batch of images as they are given."""
-        images, y, sample_weight = self._unpacked(data)
+        images, _, y, sample_weight = self._unpacked(data)
         logits = self(images, training=False)
         loss = _weighted_mean(cross_entropy(logits, y), sample_weight)
         self._track(loss, images)
-        return self.compute_metrics(images, y, logits, sample_weight)
+        return self._logs(images, y, logits, sample_weight)
 
-    def descend(self, batch: Batch, loss_fn: Callable[[], tuple[tf.Tensor, tf.Tensor]]) -> tf.Tensor:
+    def descend(self, batch: Batch, loss_fn: LossFn) -> tf.Tensor:
         """Makes one optimiser step on the mean of `loss_fn() -> (losses [batch], logits)`; returns the logits."""
+        logits, gradients, _ = self.differentiate(batch, loss_fn)
+        self.update(gradients)
+        return logits
+
+    def differentiate(
+        self, batch: Batch, loss_fn: LossFn, *, at: tf.Tensor | None = None
+    ) -> tuple[tf.Tensor, list[tf.Tensor | None], tf.Tensor | None]:
+        """Returns logits and gradients of the mean of `loss_fn() -> (losses [batch], logits)`, from one pass.
+
+        Args:
+            batch: The batch; its sample weights count.
+            loss_fn: The loss; regularisation and weight decay are added.
+            at: A further tensor `[batch, ...]` to differentiate at, which `loss_fn` computes with.
+
+        Returns:
+            The logits `[batch, classes]`; for each trainable variable its gradient, scaled as `update` takes it; and
+            for each image the direction of the gradient at `at`: scaled to a largest value of 1, 0 where it is 0 or
+            has overflowed in float16, as a gradient for the weights does too, whose step is skipped then.
+        """
         weights = self.trainable_variables
+        watched = [] if at is None else [at]
         with tf.GradientTape() as tape:
+            tape.watch(watched)
             losses, logits = loss_fn()
-            loss = _weighted_mean(losses, batch.sample_weight) + self._regularisation()
+            mean, penalty = _weighted_mean(losses, batch.sample_weight), self._regularisation()
             decay = self.weight_decay * sum(tf.nn.l2_loss(weight) for weight in weights) if self.weight_decay else 0.0
             # The optimizer sums gradients over replicas, each of which has taken the mean of its own share.
-            shared = (loss + decay) / tf.distribute.get_strategy().num_replicas_in_sync
-            scaled = self.optimizer.scale_loss(shared)
-        self.optimizer.apply_gradients(zip(tape.gradient(scaled, weights), weights, strict=True))
-        self._track(loss, batch.images)
-        return logits
+            part = mean * distribution.share_of_batch(batch.images) + (penalty + decay) / distribution.replicas()
+            scaled = self.optimizer.scale_loss(part)
+        gradients = tape.gradient(scaled, [*weights, *watched])
+        self._track(mean + penalty, batch.images)
+        return logits, gradients[: len(weights)], _of_unit_size(gradients[-1]) if watched else None
+
+    def update(self, gradients: list[tf.Tensor | None]) -> None:
+        """Makes one optimiser step, given a gradient, or a mean of several, from `differentiate`."""
+        self.optimizer.apply_gradients(zip(gradients, self.trainable_variables, strict=True))
 
     def get_config(self) -> dict[str, Any]:
         """Returns what `keras.saving.load_model` needs to make the same training model again."""
@@ -144,12 +180,21 @@ class AdversarialModel(keras.Model):
         # Keras's own tracker of "loss": one of ours would stand beside it, and twice in what `evaluate` returns.
         self._loss_tracker.update_state(loss, sample_weight=tf.shape(images)[0])
 
+    def _logs(self, *seen: Any) -> dict[str, Any]:
+        return distribution.as_keras_reduces(self.compute_metrics(*seen), self.distribute_strategy)
+
+    def _maybe_symbolic_build(self, iterator: Any = None, data_batch: Any = None) -> None:
+        # Keras's own, which makes the metrics' variables under a strategy, fails on the iterator of several workers,
+        # and moves a shuffle on by one; `_checked` has called it with the first batch.
+        if data_batch is not None:
+            super()._maybe_symbolic_build(data_batch=data_batch)
+
     def _batch_seed(self) -> tf.Tensor:
         replica = tf.distribute.get_replica_context().replica_id_in_sync_group
         return seeds.fold_in(self.seed, self.optimizer.iterations, replica)
 
-    def _checked(self, x: Any, y: Any = None, sample_weight: Any = None) -> Any:
-        """Looks at the first batch, and returns `x` such that this batch is not lost."""
+    def _checked(self, x: Any, y: Any = None, sample_weight: Any = None) -> tuple[Any, Any]:
+        """Looks at the first batch; returns it, and `x` such that this batch is not lost."""
         if isinstance(x, types.GeneratorType):
             first = next(x, None)
             x = (batch for batch in itertools.chain([first], x))  # the one kind of iterator that Keras takes
@@ -157,13 +202,36 @@ class AdversarialModel(keras.Model):
             first = x[0]
         elif isinstance(x, tf.data.Dataset):
             first = next(iter(x), None)
+        elif distribution.is_distributed(x):
+            first = distribution.first_share(x, self.distribute_strategy)
         else:
             first = (x, y, sample_weight)
-        check_first_batch(self.classifier, first)
+        with self.distribute_strategy.scope():  # the classifier may be built by this call
+            check_first_batch(self.classifier, first)
         self.built = True  # since the classifier is, which has just been called
-        return x
+        images, labels, sample_weight = keras.utils.unpack_x_y_sample_weight(tuple(first))
+        super()._maybe_symbolic_build(data_batch=(image_and_index(images)[0], labels, sample_weight))
+        return first, distribution.to_share_out(x, self.distribute_strategy)
 
-    def _unpacked(self, data: Any) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor | None]:
+    def _prepare_method(self, x: Any, batch_size: int | None) -> None:
+        """Shows the method the shape of a batch, given the first one, or all the images and the size of a batch."""
+        images, index = image_and_index(x)
+        if self.method.needs_index:
+            check_index(index, getattr(self.method, "examples", None))
+        if not self.method.built:
+            shape = tuple(int(side) for side in np.shape(images))
+            self.method.build((min(shape[0], batch_size or shape[0]), *shape[1:]))
+        replicas = self.distribute_strategy.num_replicas_in_sync
+        require(
+            replicas == 1 or not self.method.variables,
+            f"method {type(self.method).__name__}",
+            got=f"{replicas} replicas",
+            expected="one, since what it keeps from step to step exists once",
+            mend="Train it without a distribution strategy, or choose another method.",
+        )
+
+    def _unpacked(self, data: Any) -> tuple[tf.Tensor, tf.Tensor | None, tf.Tensor, tf.Tensor | None]:
+        """Returns images, their index if there is one, labels, and sample weights if there are any."""
         require(
             self._compile_loss is None,
             "compile(loss=...)",
@@ -171,12 +239,21 @@ class AdversarialModel(keras.Model):
             expected="none, since the method has its own",
             mend="Leave out loss= in compile().",
         )
-        images, y, sample_weight = keras.utils.unpack_x_y_sample_weight(data)
+        x, y, sample_weight = keras.utils.unpack_x_y_sample_weight(data)
+        images, index = image_and_index(x)
+        if index is not None:
+            index = tf.cast(tf.reshape(index, [-1]), tf.int32)
         if sample_weight is not None:
             sample_weight = tf.cast(tf.reshape(sample_weight, [-1]), tf.float32)
-        return tf.cast(images, tf.float32), y, sample_weight
+        return tf.cast(images, tf.float32), index, y, sample_weight
 
 
 def _weighted_mean(losses: tf.Tensor, sample_weight: tf.Tensor | None) -> tf.Tensor:
     # As Keras does it: the sum of the weighted losses over the number of images, not over the sum of the weights.
     return tf.reduce_mean(losses if sample_weight is None else losses * sample_weight)
+
+
+def _of_unit_size(gradient: tf.Tensor) -> tf.Tensor:
+    gradient = tf.where(tf.math.is_finite(gradient), gradient, 0.0)
+    largest = tf.reduce_max(tf.abs(gradient), list(range(1, gradient.shape.rank)), keepdims=True)
+    return tf.math.divide_no_nan(gradient, largest)

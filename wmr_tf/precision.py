@@ -1,7 +1,7 @@
 """The precision a classifier computes in."""
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import keras
@@ -41,13 +41,42 @@ def float32_compute(classifier: keras.Model) -> Iterator[None]:
         >>> with float32_compute(classifier):
         ...     classifier.save("robust.keras")  # loads as a float32 model
     """
+    with _computing_in(classifier, lambda layer: layer.dtype_policy.variable_dtype):
+        yield
+
+
+@contextlib.contextmanager
+def bfloat16_compute(classifier: keras.Model) -> Iterator[None]:
+    """Lets every layer of a float32 or mixed-precision classifier but its last compute in bfloat16 in the context.
+
+    A `tf.function` keeps the precision it was traced with.
+
+    Args:
+        classifier: Any built Keras model.
+
+    Example:
+        >>> with bfloat16_compute(classifier):
+        ...     logits = classifier(images)  # faster where bfloat16 is native, and less exact
+    """
+    last = _last_layer(classifier)
+    with _computing_in(classifier, lambda layer: "float32" if layer is last else "mixed_bfloat16"):
+        yield
+
+
+COMPUTE = {"float32": float32_compute, "bfloat16": bfloat16_compute}
+"""By the name of a precision the context in which a classifier computes in it."""
+
+
+@contextlib.contextmanager
+def _computing_in(classifier: keras.Model, policy_of: Callable[[keras.Layer], str]) -> Iterator[None]:
     policies = [(layer, layer.dtype_policy) for layer in _layers(classifier)]
     # An inner model that was built on half-precision tensors casts to their dtype whatever it is given.
     halves = [(layer, layer.dtype) for layer in _layers(classifier) if _is_half_input(layer)]
     try:
         for layer, policy in policies:
-            if policy.compute_dtype != policy.variable_dtype:
-                layer.dtype_policy = keras.DTypePolicy(policy.variable_dtype)
+            wanted = keras.DTypePolicy(policy_of(layer))
+            if wanted.compute_dtype != policy.compute_dtype:
+                layer.dtype_policy = wanted
         for layer, _ in halves:
             _set_input_dtype(layer, "float32")
         yield
@@ -65,6 +94,10 @@ def _is_half_input(layer: keras.Layer) -> bool:
 def _set_input_dtype(layer: keras.layers.InputLayer, dtype: str) -> None:
     # Keras offers no public way to change this: the first is what is saved, the second what the model casts to.
     layer._dtype = layer.output._dtype = dtype
+
+
+def _last_layer(model: keras.Layer) -> keras.Layer:
+    return _last_layer(model.layers[-1]) if isinstance(model, keras.Model) and model.layers else model
 
 
 def _layers(classifier: keras.Model) -> list[keras.Layer]:

@@ -15,6 +15,12 @@ from matplotlib.ticker import MaxNLocator, PercentFormatter
 _COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 _GREY = "#777777"
 
+# What is printed above the table of worst cases.
+WORST_CASES = (
+    "Worst cases: the attacker of alpha_test stays within the KL radius rho of picking all images alike; A_worst is\n"
+    "the lowest accuracy within it. CVaR 10% is the mean loss of the worst tenth of the images, CVaR 100% of all."
+)
+
 _A_NAT, _A_ROB, _A_SA, _A_TR = (rf"$A_\mathrm{{{name}}}$" for name in ("nat", "rob", "sa", "tr"))
 
 # What the accuracy panel of a training picture shows: key of the history, label, and how the line is drawn.
@@ -94,6 +100,67 @@ def comparison_table(results: Sequence[tuple[str, Mapping[str, Any]]]) -> tuple[
     return header, rows
 
 
+def worst_case_table(results: Sequence[tuple[str, Mapping[str, Any]]]) -> tuple[list[str], list[list[str]]]:
+    """Returns the header and rows of a table of worst cases, in the order of `comparison_table`.
+
+    `A_worst` is the lowest accuracy, in percent, in the KL ball of radius `rho` that the attacker of alpha_test uses
+    up; a CVaR is the mean attacked cross-entropy of that share of the images where it is largest, of all with 100%.
+
+    Args:
+        results: For each defence its label and its metrics in the form of metrics.json.
+
+    Returns:
+        The columns' names, and a row of as many cells for each alpha_test and defence that has a worst case; metrics
+        from before there was one, and quoted ones, have none.
+
+    Example:
+        >>> entry = {"alpha_test": 2.0, "A_sa": 0.52, "rho": 0.41, "A_worst": 0.45}
+        >>> metrics = {"non_uniform": [entry], "cvar": [{"level": 0.1, "loss": 1.5}]}
+        >>> worst_case_table([("TRADES", metrics)])[1]
+        [['TRADES', '2.0', '0.410', '45.00', '1.500']]
+    """
+    losses = [{entry["level"]: entry["loss"] for entry in metrics.get("cvar", ())} for _, metrics in results]
+    levels = sorted(set().union(*losses), reverse=True)
+    header = ["Defense", "alpha_test", "rho", "A_worst (%)", *(f"CVaR {level:.0%}" for level in levels)]
+    found = [
+        (label, entry, loss)
+        for (label, metrics), loss in zip(results, losses, strict=True)
+        for entry in metrics["non_uniform"]
+        if "rho" in entry
+    ]
+    rows = [
+        [label, str(float(entry["alpha_test"])), f"{entry['rho']:.3f}", _percent(entry, "A_worst")]
+        + [f"{loss[level]:.3f}" if level in loss else "-" for level in levels]
+        for label, entry, loss in sorted(found, key=lambda row: row[1]["alpha_test"])
+    ]
+    return header, rows
+
+
+def tables(results: Sequence[tuple[str, Mapping[str, Any]]], *, markdown: bool = False) -> str:
+    """Returns as text all that there is to print of results: accuracies, worst cases, and average budgets.
+
+    Args:
+        results: For each defence its label and its metrics in the form of metrics.json.
+        markdown: Whether to write Markdown rather than plain text.
+
+    Returns:
+        Tables and sentences, joined by newlines.
+
+    Example:
+        >>> metrics = {"A_rob": 0.9559, "non_uniform": [{"alpha_test": 2.0, "A_sa": 0.5215, "A_tr": 0.5152}]}
+        >>> print(tables([("TRADES", metrics)]))
+        Defense  alpha_train  alpha_test  A_nat (%)  A_rob (%)  A_sa (%)  A_tr (%)
+        -------  -----------  ----------  ---------  ---------  --------  --------
+        TRADES             -         2.0          -      95.59     52.15     51.52
+    """
+    parts = [format_table(*comparison_table(results), markdown=markdown)]
+    header, rows = worst_case_table(results)
+    if rows:
+        parts += [WORST_CASES, format_table(header, rows, markdown=markdown)]
+    parts += [_average_budget(label, metrics["wasserstein"]) for label, metrics in results if "wasserstein" in metrics]
+    return "\n\n".join(parts)
+
+
 def plot_training(history: Mapping[str, Sequence[float]], path: str | PathLike[str], *, title: str = "") -> Figure:
     """Draws accuracy, clean and under attack, and the loss by epoch, and writes the picture as PNG.
 
@@ -171,12 +238,63 @@ def plot_alpha(
     return figure
 
 
+def plot_search(
+    trials: Sequence[Mapping[str, Any]], path: str | PathLike[str], *, x: str, objective: str, title: str = ""
+) -> Figure:
+    """Draws what a search maximised, and below it the accuracies, against a searched setting; writes it as PNG.
+
+    A star marks the trial of the highest objective.
+
+    Args:
+        trials: For each trial the setting under its name, "objective", "A_nat", "A_rob", "A_sa" and "A_tr".
+        path: The PNG file to write; its folder exists.
+        x: The setting's name; its values are numbers or words.
+        objective: What was maximised.
+        title: The data set and where it was measured.
+
+    Returns:
+        The figure that was written.
+
+    Example:
+        >>> trial = {"alpha_train": 2.0, "objective": 0.5, "A_nat": 0.98, "A_rob": 0.8, "A_sa": 0.5, "A_tr": 0.46}
+        >>> figure = plot_search([trial], "tradeoff.png", x="alpha_train", objective="val_A_sa")
+    """
+    figure = Figure(figsize=(7.0, 6.0), dpi=150, layout="constrained")
+    above, below = figure.subplots(2, 1, sharex=True, height_ratios=(1, 2))
+    trials = sorted(trials, key=lambda trial: trial[x])
+    settings = [trial[x] for trial in trials]
+    scores = [trial["objective"] for trial in trials]
+    best = max(trials, key=lambda trial: trial["objective"])
+    above.plot(settings, scores, color="black", marker=".", linestyle="none")
+    above.plot([best[x]], [best["objective"]], color=_COLOURS[1], marker="*", markersize=12, linestyle="none")
+    for key, label, style in _ACCURACIES[:4]:
+        values = [trial[key.removeprefix("val_")] for trial in trials]
+        below.plot(settings, values, label=label, markersize=4, **{**style, "linestyle": "none"})
+    above.set(title=title, ylabel=objective)
+    below.set(xlabel=x, ylabel="accuracy", ylim=(0, 1.02))
+    below.yaxis.set_major_formatter(PercentFormatter(xmax=1))
+    below.legend(loc="best", fontsize="small")
+    for axes in (above, below):
+        axes.grid(alpha=0.25)
+    _write(figure, path)
+    return figure
+
+
 def _row(label: str, metrics: Mapping[str, Any], entry: Mapping[str, Any]) -> list[str]:
     alpha_train = metrics.get("alpha_train")
     settings = [label, str(float(alpha_train)) if alpha_train else "-", str(float(entry["alpha_test"]))]
     return settings + [
         _percent(*pair) for pair in ((metrics, "A_nat"), (metrics, "A_rob"), (entry, "A_sa"), (entry, "A_tr"))
     ]
+
+
+def _average_budget(label: str, found: Mapping[str, Any]) -> str:
+    return (
+        f"{label} under an {found['norm']} attacker with a budget on the average perturbation\n"
+        f"(p {found['p']}, epsilon {found['epsilon']:g}, {found['steps']} steps of {found['step_size']:g}): "
+        f"accuracy {_percent(found, 'accuracy')} %,\n"
+        f"{found['mean_size']:.3f} of the budget used, largest perturbation {found['largest_size']:.3f}."
+    )
 
 
 def _percent(values: Mapping[str, Any], key: str) -> str:

@@ -16,7 +16,13 @@ class Attack(abc.ABC):
 
     @abc.abstractmethod
     def __call__(
-        self, loss_fn: PerExample, x: tf.Tensor, *, seed: tf.Tensor, score_fn: PerExample | None = None
+        self,
+        loss_fn: PerExample,
+        x: tf.Tensor,
+        *,
+        seed: tf.Tensor,
+        score_fn: PerExample | None = None,
+        epsilon: tf.Tensor | None = None,
     ) -> tf.Tensor:
         """Returns attacked images that stay in the ball around `x` and in [0, 1].
 
@@ -26,6 +32,7 @@ class Attack(abc.ABC):
             seed: int32 `[2]` for the batch, or `[batch, 2]` for each image (see `wmr_tf.seeds`).
             score_fn: Maps images to what chooses among restarts, the smaller the better for the attacker, such as
                 the margin `[batch]`. Without it the highest loss wins.
+            epsilon: A radius for each image, float32 `[batch]`, >= 0; the attack's own for all if not given.
 
         Returns:
             Attacked images, shaped as `x`. No gradient flows through them.
@@ -52,7 +59,14 @@ class Attack(abc.ABC):
 
 def input_gradient(loss_fn: PerExample, x: tf.Tensor) -> tf.Tensor:
     """Returns the gradient of the summed losses: each image's own, undivided by the size of the batch."""
-    with tf.GradientTape(watch_accessed_variables=False) as tape:
-        tape.watch(x)
-        loss = tf.reduce_sum(loss_fn(x))
-    return tape.gradient(loss, x)
+
+    def gradient(x: tf.Tensor) -> tf.Tensor:
+        with tf.GradientTape(watch_accessed_variables=False) as tape:
+            tape.watch(x)
+            loss = tf.reduce_sum(loss_fn(x))
+        return tape.gradient(loss, x)
+
+    # In a graph it is a function that is not inlined. A loop's body is a circle, in which TensorFlow may look at a
+    # max-pool's gradient before the max-pool itself, and then gives it a kernel that is 15 times slower.
+    apart = {"autograph": False, "experimental_attributes": {"_noinline": True}}
+    return (tf.function(gradient, **apart) if tf.inside_function() else gradient)(x)

@@ -1,4 +1,4 @@
-"""Projected gradient descent in the l-infinity ball, and the fast gradient sign method as its one-step case."""
+"""Projected gradient descent in the ball of a norm, and the fast gradient sign method as its one-step case."""
 
 import dataclasses
 
@@ -7,29 +7,33 @@ import tensorflow as tf
 
 from wmr_tf import seeds
 from wmr_tf.attacks.base import Attack, PerExample, input_gradient
+from wmr_tf.attacks.norms import NORMS, Ball
 from wmr_tf.checks import at_least, nonnegative, one_of, positive
 
 GAUSSIAN_STDDEV = 0.001
 STARTS = {
-    "uniform": lambda x, epsilon, seed: x + epsilon * seeds.uniform(x, seed),
-    "gaussian": lambda x, epsilon, seed: x + GAUSSIAN_STDDEV * seeds.normal(x, seed),
-    "none": lambda x, epsilon, seed: x,
+    "uniform": lambda ball, seed: ball.uniform(seed),
+    "gaussian": lambda ball, seed: ball.clean + GAUSSIAN_STDDEV * seeds.normal(ball.clean, seed),
+    "none": lambda ball, seed: ball.clean,
 }
 
 
 @keras.saving.register_keras_serializable("wmr_tf.attacks")
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class PGD(Attack):
-    """Projected gradient descent in the l-infinity ball.
+    """Projected gradient descent in the ball of a norm.
 
-    `x <- clip(x + step_size * sign(grad loss(x)), ball and box)`, `steps` times from a random start.
+    `x <- project(x + step_size * direction(grad loss(x)), ball and box)`, `steps` times from a random start. The
+    direction has length 1 in the norm: in linf the sign of the gradient, in l2 the gradient over its length, in l1 the
+    signs of its largest values in equal shares.
 
     Args:
-        epsilon: Radius of the ball, >= 0, in units of the images' range [0, 1].
-        step_size: Length of a step, > 0, in the same unit.
+        epsilon: Radius of the ball in the norm, >= 0, in units of the images' range [0, 1].
+        step_size: Length of a step in the norm, > 0, in the same unit.
         steps: Number of steps, >= 1.
         restarts: How often to start afresh, >= 1; each image keeps the attempt with the smallest score.
         start: "uniform" in the ball, "gaussian" with standard deviation 0.001, or "none" (the clean image).
+        norm: "linf", "l2" or "l1".
 
     Raises:
         InvalidInput: If a setting is out of range.
@@ -38,7 +42,8 @@ class PGD(Attack):
         >>> attack = PGD(epsilon=0.3, step_size=0.01, steps=40)
         >>> attacked = attack(lambda x: cross_entropy(classifier(x), labels), images, seed=tf.constant([0, 1]))
 
-    Source: Madry et al. 2018, Equation 2.2; the Gaussian start is Algorithm 1 of Zeng et al. 2021.
+    Source: Madry et al. 2018, Equation 2.2; the Gaussian start is Algorithm 1 of Zeng et al. 2021; what the norms take
+        from where is in `wmr_tf.attacks.norms`.
 
     Note: The start is projected too, so that only valid images are ever shown to the classifier. Restarts start
         afresh and are chosen by score (the released code of Zeng et al. chains them and chooses by loss).
@@ -49,6 +54,7 @@ class PGD(Attack):
     steps: int
     restarts: int = 1
     start: str = "uniform"
+    norm: str = "linf"
 
     def __post_init__(self) -> None:
         checked = {
@@ -57,25 +63,28 @@ class PGD(Attack):
             "steps": at_least("steps", self.steps, 1),
             "restarts": at_least("restarts", self.restarts, 1),
             "start": one_of("start", self.start, STARTS),
+            "norm": one_of("norm", self.norm, NORMS),
         }
         for name, value in checked.items():  # as plain numbers, also where NumPy's or a whole float was given
             object.__setattr__(self, name, value)
 
-    @property
-    def norm(self) -> str:
-        """The ball's norm."""
-        return "linf"
-
     def __call__(
-        self, loss_fn: PerExample, x: tf.Tensor, *, seed: tf.Tensor, score_fn: PerExample | None = None
+        self,
+        loss_fn: PerExample,
+        x: tf.Tensor,
+        *,
+        seed: tf.Tensor,
+        score_fn: PerExample | None = None,
+        epsilon: tf.Tensor | None = None,
     ) -> tf.Tensor:
         """Returns attacked images; see `Attack.__call__`."""
+        ball = self._ball(x, epsilon)
         if self.restarts == 1:
-            return tf.stop_gradient(self._attempt(loss_fn, x, seed))
+            return tf.stop_gradient(self._attempt(loss_fn, ball, seed))
         score_fn = score_fn or (lambda images: -loss_fn(images))
 
         def restart(r: tf.Tensor, best: tf.Tensor, best_score: tf.Tensor):
-            attempt = self._attempt(loss_fn, x, seeds.nth(seed, r))
+            attempt = self._attempt(loss_fn, ball, seeds.nth(seed, r))
             score = score_fn(attempt)
             # The first NaN is kept, so that it is seen in the end: a later attempt must not hide it.
             better = tf.logical_not(tf.math.is_nan(best_score) | (score >= best_score))
@@ -86,16 +95,51 @@ class PGD(Attack):
         _, best, _ = tf.while_loop(lambda r, *_: r < self.restarts, restart, (0, x, nothing_yet))
         return tf.stop_gradient(best)
 
-    def _attempt(self, loss_fn: PerExample, x: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
-        # The l-infinity ball cut with the box [0, 1] is a box itself: one clip projects onto both.
-        low, high = tf.maximum(x - self.epsilon, 0.0), tf.minimum(x + self.epsilon, 1.0)
+    def start_near(self, x: tf.Tensor, *, seed: tf.Tensor, epsilon: tf.Tensor | None = None) -> tf.Tensor:
+        """Returns where an attempt starts: images near `x`, in the ball and in [0, 1].
 
+        Args:
+            x: Clean images `[batch, ...]`, float32 in [0, 1].
+            seed: int32 `[2]` for the batch, or `[batch, 2]` for each image.
+            epsilon: A radius for each image `[batch]`; the attack's own for all if not given.
+
+        Returns:
+            Images, shaped as `x`.
+        """
+        return self._start(self._ball(x, epsilon), seed)
+
+    def step(
+        self, attacked: tf.Tensor, gradient: tf.Tensor, *, clean: tf.Tensor, epsilon: tf.Tensor | None = None
+    ) -> tf.Tensor:
+        """Returns images one step further up the gradient, in the ball around the clean ones and in [0, 1].
+
+        Args:
+            attacked: Where the images are `[batch, ...]`, in ball and box.
+            gradient: Of each image's loss there `[batch, ...]`; its length does not matter.
+            clean: Clean images `[batch, ...]`, float32 in [0, 1].
+            epsilon: A radius for each image `[batch]`; the attack's own for all if not given.
+
+        Returns:
+            Images, shaped as `clean`.
+        """
+        return self._step(self._ball(clean, epsilon), attacked, gradient)
+
+    def _ball(self, clean: tf.Tensor, epsilon: tf.Tensor | None) -> Ball:
+        if epsilon is None:
+            return NORMS[self.norm](clean, self.epsilon)
+        return NORMS[self.norm](clean, tf.reshape(epsilon, [-1] + [1] * (clean.shape.rank - 1)))
+
+    def _start(self, ball: Ball, seed: tf.Tensor) -> tf.Tensor:
+        return ball.project(STARTS[self.start](ball, seed))
+
+    def _step(self, ball: Ball, attacked: tf.Tensor, gradient: tf.Tensor) -> tf.Tensor:
+        return ball.project(attacked + self.step_size * ball.direction(attacked, gradient))
+
+    def _attempt(self, loss_fn: PerExample, ball: Ball, seed: tf.Tensor) -> tf.Tensor:
         def step(k: tf.Tensor, attacked: tf.Tensor):
-            ascended = attacked + self.step_size * tf.sign(input_gradient(loss_fn, attacked))
-            return k + 1, tf.clip_by_value(ascended, low, high)
+            return k + 1, self._step(ball, attacked, input_gradient(loss_fn, attacked))
 
-        start = tf.clip_by_value(STARTS[self.start](x, self.epsilon, seed), low, high)
-        return tf.while_loop(lambda k, _: k < self.steps, step, (0, start))[1]
+        return tf.while_loop(lambda k, _: k < self.steps, step, (0, self._start(ball, seed)))[1]
 
 
 def FGSM(epsilon: float) -> PGD:  # in capitals: the field writes it so, and it stands for a class

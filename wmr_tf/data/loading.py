@@ -1,8 +1,9 @@
 """Data sets by name: the table of sources, their splits and `load`."""
 
+import dataclasses
 import os
+from collections.abc import Iterator
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 import tensorflow as tf
@@ -12,25 +13,35 @@ from wmr_tf.data import pipeline
 from wmr_tf.data.digits import DIGITS
 from wmr_tf.data.prepared import CIFAR10, MNIST
 from wmr_tf.data.source import Source
+from wmr_tf.data.tiny_imagenet import TINY_IMAGENET
 
-SOURCES: dict[str, Source] = {"digits": DIGITS, "mnist": MNIST, "cifar10": CIFAR10}
+SOURCES: dict[str, Source] = {"digits": DIGITS, "mnist": MNIST, "cifar10": CIFAR10, "tiny_imagenet": TINY_IMAGENET}
 
 _SPLIT_SEED = 2021  # of the cut between training and validation; another one would make other experiments
 
 
-class Splits(NamedTuple):
-    """Data sets of batches (images float32 [batch, height, width, channels] in [0, 1], labels int32 [batch])."""
+@dataclasses.dataclass(frozen=True)
+class Splits:
+    """Data sets of batches (images float32 [batch, height, width, channels] in [0, 1], labels int32 [batch]).
+
+    Unpacks as `train, validation, test`.
+    """
 
     train: tf.data.Dataset
     validation: tf.data.Dataset
     test: tf.data.Dataset
+    train_examples: int | None = None
+    """How many images training goes through, those included that an epoch leaves out; None if that is not known."""
+
+    def __iter__(self) -> Iterator[tf.data.Dataset]:
+        return iter((self.train, self.validation, self.test))
 
 
 def info(name: str) -> Source:
     """Returns what is known of a data set (`num_classes`, `image_shape`, ...) without loading it.
 
     Args:
-        name: One of "digits", "mnist", "cifar10".
+        name: One of "digits", "mnist", "cifar10", "tiny_imagenet".
 
     Raises:
         InvalidInput: If there is no data set of that name.
@@ -50,25 +61,31 @@ def load(
     data_dir: str | os.PathLike | None = None,
     train_examples: int | None = None,
     validation_examples: int | None = None,
+    with_index: bool = False,
 ) -> Splits:
     """Loads a data set into memory and returns its training, validation and test batches.
 
     Validation images are cut from the training images: 5,000 of MNIST and CIFAR-10, 10 % elsewhere, the same ones
     whatever the seed. Training batches are reshuffled in every epoch and a last, smaller one is left out; those of
-    CIFAR-10 are also randomly cropped and flipped. Validation and test batches are complete and always in one order.
+    CIFAR-10 and Tiny ImageNet are also randomly cropped and flipped. Validation and test batches are complete and
+    always in one order. The test images of Tiny ImageNet are its official validation images: its own have no labels.
 
     Args:
-        name: One of "digits", "mnist", "cifar10".
+        name: One of "digits", "mnist", "cifar10", "tiny_imagenet".
         batch_size: Examples a batch, >= 1.
         seed: Of the training order and of the augmentation, >= 0.
         data_dir: An existing folder where tensorflow-datasets keeps prepared data; a copy found there is only read.
-            None: its default folder. What is not prepared is downloaded into that folder.
+            None: its default folder. What is not prepared is downloaded into that folder. For Tiny ImageNet also one
+            with tiny-imagenet-200.zip (or that in its downloads/manual), which is prepared once, in the default folder.
         train_examples: Keep only so many training images; None keeps all.
         validation_examples: Keep only so many validation images; None keeps all.
+        with_index: Whether training images come as {"image": images, "index": index}: the index, int32 [batch], is the
+            image's place among the training images, the same in every epoch and with every seed.
 
     Returns:
         `Splits(train, validation, test)`, each a data set of batches
-        (images float32 [batch, height, width, channels] in [0, 1], labels int32 [batch]).
+        (images float32 [batch, height, width, channels] in [0, 1], labels int32 [batch]); its `train_examples` is the
+        number of training images.
 
     Raises:
         InvalidInput: If an argument is out of range, or the data can be neither found nor downloaded.
@@ -95,10 +112,16 @@ def load(
     common = {"scale": source.scale, "batch_size": batch_size}
     return Splits(
         train=pipeline.training(
-            raw.train_images[train], raw.train_labels[train], seed=seed, augment=source.augment, **common
+            raw.train_images[train],
+            raw.train_labels[train],
+            seed=seed,
+            augment=source.augment,
+            with_index=with_index,
+            **common,
         ),
         validation=pipeline.evaluation(raw.train_images[validation], raw.train_labels[validation], **common),
         test=pipeline.evaluation(raw.test_images, raw.test_labels, **common),
+        train_examples=len(train),
     )
 
 

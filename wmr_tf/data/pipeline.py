@@ -1,6 +1,7 @@
 """From arrays in memory to batches: pipelines of indices that gather, augment and scale a batch at a time."""
 
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import tensorflow as tf
@@ -9,7 +10,14 @@ from wmr_tf.data.augment import crop_and_flip
 
 
 def training(
-    images: np.ndarray, labels: np.ndarray, *, scale: int, batch_size: int, seed: int, augment: bool
+    images: np.ndarray,
+    labels: np.ndarray,
+    *,
+    scale: int,
+    batch_size: int,
+    seed: int,
+    augment: bool,
+    with_index: bool = False,
 ) -> tf.data.Dataset:
     """Returns shuffled, perhaps augmented batches; full ones only, unless there are fewer images than one batch.
 
@@ -20,6 +28,7 @@ def training(
         batch_size: Examples a batch.
         seed: Of order and augmentation: both differ from epoch to epoch and repeat in a run with the same seed.
         augment: Whether to crop and flip.
+        with_index: Whether the images come as {"image", "index"}, the index int32 [batch] that in `images`.
 
     Returns:
         A data set of (float32 [batch, height, width, channels] in [0, 1], int32 [batch]).
@@ -29,11 +38,12 @@ def training(
     indices = indices.batch(batch_size, drop_remainder=examples >= batch_size)
     gather = _gather(images, labels)
 
-    def batch(index: tf.Tensor, crop_seed: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+    def batch(index: tf.Tensor, crop_seed: tf.Tensor) -> tuple[Any, tf.Tensor]:
         raw, label = gather(index)
         if augment:
             raw = crop_and_flip(raw, crop_seed)
-        return _scaled(raw, scale), label
+        image = _scaled(raw, scale)
+        return ({"image": image, "index": tf.cast(index, tf.int32)} if with_index else image), label
 
     # Two numbers for each batch, new in every epoch: they travel with the batch, so parallel maps cannot reorder them.
     crop_seeds = tf.data.Dataset.random(seed=seed, rerandomize_each_iteration=True).batch(2)

@@ -1,37 +1,26 @@
-"""MNIST and CIFAR-10 as tensorflow-datasets prepares them; it downloads what is not prepared yet."""
+"""Data sets as tensorflow-datasets prepares them, MNIST and CIFAR-10 among them; what is not prepared is downloaded."""
 
 import functools
 import logging
 import re
 import textwrap
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 from unittest import mock
 
+import numpy as np
+
 from wmr_tf.checks import InvalidInput
 from wmr_tf.data.source import Arrays, Source
+
+_BATCH = 1_000
 
 
 def _read(name: str, data_dir: Path | None) -> Arrays:
     import tensorflow_datasets as tfds  # reads TFDS_DATA_DIR when it is imported, so not before it is needed
 
-    try:
-        builder = tfds.builder(name, data_dir=data_dir)
-        prepared = builder.data_path.exists()
-    except Exception as error:
-        folder = data_dir or "the default folder of tensorflow-datasets"
-        raise InvalidInput(_damaged(name, folder, error)) from error
-    if not prepared:
-        _download(name, builder)
-    try:
-        return _arrays(builder)
-    except Exception as error:  # TensorFlow, tensorflow-datasets and JSON each report damage with errors of their own
-        raise InvalidInput(_damaged(name, builder.data_path, error)) from error
-
-
-def _arrays(builder: Any) -> Arrays:
-    splits = [builder.as_dataset(split=split, batch_size=-1, as_supervised=True) for split in ("train", "test")]
-    return Arrays(*(tensor.numpy() for split in splits for tensor in split))
+    return read(name, functools.partial(tfds.builder, name), data_dir)
 
 
 def _download(name: str, builder: Any) -> None:
@@ -51,10 +40,66 @@ def _download(name: str, builder: Any) -> None:
         ) from error
 
 
+def read(
+    name: str,
+    make_builder: Callable[..., Any],
+    data_dir: Path | None,
+    *,
+    test_split: str = "test",
+    prepare: Callable[[str, Any], None] = _download,
+) -> Arrays:
+    """Returns a data set's images and labels, prepared first where that has not been done.
+
+    Args:
+        name: How messages call the data set.
+        make_builder: Returns the builder of tensorflow-datasets, given `data_dir`.
+        data_dir: The folder with the prepared copy, None for the default one.
+        test_split: The builder's split that is our test set.
+        prepare: Prepares the copy, given `name` and the builder.
+
+    Raises:
+        InvalidInput: If there is no copy and none can be prepared, or a damaged one.
+    """
+    try:
+        builder = make_builder(data_dir=data_dir)
+        prepared = builder.data_path.exists()
+    except Exception as error:
+        folder = data_dir or "the default folder of tensorflow-datasets"
+        raise InvalidInput(_damaged(name, folder, error)) from error
+    if not prepared:
+        prepare(name, builder)
+    try:
+        return Arrays(*_split(builder, "train"), *_split(builder, test_split))
+    except Exception as error:  # TensorFlow, tensorflow-datasets and JSON each report damage with errors of their own
+        raise InvalidInput(_damaged(name, builder.data_path, error)) from error
+
+
+def _split(builder: Any, split: str) -> tuple[np.ndarray, np.ndarray]:
+    import tensorflow_datasets as tfds
+
+    examples = builder.info.splits[split].num_examples
+    images = np.empty([examples, *builder.info.features["image"].shape], np.uint8)
+    labels = np.empty([examples], np.int64)
+    # Batch by batch into their place: all at once, or cached, the images would be in memory twice.
+    config = tfds.ReadConfig(try_autocache=False)
+    batches = builder.as_dataset(split=split, batch_size=_BATCH, as_supervised=True, read_config=config)
+    for start, (image, label) in zip(range(0, examples, _BATCH), batches.as_numpy_iterator(), strict=True):
+        images[start : start + _BATCH], labels[start : start + _BATCH] = image, label
+    return images, labels
+
+
 def _damaged(name: str, folder: Any, error: Exception) -> str:
     return (
         f"data set {name}: got a copy in {folder} that cannot be read ({_one_line(error)}), expected one that "
         "tensorflow-datasets prepared. Delete it and prepare it again, or pass --data_dir=FOLDER with a whole copy."
+    )
+
+
+def not_written(name: str, folder: Any, error: Exception) -> str:
+    """Returns the message for a copy that could not be prepared from an archive."""
+    return (
+        f"data set {name}: got no prepared copy in {folder} ({_one_line(error)}), expected a folder that can be "
+        "written, with space for it. Set TFDS_DATA_DIR to another folder for prepared copies."
     )
 
 

@@ -10,6 +10,8 @@ import tensorflow as tf
 
 from wmr_tf.attacks import Attack
 from wmr_tf.checks import nonnegative, require
+from wmr_tf.frozen import freeze
+from wmr_tf.losses import weighted_cross_entropy
 
 
 class Batch(NamedTuple):
@@ -23,6 +25,12 @@ class Batch(NamedTuple):
     """float32 `[batch]`, or None for 1 everywhere."""
     seed: tf.Tensor
     """int32 `[2]`, for this batch on this replica."""
+    index: tf.Tensor | None = None  # type: ignore[assignment]  # tuples have a method of this name
+    """int32 `[batch]`, each image's place in the training set; None where the data do not come with it."""
+
+
+LossFn = Callable[[], tuple[tf.Tensor, tf.Tensor]]
+"""Returns losses `[batch]` and logits `[batch, classes]`."""
 
 
 class Learner(Protocol):
@@ -30,8 +38,19 @@ class Learner(Protocol):
 
     classifier: keras.Model
 
-    def descend(self, batch: Batch, loss_fn: Callable[[], tuple[tf.Tensor, tf.Tensor]]) -> tf.Tensor:
-        """Makes one optimiser step on the mean of `loss_fn() -> (losses [batch], logits)`; returns the logits."""
+    def descend(self, batch: Batch, loss_fn: LossFn) -> tf.Tensor:
+        """Makes one optimiser step on the mean of the losses; returns the logits. `differentiate`, then `update`."""
+
+    def differentiate(
+        self, batch: Batch, loss_fn: LossFn, *, at: tf.Tensor | None = None
+    ) -> tuple[tf.Tensor, list[tf.Tensor | None], tf.Tensor | None]:
+        """Returns the logits, what `update` takes, and the loss's gradient at the tensor `at`, from one pass.
+
+        The gradient at `at` `[batch, ...]` is scaled to a largest value of 1 in each image, and 0 where it overflowed.
+        """
+
+    def update(self, gradients: list[tf.Tensor | None]) -> None:
+        """Makes one optimiser step, given a gradient, or a mean of several, from `differentiate`."""
 
 
 def checked_attack(attack: Attack) -> Attack:
@@ -45,22 +64,58 @@ def checked_attack(attack: Attack) -> Attack:
     return attack
 
 
+def attack_cross_entropy(attack: Attack, model: Learner, batch: Batch, **weighting: Any) -> tf.Tensor:
+    """Returns the batch's images as an attack on `s * cross-entropy` leaves them, the classifier being frozen.
+
+    Args:
+        attack: Makes x' from x.
+        model: Whose classifier is attacked.
+        batch: Clean images `[batch, ...]` with labels and seed.
+        **weighting: Of `wmr_tf.losses.weighted_cross_entropy`.
+    """
+    frozen = freeze(model.classifier)
+
+    def losses(images: tf.Tensor) -> tf.Tensor:
+        return weighted_cross_entropy(frozen(images), batch.labels, **weighting)
+
+    return attack(losses, batch.images, seed=batch.seed)
+
+
 class Method(keras.layers.Layer, abc.ABC):
     """How one batch updates the model; a Keras layer, so that whatever state it keeps is saved with the model.
 
     Args:
         alpha: Power of the non-uniform attacker that is trained against, >= 0; 0 is the classical method.
         stop_gradient_weights: Whether the importance weights count as constants. Not so in the paper; for study.
+        normalize_weights: Whether they are divided by their mean over the batch; then Equation 16 does not hold.
 
     Raises:
         InvalidInput: If alpha is negative or not finite.
     """
 
-    def __init__(self, alpha: float = 0.0, stop_gradient_weights: bool = False) -> None:
+    needs_index = False
+    """Whether the images come as `{"image", "index"}`, the index that of the image in the training set."""
+
+    def __init__(
+        self, alpha: float = 0.0, *, stop_gradient_weights: bool = False, normalize_weights: bool = False
+    ) -> None:
         super().__init__(dtype="float32")
         self.alpha = nonnegative("alpha", alpha)
         self.stop_gradient_weights = stop_gradient_weights
-        self.built = True
+        self.normalize_weights = normalize_weights
+
+    @property
+    def weighting(self) -> dict[str, Any]:
+        """How the update weights the losses of `wmr_tf.losses`, as their keyword arguments."""
+        return {**self.attack_weighting, "normalize_weights": self.normalize_weights}
+
+    @property
+    def attack_weighting(self) -> dict[str, Any]:
+        """How the attack weights them: never normalised, since no image's attack depends on the rest of its batch."""
+        return {"alpha": self.alpha, "stop_gradient_weights": self.stop_gradient_weights}
+
+    def build(self, images_shape: tuple[int | None, ...]) -> None:
+        """Creates what state the method keeps, given the shape of a batch of images; called before the first step."""
 
     @abc.abstractmethod
     def train_batch(self, model: Learner, batch: Batch) -> tf.Tensor:

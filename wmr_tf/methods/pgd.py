@@ -4,10 +4,9 @@ import keras
 import tensorflow as tf
 
 from wmr_tf.attacks import Attack
-from wmr_tf.frozen import freeze
 from wmr_tf.fused import training_logits
 from wmr_tf.losses import weighted_cross_entropy
-from wmr_tf.methods.base import Batch, Learner, Method, checked_attack
+from wmr_tf.methods.base import Batch, Learner, Method, attack_cross_entropy, checked_attack
 
 
 @keras.saving.register_keras_serializable("wmr_tf.methods")
@@ -20,6 +19,7 @@ class PGD(Method):
         attack: Makes x' from x.
         alpha: Power of the attacker trained against, >= 0; 0 is the method of Madry et al.
         stop_gradient_weights: Whether s counts as a constant. Not so in the paper; for study.
+        normalize_weights: Whether s is divided by its mean over the batch (the default is the paper's).
 
     Raises:
         InvalidInput: If alpha is negative or not finite, or `attack` is no attack.
@@ -35,23 +35,23 @@ class PGD(Method):
     Note: The classifier is attacked in inference mode (the released code attacks BatchNorm in training mode).
     """
 
-    def __init__(self, attack: Attack, *, alpha: float = 0.0, stop_gradient_weights: bool = False) -> None:
-        super().__init__(alpha, stop_gradient_weights)
+    def __init__(
+        self,
+        attack: Attack,
+        *,
+        alpha: float = 0.0,
+        stop_gradient_weights: bool = False,
+        normalize_weights: bool = False,
+    ) -> None:
+        super().__init__(alpha, stop_gradient_weights=stop_gradient_weights, normalize_weights=normalize_weights)
         self.attack = checked_attack(attack)
 
     def train_batch(self, model: Learner, batch: Batch) -> tf.Tensor:
         """Attacks the batch and descends once on what comes out; see `Method.train_batch`."""
-        frozen = freeze(model.classifier)
-
-        def losses(logits: tf.Tensor) -> tf.Tensor:
-            return weighted_cross_entropy(
-                logits, batch.labels, self.alpha, stop_gradient_weights=self.stop_gradient_weights
-            )
-
-        attacked = self.attack(lambda x: losses(frozen(x)), batch.images, seed=batch.seed)
+        attacked = attack_cross_entropy(self.attack, model, batch, **self.attack_weighting)
 
         def loss():
             logits = training_logits(model.classifier, attacked)
-            return losses(logits), logits
+            return weighted_cross_entropy(logits, batch.labels, **self.weighting), logits
 
         return model.descend(batch, loss)

@@ -6,7 +6,7 @@ import tensorflow as tf
 from wmr_tf.attacks import Attack
 from wmr_tf.checks import nonnegative, require
 from wmr_tf.frozen import freeze
-from wmr_tf.fused import training_logits
+from wmr_tf.fused import joint_training_logits
 from wmr_tf.losses import cross_entropy, weighted_kl_divergence
 from wmr_tf.methods.base import Batch, Learner, Method, checked_attack
 
@@ -23,6 +23,7 @@ class TRADES(Method):
         beta: Weight of the divergence, >= 0; the paper's 1/lambda. 0 is natural training.
         alpha: Power of the attacker trained against, >= 0; 0 is the method of Zhang et al.
         stop_gradient_weights: Whether s counts as a constant. Not so in the paper; for study.
+        normalize_weights: Whether s is divided by its mean over the batch (the default is the paper's).
 
     Raises:
         InvalidInput: If beta or alpha is negative or not finite, or the attack is none or starts on the clean image.
@@ -32,19 +33,26 @@ class TRADES(Method):
         >>> model = wmr_tf.AdversarialModel(classifier, TRADES(attack, beta=6.0, alpha=2.0))
 
     Cost: one pass forward and one back to the images for each attack step; one forward for the constant clean
-        probabilities; two forward and two back to the weights.
+        probabilities; two forward and two back to the weights, or one of each with clean and attacked images
+        together where no layer mixes them.
 
     Source: Algorithm 1 of Zeng et al. 2021; Zhang et al. 2019b, Equation 5 and Algorithm 1.
 
     Note: The released code of Zeng et al. leaves its inner loop before the first step; this follows the paper.
-        Clean and attacked images go through the network separately, since BatchNorm's statistics and dropout's
-        masks are taken for each, as in the public TRADES code.
+        With BatchNorm, clean and attacked images go through the network separately, as in the public TRADES code,
+        so that statistics are taken for each; without, together.
     """
 
     def __init__(
-        self, attack: Attack, *, beta: float = 6.0, alpha: float = 0.0, stop_gradient_weights: bool = False
+        self,
+        attack: Attack,
+        *,
+        beta: float = 6.0,
+        alpha: float = 0.0,
+        stop_gradient_weights: bool = False,
+        normalize_weights: bool = False,
     ) -> None:
-        super().__init__(alpha, stop_gradient_weights)
+        super().__init__(alpha, stop_gradient_weights=stop_gradient_weights, normalize_weights=normalize_weights)
         self.beta = nonnegative("beta", beta)
         self.attack = checked_attack(attack)
         require(
@@ -60,16 +68,14 @@ class TRADES(Method):
         frozen = freeze(model.classifier)
         constant_clean = tf.stop_gradient(frozen(batch.images))
 
-        def divergence(clean: tf.Tensor, logits: tf.Tensor) -> tf.Tensor:
-            return weighted_kl_divergence(
-                clean, logits, batch.labels, self.alpha, stop_gradient_weights=self.stop_gradient_weights
-            )
+        def attack_losses(images: tf.Tensor) -> tf.Tensor:
+            return weighted_kl_divergence(constant_clean, frozen(images), batch.labels, **self.attack_weighting)
 
-        attacked = self.attack(lambda x: divergence(constant_clean, frozen(x)), batch.images, seed=batch.seed)
+        attacked = self.attack(attack_losses, batch.images, seed=batch.seed)
 
         def loss():
-            clean = training_logits(model.classifier, batch.images)
-            logits = training_logits(model.classifier, attacked)
-            return cross_entropy(clean, batch.labels) + self.beta * divergence(clean, logits), logits
+            clean, logits = joint_training_logits(model.classifier, batch.images, attacked)
+            divergence = weighted_kl_divergence(clean, logits, batch.labels, **self.weighting)
+            return cross_entropy(clean, batch.labels) + self.beta * divergence, logits
 
         return model.descend(batch, loss)

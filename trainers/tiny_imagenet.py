@@ -1,0 +1,15 @@
+"""Train a robust classifier on Tiny ImageNet, from its official archive.
+
+python -m trainers.tiny_imagenet --data_dir=FOLDER_OF_THE_ARCHIVE --precision=auto
+
+The recipe is the paper's, 100 epochs with attacks of 10 steps, where the paper is silent TRADES's: weeks on a CPU, a
+task for a GPU. The ResNet-18 is that of CIFAR-10 on images of 64 x 64 and with 200 logits: its first convolution keeps
+the image's size, its last stage is 8 x 8, and the global average takes any size.
+"""
+
+from trainers.cli import main
+from trainers.config import Experiment
+from trainers.run import train
+
+if __name__ == "__main__":
+    main(Experiment, train, dataset="tiny_imagenet")

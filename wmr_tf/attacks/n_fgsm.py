@@ -1,0 +1,66 @@
+"""N-FGSM: one sign step from strong noise, without a projection onto the ball."""
+
+import dataclasses
+
+import keras
+import tensorflow as tf
+
+from wmr_tf import seeds
+from wmr_tf.attacks.base import Attack, PerExample, input_gradient
+from wmr_tf.checks import nonnegative
+
+
+@keras.saving.register_keras_serializable("wmr_tf.attacks")
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class NFGSM(Attack):
+    """The noisy fast gradient sign method, which trains robust classifiers with one step and measures none.
+
+    `x' = clip(x_n + step_size * sign(grad loss(x_n)))` with `x_n = clip(x + u)`, u uniform in
+    `[-noise * epsilon, noise * epsilon]`; both are clipped to [0, 1] and to nothing else.
+
+    Args:
+        epsilon: Radius of the l-infinity ball to become robust in, >= 0, in units of the images' range [0, 1].
+        step_size: Length of the step, >= 0, in the same unit; epsilon if not given.
+        noise: Amplitude of the noise in multiples of epsilon, >= 0.
+
+    Raises:
+        InvalidInput: If a setting is out of range.
+
+    Example:
+        >>> attack = NFGSM(epsilon=0.031)
+        >>> attacked = attack(lambda x: cross_entropy(classifier(x), labels), images, seed=tf.constant([0, 1]))
+
+    Source: de Jorge et al. 2022, Algorithm 1, whose k is `noise` and whose alpha is `step_size`.
+
+    Note: The images leave the epsilon ball, by up to `noise * epsilon + step_size` from the clean image in all, that
+        is 3 epsilon unless set otherwise. That is what training needs; do not measure robustness with it.
+    """
+
+    epsilon: float
+    step_size: float | None = None
+    noise: float = 2.0
+
+    def __post_init__(self) -> None:
+        step_size = self.epsilon if self.step_size is None else self.step_size
+        for name, value in {"epsilon": self.epsilon, "step_size": step_size, "noise": self.noise}.items():
+            object.__setattr__(self, name, nonnegative(name, value))
+
+    @property
+    def norm(self) -> str:
+        """The norm that noise and step are measured in."""
+        return "linf"
+
+    def __call__(
+        self,
+        loss_fn: PerExample,
+        x: tf.Tensor,
+        *,
+        seed: tf.Tensor,
+        score_fn: PerExample | None = None,
+        epsilon: tf.Tensor | None = None,
+    ) -> tf.Tensor:
+        """Returns attacked images; see `Attack.__call__`. There is one attempt, so `score_fn` has nothing to choose."""
+        radius = self.epsilon if epsilon is None else tf.reshape(epsilon, [-1] + [1] * (x.shape.rank - 1))
+        noisy = tf.clip_by_value(x + self.noise * radius * seeds.uniform(x, seed), 0.0, 1.0)
+        ascended = noisy + self.step_size * tf.sign(input_gradient(loss_fn, noisy))
+        return tf.stop_gradient(tf.clip_by_value(ascended, 0.0, 1.0))

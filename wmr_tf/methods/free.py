@@ -1,0 +1,93 @@
+"""Adversarial training for free, weighted or not."""
+
+import keras
+import tensorflow as tf
+
+from wmr_tf.attacks import PGD as Attack
+from wmr_tf.checks import at_least, require
+from wmr_tf.fused import training_logits
+from wmr_tf.losses import weighted_cross_entropy
+from wmr_tf.methods.base import Batch, Learner, Method
+
+
+@keras.saving.register_keras_serializable("wmr_tf.methods")
+class Free(Method):
+    """Adversarial training for free: each batch is replayed, and one gradient serves the weights and the images.
+
+    With one perturbation d for all batches, 0 at first, each replay is
+
+        theta <- theta - rate * grad_theta mean(s * CE(x + d)),   d <- project(d + step_size * direction(grad_d s * CE))
+
+    both gradients from one pass, `s = exp(-alpha * margin)`. A batch starts from where the last one left d.
+
+    Args:
+        attack: The step that follows each replay and the ball that d stays in: `PGD` with one step from where it is,
+            such as `wmr_tf.attacks.FGSM(epsilon)`, whose step is the paper's, epsilon.
+        replays: How often each batch is trained on, >= 1. Divide the number of epochs by it, as the trainers do.
+        alpha: Power of the attacker trained against, >= 0; 0 is the method of Shafahi et al.
+        stop_gradient_weights: Whether s counts as a constant. Not so in Zeng et al.; for study.
+        normalize_weights: Whether s is divided by its mean over the batch (the default is that of Zeng et al.).
+
+    Raises:
+        InvalidInput: If a number is out of range, or the attack makes more than a step, restarts or has a start.
+
+    Example:
+        >>> model = wmr_tf.AdversarialModel(classifier, Free(wmr_tf.attacks.FGSM(0.3), replays=8))
+
+    Cost: in each replay one pass forward and one back, to the weights and the images at once.
+
+    Source: Shafahi et al. 2019, Algorithm 1; alpha as in Zeng et al. 2021, Algorithm 1.
+
+    Note: The gradient for the images is that of the update, so BatchNorm uses the batch's statistics in it and dropout
+        is on. d stays such that the images are in [0, 1]; the paper's is clipped to the ball only and may leave them.
+        Where a batch is smaller than the first one, the first part of d serves it; none may be larger.
+        Each replay is a step of the optimizer: a `LearningRateSchedule` and `optimizer.iterations` count replays.
+    """
+
+    def __init__(
+        self,
+        attack: Attack,
+        *,
+        replays: int = 8,
+        alpha: float = 0.0,
+        stop_gradient_weights: bool = False,
+        normalize_weights: bool = False,
+    ) -> None:
+        super().__init__(alpha, stop_gradient_weights=stop_gradient_weights, normalize_weights=normalize_weights)
+        self.replays = at_least("replays", replays, 1)
+        self.attack = attack
+        require(
+            isinstance(attack, Attack) and (attack.steps, attack.restarts, attack.start) == (1, 1, "none"),
+            "attack",
+            got=attack,
+            expected="one step from where the last replay left the images: steps=1, restarts=1 and start='none'",
+            mend="Pass for instance wmr_tf.attacks.FGSM(epsilon=0.3).",
+        )
+
+    def build(self, images_shape: tuple[int | None, ...]) -> None:
+        """Creates the perturbation, shaped as the first batch."""
+        self.perturbation = self.add_weight(
+            name="perturbation", shape=images_shape, initializer="zeros", trainable=False
+        )
+
+    def train_batch(self, model: Learner, batch: Batch) -> tf.Tensor:
+        """Descends and ascends in turn; see `Method.train_batch`."""
+        mend = "Train with fit, or call method.build(images.shape) first."
+        require(self.built, "method Free", got="no shape of a batch", expected="one", mend=mend)
+        clean, size = batch.images, tf.shape(batch.images)[0]
+
+        def replay(k: tf.Tensor, attacked: tf.Tensor, _: tf.Tensor):
+            def loss():
+                logits = training_logits(model.classifier, attacked)
+                return weighted_cross_entropy(logits, batch.labels, **self.weighting), logits
+
+            logits, gradients, ascent = model.differentiate(batch, loss, at=attacked)
+            model.update(gradients)
+            return k + 1, self.attack.step(attacked, ascent, clean=clean), tf.cast(logits, tf.float32)
+
+        start = tf.clip_by_value(clean + self.perturbation[:size], 0.0, 1.0)
+        classes = model.classifier.compute_output_shape(clean.shape)[-1]
+        loop = (0, start, tf.zeros([size, classes]))
+        _, attacked, logits = tf.while_loop(lambda k, *_: k < self.replays, replay, loop)
+        self.perturbation.assign(tf.concat([attacked - clean, self.perturbation[size:]], axis=0))
+        return logits

@@ -1,0 +1,125 @@
+"""Instance adaptive adversarial training (IAAT), weighted or not."""
+
+import keras
+import tensorflow as tf
+
+from wmr_tf import seeds
+from wmr_tf.attacks import PGD as Attack
+from wmr_tf.checks import at_least, nonnegative, require
+from wmr_tf.frozen import freeze
+from wmr_tf.fused import training_logits
+from wmr_tf.losses import weighted_cross_entropy
+from wmr_tf.methods.base import Batch, Learner, Method
+from wmr_tf.weights import probability_margin
+
+
+@keras.saving.register_keras_serializable("wmr_tf.methods")
+class IAAT(Method):
+    """IAAT: PGD training with a radius for each training image, which grows where the image withstands the attack.
+
+    Image i has the radius r, at first the attack's. When its turn comes, it is attacked within `r + growth` and within
+    r, and its radius becomes
+
+        (1 - smoothing) * r + smoothing * c,   c = r + growth if it is still classified correctly within r + growth,
+                                                   else r if it is within r, else r - growth,
+
+    in [0, epsilon_max]. Then it is attacked within that radius and the update minimises `mean(s * CE)`,
+    `s = exp(-alpha * margin)`. For the first epochs, the warm-up, the radii stay as they are.
+
+    Args:
+        attack: Makes x' from x; its epsilon is the radius to start from.
+        examples: The number of training images; the data give an index in [0, examples) for each image, as
+            `wmr_tf.data.load(..., with_index=True)` does.
+        radius_growth: By how much a radius may grow or shrink, >= 0, in units of the images' range [0, 1].
+        radius_smoothing: How much of that happens at once, in [0, 1].
+        warmup_epochs: For how many epochs the radii stay as they are, >= 0.
+        epsilon_max: The largest radius, >= the attack's epsilon; None for twice that.
+        alpha: Power of the attacker trained against, >= 0; 0 is the method of Balaji et al.
+        stop_gradient_weights: Whether s counts as a constant. Not so in Zeng et al.; for study.
+        normalize_weights: Whether s is divided by its mean over the batch (the default is that of Zeng et al.).
+
+    Raises:
+        InvalidInput: If a number is out of range, or `attack` is no PGD.
+
+    Example:
+        >>> attack = wmr_tf.attacks.PGD(epsilon=0.031, step_size=0.007, steps=10)
+        >>> method = IAAT(attack, examples=45_000, radius_growth=0.0075, warmup_epochs=10)
+        >>> train, *_ = wmr_tf.data.load("cifar10", with_index=True)
+        >>> wmr_tf.AdversarialModel(classifier, method).fit(train)
+
+    Cost: after the warm-up three times PGD training's attack and two passes forward more; in the warm-up that of PGD.
+
+    Source: Balaji et al. 2019, Algorithms 1 and 2; alpha as in Zeng et al. 2021, Algorithm 1.
+
+    Note: The paper's radii have no upper bound: `epsilon_max` is ours. The attack's step size is the same for all
+        radii; the released code lengthens it for large ones, attacks with BatchNorm in training mode, and shrinks the
+        radii of images that it misclassifies clean towards 0 at once.
+    """
+
+    needs_index = True
+
+    def __init__(
+        self,
+        attack: Attack,
+        *,
+        examples: int,
+        radius_growth: float = 0.0075,
+        radius_smoothing: float = 0.1,
+        warmup_epochs: float = 10.0,
+        epsilon_max: float | None = None,
+        alpha: float = 0.0,
+        stop_gradient_weights: bool = False,
+        normalize_weights: bool = False,
+    ) -> None:
+        super().__init__(alpha, stop_gradient_weights=stop_gradient_weights, normalize_weights=normalize_weights)
+        mend = "Pass for instance wmr_tf.attacks.PGD(epsilon=0.031, step_size=0.007, steps=10)."
+        require(isinstance(attack, Attack), "attack", got=attack, expected="a wmr_tf.attacks.PGD", mend=mend)
+        self.attack = attack
+        self.examples = at_least("examples", examples, 1)
+        self.radius_growth = nonnegative("radius_growth", radius_growth)
+        self.radius_smoothing = nonnegative("radius_smoothing", radius_smoothing)
+        self.warmup_epochs = nonnegative("warmup_epochs", warmup_epochs)
+        self.epsilon_max = nonnegative("epsilon_max", 2 * attack.epsilon if epsilon_max is None else epsilon_max)
+        for name, number, low, high in [
+            ("radius_smoothing", self.radius_smoothing, 0.0, 1.0),
+            ("epsilon_max", self.epsilon_max, attack.epsilon, float("inf")),
+        ]:
+            expected = f"a number in [{low:g}, {high:g}]"
+            require(low <= number <= high, name, got=number, expected=expected, mend=f"Change {name}.")
+        radius = keras.initializers.Constant(attack.epsilon)
+        self.radii = self.add_weight(name="radii", shape=(self.examples,), initializer=radius, trainable=False)
+        self.seen = self.add_weight(name="seen", shape=(), initializer="zeros", dtype="int64", trainable=False)
+
+    def train_batch(self, model: Learner, batch: Batch) -> tf.Tensor:
+        """Adapts the radii, attacks the batch within them, and descends once; see `Method.train_batch`."""
+        frozen = freeze(model.classifier)
+
+        def attacked_within(radii: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
+            def losses(x: tf.Tensor) -> tf.Tensor:
+                return weighted_cross_entropy(frozen(x), batch.labels, **self.attack_weighting)
+
+            return self.attack(losses, batch.images, seed=seed, epsilon=radii)
+
+        def adapted(radii: tf.Tensor) -> tf.Tensor:
+            larger = radii + self.radius_growth
+            withstood = [
+                probability_margin(frozen(attacked_within(radius, seeds.nth(batch.seed, n))), batch.labels) > 0
+                for n, radius in ((1, larger), (2, radii))
+            ]
+            smaller = radii - self.radius_growth
+            aim = tf.where(withstood[0], larger, tf.where(withstood[1], radii, smaller))
+            return tf.clip_by_value(radii + self.radius_smoothing * (aim - radii), 0.0, self.epsilon_max)
+
+        index = tf.convert_to_tensor(batch.index)
+        radii = tf.gather(self.radii, index)
+        is_warm = tf.cast(self.seen, tf.float64) >= self.warmup_epochs * self.examples
+        radii = tf.cond(is_warm, lambda: adapted(radii), lambda: radii)
+        self.radii.assign(tf.tensor_scatter_nd_update(self.radii, index[:, tf.newaxis], radii))
+        self.seen.assign_add(tf.size(index, tf.int64))
+        attacked = attacked_within(radii, batch.seed)
+
+        def loss():
+            logits = training_logits(model.classifier, attacked)
+            return weighted_cross_entropy(logits, batch.labels, **self.weighting), logits
+
+        return model.descend(batch, loss)

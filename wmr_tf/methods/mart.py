@@ -1,0 +1,67 @@
+"""MART, weighted or not."""
+
+import keras
+import tensorflow as tf
+
+from wmr_tf.attacks import Attack
+from wmr_tf.checks import nonnegative
+from wmr_tf.fused import joint_training_logits
+from wmr_tf.losses import loss_weights, mart_loss
+from wmr_tf.methods.base import Batch, Learner, Method, attack_cross_entropy, checked_attack
+
+
+@keras.saving.register_keras_serializable("wmr_tf.methods")
+class MART(Method):
+    """Misclassification-aware training: the attack maximises `s(x') * CE(x', y)`, the update minimises the mean of
+
+    `s(x') * (BCE(x', y) + beta * KL(p(x) || p(x')) * (1 - p(x)[y]))` with
+    `BCE(x', y) = -log p(x')[y] - log(1 - max_{k != y} p(x')[k])` and `s(x') = exp(-alpha * margin(x'))`: images that
+    are misclassified before the attack are pulled together harder. The gradient flows through all factors.
+
+    Args:
+        attack: Makes x' from x.
+        beta: Weight of the divergence, >= 0; lambda in the source.
+        alpha: Power of the attacker trained against, >= 0; 0 is the method of Wang et al.
+        stop_gradient_weights: Whether s counts as a constant. Not so in Zeng et al.; for study.
+        normalize_weights: Whether s is divided by its mean over the batch (the default is that of Zeng et al.).
+
+    Raises:
+        InvalidInput: If beta or alpha is negative or not finite, or `attack` is no attack.
+
+    Example:
+        >>> attack = wmr_tf.attacks.PGD(epsilon=0.031, step_size=0.007, steps=10, start="gaussian")
+        >>> model = wmr_tf.AdversarialModel(classifier, MART(attack, beta=6.0, alpha=2.0))
+
+    Cost: one pass forward and one back to the images for each attack step; then two forward
+        and two back to the weights, or one of each with clean and attacked images together where no layer mixes them.
+
+    Source: Wang et al. 2020, Algorithm 1; the weights s are those of Equation 7 of Zeng et al. 2021.
+
+    Note: beta is 6 by default, as in the released code of Wang et al. (the paper has 5). The code adds small constants
+        inside its logarithms, which bounds the loss; here they are computed without, from log-probabilities.
+        With BatchNorm, clean and attacked images go through the network separately, as in that code.
+    """
+
+    def __init__(
+        self,
+        attack: Attack,
+        *,
+        beta: float = 6.0,
+        alpha: float = 0.0,
+        stop_gradient_weights: bool = False,
+        normalize_weights: bool = False,
+    ) -> None:
+        super().__init__(alpha, stop_gradient_weights=stop_gradient_weights, normalize_weights=normalize_weights)
+        self.beta = nonnegative("beta", beta)
+        self.attack = checked_attack(attack)
+
+    def train_batch(self, model: Learner, batch: Batch) -> tf.Tensor:
+        """Attacks the batch and descends once on clean and attacked images; see `Method.train_batch`."""
+        attacked = attack_cross_entropy(self.attack, model, batch, **self.attack_weighting)
+
+        def loss():
+            clean, logits = joint_training_logits(model.classifier, batch.images, attacked)
+            weights = loss_weights(logits, batch.labels, **self.weighting)
+            return weights * mart_loss(clean, logits, batch.labels, self.beta), logits
+
+        return model.descend(batch, loss)

@@ -1,0 +1,149 @@
+"""YOPO (you only propagate once), weighted or not."""
+
+from typing import Any
+
+import keras
+import tensorflow as tf
+
+from wmr_tf import graph
+from wmr_tf.attacks import PGD as Attack
+from wmr_tf.attacks.base import input_gradient
+from wmr_tf.checks import at_least, require
+from wmr_tf.fused import training_logits
+from wmr_tf.losses import weighted_cross_entropy
+from wmr_tf.methods.base import Batch, Learner, Method
+
+_CONVOLUTIONS = (keras.layers.Conv1D, keras.layers.Conv2D, keras.layers.Conv3D)
+
+
+@keras.saving.register_keras_serializable("wmr_tf.methods")
+class YOPO(Method):
+    """YOPO-m-n: m full passes for each batch, and after each n steps on the images through the first layer only.
+
+    With f0 the network up to its first convolution, included, and p the gradient of `s * CE` by its output,
+    `s = exp(-alpha * margin)`, a full pass at x' gives p and the gradient for the weights; n steps of the attack then
+    maximise `<p, f0(x')>`, p held fixed. The update descends on the mean of the m gradients for the weights.
+
+    Args:
+        attack: Start, steps (n) and step size of the images.
+        passes: Full passes for each batch (m), >= 1.
+        split: The name of the layer that f0 ends with; None takes the first convolution.
+        alpha: Power of the attacker trained against, >= 0; 0 is the method of Zhang et al.
+        stop_gradient_weights: Whether s counts as a constant. Not so in Zeng et al.; for study.
+        normalize_weights: Whether s is divided by its mean over the batch (the default is that of Zeng et al.).
+
+    Raises:
+        InvalidInput: If a number is out of range, the attack is no PGD or restarts; in training, if the classifier
+            cannot be split there.
+
+    Example:
+        >>> attack = wmr_tf.attacks.PGD(epsilon=0.031, step_size=0.008, steps=3)
+        >>> model = wmr_tf.AdversarialModel(classifier, YOPO(attack, passes=5))
+
+    Cost: m passes forward and back to the weights and the first layer's output at once; m n times the first layer.
+
+    Source: Zhang et al. 2019a, Algorithm 1; alpha as in Zeng et al. 2021, Algorithm 1.
+
+    Note: The m gradients are averaged. The paper adds them up and its code divides the learning rate by m; the weight
+        decay is that of one step here. The first layer's weights descend, as all others do, on the gradient of the
+        full passes; the released code adds that of `<p, f0(x')>` after the n steps. A convolution with an
+        activation of its own is split off with it. p is taken with BatchNorm and dropout in training mode;
+        f0 is in inference mode in the n steps, should it have any.
+    """
+
+    def __init__(
+        self,
+        attack: Attack,
+        *,
+        passes: int = 5,
+        split: str | None = None,
+        alpha: float = 0.0,
+        stop_gradient_weights: bool = False,
+        normalize_weights: bool = False,
+    ) -> None:
+        super().__init__(alpha, stop_gradient_weights=stop_gradient_weights, normalize_weights=normalize_weights)
+        self.passes = at_least("passes", passes, 1)
+        self.split = split
+        self.attack = attack
+        require(
+            isinstance(attack, Attack) and attack.restarts == 1,
+            "attack",
+            got=attack,
+            expected="a wmr_tf.attacks.PGD without restarts, which would need full passes",
+            mend="Pass for instance wmr_tf.attacks.PGD(epsilon=0.031, step_size=0.008, steps=3).",
+        )
+
+    def train_batch(self, model: Learner, batch: Batch) -> tf.Tensor:
+        """Passes m times, moves the images behind each pass, and descends once; see `Method.train_batch`."""
+        layer = first_layer(model.classifier, self.split)
+        in_training = graph.in_mode(layer, True)
+
+        def first(images: tf.Tensor) -> tf.Tensor:
+            return tf.cast(graph.output_of(layer, model.classifier, images), tf.float32)
+
+        def full_pass(k: tf.Tensor, attacked: tf.Tensor, sums: list[tf.Tensor], _: tf.Tensor):
+            zero = tf.zeros([tf.shape(attacked)[0], *first(attacked).shape[1:]])
+            plus_zero = {id(layer): lambda x, **kwargs: _plus(in_training(x, **kwargs), zero)}
+
+            def loss():
+                logits = training_logits(model.classifier, attacked, instead=plus_zero)
+                return weighted_cross_entropy(logits, batch.labels, **self.weighting), logits
+
+            # The gradient by what is added to the first layer's output is that by the output.
+            logits, gradients, p = model.differentiate(batch, loss, at=zero)
+            sums = [total if part is None else total + part for total, part in zip(sums, gradients, strict=True)]
+            return k + 1, moved(attacked, p), sums, tf.cast(logits, tf.float32)
+
+        def moved(attacked: tf.Tensor, p: tf.Tensor) -> tf.Tensor:
+            def step(k: tf.Tensor, x: tf.Tensor):
+                ascent = input_gradient(lambda x: p * first(x), x)
+                return k + 1, self.attack.step(x, ascent, clean=batch.images)
+
+            return tf.while_loop(lambda k, _: k < self.attack.steps, step, (0, attacked))[1]
+
+        start = self.attack.start_near(batch.images, seed=batch.seed)
+        classes = model.classifier.compute_output_shape(start.shape)[-1]
+        nothing_yet = [tf.zeros_like(weight) for weight in model.classifier.trainable_variables]
+        loop = (0, start, nothing_yet, tf.zeros([tf.shape(start)[0], classes]))
+        _, _, sums, logits = tf.while_loop(lambda k, *_: k < self.passes, full_pass, loop)
+        model.update([total / self.passes for total in sums])
+        return logits
+
+
+def first_layer(classifier: keras.Model, name: str | None = None) -> Any:
+    """Returns the layer that YOPO splits off together with what comes before it.
+
+    Args:
+        classifier: A Functional or Sequential model; nested ones are looked into.
+        name: The layer's name; None takes the first convolution.
+
+    Raises:
+        InvalidInput: If there is none, or not everything goes through it once.
+    """
+    layers = list(graph.layers_in_order(classifier))
+    found = [
+        (layer, is_only_way)
+        for layer, is_only_way in layers
+        if (isinstance(layer, _CONVOLUTIONS) if name is None else layer.name == name)
+    ]
+    wanted = "a convolution" if name is None else f"a layer named {name!r}"
+    require(
+        bool(found),
+        f"classifier {classifier.name!r}",
+        got=f"{len(layers)} layers in a graph, none of them {wanted}",
+        expected="a Functional or Sequential model to split behind its first convolution, or behind a named layer",
+        mend='Name the layer with split="...", or choose another method.',
+    )
+    layer, is_only_way = found[0]
+    require(
+        is_only_way,
+        f"layer {layer.name!r}",
+        got="a way around it, or several calls",
+        expected="a layer that everything goes through once",
+        mend='Name another one with split="...", or choose another method.',
+    )
+    return layer
+
+
+def _plus(output: tf.Tensor, zero: tf.Tensor) -> tf.Tensor:
+    return output + tf.cast(zero, output.dtype)
