@@ -1,0 +1,537 @@
+"""The search over alpha_train: its space, its objectives, its trials and what it writes."""
+
+import csv
+import dataclasses
+import json
+import math
+import shlex
+
+import keras
+import keras_tuner as kt
+import matplotlib.image
+import numpy as np
+import pytest
+
+import tuning
+import wmr_tf as wmr
+from tests.test_config import run_main, settings_of
+from trainers import run
+from trainers.config import Experiment
+from tuning import results, space
+from tuning.hypermodel import best_epoch
+from tuning.search import Search, claim_folder, search
+from tuning.tuner import SearchTuner, check_role, combinations, is_chief, is_worker, make_oracle, take_up
+from wmr_tf.checks import InvalidInput
+
+FEW = {
+    "epochs": 2,
+    "train_examples": 96,
+    "validation_examples": 48,
+    "eval_examples": 32,
+    "attack_steps": 1,
+    "eval_attack_steps": 2,
+    "alpha_test": (1.0,),
+}
+
+
+def searched(text: str, **given) -> space.Space:
+    return space.Space({"dataset": "digits", **given}, space.parse(text))
+
+
+def declared(trials: space.Space, **values) -> tuple[kt.HyperParameters, dict]:
+    """The hyperparameters that a space declares, and the values it reads, once some are set."""
+    hp = kt.HyperParameters()
+    hp.values.update(values)
+    return hp, trials.values(hp)
+
+
+# --- the space
+
+
+def test_a_search_is_parsed_into_what_keras_tuner_knows():
+    trials = searched("alpha_train:0:4,learning_rate:0.01:0.1:log,batch_size:16:64:16,milestones:0.5+0.75/0.9")
+    hp, values = declared(trials)
+    alpha, rate, batch, milestones = hp.space
+    assert (type(alpha).__name__, alpha.min_value, alpha.max_value, alpha.step) == ("Float", 0, 4, None)
+    assert (rate.sampling, rate.min_value, rate.max_value) == ("log", 0.01, 0.1)
+    assert list(batch.values) == [16, 32, 48, 64]
+    assert milestones.values == ["0.5,0.75", "0.9"]
+    assert values == {"alpha_train": 0.0, "learning_rate": 0.01, "batch_size": 16, "milestones": (0.5, 0.75)}
+    assert trials.experiment(values) == Experiment.of("digits", **values)
+
+
+def test_the_last_step_of_a_range_is_its_end():
+    hp, _ = declared(searched("alpha_train:0:1:0.1"))
+    assert list(hp.space[0].values) == pytest.approx(np.linspace(0, 1, 11))
+
+
+@pytest.mark.parametrize(
+    ("text", "complaint"),
+    [
+        ("alpha_trian:0:4", "^search: got 'alpha_trian', expected one of .*alpha_train"),
+        ("eval_epsilon:0:1", "^search: got 'eval_epsilon', expected one of"),
+        ("validation_examples:10:20", "^search: got 'validation_examples'"),
+        ("alpha_train", "^search: got 'alpha_train', expected name:low:high"),
+        ("alpha_train:0:4:1:2", "^search: got 'alpha_train:0:4:1:2', expected name:low:high"),
+        ("alpha_train:4:0", "^search: got 'alpha_train:4:0', expected low < high"),
+        ("alpha_train:0:inf", "expected low < high, both finite"),
+        ("alpha_train:0:nan", "expected low < high, both finite"),
+        ("alpha_train:0:4:log", "^search: got .*, expected low > 0 for log"),
+        ("alpha_train:0:4:9", "expected a step > 0 that is no larger"),
+        ("alpha_train:0:4:-1", "expected a step > 0"),
+        ("alpha_train:none:4", "^alpha_train: got 'none', expected a number"),
+        ("method:pgd:trades", "^search: got 'method:pgd:trades', expected choices"),
+        ("method:pgd", "expected at least two choices, all different"),
+        ("method:pgd/pgd", "expected at least two choices, all different"),
+        ("alpha_train:0:4,alpha_train:0:2", "expected different settings"),
+    ],
+)
+def test_what_cannot_be_searched_is_refused(text, complaint):
+    with pytest.raises(InvalidInput, match=complaint):
+        space.parse(text)
+
+
+@pytest.mark.parametrize(
+    ("text", "given", "complaint"),
+    [
+        ("alpha_train:-1:4", {}, "^alpha_train: got -1.0, expected a finite number >= 0"),
+        ("method:pgd/fgsm", {}, "fgsm"),
+        ("beta:1:6", {"method": "pgd"}, "^search beta: got it, expected a method that takes it, not only pgd"),
+        ("alpha_train:0:4", {"method": "natural"}, "^search alpha_train"),
+        ("alpha_train:0:4", {"alpha_train": 1.0}, "^alpha_train: got a value, expected none, as it is searched"),
+        ("alpha_train:0:4", {"method": "pgd", "beta": 1.0}, "^beta: got 1.0, expected nothing, since method 'pgd'"),
+    ],
+)
+def test_a_space_whose_ends_are_no_experiments_is_refused(text, given, complaint):
+    with pytest.raises(InvalidInput, match=complaint):
+        searched(text, **given)
+
+
+def test_what_only_some_methods_take_is_searched_and_given_for_these_alone():
+    trials = searched("alpha_train:0:4,beta:1:6:1,method:pgd/trades/natural", attack_steps=3)
+    assert declared(trials, method="trades")[1] == {"method": "trades", "alpha_train": 0.0, "beta": 1.0}
+    assert declared(trials, method="pgd")[1] == {"method": "pgd", "alpha_train": 0.0}
+    assert declared(trials, method="natural")[1] == {"method": "natural"}
+    for method in ("trades", "pgd", "natural"):
+        experiment = trials.experiment(declared(trials, method=method)[1])
+        recipe = Experiment.of("digits", method)
+        # The rest is the recipe of its own method, not of the default's.
+        assert (experiment.weight_decay, experiment.milestones) == (recipe.weight_decay, recipe.milestones)
+        assert experiment.attack_steps == (None if method == "natural" else 3)
+
+
+def test_a_given_setting_holds_for_every_method_even_if_one_recipe_has_it_anyway():
+    settings = Search.of("digits", weight_decay=0.0, search="method:pgd/trades")
+    assert (
+        settings.space().experiment({"method": "pgd"}).weight_decay == 0 != Experiment.of("digits", "pgd").weight_decay
+    )
+
+
+# --- the command
+
+
+@pytest.mark.parametrize("method", ["trades", "pgd", "natural"])
+def test_the_printed_command_is_the_trials_experiment(method):
+    trials = searched(
+        "alpha_train:0:4,beta:1:6,learning_rate:0.001:0.1:log,method:pgd/trades/natural,milestones:0.5+0.75/0.9",
+        seed=3,
+        alpha_test=(1.0, 2.5),
+        data_dir="a folder",
+        deterministic=True,
+        output_dir="elsewhere",
+    )
+    _, values = declared(trials, method=method, alpha_train=1.2345670461654663, learning_rate=1e-3)
+    python, dash_m, module, *arguments = shlex.split(results.command(trials, values))
+    assert (python, dash_m, module) == ("python", "-m", "trainers.digits")
+    again = settings_of(Experiment, *arguments, dataset="digits")
+    assert dataclasses.replace(again, output_dir="elsewhere") == trials.experiment(values)
+    assert again.output_dir is None  # a search's folder is no run's
+
+
+# --- objectives
+
+
+def test_an_objective_is_a_weighted_sum():
+    logs = {"val_A_sa": 0.4, "val_A_nat": 0.8, "val_A_tr_1p5": 0.2}
+    for text, value in [
+        ("val_A_sa", 0.4),
+        ("0.7*val_A_sa + 0.3*val_A_nat", 0.52),
+        ("val_A_tr_1p5+2*val_A_nat", 1.8),
+        (".5*val_A_sa+.5*val_A_sa", 0.4),
+    ]:
+        objective = tuning.Objective(text, (1.0, 1.5))
+        assert objective.get_value(logs) == pytest.approx(value)
+        assert objective.has_value(logs) and not objective.has_value({})
+        assert objective.better_than(0.2, 0.1) and not objective.is_matched
+    assert tuning.Objective("val_A_sa_matched").is_matched
+
+
+@pytest.mark.parametrize(
+    "text", ["", "val_loss", "0.5val_A_sa", "val_A_sa-val_A_nat", "-1*val_A_sa", "val_A_sa_3", "0*val_A_sa"]
+)
+def test_what_is_no_objective_is_refused(text):
+    with pytest.raises(InvalidInput, match="^objective: got .*, expected"):
+        tuning.Objective(text, (1.0,))
+
+
+def images_and_labels(count: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """Images whose upper or lower half is brighter, and which."""
+    generator = np.random.default_rng(seed)
+    labels = generator.integers(0, 2, count).astype("int32")
+    images = generator.uniform(0.2, 0.6, (count, 4, 4, 1)).astype("float32")
+    images[labels == 1, :2] += 0.3
+    images[labels == 0, 2:] += 0.3
+    return images, labels
+
+
+ATTACK = wmr.attacks.PGD(epsilon=0.1, step_size=0.05, steps=2)
+
+
+def classifier() -> keras.Model:
+    return keras.Sequential([keras.layers.Input((4, 4, 1)), keras.layers.Flatten(), keras.layers.Dense(2)])
+
+
+def test_the_matched_evaluation_is_that_of_the_model_at_the_temperature():
+    validation = images_and_labels(60, seed=1)
+    evaluation = wmr.callbacks.RobustEvaluation(validation, ATTACK, alpha_test=(1.5,), seed=4)
+    matched = tuning.MatchedEvaluation(evaluation, top_probability=0.8)
+    model = wmr.AdversarialModel(classifier(), wmr.methods.PGD(ATTACK))
+    model.compile(optimizer="sgd")
+    history = model.fit(*images_and_labels(64, seed=2), epochs=3, callbacks=[evaluation, matched], verbose=0).history
+
+    # Independently, of the last epoch: the temperature, and a plain evaluation of the divided logits.
+    logits = model.classifier.predict(validation[0], verbose=0)
+    temperature = wmr.temperature.temperature_for(logits, 0.8)
+    assert temperature != pytest.approx(1.0, rel=0.2)
+    scaled = wmr.temperature.at_temperature(model.classifier, temperature)
+    assert wmr.temperature.mean_top_probability(scaled.predict(validation[0], verbose=0)) == pytest.approx(
+        0.8, abs=1e-5
+    )
+    result = wmr.evaluate_robustness(scaled, validation, ATTACK, alpha_test=1.5, seed=4, verbose=0)
+    assert history["val_A_sa_matched"][-1] == pytest.approx(result.A_sa(1.5).value, abs=1e-5)
+    assert history["val_A_tr_1p5_matched"][-1] == pytest.approx(result.A_tr(1.5).value, abs=1e-5)
+    assert history["val_A_nat_matched"] == history["val_A_nat"]
+    plain = wmr.evaluate_robustness(model.classifier, validation, ATTACK, alpha_test=1.5, seed=4, verbose=0)
+    assert history["val_A_sa"][-1] == pytest.approx(plain.A_sa(1.5).value, abs=1e-6)
+    assert abs(plain.A_sa(1.5).value - result.A_sa(1.5).value) > 1e-3
+
+
+def test_a_matched_evaluation_has_its_keys_in_an_epoch_that_is_skipped():
+    evaluation = wmr.callbacks.RobustEvaluation(images_and_labels(20, seed=1), ATTACK, every=2)
+    matched = tuning.MatchedEvaluation(evaluation, top_probability=0.9)
+    model = wmr.AdversarialModel(classifier(), wmr.methods.PGD(ATTACK))
+    model.compile(optimizer="sgd")
+    history = model.fit(*images_and_labels(32, seed=2), epochs=2, callbacks=[evaluation, matched], verbose=0).history
+    assert [math.isnan(value) for value in history["val_A_sa_matched"]] == [True, False]
+
+
+def history_of(**values: list[float]) -> keras.callbacks.History:
+    history = keras.callbacks.History()
+    history.history, history.epoch = values, list(range(len(values["loss"])))
+    return history
+
+
+def test_the_best_epoch_is_that_of_the_objective_whatever_is_skipped():
+    nan = math.nan
+    history = history_of(loss=[3.0, 2.0, 1.0, 0.5], val_A_sa=[nan, 0.2, 0.6, 0.4], val_A_nat=[nan, 0.9, 0.1, 0.95])
+    assert best_epoch(history, tuning.Objective("val_A_sa")) == {"val_A_sa": 0.6, "val_A_nat": 0.1, "epoch": 3}
+    mix = tuning.Objective("0.5*val_A_sa+0.5*val_A_nat")
+    assert best_epoch(history, mix) == pytest.approx({"val_A_sa": 0.4, "val_A_nat": 0.95, mix.name: 0.675, "epoch": 4})
+    for diverged in (history_of(loss=[1.0], val_A_sa=[nan]), history_of(loss=[1.0, nan], val_A_sa=[0.5, 0.5])):
+        with pytest.raises(FloatingPointError, match="expected finite numbers"):
+            best_epoch(diverged, tuning.Objective("val_A_sa"))
+
+
+# --- the tuner
+
+
+def test_the_grid_is_every_combination_once():
+    hp, _ = declared(searched("alpha_train:0:1:0.5,beta:1:2:1,method:trades/pgd"))
+    expected = [("trades", alpha, beta) for alpha in (0.0, 0.5, 1.0) for beta in (1.0, 2.0)]
+    expected += [("pgd", alpha, None) for alpha in (0.0, 0.5, 1.0)]
+    found = [(values["method"], values["alpha_train"], values.get("beta")) for values in combinations(hp)]
+    assert sorted(found, key=str) == sorted(expected, key=str)
+
+
+class Parabola(kt.HyperModel):
+    """No network worth the name: the objective is a parabola in alpha_train, or an error."""
+
+    def __init__(self, fails_at: tuple[float, ...] = (), dies_at: int | None = None) -> None:
+        super().__init__()
+        self.fails_at, self.dies_at, self.seen = fails_at, dies_at, []
+
+    def build(self, hp):
+        hp.Float("alpha_train", 0.0, 2.0, step=0.5)
+        return classifier()
+
+    def fit(self, hp, model, **kwargs):
+        alpha = hp.get("alpha_train")
+        self.seen.append(alpha)
+        if len(self.seen) == self.dies_at:
+            raise KeyboardInterrupt
+        if alpha in self.fails_at:
+            raise InvalidInput(f"alpha_train: got {alpha}, expected another. Change it.")
+        return {"val_A_sa": 1 - (alpha - 1.5) ** 2, "epoch": 1.0}
+
+
+def tuner_of(hypermodel, folder, name="grid", max_trials=None) -> SearchTuner:
+    oracle = make_oracle(name, tuning.Objective("val_A_sa"), max_trials=max_trials, epochs=2, seed=0)
+    return SearchTuner(oracle, hypermodel, folder)
+
+
+def test_failed_trials_say_why_and_do_not_end_the_search(tmp_path, capsys):
+    hypermodel = Parabola(fails_at=(0.0, 0.5, 1.0, 2.0))
+    tuner = tuner_of(hypermodel, tmp_path)
+    tuner.search()
+    assert hypermodel.seen == [0.0, 0.5, 1.0, 1.5, 2.0]
+    assert [trial.status for trial in tuner.oracle.trials.values()] == ["FAILED"] * 3 + ["COMPLETED", "FAILED"]
+    rows = results.rows_of(tuner.oracle, searched("alpha_train:0:2:0.5"), tmp_path / "trials")
+    assert [row["reason"] for row in rows[2:4]] == ["alpha_train: got 1.0, expected another. Change it.", ""]
+    assert "Trial 0002 failed: alpha_train: got 1.0, expected another. Change it." in capsys.readouterr().out
+    assert results.best_trial(tuner.oracle).hyperparameters.get("alpha_train") == 1.5
+
+
+@pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")  # of five points
+@pytest.mark.parametrize("name", ["grid", "random", "bayesian"])
+@pytest.mark.parametrize("dies_at", [1, 3])
+def test_a_search_that_died_goes_on_where_it_was(tmp_path, name, dies_at):
+    first, second = Parabola(dies_at=dies_at), Parabola()
+    with pytest.raises(KeyboardInterrupt):
+        tuner_of(first, tmp_path, name, max_trials=5).search()
+    tuner = tuner_of(second, tmp_path, name, max_trials=5)
+    tuner.search()
+    # What was running runs again, and what was not asked for yet follows.
+    assert second.seen[0] == first.seen[-1] and len(second.seen) == 5 - (dies_at - 1)
+    if name != "bayesian":  # which may ask for a value again
+        assert sorted(first.seen[:-1] + second.seen) == [0.0, 0.5, 1.0, 1.5, 2.0]
+    assert [int(name) for name in sorted(tuner.oracle.trials)] == list(range(5))
+    assert {trial.status for trial in tuner.oracle.trials.values()} == {"COMPLETED"}
+    third = Parabola()
+    tuner_of(third, tmp_path, name, max_trials=5).search()
+    assert third.seen == []
+
+
+def test_neither_a_half_saved_nor_an_ended_trial_counts_twice(tmp_path):
+    tuner_of(Parabola(), tmp_path, max_trials=3).search()
+    trials = tmp_path / "trials"
+    # Killed as trial 0 had been saved as ended but the list had not, and as trial 3 was saved but not listed.
+    state = json.loads((trials / "oracle.json").read_text())
+    state["ongoing_trials"] = {"tuner0": "0"}
+    (trials / "oracle.json").write_text(json.dumps(state))
+    orphan = json.loads((trials / "trial_2/trial.json").read_text()) | {"trial_id": "3", "status": "RUNNING"}
+    (trials / "trial_3").mkdir()
+    (trials / "trial_3/trial.json").write_text(json.dumps(orphan))
+    hypermodel = Parabola()
+    tuner = tuner_of(hypermodel, tmp_path, max_trials=5)
+    assert sorted(tuner.oracle.trials) == ["0", "1", "2"]
+    tuner.search()
+    assert hypermodel.seen == [1.5, 2.0]
+
+
+def test_an_unfinished_trial_forgets_what_it_had_reported(tmp_path):
+    oracle = tuner_of(Parabola(), tmp_path, max_trials=4).oracle
+    trial = oracle.create_trial("tuner0")
+    oracle.update_trial(trial.trial_id, {"val_A_sa": 0.9})
+    take_up(oracle)
+    assert not trial.metrics.exists("val_A_sa") and oracle._retry_queue == [trial.trial_id]
+
+
+@pytest.mark.parametrize(
+    ("environment", "complaint"),
+    [
+        ({"TUNER_ID": "chief"}, "^environment: got KERASTUNER_TUNER_ID, expected"),
+        ({"TUNER_ID": "chief", "ORACLE_IP": "127.0.0.1"}, "^environment: got"),
+        ({"TUNER_ID": "a", "ORACLE_IP": "127.0.0.1", "ORACLE_PORT": "http"}, "^KERASTUNER_ORACLE_PORT: got 'http'"),
+    ],
+)
+def test_a_role_that_is_half_said_is_refused(monkeypatch, environment, complaint):
+    check_role()
+    for name, value in environment.items():
+        monkeypatch.setenv(f"KERASTUNER_{name}", value)
+    with pytest.raises(InvalidInput, match=complaint):
+        check_role()
+
+
+def test_the_chief_is_called_so(monkeypatch):
+    assert not is_chief() and not is_worker()
+    monkeypatch.setenv("KERASTUNER_ORACLE_IP", "127.0.0.1")
+    for name, chief in (("chief", True), ("worker0", False)):
+        monkeypatch.setenv("KERASTUNER_TUNER_ID", name)
+        assert (is_chief(), is_worker()) == (chief, not chief)
+
+
+# --- the whole
+
+
+@pytest.fixture(scope="module")
+def found(tmp_path_factory):
+    """The folder of a search over two alphas, of which one method diverges, and its settings."""
+    folder = tmp_path_factory.mktemp("search") / "of two"
+    settings = Search.of(
+        "digits",
+        tuner="grid",
+        search="alpha_train:0:2:2,learning_rate:0.05/1e30",
+        objective="0.5*val_A_sa+0.5*val_A_nat",
+        seed=2,
+        output_dir=str(folder),
+        **FEW,
+    )
+    search(settings)
+    return folder, settings
+
+
+def test_a_search_writes_all_its_trials(found):
+    folder, settings = found
+    rows = json.loads((folder / "trials.json").read_text())
+    assert [(row["alpha_train"], row["learning_rate"]) for row in rows] == [(0, 0.05), (0, 1e30), (2, 0.05), (2, 1e30)]
+    assert [row["status"] for row in rows] == ["completed", "failed"] * 2
+    for row in rows:
+        if row["status"] == "failed":
+            assert row["reason"].startswith("training: got a loss of") and row["A_rob"] is None
+        else:
+            assert row["objective"] == pytest.approx(0.5 * row["A_sa"] + 0.5 * row["A_nat"])
+            assert row["epoch"] in (1, 2)
+    with open(folder / "trials.csv", newline="") as file:
+        assert [row["trial"] for row in csv.DictReader(file)] == ["0", "1", "2", "3"]
+    lines = (folder / "trials.md").read_text().splitlines()
+    assert len(lines) == 6 and "0.5*val_A_sa+0.5*val_A_nat (%)" in lines[0]
+    pixels = matplotlib.image.imread(folder / "tradeoff.png")
+    assert min(pixels.shape[:2]) > 400 and 0.01 < np.mean(pixels[..., :3].min(axis=-1) < 0.9) < 0.9
+    assert not list(folder.rglob("events.out.tfevents*"))
+    assert json.loads((folder / "search.json").read_text())["objective"] == settings.objective
+
+
+def test_a_trial_is_the_run_of_its_command(found, tmp_path):
+    folder, _ = found
+    rows = json.loads((folder / "trials.json").read_text())
+    for row in (row for row in rows if row["status"] == "completed"):
+        again = Experiment.of(
+            "digits",
+            alpha_train=row["alpha_train"],
+            learning_rate=0.05,
+            seed=2,
+            output_dir=str(tmp_path / str(row["trial"])),
+            **FEW,
+        )
+        history = run.read_history(run.train(again))
+        for name in results.ACCURACIES:
+            assert history[f"val_{name}"][row["epoch"] - 1] == pytest.approx(row[name], abs=1e-5)
+
+
+def test_the_best_is_evaluated_on_test_images_once(found, capsys):
+    folder, settings = found
+    rows = [row for row in json.loads((folder / "trials.json").read_text()) if row["status"] == "completed"]
+    best = max(rows, key=lambda row: row["objective"])
+    metrics = json.loads((folder / "best/metrics.json").read_text())
+    assert (metrics["split"], metrics["examples"], int(metrics["trial"])) == ("test", 32, best["trial"])
+    assert metrics["alpha_train"] == best["alpha_train"]
+    # It is the model whose validation accuracies the table has.
+    experiment = settings.space().experiment({"alpha_train": best["alpha_train"], "learning_rate": 0.05})
+    validation = run.load_data(experiment).validation
+    result = wmr.evaluate_robustness(
+        keras.models.load_model(folder / "best/best.keras"),
+        validation,
+        experiment.test_attack(),
+        alpha_test=1.0,
+        seed=2,
+        verbose=0,
+    )
+    assert result.A_sa(1.0).value == pytest.approx(best["A_sa"], abs=1e-5)
+    before = (folder / "best/metrics.json").stat().st_mtime_ns
+    capsys.readouterr()
+    search(settings)
+    assert (folder / "best/metrics.json").stat().st_mtime_ns == before
+    assert "has been evaluated on test images before" in capsys.readouterr().out
+
+
+def test_a_folder_of_another_search_is_refused(found, tmp_path):
+    folder, settings = found
+    assert claim_folder(dataclasses.replace(settings, max_trials=7)) == folder
+    for change, complaint in [
+        ({"objective": "val_A_sa"}, "a search with objective '0.5"),
+        ({"epochs": 3}, "a search with epochs 2, expected 3"),
+        ({"tuner": "random"}, "a search with tuner 'grid', expected 'random'"),
+    ]:
+        with pytest.raises(InvalidInput, match=complaint):
+            claim_folder(dataclasses.replace(settings, **change))
+    with pytest.raises(InvalidInput, match="expected a new folder, or this search's"):
+        claim_folder(dataclasses.replace(settings, output_dir=str(folder / "best")))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "complaint"),
+    [
+        (["--tuner=gird"], "error: tuner: got 'gird', expected one of bayesian, random"),
+        (["--max_trials=0"], "error: max_trials: got 0, expected a whole number >= 1"),
+        (["--objective=val_A_sa_7"], "error: objective: got 'val_A_sa_7', expected one of"),
+        (["--top_probability=1.5"], "error: top_probability: got 1.5"),
+        (["--tuner=grid"], "error: search: got a range of alpha_train, expected a step, for the grid"),
+        (["--tuner=hyperband", "--search=epochs:1:5"], "error: search: got epochs, expected none: Hyperband sets them"),
+        (["--search=alpha_train:4:0"], "error: search: got 'alpha_train:4:0', expected low < high"),
+        (["--search=architecture:resnet18/resnet"], "error: architecture: got 'resnet', expected one of"),
+        (["--validation_examples=100000"], "error: validation_examples: got 100000"),
+    ],
+)
+def test_mistakes_are_one_line_before_anything_is_written(tmp_path, capsys, monkeypatch, arguments, complaint):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(SystemExit) as ended:
+        run_main(search, Search, "--dataset=digits", *arguments)
+    assert ended.value.code == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith(complaint)
+    assert not list(tmp_path.iterdir())
+
+
+def test_if_every_trial_fails_the_search_says_why(tmp_path):
+    settings = Search.of("digits", tuner="random", max_trials=2, learning_rate=1e30, output_dir=str(tmp_path), **FEW)
+    with pytest.raises(FloatingPointError, match="^search: all 2 trials failed: training: got a loss of"):
+        search(settings)
+
+
+def test_hyperband_goes_on_with_the_better_half(tmp_path, monkeypatch):
+    started = []
+    build = run.build_model
+    monkeypatch.setattr(
+        run, "build_model", lambda experiment, *count: started.append(experiment) or build(experiment, *count)
+    )
+    settings = Search.of("digits", tuner="hyperband", output_dir=str(tmp_path), **{**FEW, "epochs": 3})
+    search(settings)
+    trials = [json.loads(path.read_text()) for path in sorted(tmp_path.glob("trials/trial_*/trial.json"))]
+    by_id = {trial["trial_id"]: trial for trial in trials}
+    continued = [trial for trial in trials if "tuner/trial_id" in trial["hyperparameters"]["values"]]
+    assert continued and {trial["status"] for trial in trials} == {"COMPLETED"}
+    for trial in continued:
+        values = trial["hyperparameters"]["values"]
+        before = by_id[values["tuner/trial_id"]]["hyperparameters"]["values"]
+        assert values["alpha_train"] == before["alpha_train"]
+        assert values["tuner/initial_epoch"] == before["tuner/epochs"] < values["tuner/epochs"] == 3
+        (epoch,) = (
+            m["observations"][0]["value"][0] for name, m in trial["metrics"]["metrics"].items() if name == "epoch"
+        )
+        assert before["tuner/epochs"] < epoch <= 3
+    # The milestones are fractions of the largest number of epochs in every trial.
+    assert {experiment.epochs for experiment in started} == {3}
+
+
+def test_a_search_in_ones_own_code(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    attack, validation, train = ATTACK, images_and_labels(40, seed=1), images_and_labels(64, seed=2)
+    my_classifier = classifier
+
+    def build(hp):
+        method = wmr.methods.TRADES(attack, beta=6.0, alpha=hp.Float("alpha_train", 0.0, 4.0))
+        model = wmr.AdversarialModel(my_classifier(), method)
+        model.compile(optimizer="sgd", metrics=["accuracy"])
+        return model
+
+    evaluation = wmr.callbacks.RobustEvaluation(validation, attack, alpha_test=(1.0, 2.0))
+    hypermodel = tuning.RobustHyperModel(build, evaluation, objective="val_A_sa_2")
+    tuner = kt.RandomSearch(hypermodel, hypermodel.objective, max_trials=3, directory="search", seed=1)
+    tuner.search(*train, epochs=2, verbose=0)
+    best = tuner.get_best_models()[0].classifier
+
+    trials = tuner.oracle.get_best_trials(3)
+    scores = [trial.score for trial in trials]
+    assert len(scores) == 3 and scores == sorted(scores, reverse=True)
+    result = wmr.evaluate_robustness(best, validation, attack, alpha_test=2.0, verbose=0)
+    assert result.A_sa(2.0).value == pytest.approx(scores[0], abs=1e-5)

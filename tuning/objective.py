@@ -1,0 +1,131 @@
+"""What a search maximises, always on validation images, and the accuracies at matched confidence."""
+
+import copy
+import re
+from collections.abc import Iterable, Mapping
+
+import keras
+import keras_tuner as kt
+import numpy as np
+
+from wmr_tf import AdversarialModel
+from wmr_tf.callbacks import RobustEvaluation, log_key
+from wmr_tf.checks import InvalidInput, one_of, require
+from wmr_tf.precision import float32_compute
+from wmr_tf.temperature import temperature_for
+
+MATCHED = "_matched"
+_TERM = re.compile(r"(?:(\d+(?:\.\d*)?|\.\d+)\*)?(\w+)")
+
+
+class Objective(kt.Objective):
+    """A weighted sum of the accuracies that `RobustEvaluation` puts into `logs`, to be maximised.
+
+    Smaller logits alone raise A_sa and A_tr: dividing all logits by a number changes no prediction, but it changes
+    every margin and with it every weight. A search that maximises `val_A_sa` is therefore drawn to models that are
+    less confident, whether or not they are harder to fool. `val_A_sa_matched` takes that out: before it is measured,
+    the logits are divided by the temperature at which the mean top probability on clean validation images is a given
+    number, the same in all trials, and the scaled model is attacked again. Every key has such a twin.
+
+    Args:
+        text: A key such as "val_A_sa", "val_A_tr" or "val_A_sa_1p5", or a sum such as "0.7*val_A_sa+0.3*val_A_nat".
+        alpha_test: The powers of the attacker that are evaluated; they decide which keys there are.
+
+    Raises:
+        InvalidInput: If there is no such key, or the text is no such sum.
+
+    Example:
+        >>> Objective("0.75*val_A_sa+0.25*val_A_nat").get_value({"val_A_sa": 0.4, "val_A_nat": 0.8})
+        0.5
+    """
+
+    def __init__(self, text: str, alpha_test: Iterable[float] = (1.0,)) -> None:
+        super().__init__(text, "max")
+        names = ["val_A_nat", "val_A_rob", "val_A_sa", "val_A_tr"]
+        names += [log_key(name, alpha) for name in ("A_sa", "A_tr") for alpha in alpha_test]
+        self.weights: dict[str, float] = {}
+        for term in text.replace(" ", "").split("+"):
+            if (match := _TERM.fullmatch(term)) is None:
+                mend = "Write for instance --objective=0.7*val_A_sa+0.3*val_A_nat."
+                raise InvalidInput(f"objective: got {text!r}, expected weight*key+weight*key. {mend}")
+            weight, key = match.groups()
+            one_of("objective", key.removesuffix(MATCHED), names)
+            self.weights[key] = self.weights.get(key, 0.0) + float(weight or 1.0)
+        total = sum(self.weights.values())
+        require(total > 0, "objective", got=repr(text), expected="a weight > 0", mend="Raise a weight.")
+
+    @property
+    def is_matched(self) -> bool:
+        """Whether any of its keys is of the model at matched confidence."""
+        return any(key.endswith(MATCHED) for key in self.weights)
+
+    def has_value(self, logs: Mapping[str, float]) -> bool:
+        """Returns whether all keys are in `logs`."""
+        return self.weights.keys() <= logs.keys()
+
+    def get_value(self, logs: Mapping[str, float]) -> float:
+        """Returns the weighted sum, NaN if one of the values is."""
+        return sum(weight * logs[key] for key, weight in self.weights.items())
+
+
+class MatchedEvaluation(keras.callbacks.Callback):
+    """Measures, after each epoch, the classifier with its logits scaled to a given confidence.
+
+    Puts every key of `RobustEvaluation` into `logs` again, with "_matched" behind it. The temperature is that at
+    which `mean_i max_k softmax(logits_i / T)_k` over the clean images is `top_probability`.
+
+    Args:
+        evaluation: What is measured; a copy of it attacks the scaled classifier, which doubles the cost.
+        top_probability: The mean top probability on clean validation images, in (1 / classes, 1).
+
+    Raises:
+        InvalidInput: In `fit`, after an epoch in which no temperature gives that probability.
+
+    Example:
+        >>> evaluation = RobustEvaluation(validation, attack)
+        >>> callbacks = [evaluation, MatchedEvaluation(evaluation, top_probability=0.95)]
+    """
+
+    def __init__(self, evaluation: RobustEvaluation, *, top_probability: float) -> None:
+        super().__init__()
+        self.evaluation = copy.deepcopy(evaluation)
+        self.top_probability = checked_top_probability(top_probability)
+
+    def on_train_begin(self, logs: dict[str, float] | None = None) -> None:
+        """Puts the temperature behind the classifier."""
+        model = self.model
+        self._classifier = model.classifier if isinstance(model, AdversarialModel) else model
+        self._temperature = _Temperature()
+        self.evaluation.set_model(keras.Sequential([self._classifier, self._temperature]))
+        self.evaluation.set_params(self.params)
+        self.evaluation.on_train_begin(logs)
+
+    def on_epoch_end(self, epoch: int, logs: dict[str, float] | None = None) -> None:
+        """Finds this epoch's temperature and evaluates the scaled classifier."""
+        with float32_compute(self._classifier):
+            batches = [self._classifier(images, training=False) for images, *_ in self.evaluation._batches]
+        logits = np.concatenate([np.asarray(batch, np.float32) for batch in batches])
+        if np.isfinite(logits).all():  # else the evaluation finds that too, and says NaN
+            self._temperature.value.assign(temperature_for(logits, self.top_probability))
+        values: dict[str, float] = {}
+        self.evaluation.on_epoch_end(epoch, values)
+        if logs is not None:
+            logs.update({f"{key}{MATCHED}": value for key, value in values.items()})
+
+
+def checked_top_probability(value: float) -> float:
+    """Returns `value` if it is a number between 0 and 1, and raises `InvalidInput` otherwise."""
+    mend = "Take that of the baseline, such as 0.95."
+    require(0 < value < 1, "top_probability", got=value, expected="a number between 0 and 1", mend=mend)
+    return value
+
+
+class _Temperature(keras.layers.Layer):
+    """Divides logits by a variable, so that the attack is traced once and not in every epoch."""
+
+    def __init__(self) -> None:
+        super().__init__(name="temperature", dtype="float32")
+        self.value = self.add_weight(initializer="ones", trainable=False)
+
+    def call(self, logits: keras.KerasTensor) -> keras.KerasTensor:
+        return logits / self.value

@@ -1,0 +1,112 @@
+"""What a search found: a table and a picture of all trials, the best one's command, and its test on test images."""
+
+import csv
+import dataclasses
+import json
+import shlex
+from pathlib import Path
+from typing import Any
+
+import keras_tuner as kt
+
+from trainers import run
+from trainers.cli import as_flag
+from tuning.objective import Objective
+from tuning.space import Space
+from tuning.tuner import FAILURE, SearchTuner
+from wmr_tf import report
+from wmr_tf.callbacks import save_classifier
+
+ACCURACIES = ("A_nat", "A_rob", "A_sa", "A_tr")
+BEST = "best"
+
+
+def rows_of(oracle: kt.Oracle, space: Space, trials: Path) -> list[dict[str, Any]]:
+    """Returns for each trial its number, searched values, objective, accuracies, epoch, status and why it failed."""
+    rows = []
+    for trial in sorted(oracle.trials.values(), key=lambda trial: int(trial.trial_id)):
+        failure = trials / f"trial_{trial.trial_id}" / FAILURE
+        is_complete = trial.status == "COMPLETED"
+        names = trial.metrics.metrics if is_complete else ()
+        measured: dict[str, Any] = {name: trial.metrics.get_best_value(name) for name in names}
+        rows.append(
+            {
+                "trial": int(trial.trial_id),
+                **space.values(trial.hyperparameters.copy()),
+                "objective": trial.score if is_complete else None,
+                **{name: measured.get(f"val_{name}") for name in ACCURACIES},
+                "epoch": int(measured["epoch"]) if is_complete else None,
+                "status": trial.status.lower(),
+                "reason": failure.read_text().splitlines()[0] if failure.exists() else "",
+            }
+        )
+    return rows
+
+
+def best_trial(oracle: kt.Oracle) -> Any | None:
+    """Returns the completed trial of the highest objective, None if there is none."""
+    completed = [trial for trial in oracle.get_best_trials() if trial.status == "COMPLETED"]
+    return completed[0] if completed else None
+
+
+def table(rows: list[dict[str, Any]], space: Space, objective: Objective) -> str:
+    """Returns the Markdown table of all trials; accuracies are of validation images."""
+    names = [item.name for item in space.searched]
+    header = ["trial", *names, f"{objective.name} (%)", *(f"{name} (%)" for name in ACCURACIES), "epoch", "status"]
+    cells = [
+        [
+            str(row["trial"]),
+            *(_cell(row.get(name), "g") for name in names),
+            *(_cell(row[name], ".2%").rstrip("%") for name in ("objective", *ACCURACIES)),
+            _cell(row["epoch"], "d"),
+            f"{row['status']}: {row['reason']}" if row["reason"] else row["status"],
+        ]
+        for row in rows
+    ]
+    return report.format_table(header, cells, markdown=True)
+
+
+def write(rows: list[dict[str, Any]], space: Space, objective: Objective, folder: Path, title: str) -> None:
+    """Writes trials.json, trials.csv, trials.md and, if a trial was completed, tradeoff.png."""
+    (folder / "trials.json").write_text(json.dumps(rows, indent=2) + "\n")
+    (folder / "trials.md").write_text(table(rows, space, objective) + "\n")
+    with open(folder / "trials.csv", "w", newline="") as file:
+        writer = csv.DictWriter(file, list(dict.fromkeys(name for row in rows for name in row)))
+        writer.writeheader()
+        writer.writerows(rows)
+    names = [item.name for item in space.searched]
+    x = "alpha_train" if "alpha_train" in names else names[0]
+    shown = [row for row in rows if row["objective"] is not None and x in row]
+    if shown:
+        report.plot_search(shown, folder / "tradeoff.png", x=x, objective=objective.name, title=title)
+
+
+def command(space: Space, values: dict[str, Any]) -> str:
+    """Returns the command that trains a trial's experiment, whatever folder it is written into."""
+    settings = {name: value for name, value in space.settings(values).items() if name != "output_dir"}
+    dataset = settings.pop("dataset")
+    return shlex.join(["python", "-m", f"trainers.{dataset}", *(as_flag(*pair) for pair in settings.items())])
+
+
+def evaluate_best(tuner: SearchTuner, space: Space, trial: Any, folder: Path) -> None:
+    """Evaluates a trial's best epoch on test images, unless that has been done, in a folder like that of a run."""
+    best = folder / BEST
+    metrics = best / "metrics.json"
+    if metrics.exists() and run.read_json(metrics, "metrics.json", mend="Remove it.").get("trial") == trial.trial_id:
+        print(f"Trial {trial.trial_id} has been evaluated on test images before: {metrics}")
+        return
+    values = space.values(trial.hyperparameters.copy())
+    experiment = space.experiment(values)
+    best.mkdir(exist_ok=True)
+    save_classifier(tuner.load_model(trial).classifier, best / run.BEST)
+    config = dataclasses.asdict(experiment)
+    run.write_json(best / "config.json", {**config, "command": command(space, values), "versions": run.versions()})
+    print(f"Evaluating trial {trial.trial_id} on test images", flush=True)
+    facts = {"checkpoint": run.BEST, "trial": trial.trial_id, **run.training_facts(config)}
+    run.evaluate(experiment, run.load_data(experiment).test, run.load_classifier(best / run.BEST), best, facts)
+
+
+def _cell(value: Any, form: str) -> str:
+    if value is None:
+        return "-"
+    return format(value, form) if isinstance(value, (int, float)) else str(value)

@@ -1,0 +1,171 @@
+"""Search over alpha_train, and over anything else that is a flag of the trainers.
+
+python -m tuning.search --dataset=mnist --tuner=bayesian --max_trials=12 --search=alpha_train:0:4
+
+All flags of the trainers are settings that every trial shares. The same command goes on with a search that was killed.
+
+In parallel, run the same command once as the chief, which trains nothing, and once for each worker, with a folder that
+all of them share as --output_dir and a port of the chief's that is free:
+
+KERASTUNER_TUNER_ID=chief   KERASTUNER_ORACLE_IP=10.0.0.1 KERASTUNER_ORACLE_PORT=8000 python -m tuning.search ...
+KERASTUNER_TUNER_ID=worker0 KERASTUNER_ORACLE_IP=10.0.0.1 KERASTUNER_ORACLE_PORT=8000 python -m tuning.search ...
+KERASTUNER_TUNER_ID=worker1 KERASTUNER_ORACLE_IP=10.0.0.1 KERASTUNER_ORACLE_PORT=8000 python -m tuning.search ...
+
+Workers end when there are no more trials, and the chief, which then evaluates the best, up to 20 s after the last of
+them. The chief waits for a worker that died: start one under the same name, on whatever machine, and it takes the
+trial up from the start. If the chief died, stop the workers and start all of them again.
+"""
+
+import dataclasses
+import json
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Self
+
+import keras_tuner as kt
+
+from trainers import run
+from trainers.cli import main
+from trainers.config import Experiment, setting
+from tuning import results, space, tuner
+from tuning.hypermodel import ExperimentHyperModel
+from tuning.objective import Objective, checked_top_probability
+from wmr_tf.checks import InvalidInput, at_least, one_of, require
+
+RECORD = "search.json"
+# A search may be moved, and may go on for longer.
+_MAY_CHANGE = ("max_trials", "output_dir", "data_dir")
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Search(Experiment):
+    """What all trials share, what is searched, and how."""
+
+    tuner: str = setting("Strategy: " + ", ".join(tuner.ORACLES) + ".", "bayesian")
+    max_trials: int | None = setting("How many trials; if not given 12, with grid and hyperband all that there are.")
+    search: str = setting(
+        "What is searched: name:low:high, name:low:high:step, name:low:high:log or name:choice/choice, with commas.",
+        "alpha_train:0:4",
+    )
+    objective: str = setting(
+        "What is maximised on validation images: val_A_sa, val_A_tr, val_A_sa_1p5 (at alpha_test 1.5), any of them "
+        "with _matched (at --top_probability, where smaller logits alone gain nothing), or 0.7*val_A_sa+0.3*val_A_nat.",
+        "val_A_sa",
+    )
+    top_probability: float = setting(
+        "Mean top probability on clean validation images at which a _matched objective is measured.", 0.95
+    )
+    given: Mapping[str, Any] = dataclasses.field(default_factory=dict)  # no flag: what the flags said
+
+    @classmethod
+    def of(cls, dataset: str, method: str = "trades", **changes: Any) -> Self:
+        """Returns the search. It keeps what was given, since for the rest every method has a recipe of its own."""
+        given = {"dataset": dataset, "method": method, **changes}
+        return super().of(dataset, method, given=given, **changes)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        one_of("tuner", self.tuner, tuner.ORACLES)
+        if self.max_trials is not None:
+            at_least("max_trials", self.max_trials, 1)
+        Objective(self.objective, self.alpha_test)
+        checked_top_probability(self.top_probability)
+        searched = self.space().searched
+        for item in searched:
+            mend = f"Write for instance --search={item.name}:0.5:4:0.5."
+            is_countable = self.tuner != "grid" or item.is_countable
+            require(is_countable, "search", got=f"a range of {item.name}", expected="a step, for the grid", mend=mend)
+        names = [item.name for item in searched]
+        is_free = self.tuner != "hyperband" or "epochs" not in names
+        require(is_free, "search", got="epochs", expected="none: Hyperband sets them", mend="Leave it out.")
+
+    def space(self) -> space.Space:
+        """Returns the experiments there are to choose from."""
+        searched = space.parse(self.search)
+        names = {field.name for field in dataclasses.fields(Experiment)}
+        is_searched = {item.name for item in searched} & {"method"}
+        given = {name: value for name, value in self.given.items() if name in names - is_searched}
+        return space.Space(given, searched)
+
+
+def search(settings: Search) -> None:
+    """Runs a search, or its part in one, and evaluates the best trial on test images.
+
+    Raises:
+        InvalidInput: If settings, data or folder are not what they should be; nothing is written then.
+        FloatingPointError: If every trial failed.
+    """
+    tuner.check_role()
+    trials, objective = settings.space(), Objective(settings.objective, settings.alpha_test)
+    hypermodel = ExperimentHyperModel(trials, objective, settings.top_probability)
+    hypermodel.build(kt.HyperParameters())  # with the first values: loads the data too
+    folder = claim_folder(settings)
+    print(f"Searching {settings.search} for the highest {objective.name}\nWriting into {folder}", flush=True)
+
+    few = settings.tuner in ("bayesian", "random")
+    oracle = tuner.make_oracle(
+        settings.tuner,
+        objective,
+        max_trials=settings.max_trials or (12 if few else None),
+        epochs=settings.rounds,
+        seed=settings.seed,
+    )
+    searcher = tuner.SearchTuner(oracle, hypermodel, folder)
+    if tuner.is_chief():
+        tuner.tell_of_workers(oracle)
+    searcher.search()
+    if tuner.is_worker():
+        print("No more trials for this worker.")
+    else:
+        conclude(settings, searcher, objective, folder)
+
+
+def conclude(settings: Search, searcher: tuner.SearchTuner, objective: Objective, folder: Path) -> None:
+    """Writes the trials, prints them with the best one's command, and evaluates that on test images."""
+    trials = settings.space()
+    rows = results.rows_of(searcher.oracle, trials, folder / tuner.TRIALS)
+    results.write(rows, trials, objective, folder, title=f"{settings.dataset}, {len(rows)} trials, validation images")
+    print(results.table(rows, trials, objective))
+    best = results.best_trial(searcher.oracle)
+    if best is None:
+        reasons = "; ".join(sorted({row["reason"] for row in rows}))
+        raise FloatingPointError(f"search: all {len(rows)} trials failed: {reasons}")
+    values = trials.values(best.hyperparameters.copy())
+    print(
+        f"Best: trial {best.trial_id}, {objective.name} {best.score:.4f}\n{results.command(trials, values)}", flush=True
+    )
+    results.evaluate_best(searcher, trials, best, folder)
+    print(f"Everything is in {folder}")
+
+
+def claim_folder(settings: Search) -> Path:
+    """Returns the search's own folder, which it creates; one that holds something else is refused.
+
+    Raises:
+        InvalidInput: If it holds anything but this search, or cannot be written.
+    """
+    folder = Path(settings.output_dir or f"runs/search-{settings.dataset}-{settings.tuner}").expanduser()
+    mend = "Name another folder with --output_dir."
+    given = {name: value for name, value in settings.given.items() if name not in _MAY_CHANGE}
+    record = json.loads(json.dumps({**dataclasses.asdict(settings), "given": given}))
+    if (folder / RECORD).exists():
+        found = run.read_json(folder / RECORD, RECORD, mend=mend)
+        for name in [name for name in record if name not in _MAY_CHANGE]:
+            got = f"{str(folder)!r}, a search with {name} {found.get(name)!r}"
+            require(found.get(name) == record[name], "output_dir", got=got, expected=repr(record[name]), mend=mend)
+        return folder
+    is_free = not folder.exists() or folder.is_dir() and not any(folder.iterdir())
+    require(is_free, "output_dir", got=repr(str(folder)), expected="a new folder, or this search's", mend=mend)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        unfinished = folder / f".{RECORD}.{os.getpid()}"  # chief and workers may start at the same moment
+        run.write_json(unfinished, record)
+        os.replace(unfinished, folder / RECORD)
+    except OSError as error:
+        raise InvalidInput(f"output_dir: got {str(folder)!r}, expected a folder that can be written. {mend}") from error
+    return folder
+
+
+if __name__ == "__main__":
+    main(Search, search)

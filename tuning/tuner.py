@@ -1,0 +1,158 @@
+"""Keras Tuner's strategies, resumed cleanly and saying why a trial failed."""
+
+import itertools
+import os
+import threading
+import time
+import traceback
+from pathlib import Path
+from typing import Any
+
+import keras_tuner as kt
+
+from trainers import run
+from tuning.objective import Objective
+from wmr_tf.checks import require
+
+TRIALS, FAILURE = "trials", "failure.txt"
+ROLE = ("KERASTUNER_TUNER_ID", "KERASTUNER_ORACLE_IP", "KERASTUNER_ORACLE_PORT")
+_ENDED = ("COMPLETED", "FAILED")
+
+
+class GridOracle(kt.Oracle):
+    """Tries every combination: trial n the nth.
+
+    Keras Tuner's own keeps its place in memory alone, and after a restart stops or fails.
+    """
+
+    def populate_space(self, trial_id: str) -> dict[str, Any]:
+        """Returns the values of a trial, as Keras Tuner asks for them."""
+        found = combinations(self.hyperparameters)
+        number = int(trial_id)
+        return {"status": "RUNNING", "values": found[number]} if number < len(found) else {"status": "STOPPED"}
+
+
+def combinations(space: kt.HyperParameters) -> list[dict[str, Any]]:
+    """Returns all combinations of values, each with the active ones only."""
+    found = {}
+    for values in itertools.product(*(hp.values for hp in space.space)):
+        trial = kt.HyperParameters()
+        for hp, value in zip(space.space, values, strict=True):
+            trial.merge([hp])
+            if trial.is_active(hp):
+                trial.values[hp.name] = value
+        found[tuple(trial.values.items())] = trial.values
+    return list(found.values())
+
+
+ORACLES = {
+    "bayesian": kt.oracles.BayesianOptimizationOracle,
+    "random": kt.oracles.RandomSearchOracle,
+    "hyperband": kt.oracles.HyperbandOracle,
+    "grid": GridOracle,
+}
+
+
+def make_oracle(tuner: str, objective: Objective, *, max_trials: int | None, epochs: int, seed: int) -> kt.Oracle:
+    """Returns what decides which trial comes next; a search goes on however many trials fail in a row."""
+    settings = {"max_epochs": epochs} if tuner == "hyperband" else {}
+    # A seed of 0 is none to Keras Tuner.
+    oracle = ORACLES[tuner](objective=objective, seed=seed + 1, max_consecutive_failed_trials=None, **settings)
+    oracle.max_trials = max_trials  # which Hyperband's constructor does not take
+    return oracle
+
+
+class SearchTuner(kt.Hyperband):
+    """Runs trials, alone or as the chief or a worker of several, as Keras Tuner's environment variables say.
+
+    Args:
+        oracle: What decides which trial comes next, see `make_oracle`.
+        hypermodel: Builds and fits.
+        folder: Where the trials are; a search that is there goes on.
+
+    Note: With an oracle that sets no epochs, what `Hyperband` adds to `Tuner` does nothing; so this is all of them.
+    """
+
+    def __init__(self, oracle: kt.Oracle, hypermodel: kt.HyperModel, folder: Path) -> None:
+        super(kt.Hyperband, self).__init__(
+            oracle=oracle, hypermodel=hypermodel, directory=str(folder), project_name=TRIALS
+        )
+        if not is_worker():
+            take_up(oracle)
+
+    def pre_create_trial(self) -> None:
+        """Waits a little, since Keras Tuner lets an idle worker ask again at once."""
+        if is_worker():
+            time.sleep(0.5)
+
+    def run_trial(self, trial: Any, *args: Any, **kwargs: Any) -> Any:
+        """Trains one trial; if it fails, says why and keeps the reason beside it."""
+        try:
+            return super().run_trial(trial, *args, **kwargs)
+        except kt.errors.FatalError:
+            raise
+        except Exception as error:
+            reason = run.reason(error)
+            (Path(self.get_trial_dir(trial.trial_id)) / FAILURE).write_text(f"{reason}\n\n{traceback.format_exc()}")
+            print(f"Trial {trial.trial_id} failed: {reason}", flush=True)
+            raise kt.errors.FailedTrialError(reason) from None
+
+
+def take_up(oracle: kt.Oracle) -> None:
+    """Lets a reloaded oracle run again what was running when it was killed, once, and nothing else.
+
+    Keras Tuner saves a trial and its list of trials one after the other. A kill in between leaves a trial that is in
+    no list and would count though it never ends; one at the end of a trial has it run again though it has ended.
+    """
+    listed = set(oracle.start_order)
+    oracle.trials = {name: trial for name, trial in sorted(oracle.trials.items()) if name in listed}
+    unfinished = [trial for trial in oracle.trials.values() if trial.status not in _ENDED]
+    for trial in unfinished:
+        trial.metrics.metrics.clear()  # else they are averaged with those of the second run
+    oracle._retry_queue = [trial.trial_id for trial in unfinished]
+
+
+def check_role() -> None:
+    """Checks the environment variables of a parallel search.
+
+    Raises:
+        InvalidInput: If some are set and some are not, or the port is no number.
+    """
+    found = [name for name in ROLE if name in os.environ]
+    mend = "Set all three, or none to search in this process alone."
+    require(len(found) in (0, 3), "environment", got=" and ".join(found), expected=", ".join(ROLE), mend=mend)
+    port = os.environ.get(ROLE[2], "1")
+    mend = "Choose a free port."
+    require(
+        port.isdecimal() and 0 < int(port) < 65536,
+        ROLE[2],
+        got=repr(port),
+        expected="a number in [1, 65535]",
+        mend=mend,
+    )
+
+
+def is_worker() -> bool:
+    """Returns whether this process runs the trials that a chief gives out."""
+    return ROLE[1] in os.environ and not is_chief()
+
+
+def is_chief() -> bool:
+    """Returns whether this process gives out trials to others."""
+    return ROLE[1] in os.environ and "chief" in os.environ[ROLE[0]]
+
+
+def tell_of_workers(oracle: kt.Oracle) -> None:
+    """Starts a thread that prints who is at work whenever that changes, so that one sees for whom the chief waits."""
+
+    def tell() -> None:
+        told = ""
+        while True:
+            time.sleep(2)
+            trials = {worker: f" (trial {trial.trial_id})" for worker, trial in list(oracle.ongoing_trials.items())}
+            now = ", ".join(f"{worker}{trials.get(worker, '')}" for worker in sorted(oracle.tuner_ids))
+            if now != told:
+                print(f"At work: {now or 'nobody'}", flush=True)
+                told = now
+
+    threading.Thread(target=tell, daemon=True).start()
