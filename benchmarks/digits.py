@@ -7,21 +7,16 @@ in its folder is replaced), then evaluates the two TRADES models again at one me
 images, since smaller logits alone raise A_sa.
 """
 
-import datetime
-import json
-import shlex
-import shutil
-import statistics
-import sys
 from pathlib import Path
 
 from absl import app, flags
 
 from benchmarks.matched import confidence, with_confidence
+from benchmarks.studies import NAMES, at_alpha, made_by, spread, trained
 from trainers import run
 from trainers.config import Experiment
 from wmr_tf import data, report
-from wmr_tf.evaluation import Robustness, evaluate_robustness
+from wmr_tf.evaluation import evaluate_robustness
 
 ALPHA_TEST = 2.0
 DEFENCES = {"natural": ("natural", 0.0), "TRADES": ("trades", 0.0), "TRADES+ours": ("trades", 2.0)}
@@ -38,17 +33,9 @@ def measure(seed: int, splits: data.Splits) -> dict[str, dict[str, float]]:
     for defence, (method, alpha) in DEFENCES.items():
         folder = Path(_RUNS.value) / f"{defence}-{seed}"
         experiment = Experiment.of("digits", method, alpha_train=alpha, seed=seed, output_dir=str(folder))
-        if not run.is_finished(experiment, folder):
-            shutil.rmtree(folder, ignore_errors=True)
-            run.train(experiment)
-        metrics = json.loads((folder / "metrics.json").read_text())
+        metrics = trained(experiment)
         classifiers[defence] = run.load_classifier(folder / run.BEST)
-        at_alpha = next(row for row in metrics["non_uniform"] if row["alpha_test"] == ALPHA_TEST)
-        measured[defence] = {
-            "top": confidence(classifiers[defence], splits),
-            **{name: metrics[name] for name in ("A_nat", "A_rob")},
-            **{name: at_alpha[name] for name in ("A_sa", "A_tr")},
-        }
+        measured[defence] = {"top": confidence(classifiers[defence], splits), **at_alpha(metrics, ALPHA_TEST)}
     result = evaluate_robustness(
         with_confidence(classifiers["TRADES+ours"], splits, measured["TRADES"]["top"]),
         splits.test,
@@ -56,36 +43,22 @@ def measure(seed: int, splits: data.Splits) -> dict[str, dict[str, float]]:
         alpha_test=[ALPHA_TEST],
         seed=seed,
     )
-    measured["TRADES+ours, confidence of TRADES"] = {"top": measured["TRADES"]["top"], **numbers(result)}
-    return measured
-
-
-def numbers(result: Robustness) -> dict[str, float]:
-    """Returns the four accuracies at ALPHA_TEST."""
-    accuracies = {
-        "A_nat": result.A_nat,
-        "A_rob": result.A_rob,
-        "A_sa": result.A_sa(ALPHA_TEST),
-        "A_tr": result.A_tr(ALPHA_TEST),
+    measured["TRADES+ours, confidence of TRADES"] = {
+        "top": measured["TRADES"]["top"],
+        **at_alpha(result.metrics(), ALPHA_TEST),
     }
-    return {name: accuracy.value for name, accuracy in accuracies.items()}
-
-
-def spread(values: list[float]) -> str:
-    """Returns mean and standard deviation over seeds, in percent."""
-    return f"{100 * statistics.mean(values):.1f} ± {100 * statistics.stdev(values):.1f}"
+    return measured
 
 
 def tables(measured: list[dict[str, dict[str, float]]]) -> str:
     """Returns the table of the defences, and that of the differences to TRADES, seed by seed."""
-    names = ["A_nat", "A_rob", "A_sa", "A_tr"]
-    header = ["Defense", *(f"{name} (%)" for name in names), "mean top probability (%)"]
+    header = ["Defense", *(f"{name} (%)" for name in NAMES), "mean top probability (%)"]
     rows = [
-        [defence, *(spread([of[defence][name] for of in measured]) for name in [*names, "top"])]
+        [defence, *(spread([of[defence][name] for of in measured]) for name in [*NAMES, "top"])]
         for defence in measured[0]
     ]
     gains = [
-        [f"{ours} - TRADES", *(spread([of[ours][name] - of["TRADES"][name] for of in measured]) for name in names)]
+        [f"{ours} - TRADES", *(spread([of[ours][name] - of["TRADES"][name] for of in measured]) for name in NAMES)]
         for ours in measured[0]
         if ours.startswith("TRADES+ours")
     ]
@@ -101,11 +74,10 @@ def main(argv: list[str]) -> None:
     del argv
     splits = data.load("digits")
     measured = [measure(seed, splits) for seed in range(_SEEDS.value)]
-    command = shlex.join(["python", "-m", "benchmarks.digits", *sys.argv[1:]])
     attack = Experiment.of("digits").test_attack()
     text = (
         f"# The digits over {_SEEDS.value} seeds\n\n"
-        f"`{command}`, seeds 0 to {_SEEDS.value - 1}, {datetime.date.today()}. All 599 test images, {attack}, "
+        f"{made_by('benchmarks.digits')}, seeds 0 to {_SEEDS.value - 1}. All 599 test images, {attack}, "
         f"alpha_test {ALPHA_TEST:g}; mean ± standard deviation over seeds.\n\n{tables(measured)}\n"
     )
     Path(_OUTPUT.value).write_text(text)

@@ -7,6 +7,7 @@ from benchmarks.task import Task
 
 OURS = "wmr_tf"
 PRECISIONS = ("float32", "bfloat16")
+PLAIN = "wmr_tf on Keras's layers as they come"
 COMPETENT = "PyTorch, as a competent user writes it"
 PUBLIC = "PyTorch, as the public TRADES code does it"
 
@@ -90,7 +91,7 @@ def speed_tables(scale: Scale) -> list[Table]:
 def trades_rows(task: Task) -> list[Row]:
     """TRADES with beta 6."""
     task = dataclasses.replace(task, kind="trades")
-    libraries = {OURS: "ours", COMPETENT: "torch_competent", PUBLIC: "torch_trades"}
+    libraries = {OURS: "ours", PLAIN: "plain_keras", COMPETENT: "torch_competent", PUBLIC: "torch_trades"}
     return _in_both_precisions(task, libraries) + [_row("ART, PyTorch", "art_torch", task)]
 
 

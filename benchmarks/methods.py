@@ -1,0 +1,156 @@
+"""Every training method on the digits, over seeds, and on MNIST, all for the same time; unweighted and weighted.
+
+python -m benchmarks.methods --data_dir=FOLDER --output=results/methods.md     # about 80 minutes on 2 cores
+
+On the digits each method trains by its recipe. On MNIST each trains for the same number of seconds, attacks of ten
+steps where the recipe has forty, with one learning rate for all, which drops at 60 and 85 % of the time. What is
+finished is kept in --runs: a study that was stopped goes on where it was, and the MNIST run that was cut starts again.
+"""
+
+import json
+import statistics
+import time
+from pathlib import Path
+from typing import Any
+
+import keras
+from absl import app, flags
+
+from benchmarks.studies import NAMES, at_alpha, made_by, spread, trained
+from trainers import run
+from trainers.config import Experiment
+from wmr_tf import methods, report
+from wmr_tf.callbacks import save_classifier
+from wmr_tf.evaluation import evaluate_robustness
+
+ALPHA = 1.0
+BATCH = 128
+LEARNING_RATE = 0.02
+DROPS = (0.60, 0.85)
+EPOCHS = 3  # about what the time allows; only the warm-up of iaat's radii is a fraction of them
+SHORT_ATTACK = {"attack_steps": 10, "attack_step_size": 0.05}
+
+_SEEDS = flags.DEFINE_integer("seeds", 3, "How many seeds on the digits, from 0.", lower_bound=2)
+_SECONDS = flags.DEFINE_float("seconds", 120.0, "Training time of each method on MNIST.", lower_bound=1.0)
+_EXAMPLES = flags.DEFINE_integer("eval_examples", 2000, "How many MNIST test images to attack.")
+_RUNS = flags.DEFINE_string("runs", "runs/methods", "Folder of the runs.")
+_DATA = flags.DEFINE_string("data_dir", None, "Where tensorflow-datasets keeps MNIST.")
+_OUTPUT = flags.DEFINE_string("output", "results/methods.md", "The tables, as Markdown.")
+
+
+class TrainFor(keras.callbacks.Callback):
+    """Stops training after a time that starts with the end of the first step, in which the graph is traced.
+
+    The learning rate drops on the way.
+
+    Args:
+        seconds: How long.
+    """
+
+    def __init__(self, seconds: float) -> None:
+        super().__init__()
+        self.seconds = seconds
+        self.start: float | None = None
+        self.images = 0
+
+    def on_train_batch_end(self, batch: int, logs: dict[str, Any] | None = None) -> None:
+        """Lowers the learning rate, and stops when the time is over."""
+        self.start = self.start or time.perf_counter()
+        self.images += BATCH
+        passed = (time.perf_counter() - self.start) / self.seconds
+        self.model.optimizer.learning_rate = LEARNING_RATE * 0.1 ** sum(passed >= drop for drop in DROPS)
+        self.model.stop_training = passed >= 1
+
+
+def variants() -> list[tuple[str, float]]:
+    """Returns each method with the alphas that it is trained with."""
+    weighted = [name for name in methods.BY_NAME if name != "natural"]
+    return [("natural", 0.0), *((name, alpha) for name in weighted for alpha in (0.0, ALPHA))]
+
+
+def on_digits(method: str, alpha: float) -> list[dict[str, float]]:
+    """Returns what a method reaches on the digits, seed by seed."""
+    found = []
+    for seed in range(_SEEDS.value):
+        folder = Path(_RUNS.value) / f"digits-{method}-{alpha:g}-{seed}"
+        settings = {"alpha_train": alpha, "alpha_test": (ALPHA,), "seed": seed, "output_dir": str(folder)}
+        metrics = trained(Experiment.of("digits", method, **settings))
+        found.append({**at_alpha(metrics, ALPHA), "seconds": metrics["seconds"]})
+    return found
+
+
+def on_mnist(method: str, alpha: float) -> dict[str, float]:
+    """Returns what a method reaches on MNIST in the time that all have."""
+    file = Path(_RUNS.value) / f"mnist-{method}-{alpha:g}" / "result.json"
+    wanted = {"seconds": _SECONDS.value, "examples": _EXAMPLES.value}
+    if file.exists():
+        result = json.loads(file.read_text())
+        if {name: result[name] for name in wanted} == wanted:
+            return result
+    print(f"MNIST: {method}, alpha {alpha:g}", flush=True)
+    recipe = mnist_recipe(method, alpha)
+    run.seed_everything(recipe)
+    splits = run.load_data(recipe)
+    model = run.build_model(recipe, splits.train_examples)
+    clock = TrainFor(_SECONDS.value)
+    model.fit(splits.train, epochs=1000, callbacks=[clock, keras.callbacks.TerminateOnNaN()], verbose=2)
+    measured = evaluate_robustness(model.classifier, splits.test, recipe.test_attack(), alpha_test=[ALPHA])
+    result = {**wanted, "epochs": clock.images / splits.train_examples, **at_alpha(measured.metrics(), ALPHA)}
+    file.parent.mkdir(parents=True, exist_ok=True)
+    save_classifier(model.classifier, file.parent / "classifier.keras")
+    file.write_text(json.dumps(result, indent=2) + "\n")  # last, so that a run that was cut is no result
+    return result
+
+
+def mnist_recipe(method: str, alpha: float) -> Experiment:
+    """Returns the recipe of a method, with what all methods share here and a shorter attack where it is long."""
+    shared: dict[str, Any] = {"alpha_train": alpha, "alpha_test": (ALPHA,), "precision": "auto", "batch_size": BATCH}
+    shared |= {"data_dir": _DATA.value, "eval_examples": _EXAMPLES.value, "learning_rate": LEARNING_RATE}
+    shared |= {"epochs": EPOCHS}
+    recipe = Experiment.of("mnist", method, **shared)
+    is_long = recipe.attack_steps is not None and recipe.attack_steps > SHORT_ATTACK["attack_steps"]
+    return Experiment.of("mnist", method, **shared, **SHORT_ATTACK) if is_long else recipe
+
+
+def tables() -> tuple[str, str]:
+    """Returns the table of the digits and that of MNIST, which train what is missing."""
+    header = ["method", "alpha_train", *(f"{name} (%)" for name in NAMES)]
+    digits, mnist = [], []
+    for method, alpha in variants():
+        found = on_digits(method, alpha)
+        seconds = f"{statistics.mean(of['seconds'] for of in found):.0f}"
+        digits.append([method, f"{alpha:g}", *(spread([of[name] for of in found]) for name in NAMES), seconds])
+    for method, alpha in variants():
+        result = on_mnist(method, alpha)
+        mnist.append(
+            [method, f"{alpha:g}", *(f"{100 * result[name]:.1f}" for name in NAMES), f"{result['epochs']:.2f}"]
+        )
+    return (
+        report.format_table([*header, "seconds a run"], digits, markdown=True),
+        report.format_table([*header, "epochs"], mnist, markdown=True),
+    )
+
+
+def main(argv: list[str]) -> None:
+    """Trains, evaluates and writes the tables."""
+    del argv
+    digits, mnist = tables()
+    sections = [
+        f"# The training methods\n\n{made_by('benchmarks.methods')}. alpha_test {ALPHA:g}; test attacks as in the "
+        f"recipes: {Experiment.of('digits').test_attack()} on the digits, {Experiment.of('mnist').test_attack()} on "
+        "MNIST, in float32.",
+        f"## Digits\n\nEach method by its recipe, seeds 0 to {_SEEDS.value - 1}, all 599 test images, best epoch by "
+        "val_A_sa; mean ± standard deviation over seeds. Seconds are those of the whole run with its evaluations.\n\n"
+        f"{digits}",
+        f"## MNIST, {_SECONDS.value:g} seconds of training for each\n\nSeed 0, first {_EXAMPLES.value} test images, "
+        f"the weights at the end; --precision=auto, learning rate {LEARNING_RATE} for all, batch {BATCH}, attacks of "
+        f"{SHORT_ATTACK['attack_steps']} steps of {SHORT_ATTACK['attack_step_size']} where the recipe has more. Epochs "
+        f"are passes over the 55,000 images, without the replays of free.\n\n{mnist}",
+    ]
+    text = "\n\n".join(sections) + "\n"
+    Path(_OUTPUT.value).write_text(text)
+    print(text)
+
+
+if __name__ == "__main__":
+    app.run(main)

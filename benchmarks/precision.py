@@ -1,0 +1,114 @@
+"""Whether training in bfloat16 costs robustness, and what an attack in bfloat16 does to an evaluation.
+
+python -m benchmarks.precision --output=results/precision.md
+python -m benchmarks.precision --data_dir=FOLDER ...     # with MNIST from a folder that tensorflow-datasets prepared
+
+Trains weighted TRADES with one recipe in both precisions, on the digits over seeds and on MNIST once, and evaluates
+every classifier twice, attacked in float32 and in bfloat16 (scored in float32 both times). Finished runs are kept, so
+that a study which was stopped goes on.
+"""
+
+import dataclasses
+import statistics
+from pathlib import Path
+
+import numpy as np
+from absl import app, flags
+
+from benchmarks.studies import NAMES, at_alpha, made_by, spread, trained
+from trainers import run
+from trainers.config import Experiment
+from wmr_tf import report
+from wmr_tf.evaluation import Robustness, evaluate_robustness
+
+PRECISIONS = ("float32", "bfloat16")
+ALPHA_TEST = 2.0
+MNIST = {"epochs": 3, "attack_steps": 10, "attack_step_size": 0.05, "learning_rate": 0.02, "eval_examples": 2000}
+
+_SEEDS = flags.DEFINE_integer("seeds", 5, "How many seeds on the digits, from 0.", lower_bound=2)
+_RUNS = flags.DEFINE_string("runs", "runs/precision", "Folder of the runs.")
+_DATA = flags.DEFINE_string("data_dir", None, "Where tensorflow-datasets keeps MNIST.")
+_OUTPUT = flags.DEFINE_string("output", "results/precision.md", "The tables, as Markdown.")
+
+
+def experiment(dataset: str, precision: str, seed: int, **changes: object) -> Experiment:
+    """Returns weighted TRADES on a data set in a precision."""
+    folder = Path(_RUNS.value) / f"{dataset}-{precision}-{seed}"
+    settings = {"precision": precision, "seed": seed, "alpha_test": (ALPHA_TEST,), "output_dir": str(folder)}
+    return Experiment.of(dataset, "trades", **settings, **changes)
+
+
+def attacked(trained_as: Experiment) -> dict[str, Robustness]:
+    """Returns the evaluation of a trained classifier by the precision of the attack."""
+    classifier = run.load_classifier(Path(trained_as.output_dir) / run.BEST)
+    test = run.load_data(dataclasses.replace(trained_as, precision="float32")).test
+    return {
+        precision: evaluate_robustness(
+            classifier,
+            test,
+            trained_as.test_attack(),
+            alpha_test=[ALPHA_TEST],
+            seed=trained_as.seed,
+            attack_precision=precision,
+            verbose=0,
+        )
+        for precision in PRECISIONS
+    }
+
+
+def training_table(experiments: dict[str, list[Experiment]]) -> str:
+    """Returns the accuracies by the precision of training; mean and standard deviation where there are seeds."""
+    found = {name: [at_alpha(trained(each), ALPHA_TEST) for each in several] for name, several in experiments.items()}
+    header = ["trained in", *(f"{name} (%)" for name in NAMES)]
+    rows = [
+        [precision, *(shown([of[name] for of in several]) for name in NAMES)] for precision, several in found.items()
+    ]
+    pairs = list(zip(found["bfloat16"], found["float32"], strict=True))
+    rows.append(["difference", *(shown([half[name] - full[name] for half, full in pairs]) for name in NAMES)])
+    return report.format_table(header, rows, markdown=True)
+
+
+def attack_table(experiments: list[Experiment]) -> str:
+    """Returns what the attack's precision changes on the same classifiers."""
+    found = [attacked(each) for each in experiments]
+    accuracies = {
+        precision: [at_alpha(of[precision].metrics(), ALPHA_TEST) for of in found] for precision in PRECISIONS
+    }
+    header = ["attacked in", "A_rob (%)", "A_sa (%)", "A_tr (%)"]
+    rows = [[name, *(shown([of[key] for of in several]) for key in NAMES[1:])] for name, several in accuracies.items()]
+    moved = np.concatenate([np.abs(of["float32"].margins - of["bfloat16"].margins) for of in found])
+    flipped = [np.mean((of["float32"].margins > 0) != (of["bfloat16"].margins > 0)) for of in found]
+    return (
+        report.format_table(header, rows, markdown=True)
+        + f"\n\nThe attacked margin of an image moves by {moved.mean():.4f} in the mean, by "
+        f"{moved.max():.3f} at most; {statistics.mean(map(float, flipped)):.2%} of "
+        "the images are correct under one attack and wrong under the other."
+    )
+
+
+def shown(values: list[float]) -> str:
+    """Returns mean and standard deviation in percent, or the one value there is."""
+    return spread(values) if len(values) > 1 else f"{100 * values[0]:.1f}"
+
+
+def main(argv: list[str]) -> None:
+    """Trains, evaluates and writes the tables."""
+    del argv
+    digits = {name: [experiment("digits", name, seed) for seed in range(_SEEDS.value)] for name in PRECISIONS}
+    mnist = {name: [experiment("mnist", name, 0, data_dir=_DATA.value, **MNIST)] for name in PRECISIONS}
+    settings = ", ".join(f"{name} {value}" for name, value in MNIST.items())
+    sections = [
+        f"# Precision\n\n{made_by('benchmarks.precision')}. Weighted TRADES, alpha_train and alpha_test "
+        f"{ALPHA_TEST:g}. A table pairs one recipe, or one classifier, in float32 and in bfloat16; scores are float32.",
+        f"## Training: digits, seeds 0 to {_SEEDS.value - 1}, all 599 test images\n\n{training_table(digits)}",
+        f"## Training: MNIST, seed 0, {settings}\n\n{training_table(mnist)}",
+        f"## The attack of an evaluation: the digits' classifiers\n\n{attack_table(sum(digits.values(), []))}",
+        f"## The attack of an evaluation: the MNIST classifiers\n\n{attack_table(sum(mnist.values(), []))}",
+    ]
+    text = "\n\n".join(sections) + "\n"
+    Path(_OUTPUT.value).write_text(text)
+    print(text)
+
+
+if __name__ == "__main__":
+    app.run(main)
