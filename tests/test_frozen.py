@@ -126,6 +126,48 @@ def test_nothing_moves_during_an_attack(make, policy, in_graph):
         np.testing.assert_array_equal(now, then)
 
 
+def _conv(activation=None):
+    return layers.Conv2D(4, 2, activation=activation)
+
+
+STACKS = {
+    "conv relu, pool, norm": lambda: [_conv("relu"), layers.MaxPooling2D(), layers.BatchNormalization()],
+    "conv, norm, pool": lambda: [_conv(), layers.BatchNormalization(), layers.MaxPooling2D()],
+    "conv relu, norm, pool": lambda: [_conv("relu"), layers.BatchNormalization(), layers.MaxPooling2D()],
+    "conv, norm, norm": lambda: [_conv(), layers.BatchNormalization(), layers.BatchNormalization()],
+    "norm, pool": lambda: [layers.BatchNormalization(), layers.MaxPooling2D()],
+    "conv relu, pool, pool": lambda: [_conv("relu"), layers.MaxPooling2D(), layers.MaxPooling2D()],
+}
+
+
+def in_inference_mode(classifier):
+    return lambda x: classifier(x, training=False)
+
+
+def assert_frozen_equals(classifier):
+    np.testing.assert_allclose(freeze(classifier)(images()), classifier(images(), training=False), rtol=0, atol=1e-5)
+    losses = lambda logits: cross_entropy(logits, tf.range(8) % 3)  # noqa: E731
+    expected, found = (gradient(net, losses, images()) for net in (in_inference_mode(classifier), freeze(classifier)))
+    np.testing.assert_allclose(found, expected, rtol=1e-3, atol=1e-5)
+
+
+@pytest.mark.parametrize("stack", STACKS)
+def test_pools_and_norms_in_any_order(stack):
+    body = [*STACKS[stack](), layers.Flatten(), layers.Dense(3)]
+    assert_frozen_equals(randomised(lambda: keras.Sequential([keras.Input(SHAPE), *body])))
+
+
+def test_a_layer_shared_with_a_nested_model_is_left_as_it_is():
+    def shared():
+        conv = layers.Conv2D(SHAPE[-1], 3, padding="same")
+        inner = keras.Sequential([keras.Input(SHAPE), conv, layers.Activation("tanh")])
+        image = keras.Input(SHAPE)
+        x = layers.BatchNormalization()(conv(inner(image)))
+        return keras.Model(image, layers.Dense(3)(layers.Flatten()(x)))
+
+    assert_frozen_equals(randomised(shared))
+
+
 # float16
 
 

@@ -196,3 +196,14 @@ def test_images_without_a_channel_axis_are_taken_as_keras_takes_them():
     images = _images()[..., 0]
     np.testing.assert_allclose(freeze(model)(images), model(images, training=False), rtol=1e-5, atol=1e-5)
     np.testing.assert_allclose(training_logits(model, images), model(images, training=True), rtol=1e-4, atol=1e-4)
+
+
+def test_a_mode_that_is_set_in_the_graph_gives_way_to_training_as_in_keras():
+    keras.utils.set_random_seed(0)
+    image = keras.Input((6, 6, 3))
+    x = keras.layers.BatchNormalization()(keras.layers.Conv2D(4, 3)(image), training=False)
+    model = keras.Model(image, keras.layers.Dense(3)(keras.layers.Flatten()(x)))
+    images = tf.random.stateless_uniform([5, 6, 6, 3], [0, 1])
+    expected = model(images, training=True)
+    np.testing.assert_allclose(training_logits(model, images), expected, rtol=1e-4, atol=1e-5)
+    assert np.abs(expected - model(images, training=False)).max() > 0.05

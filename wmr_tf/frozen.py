@@ -81,11 +81,11 @@ def _is_foldable(layer: Any) -> bool:
 
 
 def _is_linear(layer: Any) -> bool:
-    return layer.activation is keras.activations.linear
+    return getattr(layer, "activation", None) is keras.activations.linear
 
 
 def _is_rectified(layer: Any) -> bool:
-    return layer.activation is keras.activations.relu
+    return getattr(layer, "activation", None) is keras.activations.relu
 
 
 def _then_relu(layer: Any) -> graph.Compute:
@@ -99,7 +99,8 @@ def _linear(
     dtype = layer.compute_dtype
     activation = activation or layer.activation
     is_greyscale = (
-        type(layer) is keras.layers.Conv2D
+        not tf.config.list_physical_devices("GPU")  # where this has not been measured
+        and type(layer) is keras.layers.Conv2D
         and layer.kernel.shape[2] == layer.groups == 1
         and {*layer.strides, *layer.dilation_rate} == {1}
     )

@@ -46,18 +46,29 @@ def layers_once(model: keras.Model) -> Iterator[tuple[Any, Any]]:
     Yields:
         `(layer, before)`, nested models opened; `before` is None where it has several readers or is an input.
     """
+    yield from _layers_once(model, Counter(_calls(model)))
+
+
+def _calls(model: keras.Model) -> Iterator[int]:
+    """Yields the id of a layer for every call of it, in nested models too."""
+    graph = _graph_of(model)
+    for node in _nodes_of(graph) if graph else ():
+        yield id(node.operation)
+        yield from _calls(node.operation)
+
+
+def _layers_once(model: keras.Model, calls: Mapping[int, int]) -> Iterator[tuple[Any, Any]]:
     graph = _graph_of(model)
     if graph is None:
         return
     nodes = _nodes_of(graph)
-    calls = Counter(id(node.operation) for node in nodes)
     readers = Counter(id(tensor) for node in nodes for tensor in node.input_tensors)
     readers.update(id(tensor) for tensor in graph.outputs)
     maker = {id(tensor): node.operation for node in nodes for tensor in node.outputs}
     for node in nodes:
         if calls[id(node.operation)] > 1:
             continue
-        yield from layers_once(node.operation)
+        yield from _layers_once(node.operation, calls)
         source = node.input_tensors[0]
         before = maker.get(id(source))
         alone = len(node.input_tensors) == 1 and readers[id(source)] == 1 and before and calls[id(before)] == 1
