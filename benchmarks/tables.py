@@ -56,9 +56,9 @@ FULL = Scale(
     batches=[32, 64, 128, 256],
     evaluated=[256, 512, 1024, 2048],
     matrices=[2048, 4096],
-    cnn=Plan(rounds=7, seconds=150, at_least=0.5),
-    resnet=Plan(rounds=3, seconds=400, at_least=0.5),
-    curve=Plan(rounds=5, seconds=60, at_least=0.5),
+    cnn=Plan(rounds=7, seconds=120, at_least=0.5),
+    resnet=Plan(rounds=3, seconds=300, at_least=0.5),
+    curve=Plan(rounds=5, seconds=45, at_least=0.5),
 )
 _NO_WORK = Plan(rounds=2, seconds=20, at_least=0.0)
 QUICK = Scale(
