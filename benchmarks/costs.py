@@ -31,7 +31,7 @@ ROWS: list[tuple[str, str, dict[str, int], str, int]] = [
     ("fast", "fast", {}, "2 + 2", 1),
     ("n_fgsm", "n_fgsm", {}, "2 + 2", 1),
     ("free, 8 replays", "free", {"replays": 8}, "8 + 8", 8),
-    ("yopo-5-3", "yopo", {"passes": 5, "attack_steps": 3}, "5 + 5, first layer 15 + 15", 1),
+    ("yopo-5-3", "yopo", {"passes": 5, "attack_steps": 3}, "5 + 5, first layer 20 + 15", 1),
     (REFERENCE, "pgd", K10, "11 + 11", 1),
     ("mixed, 10 steps", "mixed", K10, "12 + 12", 1),
     ("mart, 10 steps", "mart", K10, "12 + 12", 1),

@@ -55,7 +55,7 @@ def test_recipes_are_those_of_the_design(dataset, method):
 @pytest.mark.parametrize("dataset", data.SOURCES)
 def test_every_data_set_has_a_recipe_for_every_method(dataset):
     for method in methods.BY_NAME:
-        assert type(Experiment.of(dataset, method).make_method()) is methods.BY_NAME[method]
+        assert type(Experiment.of(dataset, method).make_method(examples=1)) is methods.BY_NAME[method]
     natural, pgd = Experiment.of(dataset, "natural"), Experiment.of(dataset, "pgd")
     assert natural.alpha_train == 0
     assert natural.test_attack() == pgd.test_attack()
@@ -138,6 +138,15 @@ def test_noise_steps_beyond_the_ball_are_for_linf():
         Experiment.of("digits", "n_fgsm", **settings)
 
 
+def test_the_attack_with_an_average_budget_has_a_step_size_of_its_own():
+    settings = {"eval_wasserstein_p": 2.0, "eval_epsilon": 0.3, "eval_attack_steps": 40}
+    attack = Experiment.of("mnist", **settings).wasserstein_attack()
+    assert (attack.epsilon, attack.steps, attack.p) == (0.3, 40, 2.0)
+    assert attack.reach == pytest.approx(1.5)
+    assert Experiment.of("mnist", **{**settings, "eval_epsilon": 0.0}).wasserstein_attack().epsilon == 0
+    assert Experiment.of("mnist").wasserstein_attack() is None
+
+
 NAN, INF = math.nan, math.inf
 BAD = {
     "norm": ["l3", None],
@@ -155,6 +164,7 @@ BAD = {
     "eval_restarts": [0],
     "eval_attack_precision": ["float16", "half"],
     "eval_wasserstein_p": [1.0, -INF, NAN],
+    "rho_test": [(0.1, -0.1), (NAN,), (INF,)],
     "eval_every": [0],
     "eval_examples": [0],
     "epochs": [0],
@@ -168,6 +178,7 @@ BAD = {
     "validation_examples": [-1],
     "architecture": ["resnet"],
     "precision": ["half", "Auto"],
+    "strategy": ["tpu"],
     "method": ["fgsm"],
     "dataset": ["imagenet"],
 }
@@ -225,6 +236,28 @@ def test_one_step_methods_step_by_1p25_epsilon_or_from_noise_by_epsilon(dataset,
     assert Experiment.of(dataset, "n_fgsm").make_method().attack == attacks.NFGSM(epsilon=epsilon)
     same = Experiment.of(dataset, "fast", attack_start="noise", attack_step_size=noisy).make_method().attack
     assert same == attacks.NFGSM(epsilon=epsilon)
+
+
+@pytest.mark.parametrize("dataset", data.SOURCES)
+@pytest.mark.parametrize("changes", [{}, {"epsilon": 0.04}, {"norm": "l2", "epsilon": 1.5}], ids=str)
+def test_lengths_that_are_multiples_of_epsilon_follow_it(dataset, changes):
+    expected = {"fast": ("attack_step_size", 1.25), "n_fgsm": ("attack_step_size", 1), "free": ("attack_step_size", 1)}
+    for method, (name, times) in expected.items():
+        if "norm" in changes and method == "n_fgsm":
+            continue
+        experiment = Experiment.of(dataset, method, **changes)
+        assert getattr(experiment, name) == pytest.approx(times * experiment.epsilon)
+        assert Experiment.of(dataset, method, epsilon=0.04, attack_step_size=0.3).attack_step_size == 0.3
+    steps = {"attack_step_size": 0.1} if "norm" in changes else {}  # IAAT's steps are those of PGD training
+    iaat = Experiment.of(dataset, "iaat", **changes, **steps)
+    assert iaat.epsilon_max == pytest.approx((4 / 3 if dataset == "mnist" else 2) * iaat.epsilon)
+    assert iaat.radius_growth == pytest.approx(0.24 * iaat.epsilon)
+    assert iaat.make_method(examples=1).epsilon_max == iaat.epsilon_max
+
+
+def test_iaat_needs_the_number_of_images():
+    with pytest.raises(InvalidInput, match="^examples: got None, expected a whole number >= 1"):
+        Experiment.of("digits", "iaat").make_method()
 
 
 @pytest.mark.parametrize("method", ["pgd", "trades", "mart", "mixed"])
@@ -289,6 +322,7 @@ GIVEN = {
     "eval_restarts": ("2", 2),
     "eval_attack_precision": ("bfloat16", "bfloat16"),
     "eval_wasserstein_p": ("inf", INF),
+    "rho_test": ("0.1,0.5", (0.1, 0.5)),
     "eval_examples": ("50", 50),
     "seed": ("9", 9),
     "data_dir": ("somewhere", "somewhere"),
@@ -320,6 +354,7 @@ GIVEN = {
     "weight_decay": ("1e-5", 1e-5),
     "architecture": ("resnet18", "resnet18"),
     "precision": ("bfloat16", "bfloat16"),
+    "strategy": ("mirrored", "mirrored"),
     "deterministic": ("true", True),
     "train_examples": ("1000", 1000),
     "validation_examples": ("100", 100),
@@ -434,6 +469,8 @@ def test_help_tells_the_defaults_of_the_recipe():
     assert help_of["epochs"].endswith("Default: 100.")
     assert help_of["method"].endswith("Default: trades.")
     assert help_of["beta"].endswith("Default: 6.0.")
+    assert "1.25 epsilon with fast, 1 epsilon with n_fgsm, 1 epsilon with free" in help_of["attack_step_size"]
+    assert help_of["epsilon_max"].endswith("Default: 1.33 epsilon.")
     assert "Default" not in help_of["data_dir"]
 
 

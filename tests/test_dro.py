@@ -82,7 +82,8 @@ def test_worst_cases_against_a_search_of_the_simplex_and_the_dual(margins, rho):
         worst = dro.worst_case_mean(values, rho)
         assert worst == pytest.approx(searched_worst_mean(values, rho), abs=2e-5)
         assert worst == pytest.approx(dual_worst_mean(values, rho), abs=2e-3)
-    assert dro.worst_case_accuracy(margins, rho) == dro.worst_case_mean(margins > 0, rho)
+    correct = np.array([1.0 if margin > 0 else 0.0 for margin in margins])
+    assert dro.worst_case_accuracy(margins, rho) == pytest.approx(searched_worst_mean(correct, rho), abs=2e-5)
 
 
 @pytest.mark.parametrize(("n", "errors"), [(10, 3), (1000, 1), (599, 96)])
@@ -101,6 +102,7 @@ def test_worst_accuracy_solves_the_binary_divergence(n, errors):
 def test_worst_accuracy_where_all_images_are_alike():
     assert dro.worst_case_accuracy(np.array([0.1, 0.9]), 5.0) == 1
     assert dro.worst_case_accuracy(np.array([-0.1, 0.0]), 5.0) == 0
+    assert dro.worst_case_accuracy(np.array([0.0, 0.1]), 0.0) == 0.5  # a tie counts as wrong
 
 
 def test_worst_accuracy_is_never_above_a_sa():
@@ -127,6 +129,34 @@ def test_cvar_is_the_largest_mean_under_bounded_weights():
     assert dro.cvar(np.array([1.0, 4.0, 2.0, 3.0]), 1.0) == 2.5
 
 
+@pytest.mark.parametrize(
+    ("measure", "stderr", "settings"),
+    [
+        (dro.kl_radius, dro.kl_radius_stderr, (0.5, 2.0)),
+        (dro.worst_case_mean, dro.worst_case_mean_stderr, (0.0, 0.05, 0.3)),
+        (lambda x, rho: dro.worst_case_mean(x > 0, rho), lambda x, rho: dro.worst_case_mean_stderr(x > 0, rho), (0.2,)),
+        (dro.cvar, dro.cvar_stderr, (1.0, 0.5, 0.2)),
+    ],
+    ids=["rho", "worst mean", "worst accuracy", "cvar"],
+)
+def test_standard_errors_are_those_of_a_bootstrap_of_the_set(measure, stderr, settings):
+    values = np.random.default_rng(2).uniform(-0.4, 1, 500)
+    sets = np.random.default_rng(3).choice(values, [1000, 500])
+    for setting in settings:
+        spread = np.std([measure(each, setting) for each in sets])
+        assert stderr(values, setting) == pytest.approx(spread, rel=0.1), setting
+
+
+def test_standard_errors_at_the_ends():
+    margins = np.array([0.5, -0.1, 0.9, 0.8])
+    assert dro.kl_radius_stderr(margins, 0.0) == 0
+    # The radius is log(1 / e) with e the share of the smallest margin, a binomial one.
+    assert dro.kl_radius_stderr(margins, math.inf) == pytest.approx(math.sqrt((1 / 0.25 - 1) / 4))
+    assert dro.worst_case_mean_stderr(margins > 0, 5.0) == 0 and dro.worst_case_mean_stderr(margins > -1, 0.1) == 0
+    assert dro.worst_case_mean_stderr(margins > 0, 0.0) == pytest.approx(math.sqrt(0.25 * 0.75 / 4))
+    assert dro.cvar_stderr(margins, 0.25) == 0
+
+
 @pytest.mark.parametrize("values", [[], [0.5, math.nan], [math.inf]])
 def test_what_is_not_finite_is_refused(values):
     for measure, name in ((dro.tilt, "values"), (dro.worst_case_accuracy, "margins"), (dro.cvar, "losses")):
@@ -141,6 +171,9 @@ def test_what_is_not_finite_is_refused(values):
         (dro.alpha_for_radius, "rho", (-0.1, math.nan, math.inf)),
         (dro.worst_case_mean, "rho", (-0.1, math.nan)),
         (dro.cvar, "level", (0.0, -0.1, 1.1, math.nan)),
+        (dro.cvar_stderr, "level", (0.0, 1.1)),
+        (dro.kl_radius_stderr, "alpha", (-1.0,)),
+        (dro.worst_case_mean_stderr, "rho", (-0.1,)),
     ],
 )
 def test_settings_out_of_range_are_refused(measure, name, bad):
@@ -151,4 +184,4 @@ def test_settings_out_of_range_are_refused(measure, name, bad):
 
 def test_examples_in_the_documentation():
     outcome = doctest.testmod(dro)
-    assert outcome.attempted >= 7 and outcome.failed == 0
+    assert outcome.attempted >= 10 and outcome.failed == 0

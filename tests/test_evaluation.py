@@ -11,10 +11,13 @@ from keras import layers
 from wmr_tf import evaluate_robustness, evaluation, seeds
 from wmr_tf.attacks import PGD
 from wmr_tf.checks import InvalidInput
-from wmr_tf.dro import kl_radius, worst_case_accuracy
-from wmr_tf.evaluation import Robustness, RobustnessEvaluator, weighted_accuracy
+from wmr_tf.dro import cvar_stderr, kl_radius, kl_radius_stderr, worst_case_accuracy, worst_case_mean_stderr
+from wmr_tf.evaluation import Robustness, RobustnessEvaluator, freeze_in, weighted_accuracy
 from wmr_tf.frozen import freeze
+from wmr_tf.losses import cross_entropy
 from wmr_tf.precision import bfloat16_compute
+from wmr_tf.temperature import at_temperature
+from wmr_tf.weights import probability_margin
 
 ALPHAS = (0.0, 0.1, 0.5, 1.0, 2.0, 5.0, 20.0)
 
@@ -126,7 +129,22 @@ def test_margins_that_are_none_are_refused(margins):
         weighted_accuracy(np.array(margins), 1.0)
 
 
-@pytest.mark.parametrize("alpha", [-0.1, math.nan, math.inf, "strong"])
+def test_what_a_radius_buys():
+    margins = np.array([0.5, 0.1, -0.2, 0.9, 0.3, -0.2])
+    result = Robustness(margins, margins, {}, margins)
+    rho = result.rho(1.5)
+    ball = result.ball(rho)
+    assert result.alpha(rho) == ball["alpha_test"] == pytest.approx(1.5)
+    a_sa = result.A_sa(ball["alpha_test"])
+    assert (ball["A_sa"], ball["A_sa_stderr"], ball["A_sa_effective_sample_size"]) == a_sa
+    assert (ball["rho"], ball["A_worst"]) == (rho, result.A_worst(1.5))
+    assert ball["A_worst_stderr"] == worst_case_mean_stderr(margins > 0, rho) > 0
+    beyond = result.ball(2.0)  # log(3) is the largest; JSON has no infinity
+    assert (beyond["alpha_test"], beyond["A_sa"], beyond["A_worst"]) == ("inf", 0, 0)
+    assert beyond["A_sa_effective_sample_size"] == 2
+
+
+@pytest.mark.parametrize("alpha", [-0.1, math.nan, "strong"])
 def test_a_bad_alpha_is_refused(alpha):
     with pytest.raises(InvalidInput, match=f"^alpha: got {alpha!r}, expected a finite number >= 0"):
         weighted_accuracy(np.array([0.5]), alpha)
@@ -263,7 +281,11 @@ def test_metrics_have_the_keys_of_metrics_json():
     losses = result.losses.tolist()
     worst = sorted(losses)[-2:]  # a tenth of 13 is the worst and 0.3 of the next
     tenth = pytest.approx((worst[1] + 0.3 * worst[0]) / 1.3)
-    assert metrics["cvar"] == [{"level": 1.0, "loss": pytest.approx(sum(losses) / 13)}, {"level": 0.1, "loss": tenth}]
+    mean, spread = pytest.approx(sum(losses) / 13), pytest.approx(np.std(losses) / math.sqrt(13))
+    assert metrics["cvar"] == [
+        {"level": 1.0, "loss": mean, "loss_stderr": spread},
+        {"level": 0.1, "loss": tenth, "loss_stderr": cvar_stderr(result.losses, 0.1)},
+    ]
     assert metrics["examples"] == 13
     assert (metrics["A_nat"], metrics["A_nat_stderr"]) == result.A_nat[:2]
     assert (metrics["A_rob"], metrics["A_rob_stderr"]) == result.A_rob[:2]
@@ -273,10 +295,12 @@ def test_metrics_have_the_keys_of_metrics_json():
             "alpha_test",
             *("A_sa", "A_sa_stderr", "A_sa_effective_sample_size"),
             *("A_tr", "A_tr_stderr", "A_tr_effective_sample_size"),
-            *("rho", "A_worst"),
+            *("rho", "rho_stderr", "A_worst", "A_worst_stderr"),
         ]
-        worst = result.rho(alpha), result.A_worst(alpha)
-        assert worst == (kl_radius(result.margins, alpha), worst_case_accuracy(result.margins, worst[0]))
+        rho, rho_stderr = kl_radius(result.margins, alpha), kl_radius_stderr(result.margins, alpha)
+        worst_stderr = worst_case_mean_stderr(result.margins > 0, rho)
+        worst = rho, rho_stderr, worst_case_accuracy(result.margins, rho), worst_stderr
+        assert (result.rho(alpha), result.A_worst(alpha)) == worst[::2]
         assert 0 <= row["A_worst"] < row["A_sa"] < metrics["A_rob"]
         assert tuple(row.values()) == (alpha, *result.A_sa(alpha), *result.A_tr(alpha), *worst)
         assert all(type(value) is float for value in row.values())
@@ -316,6 +340,23 @@ def test_a_bfloat16_attack_is_scored_in_float32():
     assert {layer.dtype_policy.name for layer in classifier.layers} == {"float32"}
 
 
+def test_restarts_of_a_bfloat16_attack_are_chosen_in_float32():
+    classifier, (images, labels) = small_classifier(), small_data()
+    attack = dataclasses.replace(ATTACK, restarts=10)
+    once, own_seeds = dataclasses.replace(attack, restarts=1), seeds.by_position(0, tf.range(13))
+    exact, rounded = (freeze_in(precision, classifier) for precision in ("float32", "bfloat16"))
+
+    @tf.function(autograph=False)  # where bfloat16 rounds as it does in the evaluation
+    def attempt(images, own_seeds):
+        return once(lambda x: cross_entropy(rounded(x), labels), images, seed=own_seeds)
+
+    attempts = [attempt(tf.constant(images), seeds.nth(own_seeds, r)) for r in range(10)]
+    margins, misjudged = (np.stack([probability_margin(of(x), labels) for x in attempts]) for of in (exact, rounded))
+    result = evaluate(classifier, attack=attack, attack_precision="bfloat16", seed=0)
+    np.testing.assert_allclose(result.margins, margins.min(axis=0), rtol=0, atol=1e-5)
+    assert (margins[misjudged.argmin(axis=0), range(13)] - margins.min(axis=0)).max() > 1e-4
+
+
 def test_which_layers_a_bfloat16_attack_computes_in_bfloat16():
     inner = small_classifier("mixed_float16")
     classifier = keras.Sequential([keras.Input(SHAPE), inner])
@@ -326,6 +367,29 @@ def test_which_layers_a_bfloat16_attack_computes_in_bfloat16():
     difference = np.abs(logits - small_classifier()(small_data()[0])).max()
     assert 1e-4 < difference < 0.1
     assert {layer.dtype_policy.name for layer in inner.layers} == {"mixed_float16"}
+
+
+class Subclassed(keras.Model):
+    def __init__(self):
+        super().__init__()
+        self.logits = layers.Dense(3)  # made first, used last: the order of the layers means nothing
+        self.flatten = layers.Flatten()
+
+    def call(self, x):
+        return self.logits(self.flatten(x))
+
+
+@pytest.mark.parametrize("make", [small_classifier, lambda: at_temperature(small_classifier(), 2.0), Subclassed])
+def test_what_stays_in_float32_in_a_bfloat16_attack(make):
+    classifier = make()
+    classifier(small_data()[0])
+    leaves = [layer for layer in classifier._flatten_layers() if not isinstance(layer, keras.Model)]
+    with bfloat16_compute(classifier):
+        exact = [type(layer).__name__ for layer in leaves if layer.compute_dtype == "float32"]
+        logits = classifier(small_data()[0])
+    assert exact == {small_classifier: ["Dense"], Subclassed: []}.get(make, ["Dense", "Rescaling"])
+    assert logits.dtype == ("bfloat16" if make is Subclassed else "float32")
+    assert {layer.compute_dtype for layer in leaves} == {"float32"}
 
 
 def test_the_evaluator_reads_the_weights_anew_and_traces_once():

@@ -51,12 +51,15 @@ def test_a_step_beyond_the_ball_ends_on_its_surface():
     "attack",
     [
         dataclasses.replace(ONE_STEP, steps=2),
+        dataclasses.replace(ONE_STEP, restarts=2),
         dataclasses.replace(ONE_STEP, start="none"),
         attacks.FGSM(0.1),
+        NFGSM(epsilon=0.1, noise=0.0),
+        NFGSM(epsilon=0.0, step_size=0.1),
     ],
 )
 def test_several_steps_or_a_clean_start_are_refused(attack):
-    with pytest.raises(InvalidInput, match=r"^attack: got PGD\(.*expected one step from a random start"):
+    with pytest.raises(InvalidInput, match=r"^attack: got .*expected one step from a random start"):
         methods.Fast(attack)
 
 

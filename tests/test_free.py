@@ -1,5 +1,6 @@
 """Adversarial training for free against its steps by hand, in NumPy, on a linear classifier."""
 
+import contextlib
 import types
 
 import keras
@@ -88,17 +89,53 @@ def test_the_perturbation_is_saved(save, tmp_path):
 
 @pytest.mark.parametrize("policy", ["mixed_bfloat16", "mixed_float16"])
 def test_mixed_precision_keeps_the_perturbation_finite(policy):
-    """In float16 the first gradients overflow by design, until the scale of the loss is found."""
+    """In float16 the first gradients overflow by design, until the scale of the loss is found; then steps are made."""
     keras.config.set_dtype_policy(policy)
     method = methods.Free(attacks.FGSM(EPSILON), replays=2, alpha=1.0)
     model = AdversarialModel(linear(), method)
+    before = model.get_weights()
     optimizer = keras.optimizers.SGD(RATE)
     if policy == "mixed_float16":
-        optimizer = keras.optimizers.LossScaleOptimizer(optimizer, initial_scale=2.0**40)
+        optimizer = keras.optimizers.LossScaleOptimizer(optimizer, initial_scale=2.0**24)
     model.compile(optimizer=optimizer)
-    model.fit(X, Y, batch_size=5, epochs=3, shuffle=False, verbose=0)
+    model.fit(X, Y, batch_size=5, epochs=6, shuffle=False, verbose=0)
     assert method.perturbation.dtype == "float32"
     assert np.isfinite(method.perturbation.numpy()).all()
+    assert np.abs(method.perturbation.numpy()).max() > EPSILON / 2
+    steps = optimizer.iterations.numpy()
+    assert 0 < steps < 36 if policy == "mixed_float16" else steps == 36
+    for weight, start in zip(model.classifier.get_weights(), before[: len(model.classifier.weights)], strict=True):
+        assert np.isfinite(weight).all() and np.abs(weight - start).max() > 1e-2
+
+
+class Subclassed(keras.Model):
+    def __init__(self):
+        super().__init__()
+        self.inner = linear()
+
+    def call(self, images):
+        return self.inner(images)
+
+
+def test_a_subclassed_classifier_is_trained_as_its_layers_are():
+    classifier, expected = Subclassed(), linear()
+    for model in (classifier, expected):
+        trained(methods.Free(attacks.FGSM(EPSILON), replays=2, alpha=1.0), model)
+    for got, wanted in zip(classifier.get_weights(), expected.get_weights(), strict=True):
+        np.testing.assert_allclose(got, wanted, atol=1e-6)
+
+
+def test_batches_larger_than_the_first_one_are_refused_before_training(tmp_path):
+    model = trained(methods.Free(attacks.FGSM(EPSILON), replays=2), linear())
+    model.save(tmp_path / "model.keras")
+    for either in (model, keras.models.load_model(tmp_path / "model.keras")):
+        steps = either.optimizer.iterations.numpy()
+        with pytest.raises(InvalidInput, match="^batch: got 6 images, expected at most 5 images, as in the first"):
+            either.fit(X, Y, batch_size=6, verbose=0)
+        with pytest.raises(InvalidInput, match="^batch: got 7 images"):
+            either.fit(tf.data.Dataset.from_tensor_slices((X, Y)).batch(7), verbose=0)
+        assert either.optimizer.iterations.numpy() == steps
+        either.fit(X, Y, batch_size=4, verbose=0)
 
 
 def test_the_perturbation_is_made_for_one_batch_even_where_the_data_are_arrays():
@@ -133,7 +170,7 @@ def test_replays_that_are_no_number_of_replays_are_refused(replays):
 
 
 def test_several_replicas_are_refused(monkeypatch):
-    two = types.SimpleNamespace(num_replicas_in_sync=2)
+    two = types.SimpleNamespace(num_replicas_in_sync=2, scope=contextlib.nullcontext, cluster_resolver=None)
     monkeypatch.setattr(AdversarialModel, "distribute_strategy", two)
     with pytest.raises(InvalidInput, match="^method Free: got 2 replicas, expected one"):
         trained(methods.Free(attacks.FGSM(0.1)), linear())

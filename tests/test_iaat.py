@@ -1,10 +1,12 @@
 """IAAT: its radii against those computed by hand on a linear classifier, and PGD training as its special case."""
 
+import contextlib
 import types
 
 import keras
 import numpy as np
 import pytest
+import tensorflow as tf
 
 from tests.test_methods import convnet
 from wmr_tf import AdversarialModel, InvalidInput, attacks, data, methods
@@ -98,6 +100,7 @@ def test_radii_stay_during_the_warm_up_and_move_after_it():
 
 def test_images_are_attacked_within_their_own_radius():
     method = iaat()
+    method.build(POINTS.shape)
     radii = np.linspace(0, 0.08, 40).astype("float32")
     method.radii.assign(radii)
     method.radius_growth = 0.0
@@ -132,10 +135,14 @@ def test_radii_are_saved(save, tmp_path):
 @pytest.mark.parametrize("policy", ["mixed_bfloat16", "mixed_float16"])
 def test_mixed_precision_keeps_the_radii_in_float32(policy):
     keras.config.set_dtype_policy(policy)
-    method = methods.IAAT(ATTACK, examples=16, warmup_epochs=0, alpha=1.0)
-    _, history = fitted(convnet(), method, indexed(IMAGES), LABELS, epochs=2)
+    method, classifier = methods.IAAT(ATTACK, examples=16, warmup_epochs=0, alpha=1.0), convnet()
+    before = classifier.get_weights()
+    model, history = fitted(classifier, method, indexed(IMAGES), LABELS, epochs=2)
     assert method.radii.dtype == "float32"
     assert np.isfinite(history["loss"]).all() and np.std(method.radii.numpy()) > 0
+    assert model.optimizer.iterations.numpy() == 4
+    for weight, start in zip(classifier.get_weights(), before, strict=True):
+        assert np.isfinite(weight).all() and np.abs(weight - start).max() > 1e-3
 
 
 def test_it_trains_on_what_load_gives():
@@ -162,6 +169,20 @@ def test_an_index_that_is_missing_or_out_of_range_is_refused(x, message):
         fitted(convnet(), methods.IAAT(ATTACK, examples=16), x, LABELS)
 
 
+@pytest.mark.parametrize("place", [-1, 16])
+def test_an_index_out_of_range_in_a_later_batch_ends_training(place):
+    index = np.arange(16)
+    index[12] = place
+    batches = tf.data.Dataset.from_tensor_slices(({"image": IMAGES, "index": index}, LABELS)).batch(8)
+    with pytest.raises(tf.errors.InvalidArgumentError, match=r"place in the training set must be in \[0, 16\)"):
+        fitted(convnet(), methods.IAAT(ATTACK, examples=16), batches, None, batch_size=None)
+
+
+def test_no_radii_are_made_before_training():
+    method = methods.IAAT(ATTACK, examples=10**12)
+    assert not method.variables
+
+
 def test_a_batch_without_an_index_is_refused_outside_of_fit_too():
     model = AdversarialModel(convnet(), methods.IAAT(ATTACK, examples=16))
     model.compile(optimizer="sgd")
@@ -170,7 +191,8 @@ def test_a_batch_without_an_index_is_refused_outside_of_fit_too():
 
 
 def test_several_replicas_are_refused(monkeypatch):
-    monkeypatch.setattr(AdversarialModel, "distribute_strategy", types.SimpleNamespace(num_replicas_in_sync=2))
+    two = types.SimpleNamespace(num_replicas_in_sync=2, scope=contextlib.nullcontext, cluster_resolver=None)
+    monkeypatch.setattr(AdversarialModel, "distribute_strategy", two)
     with pytest.raises(InvalidInput, match="^method IAAT: got 2 replicas, expected one"):
         fitted(convnet(), methods.IAAT(ATTACK, examples=16), indexed(IMAGES), LABELS)
 

@@ -17,6 +17,7 @@ LIBRARY = {
         "checks",
         "classifier",
         "data",
+        "distribution",
         "dro",
         "frozen",
         "fused",

@@ -79,26 +79,34 @@ def test_half_precision_logits_and_one_hot_labels():
         np.testing.assert_array_equal(half, mart_loss(*(z.astype("float32") for z in (clean, attacked)), labels, 6.0))
 
 
+@pytest.mark.parametrize("stop", [False, True])
 @pytest.mark.parametrize(("alpha", "normalize"), [(0.0, False), (1.5, False), (1.5, True)])
-def test_a_step_on_a_linear_classifier_by_finite_differences(alpha, normalize):
+def test_a_step_on_a_linear_classifier_by_finite_differences(alpha, normalize, stop):
     x, y = data(4)
     classifier, rate = linear(), 0.1
     kernel, bias = (weight.astype("float64") for weight in classifier.get_weights())
     attack = attacks.PGD(epsilon=0.2, step_size=0.1, steps=1, start="none")
-    method = methods.MART(attack, beta=2.0, alpha=alpha, normalize_weights=normalize)
+    settings = {"alpha": alpha, "normalize_weights": normalize, "stop_gradient_weights": stop}
+    method = methods.MART(attack, beta=2.0, **settings)
     (logged,) = losses_of_training(classifier, method, x, y, rate=rate)
 
-    def attack_loss(z, label):
-        return weight_by_hand(z, label, alpha) * -log_softmax(z)[label]
+    def weight(z, label, at):
+        return weight_by_hand(at if stop else z, label, alpha)  # `at` is where the step starts
 
-    uphill = [slopes(lambda z, k=k: attack_loss(z, k), z) @ kernel.T for z, k in zip(x @ kernel + bias, y, strict=True)]
-    attacked = np.clip(x + 0.1 * np.sign(uphill), 0, 1)
-    at_first = np.mean([weight_by_hand(z, k, alpha) for z, k in zip(attacked @ kernel + bias, y, strict=True)])
+    def attack_loss(z, label, at):
+        return weight(z, label, at) * -log_softmax(z)[label]
+
+    uphill = [
+        slopes(lambda z, k=k, at=at: attack_loss(z, k, at), at) for at, k in zip(x @ kernel + bias, y, strict=True)
+    ]
+    attacked = np.clip(x + 0.1 * np.sign(uphill @ kernel.T), 0, 1)
+    starts = attacked @ kernel + bias
+    at_first = np.mean([weight_by_hand(z, k, alpha) for z, k in zip(starts, y, strict=True)])
 
     def objective(parameters):
         w, b = parameters[:-3].reshape(kernel.shape), parameters[-3:]
-        rows = zip(x @ w + b, attacked @ w + b, y, strict=True)
-        losses = [weight_by_hand(z, k, alpha) * mart_by_hand(c, z, k, 2.0) for c, z, k in rows]
+        rows = zip(x @ w + b, attacked @ w + b, y, starts, strict=True)
+        losses = [weight(z, k, at) * mart_by_hand(c, z, k, 2.0) for c, z, k, at in rows]
         return np.mean(losses) / (at_first if normalize else 1)  # a constant: no gradient flows through it
 
     start = np.concatenate([kernel.ravel(), bias])

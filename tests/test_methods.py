@@ -35,7 +35,7 @@ def losses_of_training(classifier, method, x, y, *, steps=1, rate=0.5, seed=0):
     """Trains with plain SGD on one and the same batch; returns the loss of each step."""
     model = AdversarialModel(classifier, method, seed=seed)
     model.compile(optimizer=keras.optimizers.SGD(rate))
-    return model.fit(x, y, batch_size=len(x), epochs=steps, shuffle=False, verbose=0).history["loss"]
+    return model.fit(x, y, batch_size=len(y), epochs=steps, shuffle=False, verbose=0).history["loss"]
 
 
 # The methods without weights, written out
@@ -97,6 +97,17 @@ def plain_trades_step(classifier, x, y, step):
 GAUSSIAN = dataclasses.replace(ATTACK, start="gaussian")
 ONE_STEP = attacks.PGD(epsilon=0.2, step_size=0.25, steps=1)
 N_FGSM = attacks.NFGSM(epsilon=0.2)
+
+
+def method_named(name, **settings):
+    """Returns a method by its name on the command line; without random numbers where it can do without."""
+    clean = dataclasses.replace(ATTACK, start="none")
+    of_its_own = {"trades": GAUSSIAN, "fast": ONE_STEP, "n_fgsm": N_FGSM, "free": attacks.FGSM(0.2)}
+    if name != "natural":
+        settings = {"attack": of_its_own.get(name, clean), "alpha": 1.5, **settings}
+    if name == "iaat":
+        settings = {"examples": 20, "warmup_epochs": 0, "radius_growth": 0.05, **settings}
+    return methods.BY_NAME[name](**settings)
 
 
 @pytest.mark.parametrize(
@@ -202,6 +213,31 @@ def test_a_trades_step_on_a_linear_classifier_by_hand(alpha, stop):
     )
 
 
+@pytest.mark.parametrize("normalize", [False, True])
+@pytest.mark.parametrize(("alpha", "stop"), WEIGHTS)
+@pytest.mark.parametrize("name", ["pgd", "fast", "free", "yopo", "iaat"])
+def test_where_no_image_moves_a_step_is_that_on_the_weighted_losses_by_hand(name, alpha, stop, normalize):
+    x, y = data(4)
+    classifier = linear()
+    kernel, bias = (weight.astype("float64") for weight in classifier.get_weights())
+    start = "uniform" if name == "fast" else "none"
+    attack = attacks.PGD(epsilon=0.0, step_size=0.1, steps=1, start=start)
+    settings = {"alpha": alpha, "stop_gradient_weights": stop, "normalize_weights": normalize}
+    settings |= {"free": {"replays": 1}, "yopo": {"passes": 2, "split": classifier.layers[-1].name}}.get(name, {})
+    settings |= {"radius_growth": 0.0} if name == "iaat" else {}
+    (logged,) = losses_of_training(
+        classifier,
+        method_named(name, attack=attack, **settings),
+        {"image": x, "index": np.arange(16)} if name == "iaat" else x,
+        y,
+    )
+    losses, slope = cross_entropy_by_hand(x @ kernel + bias, y, alpha, stop)
+    weights, _ = weights_by_hand(x @ kernel + bias, y, alpha)
+    by = weights.mean() if normalize else 1.0
+    assert logged == pytest.approx(losses.mean() / by, rel=1e-5)
+    assert_descended(classifier, kernel - 0.5 * x.T @ slope / by / len(x), bias - 0.5 * slope.mean(axis=0) / by)
+
+
 def assert_descended(classifier, kernel, bias):
     got_kernel, got_bias = classifier.get_weights()
     np.testing.assert_allclose(got_kernel, kernel, atol=2e-6)
@@ -244,7 +280,7 @@ def test_normalised_weights_divide_the_step_and_leave_the_attack_alone(name):
         method = WEIGHTED[name](alpha=1.5, normalize_weights=normalise)
         attack, calls = method.attack, []
 
-        def spy(loss_fn, images, *, seed, attack=attack, calls=calls):
+        def spy(loss_fn, images, *, seed, epsilon=None, attack=attack, calls=calls):
             calls.append((loss_fn(images), attack(loss_fn, images, seed=seed)))
             return calls[-1][1]
 
@@ -354,10 +390,10 @@ def test_kernel_regularizers_count_once(make):
 class Brighten(attacks.Attack):
     """Looks at the loss inside a loop, as attacks do, and adds 0.1 whatever it saw."""
 
-    start = "random"
+    starts_clean = False
     norm = "linf"
 
-    def __call__(self, loss_fn, x, *, seed, score_fn=None):
+    def __call__(self, loss_fn, x, *, seed, score_fn=None, epsilon=None):
         _, seen = tf.while_loop(lambda k, _: k < 2, lambda k, _: (k + 1, loss_fn(x)), (0, tf.zeros(tf.shape(x)[0])))
         return tf.stop_gradient(x + 0.1 + 0.0 * seen[:, tf.newaxis])
 

@@ -8,10 +8,11 @@ gradient. TensorFlow writes down more and drops what nobody reads before it runs
 from collections import Counter
 
 import keras
+import numpy as np
 import pytest
 import tensorflow as tf
 
-from wmr_tf import attacks, methods
+from wmr_tf import architectures, attacks, methods
 from wmr_tf.evaluation import RobustnessEvaluator
 from wmr_tf.model import AdversarialModel
 
@@ -27,7 +28,7 @@ def _classifier(*, norms: bool = True) -> keras.Model:
     return keras.Sequential([keras.Input((8, 8, 3)), *body, keras.layers.Flatten(), keras.layers.Dense(10)])
 
 
-def _convolutions(concrete) -> tuple[Counter, ...]:
+def _convolutions(concrete, kinds: str | tuple[str, ...] = "Conv2D") -> tuple[Counter, ...]:
     """Returns how often each kind of convolution runs outside the loops, in one turn of them, and of those inside."""
     graph = concrete.graph.as_graph_def()
     read = [tensor.op.name for tensor in concrete.graph.outputs]
@@ -37,7 +38,7 @@ def _convolutions(concrete) -> tuple[Counter, ...]:
     levels = [outside, _inside(outside, functions)]
     while deeper := _inside(levels[-1], functions):
         levels.append(deeper)
-    counts = [Counter(node.op for node in nodes if node.op.startswith("Conv2D")) for nodes in levels]
+    counts = [Counter(node.op for node in nodes if node.op.startswith(kinds)) for nodes in levels]
     while len(counts) > 2 and not counts[-1]:  # loops without convolutions, such as those of an attack in l1
         counts.pop()
     return tuple(counts)
@@ -133,8 +134,9 @@ ATTACK_STEP = _passes(forward=1, to_images=1)
             methods.Free(attacks.FGSM(0.1), replays=4),
             (Counter(), _passes(forward=1, to_weights=1) + Counter({"Conv2DBackpropInput": 1})),
         ),
-        # In a full pass nothing goes back to the images; in the loop inside, the first convolution is alone.
-        (methods.YOPO(ATTACK, passes=4), (Counter(), _passes(forward=1, to_weights=1), FIRST)),
+        # In a full pass nothing goes back to the images, and the first convolution learns from the moved images, for
+        # which it runs again; in the loop inside it is alone.
+        (methods.YOPO(ATTACK, passes=4), (Counter(), _passes(forward=1, to_weights=1) + Counter({"Conv2D": 1}), FIRST)),
         # The attack's loop, and the two margins of those that adapt the radii; inside, the loops of these two.
         (
             methods.IAAT(ATTACK, examples=10),
@@ -153,10 +155,66 @@ def test_passes_of_methods_with_loops_of_their_own(method, expected):
     assert _convolutions(step.get_concrete_function((images, tf.TensorSpec([4], tf.int32)))) == expected
 
 
+def _attacked_margins(classifier):
+    specs = (
+        tf.TensorSpec([None, *classifier.input_shape[1:]]),
+        *[tf.TensorSpec([None], tf.int32)] * 2,
+        tf.TensorSpec([]),
+    )
+    return RobustnessEvaluator(classifier, ATTACK)._attacked_margins.get_concrete_function(*specs)
+
+
 def test_passes_of_an_evaluation():
-    evaluator = RobustnessEvaluator(_classifier(), ATTACK)
-    specs = tf.TensorSpec([None, 8, 8, 3]), *[tf.TensorSpec([None], tf.int32)] * 2, tf.TensorSpec([])
-    concrete = evaluator._attacked_margins.get_concrete_function(*specs)
-    outside, each_attack_step = _convolutions(concrete)
+    outside, each_attack_step = _convolutions(_attacked_margins(_classifier()))
     assert outside == _passes(forward=1)
     assert each_attack_step == _passes(forward=1, to_images=1)
+
+
+def test_passes_of_small_cnn():
+    """Four convolutions, two pools, six rectifiers and three dense layers, each once forward and once back."""
+    concrete = _attacked_margins(architectures.small_cnn())
+    each = {"Conv2D": 4, "MatMul": 3, "MaxPool": 2, "Relu": 6}
+    outside, attack_step = _convolutions(concrete, kinds=("Conv2D", "MatMul", "MaxPool", "Relu"))
+    assert outside == each
+    # Back through the first convolution, of one channel, goes a matrix product (wmr_tf/greyscale.py).
+    back = {"Conv2DBackpropInput": 3, "MaxPoolGrad": 2, "ReluGrad": 6}
+    assert attack_step == {**each, "MatMul": 3 + 3 + 1, **back}
+    # Of a convolution before a pool the pooled pixels are rectified, a quarter of them.
+    graph = concrete.graph.as_graph_def()
+    bodies = [graph.node, *(function.node_def for function in graph.library.function)]
+    makers = [{node.name: node.op for node in body} for body in bodies]
+    read = Counter(
+        ops[node.input[0].partition(":")[0]]
+        for body, ops in zip(bodies, makers, strict=True)
+        for node in body
+        if node.op == "Relu"
+    )
+    assert read == {"BiasAdd": 2 * 4, "MaxPool": 2 * 2}  # in the attack and in the scoring
+
+
+class PassCounter(keras.Layer):
+    """Counts how often it runs, rather than how often it is traced."""
+
+    passes = 0
+
+    def _count(self):
+        self.passes += 1
+        return np.int32(0)
+
+    def call(self, x):
+        with tf.control_dependencies([tf.numpy_function(self._count, [], tf.int32)]):
+            return tf.identity(x)
+
+
+def test_the_loop_turns_as_often_as_the_attack_has_steps():
+    counter = PassCounter()
+    classifier = keras.Sequential([keras.Input((4, 4, 1)), counter, keras.layers.Flatten(), keras.layers.Dense(3)])
+    images, labels, positions = tf.fill([2, 4, 4, 1], 0.5), tf.constant([0, 1]), tf.constant([0, 1])
+    counter.passes = 0
+    RobustnessEvaluator(classifier, ATTACK)._attacked_margins(images, labels, positions, tf.constant(0.0))
+    assert counter.passes == ATTACK.steps + 1
+    model = AdversarialModel(classifier, methods.PGD(ATTACK))
+    model.compile(optimizer="sgd")
+    counter.passes = 0
+    tf.function(model.train_step, autograph=False)((images, labels))
+    assert counter.passes == ATTACK.steps + 1

@@ -76,11 +76,26 @@ def test_worst_cases_go_by_alpha_and_leave_out_metrics_that_have_none():
     new = ("TRADES", with_worst_cases(TRADES, [(1.0, 0.5), (0.1, 2.34567)]))
     other = ("other", with_worst_cases(WEIGHTED, [(1.0, 0.6)]))
     header, rows = report.worst_case_table([new, ("old", WEIGHTED), other])
-    assert header == ["Defense", "alpha_test", "rho", "A_worst (%)", "CVaR 100%", "CVaR 10%"]
+    assert header == ["Defense", "alpha_test", "rho", "A_sa (%)", "A_worst (%)", "CVaR 100%", "CVaR 10%"]
     assert rows == [
-        [label, alpha, "0.123", "40.00", *losses]
-        for alpha in ("1.0", "1.5")
-        for label, losses in (("TRADES", ["0.500", "2.346"]), ("other", ["0.600", "-"]))
+        [label, alpha, "0.123", f"{a_sa} ± 0.80", "40.00", *losses]
+        for alpha, *pair in (("1.0", "80.00", "85.00"), ("1.5", "52.15", "66.71"))
+        for label, a_sa, losses in zip(("TRADES", "other"), pair, (["0.500", "2.346"], ["0.600", "-"]), strict=True)
+    ]
+
+
+def test_worst_cases_have_their_errors_and_radii_come_last_by_radius():
+    metrics = with_worst_cases(TRADES, [])
+    metrics["cvar"] = [{"level": 0.1, "loss": 2.0, "loss_stderr": 0.25}]
+    metrics["non_uniform"] = [metrics["non_uniform"][0] | {"rho_stderr": 0.01, "A_worst_stderr": 0.02}]
+    balls = [
+        {"rho": rho, "alpha_test": alpha, "A_sa": 0.5, "A_worst": 0.1} for rho, alpha in ((9.0, "inf"), (1, 2.718))
+    ]
+    rows = report.worst_case_table([("a", metrics), ("b", {"non_uniform": [], "kl_balls": balls})])[1]
+    assert rows == [
+        ["a", "1.5", "0.123 ± 0.010", "52.15 ± 0.80", "40.00 ± 2.00", "2.000 ± 0.250"],
+        ["b", "2.72", "1.000", "50.00", "10.00", "-"],
+        ["b", "inf", "9.000", "50.00", "10.00", "-"],
     ]
 
 
@@ -94,6 +109,11 @@ def test_all_tables_of_old_and_new_metrics():
     assert first == report.format_table(*report.comparison_table([("TRADES", new)]))
     assert legend == report.WORST_CASES
     assert second == report.format_table(*report.worst_case_table([("TRADES", new)]))
+    assert "Warning" not in budget
+    short = report.tables([("TRADES", {**new, "wasserstein": {**new["wasserstein"], "largest_size": 0.399999}})])
+    assert short.endswith(
+        "\nWarning: it could move no image further than 0.4, steps * step_size, and more may do more harm."
+    )
     for part in ("p inf, epsilon 0.3, 40 steps of 0.01", "accuracy 50.00 ± 1.00 %", "0.290 of", "perturbation 0.310"):
         assert part in budget
     assert markdown.count("| Defense") == 2

@@ -11,6 +11,7 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from unittest.mock import ANY
 
 import keras
 import matplotlib.image
@@ -91,7 +92,7 @@ def test_a_run_says_where_it_writes_and_what_came_out(digits):
     head = next(place for place, line in enumerate(lines) if line.startswith("Defense"))
     assert [re.split(r"\s{2,}", line) for line in lines[head + 2 : head + 4]] == [
         [
-            "TRADES+ours",
+            "TRADES+ours (attack_steps 2)",
             "2.0",
             str(row["alpha_test"]),
             *(
@@ -138,9 +139,11 @@ def test_a_run_writes_its_history_logs_and_pictures(digits):
 def test_metrics_have_the_keys_of_the_design_and_are_fractions(digits):
     metrics = read_json(digits[0] / "metrics.json")
     keys = "dataset split examples checkpoint method alpha_train beta seed precision attack A_nat A_nat_stderr A_rob"
+    keys += " normalize_weights norm epsilon attack_steps attack_step_size attack_start"
     assert set(metrics) == {*keys.split(), "A_rob_stderr", "non_uniform", "cvar"}
     expected = {"dataset": "digits", "split": "test", "examples": 64, "checkpoint": "best.keras", "method": "trades"}
     expected |= {"alpha_train": 2.0, "beta": Experiment.of("digits").beta, "seed": 3, "precision": "float32"}
+    expected |= {"norm": "linf", "epsilon": 0.15, "attack_steps": 2, "attack_start": "gaussian"}
     attack = {"name": "PGD", "norm": "linf", "epsilon": 0.15, "step_size": 0.015, "steps": 2, "restarts": 1}
     assert metrics.items() >= expected.items()
     assert metrics["attack"] == {**attack, "start": "uniform", "seed": 3, "precision": "float32"}
@@ -149,7 +152,8 @@ def test_metrics_have_the_keys_of_the_design_and_are_fractions(digits):
         of_both = [
             f"{name}{suffix}" for name in ("A_sa", "A_tr") for suffix in ("", "_stderr", "_effective_sample_size")
         ]
-        assert set(row) == {"alpha_test", *of_both, "rho", "A_worst"}
+        worst = {f"{name}{suffix}" for name in ("rho", "A_worst") for suffix in ("", "_stderr")}
+        assert set(row) == {"alpha_test", *of_both, *worst}
         assert row["rho"] > 0 and 0 <= row["A_worst"] <= row["A_sa"]
         # DESIGN.md, section 1: the bound of A_sa by A_rob.
         rob, fragile = metrics["A_rob"], math.exp(2 * row["alpha_test"])
@@ -180,13 +184,16 @@ def test_evaluate_reproduces_the_metrics_of_the_run(digits, tmp_path):
     assert ended.returncode == 0, ended.stderr
     again = read_json(tmp_path / "evaluation/metrics.json")
     before = read_json(folder / "metrics.json")
-    losses = [{**entry, "loss": pytest.approx(entry["loss"], rel=1e-5)} for entry in before["cvar"]]
+    losses = [{name: pytest.approx(value, rel=1e-5) for name, value in entry.items()} for entry in before["cvar"]]
     assert again == {**before, "checkpoint": model, "cvar": losses}
-    arguments += ["--eval_wasserstein_p=2", "--eval_attack_precision=bfloat16"]
-    run_main(evaluate.evaluate, ModelEvaluation, *arguments[:-3], f"--output_dir={tmp_path / 'more'}", *arguments[-2:])
+    more = ["--eval_wasserstein_p=2", "--eval_attack_precision=bfloat16", "--rho_test=0.1,9"]
+    run_main(evaluate.evaluate, ModelEvaluation, *arguments[:-1], f"--output_dir={tmp_path / 'more'}", *more)
     more = read_json(tmp_path / "more/metrics.json")
     assert more["attack"] == {**again["attack"], "precision": "bfloat16"} and again["attack"]["precision"] == "float32"
-    assert more["wasserstein"]["p"] == 2.0 and 0 < more["wasserstein"]["mean_size"] <= more["attack"]["epsilon"]
+    assert (
+        more["wasserstein"]["p"] == 2.0 and 0 < more["wasserstein"]["mean_size"] <= 1.000001 * more["attack"]["epsilon"]
+    )
+    assert [(ball["rho"], ball["alpha_test"]) for ball in more["kl_balls"]] == [(0.1, ANY), (9.0, "inf")]
     assert "TRADES+ours" in ended.stdout and ended.stdout.rstrip().endswith("Written into evaluation")
     assert (tmp_path / "evaluation/robustness.png").stat().st_size > 10_000
 
@@ -223,7 +230,7 @@ def test_half_precision_trains_and_leaves_float32_classifiers(tmp_path, capsys, 
     attack = Experiment.of("digits", **FEW).test_attack()
     in_float32 = evaluate_robustness(classifier, test, attack, alpha_test=[1.0])
     assert metrics["non_uniform"][0]["A_tr"] == pytest.approx(in_float32.A_tr(1.0).value, abs=1e-6)
-    assert {"pgd": "PGD+ours  ", "natural": "natural  "}[method] in capsys.readouterr().out
+    assert {"pgd": "PGD+ours (attack_steps 2)  ", "natural": "natural  "}[method] in capsys.readouterr().out
 
 
 def test_the_training_model_is_as_the_design_says(digits):
@@ -244,7 +251,7 @@ def test_every_validation_image_is_attacked(tmp_path):
     batches = tf.data.Dataset.from_tensors((np.zeros([count, 8, 8, 1], np.float32), np.zeros([count], np.int32)))
     used = run.callbacks(Experiment.of("digits"), data.Splits(batches, batches, batches), tmp_path, None)
     (evaluation,) = (callback for callback in used if isinstance(callback, run.RobustEvaluation))
-    assert sum(len(images) for images, _ in evaluation._batches) == count
+    assert sum(len(images) for images, _ in evaluation.batches) == count
 
 
 def test_compare_prints_the_table_and_draws_the_picture(digits, tmp_path, capsys, monkeypatch):
@@ -275,7 +282,7 @@ def test_compare_prints_the_table_and_draws_the_picture(digits, tmp_path, capsys
 
     rows = [line.split() for line in compared("baseline", str(digits[0]), "foreign", "--output=all.png").splitlines()]
     assert [row[0] for row in rows[2:8]] == ["TRADES", "TRADES+ours", "mine.keras"] * 2
-    assert rows[2][2] == "1.0" and rows[5][2] == "1.5" and "12.50" in rows[2]
+    assert "1.0" in rows[2] and "1.5" in rows[5] and "12.50" in rows[2]
     assert rows[-1] == ["Picture:", "all.png"]
     assert matplotlib.image.imread("all.png").std() > 0
     assert compared("baseline", "--markdown", "--output=all.png").startswith("| Defense")
@@ -299,6 +306,33 @@ def test_compare_prints_the_table_and_draws_the_picture(digits, tmp_path, capsys
             compared(*arguments)
         assert exit_.value.code == 2
         assert message in refusal(capsys)
+
+
+@pytest.mark.parametrize(
+    ("method", "changes", "label"),
+    [
+        ("natural", {}, "natural"),
+        ("trades", {}, "TRADES+ours"),
+        ("trades", {"alpha_train": 0.0, "beta": 6.0}, "TRADES (beta 6)"),
+        ("pgd", {"normalize_weights": True}, "PGD+ours (normalize_weights)"),
+        ("pgd", {"normalize_weights": False, "epsilon": 0.15}, "PGD+ours"),
+        ("mixed", {"adversarial_weight": 0.0, "attack_steps": 5}, "MIXED+ours (adversarial_weight 0, attack_steps 5)"),
+        ("fast", {"epsilon": 0.1}, "FAST+ours (epsilon 0.1)"),  # whose step size follows
+        ("iaat", {"epsilon": 0.1, "radius_growth": 0.5}, "IAAT+ours (epsilon 0.1, radius_growth 0.5)"),
+        (
+            "pgd",
+            {"norm": "l2", "epsilon": 1.0, "attack_step_size": 0.2},
+            "PGD+ours (norm l2, epsilon 1, attack_step_size 0.2)",
+        ),
+    ],
+)
+def test_a_defence_is_named_with_what_is_not_the_recipes(method, changes, label):
+    config = dataclasses.asdict(Experiment.of("digits", method, **changes))
+    facts = json.loads(json.dumps({"dataset": "digits", **run.training_facts(config)}))
+    assert run.defence(facts) == label
+    # Files of a time before settings were written.
+    old = {name: facts[name] for name in ("dataset", "method", "alpha_train", "beta", "seed", "precision")}
+    assert run.defence(old) == (label if "beta" in changes else label.split(" (")[0])
 
 
 def refusal(capsys, *, trained: bool = False) -> str:
@@ -349,6 +383,7 @@ def test_divergence_after_a_good_epoch_names_the_file_that_was_kept(tmp_path):
         (["--output_dir=new", "--initialize_from=file"], "model: got 'file', which does not load"),
         (["--output_dir=new", "--initialize_from=nowhere"], "model: got 'nowhere', expected an existing .keras file."),
         (["--output_dir=new", "--initialize_from=small.keras"], "initialize_from: got a model with 2 weights"),
+        (["--output_dir=new", "--method=yopo", "--split=nowhere"], "none of them a layer named 'nowhere'"),
     ],
 )
 def test_a_mistake_stops_the_trainer_before_it_writes(tmp_path, capsys, monkeypatch, arguments, message):

@@ -1,10 +1,13 @@
 """The search over alpha_train: its space, its objectives, its trials and what it writes."""
 
+import contextlib
 import csv
 import dataclasses
 import json
 import math
 import shlex
+from pathlib import Path
+from unittest import mock
 
 import keras
 import keras_tuner as kt
@@ -18,9 +21,10 @@ from tests.test_config import run_main, settings_of
 from trainers import run
 from trainers.config import Experiment
 from tuning import results, space
-from tuning.hypermodel import best_epoch
+from tuning.hypermodel import ExperimentHyperModel, best_epoch
 from tuning.search import Search, claim_folder, search
 from tuning.tuner import SearchTuner, check_role, combinations, is_chief, is_worker, make_oracle, take_up
+from wmr_tf import report
 from wmr_tf.checks import InvalidInput
 
 FEW = {
@@ -105,6 +109,30 @@ def test_what_cannot_be_searched_is_refused(text, complaint):
 def test_a_space_whose_ends_are_no_experiments_is_refused(text, given, complaint):
     with pytest.raises(InvalidInput, match=complaint):
         searched(text, **given)
+
+
+def test_settings_that_depend_on_each_other_are_searched_together():
+    norms = "norm:linf/l2,epsilon:0.1:1,attack_step_size:0.1/0.2"
+    trials = searched(norms)
+    assert trials.first == {"method": "trades", "norm": "linf", "epsilon": 0.1, "attack_step_size": 0.1}
+    with pytest.raises(InvalidInput, match="^norm: got l2 without --epsilon and --attack_step_size"):
+        searched("norm:linf/l2")
+    # Noise goes with one step only, whichever comes first.
+    for text in ("attack_start:uniform/noise,attack_steps:10/1", "attack_steps:10/1,attack_start:noise/uniform"):
+        trials = searched(text, method="pgd")
+        assert trials.first == {"method": "pgd", "attack_start": "uniform", "attack_steps": 10}
+    with pytest.raises(InvalidInput, match="^attack_steps: got 10, expected 1 with --attack_start=noise"):
+        searched("attack_start:noise/uniform,attack_steps:10/5", method="pgd")
+    # A search is checked as its first experiment, not as the recipe with what is given.
+    assert Search.of("digits", norm="l2", search="epsilon:0.1:1,attack_step_size:0.1/0.2").epsilon == 0.1
+    assert Search.of("digits", replays=2, search="method:free/pgd").rounds == 15
+
+
+def test_a_search_begins_though_its_first_values_do_not_go_together(tmp_path):
+    trials = searched("attack_steps:10/1,attack_start:noise/uniform,method:pgd/trades,beta:1:6")
+    hypermodel = ExperimentHyperModel(trials, tuning.Objective("val_A_sa"), top_probability=0.9)
+    known = tuner_of(hypermodel, tmp_path, "random").oracle.hyperparameters
+    assert [hp.name for hp in known.space] == ["method", "attack_steps", "attack_start", "beta"]
 
 
 def test_what_only_some_methods_take_is_searched_and_given_for_these_alone():
@@ -216,12 +244,30 @@ def test_the_matched_evaluation_is_that_of_the_model_at_the_temperature():
     assert abs(plain.A_sa(1.5).value - result.A_sa(1.5).value) > 1e-3
 
 
-def test_a_matched_evaluation_has_its_keys_in_an_epoch_that_is_skipped():
+def test_a_matched_evaluation_is_nan_where_no_temperature_gives_the_confidence(monkeypatch):
+    evaluation = wmr.callbacks.RobustEvaluation(images_and_labels(20, seed=1), ATTACK)
+    model = wmr.AdversarialModel(classifier(), wmr.methods.PGD(ATTACK))
+    model.compile(optimizer="sgd")
+    matched = tuning.MatchedEvaluation(evaluation, top_probability=0.4)  # of two classes
+    fit = {"epochs": 1, "verbose": 0, "callbacks": [evaluation, matched]}
+    history = model.fit(*images_and_labels(32, seed=2), **fit)
+    values = {name: value for name, (value,) in history.history.items() if name.startswith("val_")}
+    assert len(values) == 12
+    assert all(math.isnan(value) == name.endswith("_matched") for name, value in values.items())
+    with pytest.raises(FloatingPointError, match="^training: got no val_A_sa_matched in any .* Change top_probability"):
+        best_epoch(history, tuning.Objective("val_A_sa_matched"))
+
+
+def test_a_matched_evaluation_has_its_keys_in_an_epoch_that_is_skipped(monkeypatch):
     evaluation = wmr.callbacks.RobustEvaluation(images_and_labels(20, seed=1), ATTACK, every=2)
     matched = tuning.MatchedEvaluation(evaluation, top_probability=0.9)
     model = wmr.AdversarialModel(classifier(), wmr.methods.PGD(ATTACK))
     model.compile(optimizer="sgd")
+    found = []
+    find = matched._found_temperature
+    monkeypatch.setattr(matched, "_found_temperature", lambda: found.append(find()) or found[-1])
     history = model.fit(*images_and_labels(32, seed=2), epochs=2, callbacks=[evaluation, matched], verbose=0).history
+    assert len(found) == 1
     assert [math.isnan(value) for value in history["val_A_sa_matched"]] == [True, False]
 
 
@@ -237,9 +283,17 @@ def test_the_best_epoch_is_that_of_the_objective_whatever_is_skipped():
     assert best_epoch(history, tuning.Objective("val_A_sa")) == {"val_A_sa": 0.6, "val_A_nat": 0.1, "epoch": 3}
     mix = tuning.Objective("0.5*val_A_sa+0.5*val_A_nat")
     assert best_epoch(history, mix) == pytest.approx({"val_A_sa": 0.4, "val_A_nat": 0.95, mix.name: 0.675, "epoch": 4})
-    for diverged in (history_of(loss=[1.0], val_A_sa=[nan]), history_of(loss=[1.0, nan], val_A_sa=[0.5, 0.5])):
-        with pytest.raises(FloatingPointError, match="expected finite numbers"):
+    for diverged, complaint in (
+        (history_of(loss=[1.0], val_A_sa=[nan]), "got no val_A_sa in any epoch, and a loss of 1 after 1 epochs"),
+        (history_of(loss=[1.0, nan], val_A_sa=[0.5, 0.5]), "got a loss of nan after 2 epochs"),
+    ):
+        with pytest.raises(FloatingPointError, match=f"{complaint}, expected finite.* Lower the learning rate.$"):
             best_epoch(diverged, tuning.Objective("val_A_sa"))
+
+
+def test_the_best_epoch_does_without_what_keras_measured_less_often():
+    history = history_of(loss=[3.0, 2.0, 1.0], val_A_sa=[0.2, 0.6, 0.4], val_loss=[0.5])  # validation_freq=2
+    assert best_epoch(history, tuning.Objective("val_A_sa")) == {"val_A_sa": 0.6, "epoch": 2}
 
 
 # --- the tuner
@@ -260,22 +314,28 @@ class Parabola(kt.HyperModel):
         super().__init__()
         self.fails_at, self.dies_at, self.seen = fails_at, dies_at, []
 
-    def build(self, hp):
+    def declare_hyperparameters(self, hp):
         hp.Float("alpha_train", 0.0, 2.0, step=0.5)
+
+    def build(self, hp):
         return classifier()
 
-    def fit(self, hp, model, **kwargs):
+    def fit(self, hp, model, callbacks=(), **kwargs):
         alpha = hp.get("alpha_train")
         self.seen.append(alpha)
         if len(self.seen) == self.dies_at:
             raise KeyboardInterrupt
         if alpha in self.fails_at:
             raise InvalidInput(f"alpha_train: got {alpha}, expected another. Change it.")
-        return {"val_A_sa": 1 - (alpha - 1.5) ** 2, "epoch": 1.0}
+        logs = {"val_A_sa": 1 - (alpha - 1.5) ** 2, "epoch": 1.0}
+        for callback in callbacks:  # which save the weights that Hyperband goes on with
+            callback.set_model(model)
+            callback.on_epoch_end(0, logs)
+        return logs
 
 
 def tuner_of(hypermodel, folder, name="grid", max_trials=None) -> SearchTuner:
-    oracle = make_oracle(name, tuning.Objective("val_A_sa"), max_trials=max_trials, epochs=2, seed=0)
+    oracle = make_oracle(name, tuning.Objective("val_A_sa"), max_trials=max_trials, epochs=3, seed=0)
     return SearchTuner(oracle, hypermodel, folder)
 
 
@@ -292,18 +352,22 @@ def test_failed_trials_say_why_and_do_not_end_the_search(tmp_path, capsys):
 
 
 @pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")  # of five points
-@pytest.mark.parametrize("name", ["grid", "random", "bayesian"])
-@pytest.mark.parametrize("dies_at", [1, 3])
+@pytest.mark.parametrize("name", ["grid", "random", "bayesian", "hyperband"])
+@pytest.mark.parametrize("dies_at", [1, 3, 4])  # Hyperband's fourth trial goes on with one of the first three
 def test_a_search_that_died_goes_on_where_it_was(tmp_path, name, dies_at):
-    first, second = Parabola(dies_at=dies_at), Parabola()
+    first, second, whole = Parabola(dies_at=dies_at), Parabola(), Parabola()
+    tuner_of(whole, tmp_path / "whole", name, max_trials=5).search()
     with pytest.raises(KeyboardInterrupt):
         tuner_of(first, tmp_path, name, max_trials=5).search()
     tuner = tuner_of(second, tmp_path, name, max_trials=5)
     tuner.search()
     # What was running runs again, and what was not asked for yet follows.
     assert second.seen[0] == first.seen[-1] and len(second.seen) == 5 - (dies_at - 1)
-    if name != "bayesian":  # which may ask for a value again
-        assert sorted(first.seen[:-1] + second.seen) == [0.0, 0.5, 1.0, 1.5, 2.0]
+    if name != "bayesian":  # whose random state is not kept
+        assert first.seen[:-1] + second.seen == whole.seen
+    if name == "hyperband":
+        assert whole.seen[3] == min(whole.seen[:3], key=lambda alpha: abs(alpha - 1.5))
+        assert tuner.oracle.trials["3"].hyperparameters.values["tuner/initial_epoch"] == 1
     assert [int(name) for name in sorted(tuner.oracle.trials)] == list(range(5))
     assert {trial.status for trial in tuner.oracle.trials.values()} == {"COMPLETED"}
     third = Parabola()
@@ -326,6 +390,73 @@ def test_neither_a_half_saved_nor_an_ended_trial_counts_twice(tmp_path):
     assert sorted(tuner.oracle.trials) == ["0", "1", "2"]
     tuner.search()
     assert hypermodel.seen == [1.5, 2.0]
+
+
+def test_a_search_goes_on_in_another_role(tmp_path, monkeypatch):
+    def report(oracle, alpha: float) -> None:
+        trial = oracle.create_trial("worker0")
+        assert trial.hyperparameters.get("alpha_train") == alpha
+        oracle.update_trial(trial.trial_id, {"val_A_sa": alpha, "epoch": 1.0})
+        trial.status = "COMPLETED"
+        oracle.end_trial(trial)
+
+    def as_chief() -> SearchTuner:
+        with monkeypatch.context() as patch:
+            for name, value in {"TUNER_ID": "chief", "ORACLE_IP": "127.0.0.1", "ORACLE_PORT": "1"}.items():
+                patch.setenv(f"KERASTUNER_{name}", value)
+            tuner = tuner_of(Parabola(), tmp_path)
+            report(tuner.oracle, 0.5 * len(tuner.oracle.trials))
+            tuner.save()
+        return tuner
+
+    as_chief()
+    alone = Parabola()
+    tuner_of(alone, tmp_path, max_trials=3).search()
+    assert alone.seen == [0.5, 1.0]
+    assert list(as_chief().oracle.trials) == ["0000", "1", "2", "0003"]
+
+
+@pytest.mark.parametrize(("name", "time"), [("trial.json", 4), ("trial.json", 5), ("oracle.json", 5), ("tuner", 2)])
+def test_a_kill_in_the_middle_of_a_file_costs_nothing(tmp_path, monkeypatch, name, time):
+    writes = []
+
+    def write_half(path, text: str) -> int:
+        writes.append(name in Path(path).name)
+        is_killed = writes[-1] and sum(writes) == time
+        with open(path, "w") as file:
+            file.write(text[: len(text) // 2] if is_killed else text)
+        if is_killed:
+            raise KeyboardInterrupt
+        return len(text)
+
+    first, second = Parabola(), Parabola()
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "write_text", write_half)
+        patch.setattr("keras_tuner.src.utils.save_json", lambda path, state: write_half(path, json.dumps(state)))
+        with pytest.raises(KeyboardInterrupt):
+            tuner_of(first, tmp_path).search()
+    assert 0 < len(first.seen) < 5
+    tuner = tuner_of(second, tmp_path)
+    tuner.search()
+    assert list(dict.fromkeys(first.seen + second.seen)) == [0.0, 0.5, 1.0, 1.5, 2.0]
+    assert {trial.status for trial in tuner.oracle.trials.values()} == {"COMPLETED"} and len(tuner.oracle.trials) == 5
+
+
+def test_a_trial_that_runs_again_forgets_why_it_failed(tmp_path):
+    with pytest.raises(KeyboardInterrupt):
+        tuner_of(Parabola(dies_at=2), tmp_path).search()
+    (tmp_path / "trials/trial_0001/failure.txt").write_text("no memory\n")  # and killed before that was saved
+    tuner = tuner_of(Parabola(), tmp_path)
+    tuner.search()
+    rows = results.rows_of(tuner.oracle, searched("alpha_train:0:2:0.5"), tmp_path / "trials")
+    assert [(row["status"], row["reason"]) for row in rows] == [("completed", "")] * 5
+
+
+def test_the_grid_is_expanded_once(tmp_path, monkeypatch):
+    calls = []
+    monkeypatch.setattr("tuning.tuner.combinations", lambda hp: calls.append(hp) or combinations(hp))
+    tuner_of(Parabola(), tmp_path).search()
+    assert len(calls) == 1
 
 
 def test_an_unfinished_trial_forgets_what_it_had_reported(tmp_path):
@@ -367,7 +498,13 @@ def test_the_chief_is_called_so(monkeypatch):
 def found(tmp_path_factory):
     """The folder of a search over two alphas, of which one method diverges, and its settings."""
     folder = tmp_path_factory.mktemp("search") / "of two"
-    settings = Search.of(
+    with open(folder.with_name("printed"), "w") as file, contextlib.redirect_stdout(file):
+        search(settings := settings_of_two(folder))
+    return folder, settings
+
+
+def settings_of_two(folder: Path) -> Search:
+    return Search.of(
         "digits",
         tuner="grid",
         search="alpha_train:0:2:2,learning_rate:0.05/1e30",
@@ -376,8 +513,6 @@ def found(tmp_path_factory):
         output_dir=str(folder),
         **FEW,
     )
-    search(settings)
-    return folder, settings
 
 
 def test_a_search_writes_all_its_trials(found):
@@ -387,7 +522,7 @@ def test_a_search_writes_all_its_trials(found):
     assert [row["status"] for row in rows] == ["completed", "failed"] * 2
     for row in rows:
         if row["status"] == "failed":
-            assert row["reason"].startswith("training: got a loss of") and row["A_rob"] is None
+            assert row["reason"].startswith("training: got no 0.5*val_A_sa") and row["A_rob"] is None
         else:
             assert row["objective"] == pytest.approx(0.5 * row["A_sa"] + 0.5 * row["A_nat"])
             assert row["epoch"] in (1, 2)
@@ -402,18 +537,20 @@ def test_a_search_writes_all_its_trials(found):
 
 
 def test_a_trial_is_the_run_of_its_command(found, tmp_path):
-    folder, _ = found
-    rows = json.loads((folder / "trials.json").read_text())
-    for row in (row for row in rows if row["status"] == "completed"):
-        again = Experiment.of(
-            "digits",
-            alpha_train=row["alpha_train"],
-            learning_rate=0.05,
-            seed=2,
-            output_dir=str(tmp_path / str(row["trial"])),
-            **FEW,
-        )
-        history = run.read_history(run.train(again))
+    folder, settings = found
+    printed = folder.with_name("printed").read_text()
+    rows = [row for row in json.loads((folder / "trials.json").read_text()) if row["status"] == "completed"]
+    commands = [
+        results.command(settings.space(), {name: row[name] for name in ("alpha_train", "learning_rate")})
+        for row in rows
+    ]
+    assert [line for line in printed.splitlines() if line in commands] == [
+        max(zip(rows, commands, strict=True), key=lambda pair: pair[0]["objective"])[1]
+    ]
+    assert "A run of this command keeps the epoch of highest val_A_sa, not 0.5*val_A_sa+0.5*val_A_nat." in printed
+    for row, command in zip(rows, commands, strict=True):
+        again = settings_of(Experiment, *shlex.split(command)[3:], dataset="digits")
+        history = run.read_history(run.train(dataclasses.replace(again, output_dir=str(tmp_path / str(row["trial"])))))
         for name in results.ACCURACIES:
             assert history[f"val_{name}"][row["epoch"] - 1] == pytest.approx(row[name], abs=1e-5)
 
@@ -458,6 +595,51 @@ def test_a_folder_of_another_search_is_refused(found, tmp_path):
         claim_folder(dataclasses.replace(settings, output_dir=str(folder / "best")))
 
 
+def test_chief_and_workers_that_start_together_share_a_folder(tmp_path, monkeypatch):
+    settings = settings_of_two(tmp_path / "search")
+    # Another one is about to write its record, and writes it just as this one looks into the folder.
+    (tmp_path / "search").mkdir()
+    (tmp_path / "search/.search.json.1234").touch()
+    claim_folder(settings)
+    record = (tmp_path / "search/search.json").read_text()
+    (tmp_path / "search/search.json").unlink()
+    look = Path.iterdir
+
+    def written_meanwhile(folder):
+        (tmp_path / "search/search.json").write_text(record)
+        return look(folder)
+
+    monkeypatch.setattr(Path, "iterdir", written_meanwhile)
+    assert claim_folder(settings) == tmp_path / "search"
+
+
+def test_a_difference_between_a_trial_and_the_run_of_its_command_is_said():
+    plain, other = tuning.Objective("val_A_sa"), tuning.Objective("val_A_tr")
+    assert results.difference("grid", plain) == ""
+    assert "from scratch" in results.difference("hyperband", plain)
+    assert results.difference("grid", other).endswith("keeps the epoch of highest val_A_sa, not val_A_tr.")
+
+
+def test_a_picture_that_fails_costs_nothing_and_a_tuple_is_a_word_in_it(tmp_path, monkeypatch):
+    settings = Search.of(
+        "digits", tuner="grid", search="milestones:0.5+0.75/0.9", output_dir=str(tmp_path), **{**FEW, "epochs": 1}
+    )
+    draw = report.plot_search
+    monkeypatch.setattr(report, "plot_search", mock.Mock(side_effect=ValueError("no ink")))
+    loads = []
+    load = run.load_data
+    monkeypatch.setattr(run, "load_data", lambda experiment: loads.append(experiment) or load(experiment))
+    with pytest.raises(ValueError, match="no ink"):
+        search(settings)
+    assert (tmp_path / "best/metrics.json").exists()
+    rows = json.loads((tmp_path / "trials.json").read_text())
+    assert [row["milestones"] for row in rows] == ["0.5,0.75", "0.9"]
+    assert len(loads) == 3  # one a trial, the first before all, and one for the test
+    monkeypatch.setattr(report, "plot_search", draw)
+    search(settings)
+    assert (tmp_path / "tradeoff.png").exists()
+
+
 @pytest.mark.parametrize(
     ("arguments", "complaint"),
     [
@@ -466,7 +648,13 @@ def test_a_folder_of_another_search_is_refused(found, tmp_path):
         (["--objective=val_A_sa_7"], "error: objective: got 'val_A_sa_7', expected one of"),
         (["--top_probability=1.5"], "error: top_probability: got 1.5"),
         (["--tuner=grid"], "error: search: got a range of alpha_train, expected a step, for the grid"),
-        (["--tuner=hyperband", "--search=epochs:1:5"], "error: search: got epochs, expected none: Hyperband sets them"),
+        (
+            ["--tuner=hyperband", "--search=epochs:1:5"],
+            "error: search: got epochs, expected none: Hyperband sets how long",
+        ),
+        (["--tuner=hyperband", "--method=free", "--search=replays:1:4"], "error: search: got replays, expected none"),
+        (["--tuner=hyperband", "--search=method:pgd/free"], "error: search: got method pgd/free, expected free alone"),
+        (["--method=pgd", "--search=method:pgd/trades"], "error: method: got a value, expected none, as it is search"),
         (["--search=alpha_train:4:0"], "error: search: got 'alpha_train:4:0', expected low < high"),
         (["--search=architecture:resnet18/resnet"], "error: architecture: got 'resnet', expected one of"),
         (["--validation_examples=100000"], "error: validation_examples: got 100000"),
@@ -484,7 +672,7 @@ def test_mistakes_are_one_line_before_anything_is_written(tmp_path, capsys, monk
 
 def test_if_every_trial_fails_the_search_says_why(tmp_path):
     settings = Search.of("digits", tuner="random", max_trials=2, learning_rate=1e30, output_dir=str(tmp_path), **FEW)
-    with pytest.raises(FloatingPointError, match="^search: all 2 trials failed: training: got a loss of"):
+    with pytest.raises(FloatingPointError, match="^search: all 2 trials failed: training: got "):
         search(settings)
 
 

@@ -47,8 +47,7 @@ def plain_step(classifier, passes, attack, alpha, *, through_all):
             for layer in rest:
                 logits = layer(logits)
             loss = tf.reduce_mean(weighted_cross_entropy(logits, Y, alpha))
-        *gradients, p, full = tape.gradient(loss, [*classifier.weights, features, x])
-        sums = [total + gradient for total, gradient in zip(sums, gradients, strict=True)]
+        *behind, p, full = tape.gradient(loss, [*classifier.weights[2:], features, x])
         losses.append(float(loss))
         for _ in range(attack.steps):
             with tf.GradientTape() as tape:
@@ -56,6 +55,10 @@ def plain_step(classifier, passes, attack, alpha, *, through_all):
                 objective = tf.reduce_sum(p * conv(scaling(x)))
             partial = tape.gradient(objective, x)
             x = tf.clip_by_value(x + attack.step_size * tf.sign(full if through_all else partial), low, high)
+        with tf.GradientTape() as tape:
+            objective = tf.reduce_sum(p * conv(scaling(x)))
+        gradients = [*tape.gradient(objective, conv.weights), *behind]
+        sums = [total + gradient for total, gradient in zip(sums, gradients, strict=True)]
     for weight, total in zip(classifier.weights, sums, strict=True):
         weight.assign_sub(RATE * total / passes)
     return np.mean(losses)
@@ -188,6 +191,14 @@ def test_a_named_layer_takes_precedence():
 def test_where_it_cannot_be_split_an_error_says_why(make, split, message):
     with pytest.raises(InvalidInput, match=message):
         trained(methods.YOPO(ATTACK, split=split), make())
+
+
+def test_it_says_so_as_soon_as_there_is_a_built_classifier():
+    with pytest.raises(InvalidInput, match="none of them a layer named 'nowhere'"):
+        AdversarialModel(network(), methods.YOPO(ATTACK, split="nowhere"))
+    unbuilt = keras.Sequential([layers.Conv2D(4, 3), layers.Flatten(), layers.Dense(3)])
+    model, _ = trained(methods.YOPO(ATTACK, passes=2), unbuilt)
+    assert model.optimizer.iterations.numpy() == 1
 
 
 @pytest.mark.parametrize("attack", [dataclasses.replace(ATTACK, restarts=2), attacks.NFGSM(epsilon=0.1, step_size=0.1)])

@@ -12,6 +12,7 @@ from absl import app, flags, logging
 
 from trainers.config import Evaluation
 from trainers.recipes import recipe
+from trainers.strategy import LostWorker
 from wmr_tf.checks import InvalidInput, require
 from wmr_tf.methods import BY_NAME
 
@@ -42,7 +43,7 @@ _PARSERS: dict[Any, flags.ArgumentParser] = {
 
 
 def main(settings: type[Evaluation], run: Callable[[Any], object], **fixed: Any) -> None:
-    """Parses the command line into settings and runs; exits with 0, 2 after a user's mistake, 1 if training diverged.
+    """Parses the command line into settings and runs; exits with 0, 2 after a user's mistake, 1 if training failed.
 
     Args:
         settings: The dataclass whose fields are the flags; what is not given is the recipe's.
@@ -75,15 +76,20 @@ def main(settings: type[Evaluation], run: Callable[[Any], object], **fixed: Any)
             run(settings.of(**{**fixed, **given}))
         except InvalidInput as mistake:
             fail(str(mistake))
-        except FloatingPointError as divergence:
-            fail(str(divergence), status=1)
+        except (FloatingPointError, LostWorker) as end:
+            fail(str(end), status=1)
 
     app.run(started, flags_parser=parse)
 
 
 def as_flag(name: str, value: Any) -> str:
     """Returns the flag that gives a setting this value, such as "--alpha_test=1.0,2.0"."""
-    return f"--{name}={_text(value)}"
+    return f"--{name}={as_text(value)}"
+
+
+def as_text(value: Any) -> str:
+    """Returns what stands behind `--name=` for a value, such as "1.0,2.0" for a pair."""
+    return ",".join(map(str, value)) if isinstance(value, tuple) else str(value)
 
 
 def value_of(settings: type[Evaluation], name: str, text: str) -> Any:
@@ -138,14 +144,10 @@ def _define_flags(settings: type[Evaluation], names: list[str], dataset: str | N
 
 def _shown(defaults: dict[str, Any]) -> str:
     """Returns what --help says of a flag's default, given that of each method."""
-    values = {method: _text(value) for method, value in defaults.items() if value is not None}
+    values = {method: as_text(value) for method, value in defaults.items() if value is not None}
     if len(set(values.values())) > 1:
         return f" Default: {', '.join(f'{value} with {method}' for method, value in values.items())}."
     return f" Default: {values.popitem()[1]}." if values else ""
-
-
-def _text(value: Any) -> str:
-    return ",".join(map(str, value)) if isinstance(value, tuple) else str(value)
 
 
 def _without_none(hint: Any) -> Any:

@@ -4,7 +4,8 @@ import dataclasses
 import math
 from typing import Any, Self
 
-from trainers.recipes import ARCHITECTURES, recipe
+from trainers.recipes import ARCHITECTURES, Epsilons, recipe
+from trainers.strategy import STRATEGIES
 from wmr_tf import attacks, data, methods
 from wmr_tf.checks import alphas, at_least, nonnegative, one_of, positive, require
 from wmr_tf.checks import seed as checked_seed
@@ -15,6 +16,9 @@ PRECISIONS = {"float32": "float32", "bfloat16": "mixed_bfloat16", "float16": "mi
 
 RECIPES_NORM = "linf"
 """The norm that the radii and step sizes of all recipes are measured in."""
+
+REACH = 5
+"""How far the attack with an average budget may move a pixel, in epsilons; at most 5^-p of the images can get there."""
 
 # The settings that a method's constructor takes, and under which name it takes them.
 METHOD_SETTINGS = {
@@ -35,6 +39,12 @@ METHOD_SETTINGS = {
     "radius_warmup": "warmup_epochs",
     "epsilon_max": "epsilon_max",
 }
+
+
+def settings_of_method(method: str | None) -> list[str]:
+    """Returns the settings that a training method takes, none of one that is not known."""
+    taken = methods.BY_NAME[method].settings() if method in methods.BY_NAME else []
+    return [name for name, parameter in METHOD_SETTINGS.items() if parameter in taken]
 
 
 def setting(description: str, default: Any = None) -> Any:
@@ -61,6 +71,9 @@ class Evaluation:
         "Attack test images also with a budget on the average perturbation, mean(||delta||^p) <= eval_epsilon^p, of "
         "this order p > 1, or inf."
     )
+    rho_test: tuple[float, ...] | None = setting(
+        "KL radii in nats, with commas: the alpha_test that each buys, with its A_sa and A_worst."
+    )
     eval_examples: int | None = setting("How many test images to evaluate, the first ones; all if not given.")
     seed: int = setting("Seed of weights, order, augmentation and attacks.", 0)
     data_dir: str | None = setting("Where tensorflow-datasets keeps prepared data; only read if it is there.")
@@ -76,10 +89,13 @@ class Evaluation:
         names = [field.name for field in dataclasses.fields(cls)]
         for name in changes:
             one_of("setting", name, names)
-        settings = {"method": method, **recipe(dataset, method)}
-        made = cls(dataset=dataset, **{name: settings[name] for name in names if name in settings} | changes)
+        settings = {"method": method, **recipe(dataset, method), **changes}
+        multiples = {k: v.of(settings["epsilon"]) for k, v in settings.items() if isinstance(v, Epsilons)}
+        settings |= multiples
+        made = cls(dataset=dataset, **{name: settings[name] for name in names if name in settings})
         for prefix in ("", "eval_"):
-            _check_own_radius(changes, f"{prefix}norm", f"{prefix}epsilon", f"{prefix}attack_step_size")
+            own = f"{prefix}epsilon", f"{prefix}attack_step_size"
+            _check_own_radius(changes | multiples, f"{prefix}norm", *own)
         return made
 
     def __post_init__(self) -> None:
@@ -99,6 +115,8 @@ class Evaluation:
             expected="norm 'linf', the only one that it has",
             mend="Leave out --eval_wasserstein_p or --eval_norm.",
         )
+        for rho in self.rho_test or ():
+            nonnegative("rho_test", rho)
         checked_seed(self.seed)
         _if_given(at_least, "eval_examples", self.eval_examples, 1)
 
@@ -113,15 +131,15 @@ class Evaluation:
         )
 
     def wasserstein_attack(self) -> WassersteinAttack | None:
-        """Returns the attack with a budget on the average perturbation, if asked for; settings as the test attack's."""
+        """Returns the attack with a budget on the average perturbation, if asked for; epsilon and steps as above.
+
+        Its step size lets a pixel go REACH times epsilon; the test attack's would stop it hardly beyond epsilon.
+        """
         if self.eval_wasserstein_p is None:
             return None
-        return WassersteinAttack(
-            epsilon=self.eval_epsilon,
-            step_size=self.eval_attack_step_size,
-            steps=self.eval_attack_steps,
-            p=self.eval_wasserstein_p,
-        )
+        steps, step_size = self.eval_attack_steps, REACH * self.eval_epsilon / self.eval_attack_steps
+        step_size = step_size or self.eval_attack_step_size  # with epsilon 0, where any will do
+        return WassersteinAttack(epsilon=self.eval_epsilon, step_size=step_size, steps=steps, p=self.eval_wasserstein_p)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -161,10 +179,10 @@ class Experiment(Evaluation):
     radius_growth: float | None = setting("By how much IAAT lets an image's radius grow or shrink.")
     radius_smoothing: float | None = setting("How much of that happens at once, in [0, 1].")
     radius_warmup: float | None = setting("Fraction of the epochs in which IAAT's radii stay as they are.")
-    epsilon_max: float | None = setting("The largest radius of IAAT; twice epsilon if not given.")
+    epsilon_max: float | None = setting("The largest radius of IAAT.")
     eval_every: int = setting("Evaluate on validation images every so many epochs, and after the last.", 1)
     epochs: int = setting("Passes over the training images; the milestones of the learning rate scale with them.")
-    batch_size: int = setting("Images a step.", 128)
+    batch_size: int = setting("Images a step, on all devices together.", 128)
     learning_rate: float = setting("Learning rate of SGD with momentum 0.9, before the first milestone.")
     milestones: tuple[float, ...] = setting("Fractions of the epochs at which the learning rate drops.")
     learning_rate_drop: float = setting("Factor by which it drops.")
@@ -172,6 +190,10 @@ class Experiment(Evaluation):
     architecture: str = setting("Network: " + ", ".join(ARCHITECTURES) + ".")
     precision: str = setting(
         "float32, bfloat16, float16 or auto (bfloat16 where it is native); evaluation: float32.", "float32"
+    )
+    strategy: str = setting(
+        "Devices: none (one), mirrored (all of this machine) or multi_worker (those of all workers in TF_CONFIG).",
+        "none",
     )
     deterministic: bool = setting("Whether two runs give identical weights, at some cost in speed.", False)
     train_examples: int | None = setting("How many training images to use, the first ones; all if not given.")
@@ -184,6 +206,7 @@ class Experiment(Evaluation):
         one_of("norm", self.norm, attacks.NORMS)
         one_of("architecture", self.architecture, ARCHITECTURES)
         one_of("precision", self.precision, [*PRECISIONS, "auto"])
+        one_of("strategy", self.strategy, STRATEGIES)
         if self.precision == "auto":  # settled here, so that every record of the run says what it was
             object.__setattr__(self, "precision", "bfloat16" if has_bfloat16() else "float32")
         for name in ("eval_every", "epochs", "batch_size"):
@@ -197,28 +220,20 @@ class Experiment(Evaluation):
         for name in ("train_examples", "validation_examples"):
             _if_given(at_least, name, getattr(self, name), 1)
         self._check_method_settings()
-        self.make_method()
+        self.make_method(examples=1)  # for its checks
 
     def make_method(self, examples: int | None = None) -> methods.Method:
         """Returns the training method, given those of the settings that it takes.
 
         Args:
-            examples: The number of training images, for a method that keeps something for each of them.
+            examples: The number of training images, which a method needs that keeps something for each of them.
+
+        Raises:
+            InvalidInput: If a setting is out of range, or the method needs the number of images and it is not given.
         """
-        offered: dict[str, Any] = {
-            "alpha": self.alpha_train,
-            "normalize_weights": bool(self.normalize_weights),
-            "beta": self.beta,
-            "adversarial_weight": self.adversarial_weight,
-            "replays": self.replays,
-            "passes": self.passes,
-            "split": self.split,
-            "radius_growth": self.radius_growth,
-            "radius_smoothing": self.radius_smoothing,
-            "warmup_epochs": nonnegative("radius_warmup", self.radius_warmup or 0.0) * self.rounds,
-            "epsilon_max": self.epsilon_max,
-            "examples": examples or 1,
-        }
+        offered: dict[str, Any] = {parameter: getattr(self, name) for name, parameter in METHOD_SETTINGS.items()}
+        offered |= {"normalize_weights": bool(self.normalize_weights), "examples": examples}
+        offered["warmup_epochs"] = nonnegative("radius_warmup", self.radius_warmup or 0.0) * self.rounds
         if self._takes("attack"):
             offered["attack"] = self._training_attack()
         return methods.BY_NAME[self.method](**{k: v for k, v in offered.items() if self._takes(k)})

@@ -1,9 +1,25 @@
 """The settings of each data set and method, after Zeng et al. 2021 and, where it is silent, the public code."""
 
+import dataclasses
 from typing import Any
 
 from wmr_tf import architectures
-from wmr_tf.checks import one_of
+from wmr_tf.checks import nonnegative, one_of
+
+
+@dataclasses.dataclass(frozen=True)
+class Epsilons:
+    """A length in multiples of the training attack's radius, so that it follows `--epsilon`, in whatever norm."""
+
+    times: float
+
+    def __str__(self) -> str:
+        return f"{self.times:.3g} epsilon"
+
+    def of(self, epsilon: Any) -> float:
+        """Returns the length, given the radius."""
+        return round(self.times * nonnegative("epsilon", epsilon), 12)
+
 
 ARCHITECTURES = {
     "digits_cnn": architectures.digits_cnn,
@@ -64,11 +80,13 @@ _PGD = {"attack_start": "uniform", "learning_rate_drop": 0.2, "milestones": (0.6
 
 _MART = {"attack_start": "gaussian", "beta": 6.0, "learning_rate_drop": 0.1, "milestones": (0.75, 0.90)}
 _MIXED = {**_PGD, "adversarial_weight": 1.0}
-_FAST = {**_PGD, "attack_steps": 1}  # and a step of 1.25 epsilon
-_N_FGSM = {**_PGD, "attack_start": "noise", "attack_steps": 1}  # and a step of epsilon
-_FREE = {**_PGD, "attack_start": "none", "attack_steps": 1, "replays": 8}  # and a step of epsilon
+_FAST = {**_PGD, "attack_steps": 1, "attack_step_size": Epsilons(1.25)}
+_N_FGSM = {**_PGD, "attack_start": "noise", "attack_steps": 1, "attack_step_size": Epsilons(1.0)}
+_FREE = {**_PGD, "attack_start": "none", "attack_steps": 1, "attack_step_size": Epsilons(1.0), "replays": 8}
 _YOPO = {**_PGD, "attack_steps": 3, "passes": 5}
-_IAAT = {**_PGD, "radius_smoothing": 0.1, "radius_warmup": 0.1}  # and a growth of about a quarter of epsilon
+# The growth is about that of Balaji et al. on CIFAR-10; they have no largest radius.
+_RADII = {"radius_growth": Epsilons(0.24), "epsilon_max": Epsilons(2.0)}
+_IAAT = {**_PGD, **_RADII, "radius_smoothing": 0.1, "radius_warmup": 0.1}
 
 _TINY_IMAGENET = {"learning_rate_drop": 0.1, "milestones": (0.75, 0.90)}  # whatever the method
 
@@ -77,21 +95,22 @@ _METHODS: dict[tuple[str, str], dict[str, Any]] = {
     ("digits", "pgd"): {**_PGD, "alpha_train": 0.5},
     ("digits", "mart"): {**_MART, "alpha_train": 0.5, "learning_rate": 0.01},  # at 0.05 it stays at chance
     ("digits", "mixed"): {**_MIXED, "alpha_train": 0.5},
-    ("digits", "fast"): {**_FAST, "alpha_train": 0.5, "attack_step_size": 0.1875},
-    ("digits", "n_fgsm"): {**_N_FGSM, "alpha_train": 0.5, "attack_step_size": 0.15},
+    ("digits", "fast"): {**_FAST, "alpha_train": 0.5},
+    ("digits", "n_fgsm"): {**_N_FGSM, "alpha_train": 0.5},
     # At 0.05 the replays of a batch, one after the other, undo what was learned before.
-    ("digits", "free"): {**_FREE, "alpha_train": 0.5, "attack_step_size": 0.15, "replays": 4, "learning_rate": 0.02},
+    ("digits", "free"): {**_FREE, "alpha_train": 0.5, "replays": 4, "learning_rate": 0.02},
     ("digits", "yopo"): {**_YOPO, "alpha_train": 0.5, "attack_step_size": 0.03},
-    ("digits", "iaat"): {**_IAAT, "alpha_train": 0.5, "radius_growth": 0.036, "epsilon_max": 0.3},
+    ("digits", "iaat"): {**_IAAT, "alpha_train": 0.5},
     ("mnist", "trades"): {**_TRADES, "alpha_train": 2.0, "beta": 6.0, "milestones": (0.55, 0.75, 0.90)},
     ("mnist", "pgd"): {**_PGD, "alpha_train": 0.5},
     ("mnist", "mart"): {**_MART, "alpha_train": 0.5},
     ("mnist", "mixed"): {**_MIXED, "alpha_train": 0.5},
-    ("mnist", "fast"): {**_FAST, "alpha_train": 0.5, "attack_step_size": 0.375},
-    ("mnist", "n_fgsm"): {**_N_FGSM, "alpha_train": 0.5, "attack_step_size": 0.3},
-    ("mnist", "free"): {**_FREE, "alpha_train": 0.5, "attack_step_size": 0.3},
+    ("mnist", "fast"): {**_FAST, "alpha_train": 0.5},
+    ("mnist", "n_fgsm"): {**_N_FGSM, "alpha_train": 0.5},
+    ("mnist", "free"): {**_FREE, "alpha_train": 0.5},
     ("mnist", "yopo"): {**_YOPO, "alpha_train": 0.5, "attack_steps": 10},  # YOPO-5-10, as its authors for MNIST
-    ("mnist", "iaat"): {**_IAAT, "alpha_train": 0.5, "radius_growth": 0.07, "epsilon_max": 0.4},
+    # Twice epsilon would be more than half the range, within which every image can be made grey.
+    ("mnist", "iaat"): {**_IAAT, "alpha_train": 0.5, "epsilon_max": Epsilons(4 / 3)},
     ("cifar10", "trades"): {
         **_TRADES,
         "alpha_train": 2.0,
@@ -103,11 +122,11 @@ _METHODS: dict[tuple[str, str], dict[str, Any]] = {
     # Learning rate and weight decay are those of the released MART code for ResNet-18.
     ("cifar10", "mart"): {**_MART, "alpha_train": 2.0, "learning_rate": 0.01, "weight_decay": 3.5e-3},
     ("cifar10", "mixed"): {**_MIXED, "alpha_train": 2.0},
-    ("cifar10", "fast"): {**_FAST, "alpha_train": 2.0, "attack_step_size": 0.03875},
-    ("cifar10", "n_fgsm"): {**_N_FGSM, "alpha_train": 2.0, "attack_step_size": 0.031},
-    ("cifar10", "free"): {**_FREE, "alpha_train": 2.0, "attack_step_size": 0.031},
+    ("cifar10", "fast"): {**_FAST, "alpha_train": 2.0},
+    ("cifar10", "n_fgsm"): {**_N_FGSM, "alpha_train": 2.0},
+    ("cifar10", "free"): {**_FREE, "alpha_train": 2.0},
     ("cifar10", "yopo"): {**_YOPO, "alpha_train": 2.0, "attack_step_size": 0.008},
-    ("cifar10", "iaat"): {**_IAAT, "alpha_train": 2.0, "radius_growth": 0.0075, "epsilon_max": 0.062},
+    ("cifar10", "iaat"): {**_IAAT, "alpha_train": 2.0},
     ("tiny_imagenet", "trades"): {
         **_TRADES,
         "alpha_train": 5.0,
@@ -118,22 +137,16 @@ _METHODS: dict[tuple[str, str], dict[str, Any]] = {
     ("tiny_imagenet", "pgd"): {**_PGD, **_TINY_IMAGENET, "alpha_train": 0.3},
     ("tiny_imagenet", "mart"): {**_MART, **_TINY_IMAGENET, "alpha_train": 0.3, "weight_decay": 5e-4},
     ("tiny_imagenet", "mixed"): {**_MIXED, **_TINY_IMAGENET, "alpha_train": 0.3},
-    ("tiny_imagenet", "free"): {**_FREE, **_TINY_IMAGENET, "alpha_train": 0.3, "attack_step_size": 0.016},
+    ("tiny_imagenet", "free"): {**_FREE, **_TINY_IMAGENET, "alpha_train": 0.3},
     ("tiny_imagenet", "yopo"): {**_YOPO, **_TINY_IMAGENET, "alpha_train": 0.3},
-    ("tiny_imagenet", "iaat"): {
-        **_IAAT,
-        **_TINY_IMAGENET,
-        "alpha_train": 0.3,
-        "radius_growth": 0.0038,
-        "epsilon_max": 0.032,
-    },
-    ("tiny_imagenet", "fast"): {**_FAST, **_TINY_IMAGENET, "alpha_train": 0.3, "attack_step_size": 0.02},
-    ("tiny_imagenet", "n_fgsm"): {**_N_FGSM, **_TINY_IMAGENET, "alpha_train": 0.3, "attack_step_size": 0.016},
+    ("tiny_imagenet", "iaat"): {**_IAAT, **_TINY_IMAGENET, "alpha_train": 0.3},
+    ("tiny_imagenet", "fast"): {**_FAST, **_TINY_IMAGENET, "alpha_train": 0.3},
+    ("tiny_imagenet", "n_fgsm"): {**_N_FGSM, **_TINY_IMAGENET, "alpha_train": 0.3},
 }
 
 
 def recipe(dataset: str, method: str) -> dict[str, Any]:
-    """Returns the settings of a data set and method, by the names of `trainers.config.Experiment`.
+    """Returns the settings of a data set and method, by the names of `trainers.config.Experiment`; some are `Epsilons`.
 
     Natural training takes the schedule of PGD training, and no attack.
 

@@ -10,6 +10,7 @@ import os
 import platform
 import shlex
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -17,8 +18,9 @@ import keras
 import tensorflow as tf
 
 import wmr_tf
-from trainers.config import PRECISIONS, Evaluation, Experiment
-from trainers.recipes import ARCHITECTURES
+from trainers.config import PRECISIONS, Evaluation, Experiment, settings_of_method
+from trainers.recipes import ARCHITECTURES, recipe
+from trainers.strategy import chief_writes, losses_named, make_strategy
 from wmr_tf import data, report
 from wmr_tf.callbacks import RobustEvaluation, SaveBestClassifier, save_classifier
 from wmr_tf.checks import InvalidInput, at_least, require
@@ -44,11 +46,26 @@ def train(experiment: Experiment) -> Path:
     Raises:
         InvalidInput: If data, files or settings are not what they should be; nothing is written then.
         FloatingPointError: If training diverged; the folder has its history and the best epoch before, if any.
+        LostWorker: If one of several workers is gone; the chief's folder has its history and the best epoch before.
     """
+    strategy = make_strategy(experiment.strategy)
+    replicas, size = strategy.num_replicas_in_sync, experiment.batch_size
+    mend = "The batch is the global one, shared out among the replicas: raise --batch_size."
+    require(size >= replicas, "batch_size", got=size, expected=f"at least {replicas}, one image a replica", mend=mend)
     seed_everything(experiment)
     splits = load_data(experiment)
-    model = build_model(experiment, splits.train_examples)
-    folder = make_folder(experiment, f"{experiment.dataset}-{experiment.method}-alpha{experiment.alpha_train:g}")
+    with strategy.scope():
+        model = build_model(experiment, splits.train_examples)
+    with chief_writes(strategy) as elsewhere:
+        settings = dataclasses.replace(experiment, output_dir=elsewhere or experiment.output_dir)
+        folder = make_folder(settings, f"{experiment.dataset}-{experiment.method}-alpha{experiment.alpha_train:g}")
+        with losses_named(strategy, folder / BEST):
+            fit_and_evaluate(experiment, splits, model, folder)
+    return folder
+
+
+def fit_and_evaluate(experiment: Experiment, splits: data.Splits, model: wmr_tf.AdversarialModel, folder: Path) -> None:
+    """Trains a model and evaluates its best epoch on test images; see `train`, of which this is the long part."""
     write_json(folder / "config.json", {**dataclasses.asdict(experiment), "command": command(), "versions": versions()})
     print(f"{describe(experiment)}\nWriting into {folder}", flush=True)
 
@@ -65,9 +82,10 @@ def train(experiment: Experiment) -> Path:
 
     print(f"Evaluating epoch {epoch} ({BEST}) on test images", flush=True)
     facts = {"checkpoint": BEST, **training_facts(dataclasses.asdict(experiment))}
-    evaluate(experiment, splits.test, load_classifier(folder / BEST), folder, facts)
+    with model.distribute_strategy.scope():
+        classifier = load_classifier(folder / BEST)
+    evaluate(experiment, splits.test, classifier, folder, facts)
     print(f"Everything is in {folder}")
-    return folder
 
 
 def evaluate(
@@ -87,6 +105,8 @@ def evaluate(
     )
     described = {**attack.describe(), "seed": settings.seed, "precision": settings.eval_attack_precision}
     metrics = {"dataset": settings.dataset, "split": "test", **facts, "attack": described, **result.metrics()}
+    if settings.rho_test:
+        metrics["kl_balls"] = [result.ball(rho) for rho in settings.rho_test]
     wasserstein = settings.wasserstein_attack()
     if wasserstein is not None:
         metrics["wasserstein"] = evaluate_wasserstein(classifier, test, wasserstein, verbose=shown).metrics()
@@ -98,12 +118,35 @@ def evaluate(
 
 
 def defence(metrics: dict[str, Any]) -> str:
-    """Returns how the paper's tables name a defence, such as "TRADES" or "TRADES+ours"; else the model file's name."""
+    """Returns how the paper's tables name a defence, such as "TRADES" or "TRADES+ours"; else the model file's name.
+
+    Settings of the method that are not the recipe's follow in brackets, such as "TRADES+ours (beta 3)".
+    """
     method = metrics["method"]
     if method is None:
         return Path(metrics["checkpoint"]).name
     name = method if method == "natural" else method.upper()
-    return f"{name}+ours" if metrics["alpha_train"] else name
+    changed = ", ".join(changed_settings(metrics))
+    return f"{name}{'+ours' if metrics['alpha_train'] else ''}{f' ({changed})' if changed else ''}"
+
+
+def changed_settings(metrics: dict[str, Any]) -> Iterator[str]:
+    """Yields the settings of a run's method that are not the recipe's, but alpha, which the tables name anyway.
+
+    Metrics that do not name a setting are of a time before it was written; nothing is said of it then.
+    """
+    given = {name: metrics.get(name) for name in settings_of_method(metrics["method"]) if name != "alpha_train"}
+    if all(value is None for value in given.values()):
+        return
+    dataset, method = metrics["dataset"], metrics["method"]
+    radius = {} if given["epsilon"] is None else {"epsilon": given["epsilon"]}  # which some lengths are multiples of
+    usual = {
+        **dataclasses.asdict(Experiment.of(dataset, method, **radius)),
+        "epsilon": recipe(dataset, method)["epsilon"],
+    }
+    for name, value in given.items():
+        if value is not None and (value or None) != (usual[name] or None):
+            yield name if value is True else f"{name} {value:g}" if isinstance(value, float) else f"{name} {value}"
 
 
 def title(metrics: dict[str, Any]) -> str:
@@ -159,7 +202,10 @@ def build_model(experiment: Experiment, examples: int | None = None) -> wmr_tf.A
 
     Args:
         experiment: All settings.
-        examples: The number of training images, for a method that keeps something for each of them.
+        examples: The number of training images, which a method needs that keeps something for each of them.
+
+    Raises:
+        InvalidInput: If the method needs the number of images and it is not given, or cannot train the classifier.
     """
     source = data.info(experiment.dataset)
     build = ARCHITECTURES[experiment.architecture]
@@ -331,7 +377,8 @@ def describe(experiment: Experiment) -> str:
 
 def training_facts(config: dict[str, Any]) -> dict[str, Any]:
     """Returns what metrics.json says of a training, given its settings; None for what is not known."""
-    return {name: config.get(name) for name in ("method", "alpha_train", "beta", "seed", "precision")}
+    names = ["method", "alpha_train", "beta", "seed", "precision", *settings_of_method(config.get("method"))]
+    return {name: config.get(name) for name in names}
 
 
 def is_finished(experiment: Experiment, folder: Path) -> bool:

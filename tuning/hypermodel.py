@@ -9,10 +9,16 @@ import keras
 import keras_tuner as kt
 
 from trainers import run
+from trainers.config import Experiment
 from tuning.objective import MatchedEvaluation, Objective
 from tuning.space import Space
 from wmr_tf import AdversarialModel
 from wmr_tf.callbacks import RobustEvaluation
+from wmr_tf.data import Splits
+from wmr_tf.methods import BY_NAME
+
+# What `run.load_data` reads of an experiment, besides whether its method needs to know which images it is given.
+_DATA = ("dataset", "batch_size", "seed", "data_dir", "train_examples", "validation_examples", "eval_examples")
 
 
 class RobustHyperModel(kt.HyperModel):
@@ -86,12 +92,29 @@ class ExperimentHyperModel(kt.HyperModel):
     def __init__(self, space: Space, objective: Objective, top_probability: float) -> None:
         super().__init__()
         self.space, self.objective, self.top_probability = space, objective, top_probability
+        self._kept: tuple[tuple[Any, ...], Splits] | None = None
+
+    def declare_hyperparameters(self, hp: kt.HyperParameters) -> None:
+        """Declares all that is searched, so that no model has to be built to find it."""
+        self.space.values(hp)
+
+    def splits(self, experiment: Experiment) -> Splits:
+        """Returns an experiment's data, those of the last call if they are the same."""
+        needs_index = BY_NAME[experiment.method].needs_index
+        read = (*(getattr(experiment, name) for name in _DATA), needs_index)
+        if self._kept is None or self._kept[0] != read:
+            self._kept = None  # first, lest there be two at a time
+            self._kept = read, run.load_data(experiment)
+        return self._kept[1]
 
     def build(self, hp: kt.HyperParameters) -> AdversarialModel:
         """Returns the compiled model of a trial; every trial starts from the same seed, unless that is searched."""
-        experiment = self.space.experiment(self.space.values(hp))
+        return self.build_model(self.space.experiment(self.space.values(hp)))
+
+    def build_model(self, experiment: Experiment) -> AdversarialModel:
+        """Returns the compiled model of an experiment."""
         run.seed_everything(experiment)
-        model = run.build_model(experiment, run.load_data(experiment).train_examples)
+        model = run.build_model(experiment, self.splits(experiment).train_examples)
         # A trial that Hyperband goes on with gets its momentum back only if there is a place for it.
         model.optimizer.build(model.trainable_variables)
         return model
@@ -109,7 +132,8 @@ class ExperimentHyperModel(kt.HyperModel):
         early has not come to them, one that goes on to the end has had the whole schedule.
         """
         experiment = self.space.experiment(self.space.values(hp))
-        splits = run.load_data(experiment)
+        splits = self.splits(experiment)
+        self._kept = None  # their order goes on from epoch to epoch, and the next trial has to begin with the first
         evaluation = run.validation_of(experiment, splits)
         measuring = run.schedule_and_measure(experiment, evaluation)
         measuring += _matched(evaluation, self.objective, self.top_probability)
@@ -127,16 +151,18 @@ def best_epoch(history: keras.callbacks.History, objective: Objective) -> dict[s
     Raises:
         FloatingPointError: If training diverged, or no epoch has a value.
     """
-    by_epoch = [
-        dict(zip(history.history, values, strict=True)) for values in zip(*history.history.values(), strict=True)
-    ]
+    # With `validation_freq`, Keras's own validation has fewer values than there are epochs.
+    full = {name: values for name, values in history.history.items() if len(values) == len(history.epoch)}
+    by_epoch = [dict(zip(full, values, strict=True)) for values in zip(*full.values(), strict=True)]
     measured = [epoch for epoch, logs in enumerate(by_epoch) if not math.isnan(objective.get_value(logs))]
     loss = by_epoch[-1]["loss"]
-    if not measured or not math.isfinite(loss):
-        raise FloatingPointError(
-            f"training: got a loss of {loss:g} after {len(by_epoch)} epochs, expected finite numbers. "
-            "Lower --learning_rate."
-        )
+    after = f"a loss of {loss:g} after {len(by_epoch)} epochs"
+    if not math.isfinite(loss):
+        raise FloatingPointError(f"training: got {after}, expected finite numbers. Lower the learning rate.")
+    if not measured:
+        mend = "Change top_probability or lower" if objective.is_matched else "Lower"
+        message = f"training: got no {objective.name} in any epoch, and {after}, expected finite numbers."
+        raise FloatingPointError(f"{message} {mend} the learning rate.")
     best = max(measured, key=lambda epoch: objective.get_value(by_epoch[epoch]))
     accuracies = {name: value for name, value in by_epoch[best].items() if name.startswith("val_A_")}
     # Counted from 1; `history.epoch` starts where Hyperband went on.

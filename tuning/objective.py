@@ -1,6 +1,7 @@
 """What a search maximises, always on validation images, and the accuracies at matched confidence."""
 
 import copy
+import math
 import re
 from collections.abc import Iterable, Mapping
 
@@ -76,10 +77,8 @@ class MatchedEvaluation(keras.callbacks.Callback):
 
     Args:
         evaluation: What is measured; a copy of it attacks the scaled classifier, which doubles the cost.
-        top_probability: The mean top probability on clean validation images, in (1 / classes, 1).
-
-    Raises:
-        InvalidInput: In `fit`, after an epoch in which no temperature gives that probability.
+        top_probability: The mean top probability on clean validation images, in (1 / classes, 1). The values of an
+            epoch in which no temperature gives it are NaN.
 
     Example:
         >>> evaluation = RobustEvaluation(validation, attack)
@@ -102,15 +101,22 @@ class MatchedEvaluation(keras.callbacks.Callback):
 
     def on_epoch_end(self, epoch: int, logs: dict[str, float] | None = None) -> None:
         """Finds this epoch's temperature and evaluates the scaled classifier."""
-        with float32_compute(self._classifier):
-            batches = [self._classifier(images, training=False) for images, *_ in self.evaluation._batches]
-        logits = np.concatenate([np.asarray(batch, np.float32) for batch in batches])
-        if np.isfinite(logits).all():  # else the evaluation finds that too, and says NaN
-            self._temperature.value.assign(temperature_for(logits, self.top_probability))
+        if self.evaluation.is_due(epoch):
+            self._temperature.value.assign(self._found_temperature())
         values: dict[str, float] = {}
         self.evaluation.on_epoch_end(epoch, values)
         if logs is not None:
             logs.update({f"{key}{MATCHED}": value for key, value in values.items()})
+
+    def _found_temperature(self) -> float:
+        """Returns NaN where there is none, which makes the logits NaN, and the evaluation says so."""
+        with float32_compute(self._classifier):
+            batches = [self._classifier(images, training=False) for images, *_ in self.evaluation.batches]
+        logits = np.concatenate([np.asarray(batch, np.float32) for batch in batches])
+        try:
+            return temperature_for(logits, self.top_probability) if np.isfinite(logits).all() else math.nan
+        except InvalidInput:
+            return math.nan
 
 
 def checked_top_probability(value: float) -> float:

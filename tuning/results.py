@@ -10,7 +10,7 @@ from typing import Any
 import keras_tuner as kt
 
 from trainers import run
-from trainers.cli import as_flag
+from trainers.cli import as_flag, as_text
 from tuning.objective import Objective
 from tuning.space import Space
 from tuning.tuner import FAILURE, SearchTuner
@@ -32,7 +32,10 @@ def rows_of(oracle: kt.Oracle, space: Space, trials: Path) -> list[dict[str, Any
         rows.append(
             {
                 "trial": int(trial.trial_id),
-                **space.values(trial.hyperparameters.copy()),
+                **{
+                    name: as_text(value) if isinstance(value, tuple) else value
+                    for name, value in space.values(trial.hyperparameters.copy()).items()
+                },
                 "objective": trial.score if is_complete else None,
                 **{name: measured.get(f"val_{name}") for name in ACCURACIES},
                 "epoch": int(measured["epoch"]) if is_complete else None,
@@ -66,14 +69,18 @@ def table(rows: list[dict[str, Any]], space: Space, objective: Objective) -> str
     return report.format_table(header, cells, markdown=True)
 
 
-def write(rows: list[dict[str, Any]], space: Space, objective: Objective, folder: Path, title: str) -> None:
-    """Writes trials.json, trials.csv, trials.md and, if a trial was completed, tradeoff.png."""
+def write(rows: list[dict[str, Any]], space: Space, objective: Objective, folder: Path) -> None:
+    """Writes trials.json, trials.csv and trials.md."""
     (folder / "trials.json").write_text(json.dumps(rows, indent=2) + "\n")
     (folder / "trials.md").write_text(table(rows, space, objective) + "\n")
     with open(folder / "trials.csv", "w", newline="") as file:
         writer = csv.DictWriter(file, list(dict.fromkeys(name for row in rows for name in row)))
         writer.writeheader()
         writer.writerows(rows)
+
+
+def draw(rows: list[dict[str, Any]], space: Space, objective: Objective, folder: Path, title: str) -> None:
+    """Writes tradeoff.png, if a trial that has what it is drawn against was completed."""
     names = [item.name for item in space.searched]
     x = "alpha_train" if "alpha_train" in names else names[0]
     shown = [row for row in rows if row["objective"] is not None and x in row]
@@ -86,6 +93,16 @@ def command(space: Space, values: dict[str, Any]) -> str:
     settings = {name: value for name, value in space.settings(values).items() if name != "output_dir"}
     dataset = settings.pop("dataset")
     return shlex.join(["python", "-m", f"trainers.{dataset}", *(as_flag(*pair) for pair in settings.items())])
+
+
+def difference(tuner: str, objective: Objective) -> str:
+    """Returns in one sentence how a run of the best trial's command differs from the trial, "" if it does not."""
+    reasons = []
+    if tuner == "hyperband":
+        reasons.append("trains from scratch for all epochs, where Hyperband stops trials early and goes on with others")
+    if objective.name != "val_A_sa":
+        reasons.append(f"keeps the epoch of highest val_A_sa, not {objective.name}")
+    return f"A run of this command {' and '.join(reasons)}." if reasons else ""
 
 
 def evaluate_best(tuner: SearchTuner, space: Space, trial: Any, folder: Path) -> None:
@@ -103,7 +120,8 @@ def evaluate_best(tuner: SearchTuner, space: Space, trial: Any, folder: Path) ->
     run.write_json(best / "config.json", {**config, "command": command(space, values), "versions": run.versions()})
     print(f"Evaluating trial {trial.trial_id} on test images", flush=True)
     facts = {"checkpoint": run.BEST, "trial": trial.trial_id, **run.training_facts(config)}
-    run.evaluate(experiment, run.load_data(experiment).test, run.load_classifier(best / run.BEST), best, facts)
+    test = tuner.hypermodel.splits(experiment).test
+    run.evaluate(experiment, test, run.load_classifier(best / run.BEST), best, facts)
 
 
 def _cell(value: Any, form: str) -> str:

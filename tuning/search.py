@@ -18,12 +18,9 @@ trial up from the start. If the chief died, stop the workers and start all of th
 
 import dataclasses
 import json
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Self
-
-import keras_tuner as kt
 
 from trainers import run
 from trainers.cli import main
@@ -59,10 +56,15 @@ class Search(Experiment):
     given: Mapping[str, Any] = dataclasses.field(default_factory=dict)  # no flag: what the flags said
 
     @classmethod
-    def of(cls, dataset: str, method: str = "trades", **changes: Any) -> Self:
-        """Returns the search. It keeps what was given, since for the rest every method has a recipe of its own."""
-        given = {"dataset": dataset, "method": method, **changes}
-        return super().of(dataset, method, given=given, **changes)
+    def of(cls, dataset: str, method: str | None = None, **changes: Any) -> Self:
+        """Returns the search; as an experiment it is the first of its own.
+
+        It keeps what was given, since for the rest every method has a recipe of its own.
+        """
+        given = {"dataset": dataset, **({} if method is None else {"method": method}), **changes}
+        trials = _space(changes.get("search", cls.search), given)
+        first = trials.settings(trials.first)
+        return super().of(**first, **{k: v for k, v in changes.items() if k not in _OF_TRIALS}, given=given)
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -71,22 +73,40 @@ class Search(Experiment):
             at_least("max_trials", self.max_trials, 1)
         Objective(self.objective, self.alpha_test)
         checked_top_probability(self.top_probability)
-        searched = self.space().searched
-        for item in searched:
+        trials = self.space()
+        for item in trials.searched:
             mend = f"Write for instance --search={item.name}:0.5:4:0.5."
             is_countable = self.tuner != "grid" or item.is_countable
             require(is_countable, "search", got=f"a range of {item.name}", expected="a step, for the grid", mend=mend)
-        names = [item.name for item in searched]
-        is_free = self.tuner != "hyperband" or "epochs" not in names
-        require(is_free, "search", got="epochs", expected="none: Hyperband sets them", mend="Leave it out.")
+        if self.tuner == "hyperband":
+            _check_one_length(trials)
 
     def space(self) -> space.Space:
         """Returns the experiments there are to choose from."""
-        searched = space.parse(self.search)
-        names = {field.name for field in dataclasses.fields(Experiment)}
-        is_searched = {item.name for item in searched} & {"method"}
-        given = {name: value for name, value in self.given.items() if name in names - is_searched}
-        return space.Space(given, searched)
+        return _space(self.search, self.given)
+
+
+_OF_TRIALS = {field.name for field in dataclasses.fields(Experiment)}
+
+
+def _space(searched: str, given: Mapping[str, Any]) -> space.Space:
+    return space.Space({k: v for k, v in given.items() if k in _OF_TRIALS}, space.parse(searched))
+
+
+def _check_one_length(trials: space.Space) -> None:
+    """Checks that all trials go through the images equally often, as Hyperband takes for granted."""
+    for item in trials.searched:
+        is_fixed = item.name not in ("epochs", "replays")
+        expected = "none: Hyperband sets how long a trial trains"
+        require(is_fixed, "search", got=item.name, expected=expected, mend="Leave it out.")
+    replaying = trials.takers("replays")
+    require(
+        not replaying or len(trials.methods) == 1,
+        "search",
+        got=f"method {'/'.join(trials.methods)}",
+        expected=f"{'/'.join(replaying)} alone or not at all: its replays make fewer epochs, and Hyperband sets these",
+        mend="Take another --tuner, or search that method by itself.",
+    )
 
 
 def search(settings: Search) -> None:
@@ -99,7 +119,7 @@ def search(settings: Search) -> None:
     tuner.check_role()
     trials, objective = settings.space(), Objective(settings.objective, settings.alpha_test)
     hypermodel = ExperimentHyperModel(trials, objective, settings.top_probability)
-    hypermodel.build(kt.HyperParameters())  # with the first values: loads the data too
+    hypermodel.build_model(settings)  # the first trial's: loads the data too
     folder = claim_folder(settings)
     print(f"Searching {settings.search} for the highest {objective.name}\nWriting into {folder}", flush=True)
 
@@ -125,7 +145,7 @@ def conclude(settings: Search, searcher: tuner.SearchTuner, objective: Objective
     """Writes the trials, prints them with the best one's command, and evaluates that on test images."""
     trials = settings.space()
     rows = results.rows_of(searcher.oracle, trials, folder / tuner.TRIALS)
-    results.write(rows, trials, objective, folder, title=f"{settings.dataset}, {len(rows)} trials, validation images")
+    results.write(rows, trials, objective, folder)
     print(results.table(rows, trials, objective))
     best = results.best_trial(searcher.oracle)
     if best is None:
@@ -135,7 +155,11 @@ def conclude(settings: Search, searcher: tuner.SearchTuner, objective: Objective
     print(
         f"Best: trial {best.trial_id}, {objective.name} {best.score:.4f}\n{results.command(trials, values)}", flush=True
     )
+    if said := results.difference(settings.tuner, objective):
+        print(said, flush=True)
     results.evaluate_best(searcher, trials, best, folder)
+    title = f"{settings.dataset}, {len(rows)} trials, validation images"
+    results.draw(rows, trials, objective, folder, title)  # last: a picture that fails costs nothing else
     print(f"Everything is in {folder}")
 
 
@@ -149,23 +173,24 @@ def claim_folder(settings: Search) -> Path:
     mend = "Name another folder with --output_dir."
     given = {name: value for name, value in settings.given.items() if name not in _MAY_CHANGE}
     record = json.loads(json.dumps({**dataclasses.asdict(settings), "given": given}))
+    # In this order: chief and workers may start at the same moment, and another one's record be there any time.
+    held = [path.name for path in folder.iterdir()] if folder.is_dir() else []
+    strangers = [name for name in held if not name.startswith(f".{RECORD}.")]
     if (folder / RECORD).exists():
         found = run.read_json(folder / RECORD, RECORD, mend=mend)
         for name in [name for name in record if name not in _MAY_CHANGE]:
             got = f"{str(folder)!r}, a search with {name} {found.get(name)!r}"
             require(found.get(name) == record[name], "output_dir", got=got, expected=repr(record[name]), mend=mend)
         return folder
-    is_free = not folder.exists() or folder.is_dir() and not any(folder.iterdir())
+    is_free = not strangers and (folder.is_dir() or not folder.exists())
     require(is_free, "output_dir", got=repr(str(folder)), expected="a new folder, or this search's", mend=mend)
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        unfinished = folder / f".{RECORD}.{os.getpid()}"  # chief and workers may start at the same moment
-        run.write_json(unfinished, record)
-        os.replace(unfinished, folder / RECORD)
+        tuner.write_whole(folder / RECORD, record, indent=2)
     except OSError as error:
         raise InvalidInput(f"output_dir: got {str(folder)!r}, expected a folder that can be written. {mend}") from error
     return folder
 
 
 if __name__ == "__main__":
-    main(Search, search)
+    main(Search, search, strategy="none")  # a trial has one device; several trials may run beside each other

@@ -9,12 +9,12 @@ import keras_tuner as kt
 
 from trainers.cli import value_of
 from trainers.config import METHOD_SETTINGS, Evaluation, Experiment
-from wmr_tf.checks import one_of, require
+from wmr_tf.checks import InvalidInput, one_of, require
 from wmr_tf.methods import BY_NAME
 
 # What decides how a trial is measured cannot differ from trial to trial, and a process is deterministic or is not.
 _MEASURE = {field.name for field in dataclasses.fields(Evaluation)} - {"seed"} | {"validation_examples", "eval_every"}
-_FIXED = _MEASURE | {"deterministic", "initialize_from"}
+_FIXED = _MEASURE | {"deterministic", "initialize_from", "strategy"}
 SEARCHABLE = [field.name for field in dataclasses.fields(Experiment) if field.name not in _FIXED]
 
 _FORMS = "name:low:high, name:low:high:step, name:low:high:log or name:choice/choice"
@@ -83,7 +83,8 @@ class Space:
         searched: What differs from trial to trial.
 
     Raises:
-        InvalidInput: If a setting is out of range, does not fit the methods, or is both given and searched.
+        InvalidInput: If a setting is both given and searched, does not fit the methods, or has a first, last or
+            listed value that goes with none of the others'.
     """
 
     given: Mapping[str, Any]
@@ -95,18 +96,25 @@ class Space:
             require(
                 item.name not in self.given, item.name, got="a value", expected="none, as it is searched", mend=mend
             )
-            takers = self._takers(item.name)
+            takers = self.takers(item.name)
             expected = f"a method that takes it, not only {', '.join(self.methods)}"
             require(bool(takers), f"search {item.name}", got="it", expected=expected, mend="Change --method.")
-        for item in self.searched:
-            for method, value in itertools.product(self._takers(item.name), item.ends):
-                self.experiment({"method": method, item.name: value})
+        for method in self.methods:
+            self._fitting(method)
+            for item in self._searched_with(method):
+                for value in item.ends:
+                    self._fitting(method, **{item.name: value})
 
     @property
     def methods(self) -> tuple[str, ...]:
         """The methods that are searched, or the one that is not."""
         found = [item.ends for item in self.searched if item.name == "method"]
         return found[0] if found else (self.given.get("method", "trades"),)
+
+    @property
+    def first(self) -> dict[str, Any]:
+        """The first values that go together."""
+        return self._fitting(self.methods[0])
 
     def values(self, hp: kt.HyperParameters) -> dict[str, Any]:
         """Declares what is searched, and returns the values of a trial.
@@ -116,7 +124,7 @@ class Space:
         values = {}
         # The method comes first: what depends on it refers to it.
         for item in sorted(self.searched, key=lambda item: item.name != "method"):
-            takers = self._takers(item.name)
+            takers = self.takers(item.name)
             if len(takers) < len(self.methods) and item.name != "method":
                 with hp.conditional_scope("method", list(takers)):
                     values[item.name] = item.declare(hp)
@@ -126,13 +134,13 @@ class Space:
 
     def settings(self, values: Mapping[str, Any]) -> dict[str, Any]:
         """Returns what a trial's recipe is changed by: what is given, if its method takes it, and what is searched."""
-        settings = {**self.given, **values}
-        method = settings.get("method", "trades")
+        settings = {"method": self.methods[0], **self.given, **values}
+        method = settings["method"]
         # A method that is not searched gets all that is given, and an error if it does not take it.
         return {
             name: value
             for name, value in settings.items()
-            if name in values or len(self.methods) == 1 or method in self._takers(name)
+            if name in values or len(self.methods) == 1 or method in self.takers(name)
         }
 
     def experiment(self, values: Mapping[str, Any]) -> Experiment:
@@ -143,7 +151,7 @@ class Space:
         """
         return Experiment.of(**self.settings(values))
 
-    def _takers(self, name: str) -> tuple[str, ...]:
+    def takers(self, name: str) -> tuple[str, ...]:
         """Returns the methods in this space that take a setting."""
         parameter = METHOD_SETTINGS.get(name)
         # Natural training's constructor takes an alpha too, and refuses all but 0.
@@ -151,6 +159,27 @@ class Space:
         return tuple(
             method for method in self.methods if needed <= set(BY_NAME[one_of("method", method, BY_NAME)].settings())
         )
+
+    def _searched_with(self, method: str) -> list[Range | Choice]:
+        return [item for item in self.searched if item.name != "method" and method in self.takers(item.name)]
+
+    def _fitting(self, method: str, **fixed: Any) -> dict[str, Any]:
+        """Returns the first values of a method, the fixed ones among them, that go together.
+
+        Raises:
+            InvalidInput: If none do: what is wrong with the first.
+        """
+        free = [item for item in self._searched_with(method) if item.name not in fixed]
+        mistakes = []
+        for values in itertools.product(*(item.ends for item in free)):
+            found = {"method": method, **fixed, **dict(zip((item.name for item in free), values, strict=True))}
+            try:
+                self.experiment(found)
+            except InvalidInput as mistake:
+                mistakes.append(mistake)
+            else:
+                return found
+        raise mistakes[0]
 
 
 def parse(text: str) -> tuple[Range | Choice, ...]:

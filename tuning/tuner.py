@@ -1,7 +1,10 @@
 """Keras Tuner's strategies, resumed cleanly and saying why a trial failed."""
 
+import functools
 import itertools
+import json
 import os
+import secrets
 import threading
 import time
 import traceback
@@ -19,6 +22,24 @@ ROLE = ("KERASTUNER_TUNER_ID", "KERASTUNER_ORACLE_IP", "KERASTUNER_ORACLE_PORT")
 _ENDED = ("COMPLETED", "FAILED")
 
 
+def write_whole(path: Path, content: Any, *, indent: int | None = None) -> None:
+    """Writes JSON in one move: a process that is killed leaves the file as it was."""
+    unfinished = path.with_name(f".{path.name}.{secrets.token_hex(4)}")  # others may be writing the same file
+    unfinished.write_text(json.dumps(content, indent=indent) + "\n")
+    os.replace(unfinished, path)
+
+
+class WholeFiles(kt.Oracle):
+    """Makes an oracle write its files in one move; Keras Tuner cannot go on from half a file."""
+
+    def save(self) -> None:
+        """Writes the state of the search."""
+        write_whole(Path(self._get_oracle_fname()), self.get_state())
+
+    def _save_trial(self, trial: Any) -> None:
+        write_whole(Path(self._get_trial_dir(trial.trial_id)) / "trial.json", trial.get_state())
+
+
 class GridOracle(kt.Oracle):
     """Tries every combination: trial n the nth.
 
@@ -27,9 +48,14 @@ class GridOracle(kt.Oracle):
 
     def populate_space(self, trial_id: str) -> dict[str, Any]:
         """Returns the values of a trial, as Keras Tuner asks for them."""
-        found = combinations(self.hyperparameters)
         number = int(trial_id)
-        return {"status": "RUNNING", "values": found[number]} if number < len(found) else {"status": "STOPPED"}
+        if number >= len(self._combinations):
+            return {"status": "STOPPED"}
+        return {"status": "RUNNING", "values": dict(self._combinations[number])}
+
+    @functools.cached_property
+    def _combinations(self) -> list[dict[str, Any]]:
+        return combinations(self.hyperparameters)  # which are all known before the first trial
 
 
 def combinations(space: kt.HyperParameters) -> list[dict[str, Any]]:
@@ -46,10 +72,13 @@ def combinations(space: kt.HyperParameters) -> list[dict[str, Any]]:
 
 
 ORACLES = {
-    "bayesian": kt.oracles.BayesianOptimizationOracle,
-    "random": kt.oracles.RandomSearchOracle,
-    "hyperband": kt.oracles.HyperbandOracle,
-    "grid": GridOracle,
+    name: type(oracle.__name__, (WholeFiles, oracle), {})
+    for name, oracle in {
+        "bayesian": kt.oracles.BayesianOptimizationOracle,
+        "random": kt.oracles.RandomSearchOracle,
+        "hyperband": kt.oracles.HyperbandOracle,
+        "grid": GridOracle,
+    }.items()
 }
 
 
@@ -67,7 +96,7 @@ class SearchTuner(kt.Hyperband):
 
     Args:
         oracle: What decides which trial comes next, see `make_oracle`.
-        hypermodel: Builds and fits.
+        hypermodel: Builds and fits; its `declare_hyperparameters` declares all that is searched.
         folder: Where the trials are; a search that is there goes on.
 
     Note: With an oracle that sets no epochs, what `Hyperband` adds to `Tuner` does nothing; so this is all of them.
@@ -80,6 +109,20 @@ class SearchTuner(kt.Hyperband):
         if not is_worker():
             take_up(oracle)
 
+    def save(self) -> None:
+        """Writes the state of the search, and that there is one."""
+        if not is_worker():
+            self.oracle.save()
+        write_whole(Path(self._get_tuner_fname()), self.get_state())
+
+    def _activate_all_conditions(self) -> None:
+        """Does nothing: the hypermodel declares all that is searched, where Keras Tuner would build models to see."""
+
+    def _get_tuner_fname(self) -> str:
+        # Keras Tuner goes on with a search if this file exists. Its own name for it is that of the role, which would
+        # have a search that was begun alone start anew with a chief.
+        return super()._get_tuner_fname() if is_worker() else str(Path(self.project_dir) / "tuner.json")
+
     def pre_create_trial(self) -> None:
         """Waits a little, since Keras Tuner lets an idle worker ask again at once."""
         if is_worker():
@@ -87,13 +130,15 @@ class SearchTuner(kt.Hyperband):
 
     def run_trial(self, trial: Any, *args: Any, **kwargs: Any) -> Any:
         """Trains one trial; if it fails, says why and keeps the reason beside it."""
+        failure = Path(self.get_trial_dir(trial.trial_id)) / FAILURE
+        failure.unlink(missing_ok=True)  # of a run that was killed
         try:
             return super().run_trial(trial, *args, **kwargs)
         except kt.errors.FatalError:
             raise
         except Exception as error:
             reason = run.reason(error)
-            (Path(self.get_trial_dir(trial.trial_id)) / FAILURE).write_text(f"{reason}\n\n{traceback.format_exc()}")
+            failure.write_text(f"{reason}\n\n{traceback.format_exc()}")
             print(f"Trial {trial.trial_id} failed: {reason}", flush=True)
             raise kt.errors.FailedTrialError(reason) from None
 

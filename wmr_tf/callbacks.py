@@ -72,24 +72,27 @@ class RobustEvaluation(keras.callbacks.Callback):
         check_batched(data)
         pairs = data.unbatch().take(-1 if examples is None else at_least("examples", examples, 1))
         # Arrays rather than the data set, which cannot be copied, and Keras Tuner copies callbacks for each trial.
-        self._batches = list(pairs.batch(BATCH_SIZE).as_numpy_iterator())
+        self.batches = list(pairs.batch(BATCH_SIZE).as_numpy_iterator())
         self._evaluator: RobustnessEvaluator | None = None
 
     def on_train_begin(self, logs: dict[str, float] | None = None) -> None:
         """Checks the data, so that a mistake in them does not cost an epoch."""
-        check_first_batch(_classifier_of(self.model), self._batches[0] if self._batches else None)
+        check_first_batch(_classifier_of(self.model), self.batches[0] if self.batches else None)
 
     def on_epoch_end(self, epoch: int, logs: dict[str, float] | None = None) -> None:
         """Evaluates the model's classifier, or the model itself where it is a plain one."""
-        is_due = (epoch + 1) % self.every == 0 or epoch + 1 == self.params["epochs"]
         classifier = _classifier_of(self.model)
         if logs is not None:
-            logs.update(self._values(self._evaluate(classifier) if is_due else None))
+            logs.update(self._values(self._evaluate(classifier) if self.is_due(epoch) else None))
+
+    def is_due(self, epoch: int) -> bool:
+        """Returns whether an epoch, counted from 0, is evaluated."""
+        return (epoch + 1) % self.every == 0 or epoch + 1 == self.params["epochs"]
 
     def _evaluate(self, classifier: keras.Model) -> Robustness | None:
         """Returns the accuracies, None if the classifier has diverged."""
         with float32_compute(classifier):
-            logits = classifier(self._batches[0][0], training=False)
+            logits = classifier(self.batches[0][0], training=False)
         if not tf.reduce_all(tf.math.is_finite(logits)):
             return None
         if self._evaluator is None or self._evaluator.classifier is not classifier:
@@ -97,7 +100,7 @@ class RobustEvaluation(keras.callbacks.Callback):
         is_shown = self.params["verbose"] in (1, "auto")  # "auto" is what `fit` passes on when it is told nothing
         if is_shown and sys.stdout.isatty():
             print("\r\033[K", end="")  # wipes the epoch's own progress bar, which is drawn again when the epoch ends
-        result = self._evaluator(self._batches, verbose=int(is_shown))
+        result = self._evaluator(self.batches, verbose=int(is_shown))
         return result if result.is_finite else None
 
     def _values(self, result: Robustness | None) -> dict[str, float]:

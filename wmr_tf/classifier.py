@@ -8,6 +8,7 @@ import tensorflow as tf
 
 from wmr_tf.checks import require
 from wmr_tf.data import check_images_and_labels
+from wmr_tf.precision import layers_backwards
 
 MEND_LOGITS = "Remove the last activation (activation=None): softmax belongs to the losses, which take it in float32."
 
@@ -27,7 +28,7 @@ def check_architecture(classifier: Any) -> None:
         expected="a keras.Model that returns logits",
         mend="Wrap it in keras.Sequential([...]) or subclass keras.Model.",
     )
-    last = _last_layer(classifier)
+    last = next(layers_backwards(classifier), classifier)
     activation = getattr(getattr(last, "activation", None), "__name__", type(last).__name__.lower())
     require(
         isinstance(last, keras.Model) or activation not in ("softmax", "sigmoid"),
@@ -159,12 +160,6 @@ def _check_form(index: np.ndarray, images: int) -> None:
         expected=f"integers of shape [{images}]",
         mend="Give each image its place in the training set.",
     )
-
-
-def _last_layer(layer: keras.Layer) -> keras.Layer:
-    """Returns the layer that the output comes from, or a subclassed model, into which only its numbers give a look."""
-    is_ordered = isinstance(layer, keras.Sequential) or hasattr(layer, "outputs")  # which functional models have
-    return _last_layer(layer.layers[-1]) if is_ordered and layer.layers else layer
 
 
 def _number_of_classes(logits: np.ndarray) -> int:

@@ -9,12 +9,13 @@ model is built from the first batch beforehand, see `AdversarialModel._maybe_sym
 logs over the workers along an axis that they do not have (see `as_keras_reduces`).
 """
 
-from collections.abc import Callable
+import contextlib
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import tensorflow as tf
 
-from wmr_tf.checks import require
+from wmr_tf.checks import InvalidInput, require
 
 
 def replicas() -> int:
@@ -47,7 +48,25 @@ def share_of_batch(images: tf.Tensor) -> tf.Tensor | float:
     if replicas() == 1 or images.shape[0] is not None:  # a static share is the same everywhere
         return 1.0 / replicas()
     count = tf.cast(tf.shape(images)[0], tf.float32)
-    return count / tf.distribute.get_replica_context().all_reduce(tf.distribute.ReduceOp.SUM, count)
+    with meeting_point():
+        return count / tf.distribute.get_replica_context().all_reduce(tf.distribute.ReduceOp.SUM, count)
+
+
+@contextlib.contextmanager
+def meeting_point() -> Iterator[None]:
+    """Says clearly that replicas can exchange nothing inside a loop, if that is where they are to do so.
+
+    Raises:
+        InvalidInput: If a method asks for it in a `tf.while_loop`.
+    """
+    try:
+        yield
+    except RuntimeError as error:
+        raise InvalidInput(
+            "method: got a loop over passes in which the replicas would have to meet, for BatchNorm's statistics or to "
+            "count a batch of unknown size, expected one replica. Train it without a distribution strategy, choose "
+            "another method, or a network without BatchNorm and batches with drop_remainder=True."
+        ) from error
 
 
 def as_keras_reduces(logs: dict[str, Any], strategy: tf.distribute.Strategy) -> dict[str, Any]:
@@ -96,32 +115,43 @@ def to_share_out(data: Any, strategy: tf.distribute.Strategy) -> Any:
     return data.map(lambda *batch: _with_an_image_each(batch, count)).with_options(options)
 
 
-def run_shared(strategy: tf.distribute.Strategy, function: Callable, *per_image: tf.Tensor) -> list[tf.Tensor]:
-    """Returns what a function computes image by image, each replica having computed its share.
+def shared(strategy: tf.distribute.Strategy, function: Callable) -> Callable:
+    """Returns a function that computes image by image, such that each replica computes its share.
 
     Args:
         strategy: Whose replicas.
-        function: A `tf.function` of tensors `[images, ...]`; returns several tensors `[images, ...]`.
-        *per_image: What it takes, the same in every process.
+        function: A `tf.function` of tensors `[images, ...]`, and perhaps scalars, that returns tensors `[images, ...]`.
 
     Returns:
-        Its results for all images, in order, the same in every process.
+        A function of the same tensors, which must be the same in every process, with the same results: for all images,
+        in order, in every process.
     """
     count = strategy.num_replicas_in_sync
     if count == 1:
-        return list(function(*per_image))
-    images = len(per_image[0])
-    size = -(-images // count)
-    # Filled up to equal shares with the first images again, whose second results are left out.
-    filled = [tf.gather(whole, tf.range(size * count) % images) for whole in per_image]
+        return function
 
-    def share(whole: tf.Tensor) -> Any:
-        return strategy.experimental_distribute_values_from_function(
-            lambda context: whole[context.replica_id_in_sync_group * size :][:size]
-        )
+    @tf.function(autograph=False)
+    def on_replica(*arguments: tf.Tensor) -> list[tf.Tensor]:
+        context = tf.distribute.get_replica_context()
+        return [context.all_gather(result, axis=0) for result in function(*arguments)]
 
-    results = strategy.run(function, args=[share(whole) for whole in filled])
-    return [strategy.gather(result, axis=0)[:images] for result in results]
+    def on_all(*arguments: tf.Tensor) -> list[tf.Tensor]:
+        images = len(arguments[0])
+        size = -(-images // count)
+
+        def share(argument: tf.Tensor) -> Any:
+            if argument.shape.rank == 0:
+                return argument
+            # Filled up to equal shares with the first images again, whose second results are left out.
+            filled = tf.gather(argument, tf.range(size * count) % images)
+            return strategy.experimental_distribute_values_from_function(
+                lambda context: filled[context.replica_id_in_sync_group * size :][:size]
+            )
+
+        results = strategy.run(on_replica, args=tuple(map(share, arguments)))
+        return [strategy.experimental_local_results(result)[0][:images] for result in results]
+
+    return on_all
 
 
 def _with_an_image_each(batch: tuple[Any, ...], count: int) -> Any:

@@ -8,6 +8,9 @@ gives two different numbers:
 - the values are *margins*: the tilt is the importance weight of Zeng et al., and A_sa(alpha) is the accuracy under the
   p that is worst for the expected margin;
 - the values are *correctness*, 0 or 1: the mean itself is the worst accuracy in the ball, A_worst <= A_sa.
+
+Standard errors are those of many images drawn independently, `std(d) / sqrt(n)`, with d_i by how much one more image
+like the i-th would move the measure, times n.
 """
 
 import math
@@ -72,6 +75,31 @@ def kl_radius(values: np.ndarray, alpha: float) -> float:
     return max(0.0, float(np.sum(picked * np.log(picked)) / len(weights)))  # rounding must not make it negative
 
 
+def kl_radius_stderr(values: np.ndarray, alpha: float) -> float:
+    """Returns the standard error of `kl_radius`, with `d = r (log r - rho - 1) + 1` of the ratios `r = n p`.
+
+    Args:
+        values: Finite floats `[images]`, such as margins.
+        alpha: The attacker's power, >= 0, possibly infinite.
+
+    Returns:
+        A number >= 0; 0 at alpha = 0.
+
+    Raises:
+        InvalidInput: If there are no values or one is not finite, or alpha is negative.
+
+    Example:
+        >>> round(kl_radius_stderr(np.array([0.9, 0.8, 0.1, -0.4]), 2.0), 3)
+        0.182
+
+    Source: the delta method, for a self-normalised estimate.
+    """
+    weights = tilt(values, alpha)
+    ratios = weights / weights.mean()
+    logs = np.log(ratios, out=np.zeros_like(ratios), where=ratios > 0)
+    return _stderr(ratios * (logs - kl_radius(values, alpha) - 1))
+
+
 def alpha_for_radius(values: np.ndarray, rho: float) -> float:
     """Returns the power alpha of the tilt that a KL radius buys, the inverse of `kl_radius`.
 
@@ -130,6 +158,35 @@ def worst_case_mean(values: np.ndarray, rho: float) -> float:
     return float(np.sum(weights * values) / np.sum(weights))
 
 
+def worst_case_mean_stderr(values: np.ndarray, rho: float) -> float:
+    """Returns the standard error of `worst_case_mean` at a radius that is given, with `d = n p / alpha`.
+
+    By the dual of the worst case, p is the tilt of `values` of the power alpha that spends the radius.
+
+    Args:
+        values: Finite floats `[images]`.
+        rho: Radius of the ball in nats, >= 0; 0 gives the standard error of the plain mean.
+
+    Returns:
+        A number >= 0; 0 where the worst case is the smallest value.
+
+    Raises:
+        InvalidInput: If there are no values or one is not finite, or rho is negative or not finite.
+
+    Example:
+        >>> round(worst_case_mean_stderr(np.array([1.0, 1.0, 1.0, 0.0]), rho=0.2), 3)
+        0.266
+
+    Source: the dual of Hu and Hong 2013, Theorem 1, and the envelope theorem.
+    """
+    values = finite("values", values)
+    alpha = alpha_for_radius(values, rho)
+    if alpha == 0:
+        return _stderr(values)
+    weights = tilt(values, alpha)
+    return _stderr(weights / weights.mean() / alpha)
+
+
 def worst_case_accuracy(margins: np.ndarray, rho: float) -> float:
     """Returns the smallest accuracy under any choice of images in the KL ball of radius rho.
 
@@ -179,11 +236,35 @@ def cvar(losses: np.ndarray, level: float) -> float:
     Source: Rockafellar and Uryasev 2000; the level is that of Levy et al. 2020 (in finance often 1 - level).
     """
     losses = finite("losses", losses)
-    mend = "Pass for instance level=0.1 for the worst tenth of the images."
-    require(0 < level <= 1, "level", got=level, expected="a number in (0, 1]", mend=mend)
+    _check_level(level)
     # How much of each image, worst first, is among the worst level * n.
     shares = np.clip(level * len(losses) - np.arange(len(losses)), 0.0, 1.0)
     return float(np.sum(shares * np.sort(losses)[::-1]) / np.sum(shares))
+
+
+def cvar_stderr(losses: np.ndarray, level: float) -> float:
+    """Returns the standard error of `cvar`, with `d = max(loss - quantile, 0) / level`, the quantile its smallest loss.
+
+    Args:
+        losses: Finite floats `[images]`.
+        level: The fraction, in (0, 1]; 1 gives the standard error of the mean.
+
+    Returns:
+        A number >= 0; too small where the level holds but a few images, and 0 for one.
+
+    Raises:
+        InvalidInput: If there are no losses or one is not finite, or the level is out of range.
+
+    Example:
+        >>> round(cvar_stderr(np.array([1.0, 4.0, 2.0, 3.0]), level=0.375), 3)
+        0.577
+
+    Source: Trindade et al. 2007, for the asymptotic variance.
+    """
+    losses = finite("losses", losses)
+    _check_level(level)
+    quantile = np.sort(losses)[::-1][math.ceil(level * len(losses)) - 1]
+    return _stderr(np.maximum(losses - quantile, 0) / level)
 
 
 def finite(what: str, values: Any) -> np.ndarray:
@@ -197,3 +278,12 @@ def finite(what: str, values: Any) -> np.ndarray:
         mend="Look for NaN in the images or in the classifier's weights.",
     )
     return array
+
+
+def _check_level(level: float) -> None:
+    mend = "Pass for instance level=0.1 for the worst tenth of the images."
+    require(0 < level <= 1, "level", got=level, expected="a number in (0, 1]", mend=mend)
+
+
+def _stderr(moves: np.ndarray) -> float:
+    return float(np.std(moves) / math.sqrt(len(moves)))

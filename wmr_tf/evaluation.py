@@ -1,6 +1,7 @@
 """Accuracy under uniform and non-uniform attackers, over a whole set of images."""
 
 import dataclasses
+import math
 from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple
 
@@ -10,9 +11,10 @@ import tensorflow as tf
 
 from wmr_tf import dro, seeds
 from wmr_tf.attacks import Attack
-from wmr_tf.checks import alphas, at_least, nonnegative, one_of, require
+from wmr_tf.checks import alphas, at_least, one_of, require
 from wmr_tf.checks import seed as checked_seed
 from wmr_tf.classifier import check_batched, check_batches, check_first_batch
+from wmr_tf.distribution import shared
 from wmr_tf.frozen import Network, freeze
 from wmr_tf.losses import cross_entropy, weighted_cross_entropy
 from wmr_tf.precision import COMPUTE, float32_compute
@@ -40,7 +42,7 @@ def weighted_accuracy(margins: np.ndarray, alpha: float) -> WeightedAccuracy:
 
     Args:
         margins: Floats `[images]` in [-1, 1].
-        alpha: The attacker's power, >= 0; 0 gives the plain accuracy.
+        alpha: The attacker's power, >= 0; 0 gives the plain accuracy, infinity that on the most fragile images.
 
     Returns:
         Value, standard error and effective sample size.
@@ -56,7 +58,7 @@ def weighted_accuracy(margins: np.ndarray, alpha: float) -> WeightedAccuracy:
         self-normalised importance sampling estimate.
     """
     margins = dro.finite("margins", margins)
-    weights = dro.tilt(margins, nonnegative("alpha", alpha))
+    weights = dro.tilt(margins, alpha)
     correct = margins > 0
     value = np.sum(weights * correct) / np.sum(weights)
     stderr = np.sqrt(np.sum(weights**2 * (correct - value) ** 2)) / np.sum(weights)
@@ -113,6 +115,10 @@ class Robustness:
         """Radius, in nats, of the KL ball that the attacker of A_sa(alpha) uses up; any alpha, also infinity."""
         return dro.kl_radius(self.margins, alpha)
 
+    def alpha(self, rho: float) -> float:
+        """Power of the attacker of A_sa that the KL radius rho, in nats, buys; infinity from the largest one on."""
+        return dro.alpha_for_radius(self.margins, rho)
+
     def A_worst(self, alpha: float) -> float:
         """Lowest accuracy in the KL ball of radius rho(alpha), on the images of A_rob; never above A_sa(alpha).
 
@@ -121,8 +127,20 @@ class Robustness:
         return dro.worst_case_accuracy(self.margins, self.rho(alpha))
 
     def cvar(self, level: float) -> float:
-        """Mean cross-entropy of that fraction of the images of A_rob where it is largest; level 1 is the mean."""
+        """Mean cross-entropy of that fraction of the images of A_rob where it is largest; level 1 is the mean.
+
+        With restarts these images are the end points of smallest margin, which need not be those of largest loss.
+        """
         return dro.cvar(self.losses, level)
+
+    def ball(self, rho: float) -> dict[str, Any]:
+        """Returns what a KL radius buys, in nats, in the form of `metrics.json`: alpha_test, A_sa, rho, A_worst.
+
+        The standard errors of A_sa and A_worst are for this alpha and this rho; an infinite alpha is "inf".
+        """
+        alpha = self.alpha(rho)
+        found = {"alpha_test": alpha if math.isfinite(alpha) else "inf", **_named("A_sa", self.A_sa(alpha))}
+        return {**found, "rho": rho, **self._worst(rho)}
 
     def metrics(self) -> dict[str, Any]:
         """Returns all numbers, accuracies as fractions of 1, in the form of `metrics.json`."""
@@ -133,17 +151,30 @@ class Robustness:
             "A_rob": self.A_rob.value,
             "A_rob_stderr": self.A_rob.stderr,
             "non_uniform": [self._non_uniform(alpha) for alpha in self.weighted_margins],
-            "cvar": [{"level": level, "loss": self.cvar(level)} for level in CVAR_LEVELS],
+            "cvar": [
+                {"level": level, "loss": self.cvar(level), "loss_stderr": dro.cvar_stderr(self.losses, level)}
+                for level in CVAR_LEVELS
+            ],
         }
 
     def _non_uniform(self, alpha: float) -> dict[str, float]:
-        accuracies = {"A_sa": self.A_sa(alpha), "A_tr": self.A_tr(alpha)}
-        row = {"alpha_test": alpha}
-        for name, accuracy in accuracies.items():
-            row[name] = accuracy.value
-            row[f"{name}_stderr"] = accuracy.stderr
-            row[f"{name}_effective_sample_size"] = accuracy.effective_sample_size
-        return row | {"rho": self.rho(alpha), "A_worst": self.A_worst(alpha)}
+        row = {"alpha_test": alpha, **_named("A_sa", self.A_sa(alpha)), **_named("A_tr", self.A_tr(alpha))}
+        rho = self.rho(alpha)
+        return {**row, "rho": rho, "rho_stderr": dro.kl_radius_stderr(self.margins, alpha), **self._worst(rho)}
+
+    def _worst(self, rho: float) -> dict[str, float]:
+        return {
+            "A_worst": dro.worst_case_accuracy(self.margins, rho),
+            "A_worst_stderr": dro.worst_case_mean_stderr(self.margins > 0, rho),
+        }
+
+
+def _named(name: str, accuracy: WeightedAccuracy) -> dict[str, float]:
+    return {
+        name: accuracy.value,
+        f"{name}_stderr": accuracy.stderr,
+        f"{name}_effective_sample_size": accuracy.effective_sample_size,
+    }
 
 
 class RobustnessEvaluator:
@@ -182,8 +213,8 @@ class RobustnessEvaluator:
         one_of("attack_precision", attack_precision, COMPUTE)
 
         @tf.function(autograph=False)
-        def clean_margins(images: tf.Tensor, labels: tf.Tensor) -> tf.Tensor:
-            return probability_margin(freeze_in("float32", classifier)(images), labels)
+        def clean_margins(images: tf.Tensor, labels: tf.Tensor):
+            return (probability_margin(freeze_in("float32", classifier)(images), labels),)
 
         @tf.function(autograph=False)
         def attacked_margins(images: tf.Tensor, labels: tf.Tensor, positions: tf.Tensor, alpha: tf.Tensor):
@@ -201,9 +232,13 @@ class RobustnessEvaluator:
 
         self._clean_margins = clean_margins
         self._attacked_margins = attacked_margins
+        self._on_replicas = [shared(classifier.distribute_strategy, f) for f in (clean_margins, attacked_margins)]
 
     def __call__(self, data: tf.data.Dataset, *, verbose: int = 1) -> Robustness:
         """Attacks every image of `data` once for A_rob and A_sa, and once for each alpha_test for A_tr.
+
+        A classifier made under a distribution strategy is evaluated on all its replicas, each with its share of each
+        batch; every process gets all results.
 
         Args:
             data: Batches of (images, labels), the same images in the same order each time.
@@ -218,17 +253,18 @@ class RobustnessEvaluator:
         batches = checked_batches(self.classifier, data)
         # The attack of alpha 0 is the plain one, so that one function serves all.
         attacks = [0.0, *self.alphas]
-        clean: list[np.ndarray] = []
+        clean: list[tf.Tensor] = []
         attacked: list[list[np.ndarray]] = [[] for _ in attacks]  # margins and losses `[2, batch]` of each batch
         progress = keras.utils.Progbar(len(batches) * len(attacks), verbose=verbose, unit_name="attack")
         position = 0
+        clean_margins, attacked_margins = self._on_replicas
         self._trace(batches[0][0])
         for images, labels in batches:
             positions = tf.range(position, position + len(images))
             position += len(images)
-            clean.append(self._clean_margins(images, labels).numpy())
+            clean.extend(clean_margins(images, labels))
             for scores, alpha in zip(attacked, attacks, strict=True):
-                scores.append(np.stack(self._attacked_margins(images, labels, positions, tf.constant(alpha))))
+                scores.append(np.stack(attacked_margins(images, labels, positions, tf.constant(alpha))))
                 progress.add(1)
         (margins, losses), *weighted = (np.concatenate(scores, axis=1) for scores in attacked)
         weighted_margins = {alpha: scores[0] for alpha, scores in zip(self.alphas, weighted, strict=True)}

@@ -28,6 +28,10 @@ def training_logits(
     the layer's precision and keeps its statistics in float32. The layers and their variables are untouched, so what is
     saved is stock Keras. Equal in outputs, gradients and moving statistics up to rounding.
 
+    On several replicas the statistics are those of the global batch, for which there is no fused kernel, so that they
+    train what one device would. A layer that the graph calls more than once, or of a model that is no graph of layers,
+    is left to Keras: give it `synchronized=True`.
+
     Args:
         classifier: A Keras model that returns logits `[batch, classes]`.
         images: Images `[batch, ...]`, float32 in [0, 1].
@@ -36,8 +40,12 @@ def training_logits(
     Returns:
         Logits `[batch, classes]`; the moving statistics have been updated.
     """
-    fused = {id(layer): _fused(layer) for layer, _ in graph.layers_once(classifier) if _is_fusable(layer)}
-    return graph.run(classifier, images, training=True, instead={**fused, **(instead or {})})
+    norms = [layer for layer, _ in graph.layers_once(classifier) if _is_plain_norm(layer)]
+    if distribution.replicas() > 1:
+        computed = {id(layer): _synchronised(layer) for layer in norms}
+    else:
+        computed = {id(layer): _fused(layer) for layer in norms if len(layer.output.shape) == 4}
+    return graph.run(classifier, images, training=True, instead={**computed, **(instead or {})})
 
 
 def joint_training_logits(
@@ -69,19 +77,18 @@ def _treats_images_alone(layer: Any) -> bool:
     return type(layer) in _IMAGE_BY_IMAGE and layer.activity_regularizer is None
 
 
-def _is_fusable(layer: Any) -> bool:
+def _is_plain_norm(layer: Any) -> bool:
     return (
         type(layer) is keras.layers.BatchNormalization
         and layer.trainable
-        and layer.axis in (-1, 3)
-        and len(layer.output.shape) == 4
+        and layer.axis in (-1, len(layer.output.shape) - 1)
         and not layer.synchronized
         and not layer.renorm
     )
 
 
 def _fused(layer: keras.layers.BatchNormalization) -> graph.Compute:
-    def normalise(x: tf.Tensor, mask: Any = None) -> tf.Tensor:
+    def normalise(x: tf.Tensor, **_: Any) -> tf.Tensor:
         channels = [x.shape[-1]]
         normalised, mean, unbiased = tf.compat.v1.nn.fused_batch_norm(
             tf.cast(x, layer.compute_dtype),
@@ -92,9 +99,25 @@ def _fused(layer: keras.layers.BatchNormalization) -> graph.Compute:
         )
         # The kernel divides by n - 1 where Keras divides by n.
         n = tf.cast(tf.reduce_prod(tf.shape(x)[:-1]), tf.float32)
-        variance = unbiased * tf.maximum(n - 1.0, 1.0) / n
-        for moving, batch in ((layer.moving_mean, mean), (layer.moving_variance, variance)):
-            moving.assign(moving * layer.momentum + tf.stop_gradient(batch) * (1.0 - layer.momentum))
+        _move(layer, mean, unbiased * tf.maximum(n - 1.0, 1.0) / n)
         return normalised
 
     return normalise
+
+
+def _synchronised(layer: keras.layers.BatchNormalization) -> graph.Compute:
+    def normalise(x: tf.Tensor, **_: Any) -> tf.Tensor:
+        x = tf.cast(x, tf.float32)
+        with distribution.meeting_point():
+            mean, variance = keras.ops.moments(x, axes=list(range(x.shape.rank - 1)), synchronized=True)
+        _move(layer, mean, variance)
+        scale, offset = layer.gamma if layer.scale else None, layer.beta if layer.center else None
+        normalised = tf.nn.batch_normalization(x, mean, variance, offset, scale, layer.epsilon)
+        return tf.cast(normalised, layer.compute_dtype)
+
+    return normalise
+
+
+def _move(layer: keras.layers.BatchNormalization, mean: tf.Tensor, variance: tf.Tensor) -> None:
+    for moving, batch in ((layer.moving_mean, mean), (layer.moving_variance, variance)):
+        moving.assign(moving * layer.momentum + tf.stop_gradient(batch) * (1.0 - layer.momentum))

@@ -178,6 +178,7 @@ def loss_weights(
         stop_gradient_weights: Whether s counts as a constant. Not so in the paper; for study.
         normalize_weights: Whether s is divided by its mean over the batch, such that `mean(s * loss)` becomes
             `sum(s * loss) / sum(s)`; the denominator counts as a constant. On several devices each has its own.
+            Sample weights, which come after, are not in it.
 
     Returns:
         float32 `[batch]`, > 0.

@@ -34,7 +34,8 @@ class AdversarialModel(keras.Model):
         seed: Of the attacks' random starts; the step and the replica are folded in.
 
     Raises:
-        InvalidInput: If the classifier ends in softmax or sigmoid, or a number is out of range.
+        InvalidInput: If the classifier ends in softmax or sigmoid, or the method cannot train it, or a number is out
+            of range.
 
     Example:
         >>> attack = wmr_tf.attacks.PGD(epsilon=0.3, step_size=0.01, steps=40)
@@ -57,6 +58,8 @@ class AdversarialModel(keras.Model):
         super().__init__(**{"dtype": policy, "autocast": False, **kwargs})
         self.classifier = classifier
         self.method = method
+        if classifier.built:
+            method.check(classifier)
         self.weight_decay = nonnegative("weight_decay", weight_decay)
         self.seed = checked_seed(seed)
         self.built = classifier.built
@@ -75,7 +78,7 @@ class AdversarialModel(keras.Model):
 
         Raises:
             InvalidInput: If images, labels or the classifier's outputs are not what the losses need, or the method
-                needs an index, or a single replica, and has none.
+                needs an index, or a single replica, and has none, or batches no larger than before.
         """
         first, x = self._checked(x, y, kwargs.get("sample_weight"))
         whole = first[0] is x  # arrays, which Keras cuts into batches
@@ -134,9 +137,8 @@ class AdversarialModel(keras.Model):
             at: A further tensor `[batch, ...]` to differentiate at, which `loss_fn` computes with.
 
         Returns:
-            The logits `[batch, classes]`; for each trainable variable its gradient, scaled as `update` takes it; and
-            for each image the direction of the gradient at `at`: scaled to a largest value of 1, 0 where it is 0 or
-            has overflowed in float16, as a gradient for the weights does too, whose step is skipped then.
+            The logits `[batch, classes]`; and, scaled as `update` takes them, the gradients for each trainable variable
+            and at `at`. In float16 they may have overflowed; `update` then makes no step.
         """
         weights = self.trainable_variables
         watched = [] if at is None else [at]
@@ -150,7 +152,7 @@ class AdversarialModel(keras.Model):
             scaled = self.optimizer.scale_loss(part)
         gradients = tape.gradient(scaled, [*weights, *watched])
         self._track(mean + penalty, batch.images)
-        return logits, gradients[: len(weights)], _of_unit_size(gradients[-1]) if watched else None
+        return logits, gradients[: len(weights)], gradients[-1] if watched else None
 
     def update(self, gradients: list[tf.Tensor | None]) -> None:
         """Makes one optimiser step, given a gradient, or a mean of several, from `differentiate`."""
@@ -209,7 +211,7 @@ class AdversarialModel(keras.Model):
         with self.distribute_strategy.scope():  # the classifier may be built by this call
             check_first_batch(self.classifier, first)
         self.built = True  # since the classifier is, which has just been called
-        images, labels, sample_weight = keras.utils.unpack_x_y_sample_weight(tuple(first))
+        images, labels, sample_weight = keras.utils.unpack_x_y_sample_weight(first)
         super()._maybe_symbolic_build(data_batch=(image_and_index(images)[0], labels, sample_weight))
         return first, distribution.to_share_out(x, self.distribute_strategy)
 
@@ -218,9 +220,12 @@ class AdversarialModel(keras.Model):
         images, index = image_and_index(x)
         if self.method.needs_index:
             check_index(index, getattr(self.method, "examples", None))
+        shape = tuple(int(side) for side in np.shape(images))
+        shape = (min(shape[0], batch_size or shape[0]), *shape[1:])
         if not self.method.built:
-            shape = tuple(int(side) for side in np.shape(images))
-            self.method.build((min(shape[0], batch_size or shape[0]), *shape[1:]))
+            with self.distribute_strategy.scope():
+                self.method.build(shape)
+        self.method.check_batch(shape)
         replicas = self.distribute_strategy.num_replicas_in_sync
         require(
             replicas == 1 or not self.method.variables,
@@ -251,9 +256,3 @@ class AdversarialModel(keras.Model):
 def _weighted_mean(losses: tf.Tensor, sample_weight: tf.Tensor | None) -> tf.Tensor:
     # As Keras does it: the sum of the weighted losses over the number of images, not over the sum of the weights.
     return tf.reduce_mean(losses if sample_weight is None else losses * sample_weight)
-
-
-def _of_unit_size(gradient: tf.Tensor) -> tf.Tensor:
-    gradient = tf.where(tf.math.is_finite(gradient), gradient, 0.0)
-    largest = tf.reduce_max(tf.abs(gradient), list(range(1, gradient.shape.rank)), keepdims=True)
-    return tf.math.divide_no_nan(gradient, largest)

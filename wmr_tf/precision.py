@@ -47,9 +47,10 @@ def float32_compute(classifier: keras.Model) -> Iterator[None]:
 
 @contextlib.contextmanager
 def bfloat16_compute(classifier: keras.Model) -> Iterator[None]:
-    """Lets every layer of a float32 or mixed-precision classifier but its last compute in bfloat16 in the context.
+    """Lets a float32 or mixed-precision classifier compute in bfloat16 in the context, its last layers in float32.
 
-    A `tf.function` keeps the precision it was traced with.
+    These are the last one that has weights, which gives the logits, and what comes after it; a subclassed model, whose
+    layers are in no order that means anything, has none. A `tf.function` keeps the precision it was traced with.
 
     Args:
         classifier: Any built Keras model.
@@ -58,8 +59,12 @@ def bfloat16_compute(classifier: keras.Model) -> Iterator[None]:
         >>> with bfloat16_compute(classifier):
         ...     logits = classifier(images)  # faster where bfloat16 is native, and less exact
     """
-    last = _last_layer(classifier)
-    with _computing_in(classifier, lambda layer: "float32" if layer is last else "mixed_bfloat16"):
+    last = set()
+    for layer in layers_backwards(classifier):
+        last.add(layer)
+        if layer.weights:
+            break
+    with _computing_in(classifier, lambda layer: "float32" if layer in last else "mixed_bfloat16"):
         yield
 
 
@@ -96,8 +101,13 @@ def _set_input_dtype(layer: keras.layers.InputLayer, dtype: str) -> None:
     layer._dtype = layer.output._dtype = dtype
 
 
-def _last_layer(model: keras.Layer) -> keras.Layer:
-    return _last_layer(model.layers[-1]) if isinstance(model, keras.Model) and model.layers else model
+def layers_backwards(layer: keras.Layer) -> Iterator[keras.Layer]:
+    """Yields a model's layers from the last one on, those of nested models too; of a subclassed model only itself."""
+    if isinstance(layer, keras.Sequential) or hasattr(layer, "outputs"):  # which functional models have
+        for inner in reversed(layer.layers):
+            yield from layers_backwards(inner)
+    else:
+        yield layer
 
 
 def _layers(classifier: keras.Model) -> list[keras.Layer]:

@@ -18,7 +18,8 @@ _GREY = "#777777"
 # What is printed above the table of worst cases.
 WORST_CASES = (
     "Worst cases: the attacker of alpha_test stays within the KL radius rho of picking all images alike; A_worst is\n"
-    "the lowest accuracy within it. CVaR 10% is the mean loss of the worst tenth of the images, CVaR 100% of all."
+    "the lowest accuracy within it, A_sa that where the expected margin is lowest. CVaR 10% is the mean loss of the\n"
+    "worst tenth of the images, CVaR 100% of all."
 )
 
 _A_NAT, _A_ROB, _A_SA, _A_TR = (rf"$A_\mathrm{{{name}}}$" for name in ("nat", "rob", "sa", "tr"))
@@ -104,35 +105,39 @@ def worst_case_table(results: Sequence[tuple[str, Mapping[str, Any]]]) -> tuple[
     """Returns the header and rows of a table of worst cases, in the order of `comparison_table`.
 
     `A_worst` is the lowest accuracy, in percent, in the KL ball of radius `rho` that the attacker of alpha_test uses
-    up; a CVaR is the mean attacked cross-entropy of that share of the images where it is largest, of all with 100%.
+    up, `A_sa` that under this attacker; a CVaR is the mean attacked cross-entropy of that share of the images where it
+    is largest, of all with 100%. Below stand the radii that were asked for, with the alpha that each buys.
 
     Args:
         results: For each defence its label and its metrics in the form of metrics.json.
 
     Returns:
-        The columns' names, and a row of as many cells for each alpha_test and defence that has a worst case; metrics
-        from before there was one, and quoted ones, have none.
+        The columns' names, and a row of as many cells for each alpha_test, or radius, and defence that has a worst
+        case; metrics from before there was one, and quoted ones, have none.
 
     Example:
         >>> entry = {"alpha_test": 2.0, "A_sa": 0.52, "rho": 0.41, "A_worst": 0.45}
         >>> metrics = {"non_uniform": [entry], "cvar": [{"level": 0.1, "loss": 1.5}]}
         >>> worst_case_table([("TRADES", metrics)])[1]
-        [['TRADES', '2.0', '0.410', '45.00', '1.500']]
+        [['TRADES', '2.0', '0.410', '52.00', '45.00', '1.500']]
     """
-    losses = [{entry["level"]: entry["loss"] for entry in metrics.get("cvar", ())} for _, metrics in results]
+    losses = [{entry["level"]: entry for entry in metrics.get("cvar", ())} for _, metrics in results]
     levels = sorted(set().union(*losses), reverse=True)
-    header = ["Defense", "alpha_test", "rho", "A_worst (%)", *(f"CVaR {level:.0%}" for level in levels)]
-    found = [
-        (label, entry, loss)
-        for (label, metrics), loss in zip(results, losses, strict=True)
-        for entry in metrics["non_uniform"]
-        if "rho" in entry
-    ]
-    rows = [
-        [label, str(float(entry["alpha_test"])), f"{entry['rho']:.3f}", _percent(entry, "A_worst")]
-        + [f"{loss[level]:.3f}" if level in loss else "-" for level in levels]
-        for label, entry, loss in sorted(found, key=lambda row: row[1]["alpha_test"])
-    ]
+    header = ["Defense", "alpha_test", "rho", "A_sa (%)", "A_worst (%)", *(f"CVaR {level:.0%}" for level in levels)]
+    rows = []
+    for kind, order in (("non_uniform", "alpha_test"), ("kl_balls", "rho")):
+        found = [
+            (label, entry, loss)
+            for (label, metrics), loss in zip(results, losses, strict=True)
+            for entry in metrics.get(kind, ())
+            if "rho" in entry
+        ]
+        rows += [
+            [label, str(round(float(entry["alpha_test"]), 2)), _number(entry, "rho")]
+            + [_percent(entry, name) for name in ("A_sa", "A_worst")]
+            + [_number(loss.get(level, {}), "loss") for level in levels]
+            for label, entry, loss in sorted(found, key=lambda row: row[1][order])
+        ]
     return header, rows
 
 
@@ -289,19 +294,24 @@ def _row(label: str, metrics: Mapping[str, Any], entry: Mapping[str, Any]) -> li
 
 
 def _average_budget(label: str, found: Mapping[str, Any]) -> str:
+    reach = found["steps"] * found["step_size"]
+    warning = f"\nWarning: it could move no image further than {reach:g}, steps * step_size, and more may do more harm."
+    at_its_reach = found["largest_size"] >= reach * (1 - 1e-4)
     return (
         f"{label} under an {found['norm']} attacker with a budget on the average perturbation\n"
         f"(p {found['p']}, epsilon {found['epsilon']:g}, {found['steps']} steps of {found['step_size']:g}): "
         f"accuracy {_percent(found, 'accuracy')} %,\n"
         f"{found['mean_size']:.3f} of the budget used, largest perturbation {found['largest_size']:.3f}."
-    )
+    ) + warning * at_its_reach
 
 
 def _percent(values: Mapping[str, Any], key: str) -> str:
-    if key not in values:
-        return "-"
-    percent = f"{100 * values[key]:.2f}"
-    return f"{percent} ± {100 * values[f'{key}_stderr']:.2f}" if f"{key}_stderr" in values else percent
+    return _number(values, key, scale=100, digits=2)
+
+
+def _number(values: Mapping[str, Any], key: str, *, scale: int = 1, digits: int = 3) -> str:
+    found = [scale * values[name] for name in (key, f"{key}_stderr") if name in values]
+    return " ± ".join(f"{value:.{digits}f}" for value in found) or "-"
 
 
 def _draw_by_epoch(axes: Axes, values: Sequence[float], **style: Any) -> None:

@@ -16,29 +16,33 @@ from wmr_tf.losses import cross_entropy
 from wmr_tf.weights import probability_margin
 
 BISECTIONS = 32
+LOWEST_ORDER = 1.01
 
 
 def checked_order(what: str, p: Any) -> float:
-    """Returns the order of a budget if it is a number > 1 or infinity, and raises `InvalidInput` otherwise."""
+    """Returns the order of a budget if it is a number >= 1.01 or infinity, and raises `InvalidInput` otherwise."""
     mend = f"Pass for instance {what}=2, or {what}=inf for a budget per image."
-    require(isinstance(p, int | float) and p > 1, what, got=p, expected="a number > 1, or inf", mend=mend)
+    expected = f"a number >= {LOWEST_ORDER}, or inf"
+    require(isinstance(p, int | float) and p >= LOWEST_ORDER, what, got=p, expected=expected, mend=mend)
     return p
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class WassersteinAttack:
-    """Frank-Wolfe steps under a budget on the average perturbation, `mean_i(||delta_i||_inf^p) <= epsilon^p`.
+    """Steps to where the linearised loss is largest near by, under a budget on the average perturbation.
 
-    Each step goes to where the linearised loss is largest: among all perturbations of the whole set within the budget,
-    within [0, 1], and within step_size of the present ones, the maximiser of `sum_i <g_i, delta_i>` with g_i the
-    gradient of image i. That is the step of PGD, `clip(x' + step_size * sign(g), x - r_i, x + r_i)`, with a radius r_i
-    for each image; without box and step_size `r_i ~ ||g_i||_1^(1 / (p - 1))`, so fragile images get a large share.
+    The budget is `mean_i(||delta_i||_inf^p) <= epsilon^p` over the whole set. Each step goes to the maximiser of
+    `sum_i <g_i, delta_i>`, g_i the gradient of image i, among all perturbations of the whole set within the budget,
+    within [0, 1], and within step_size of the present ones. That is the step of PGD,
+    `clip(x' + step_size * sign(g), x - r_i, x + r_i)`, with a radius r_i for each image; without box and step_size
+    `r_i ~ ||g_i||_1^(1 / (p - 1))`, so fragile images get a large share.
 
     Args:
         epsilon: The budget, >= 0, in units of the images' range [0, 1].
-        step_size: How far a pixel moves in a step, > 0; none moves further than `steps * step_size` in all.
+        step_size: How far a pixel moves in a step, > 0; none moves further than `reach = steps * step_size` in all,
+            so a reach of several times epsilon is what lets fragile images have more than their share.
         steps: Number of steps, >= 1.
-        p: Order of the budget, > 1; infinity is the budget per image, and the attack is PGD from the clean image.
+        p: Order of the budget, >= 1.01; infinity is the budget per image, and the attack is PGD from the clean image.
 
     Raises:
         InvalidInput: If a setting is out of range.
@@ -48,12 +52,14 @@ class WassersteinAttack:
         >>> WassersteinAttack(epsilon=0.1, step_size=0.2, steps=1, p=2.0)(lambda x: gradients, images)[:, 0].round(3)
         array([0.634, 0.545], dtype=float32)
 
-    Source: Staib and Jegelka 2017, their Frank-Wolfe attacker on the ball of the mixed norm.
+    Source: Staib and Jegelka 2017, for the budget and its linear problem, the ball of a mixed norm.
 
-    Note: Their step averages the last perturbation with the maximiser on the whole ball; ours goes all the way to the
-        maximiser near by, which needs no schedule and is PGD when p is infinite. The box [0, 1] is part of the linear
-        problem, so that no budget is lost to clipping. p = 1 is left out: its whole budget goes to the one image with
-        the largest gradient, and which one that is hangs on rounding.
+    Note: This is not their Frank-Wolfe rule, which averages, `delta <- (1 - gamma) delta + gamma * maximiser`, with the
+        maximiser over the whole ball. Ours is over a trust region of step_size and is gone to all the way: it needs no
+        schedule, is PGD when p is infinite, which the average is not, and comes as high in as many steps (tested on
+        a small network: mean losses within 0.01 after 20 steps of 5 epsilon / 20). The box [0, 1] is part of the
+        linear problem, so that no budget is lost to clipping. Orders below 1.01 are left out: there the budget goes
+        to the images of the largest gradients, and which ones these are hangs on rounding.
     """
 
     epsilon: float
@@ -85,6 +91,11 @@ class WassersteinAttack:
             attacked = np.clip(ascended, np.maximum(x - radii, 0), np.minimum(x + radii, 1))
         return attacked
 
+    @property
+    def reach(self) -> float:
+        """How far a pixel can get from the clean image at most, whatever the budget: `steps * step_size`."""
+        return self.steps * self.step_size
+
     def describe(self) -> dict[str, Any]:
         """Returns norm and settings as plain values, as `metrics.json` prints them; JSON has no infinity."""
         return {"norm": "linf", **dataclasses.asdict(self), "p": self.p if math.isfinite(self.p) else "inf"}
@@ -95,19 +106,20 @@ class WassersteinAttack:
         A radius r_i gains `sum_k |g_k| min(r_i, room_k)`, where room_k is how far pixel k may be from the clean image
         in the direction of its gradient. At the optimum this gain's slope equals that of the cost, `~ r_i^(p-1)`; and
         the slope at r is the sum of |g_k| over the pixels with more room than r. With the rooms in order and these sums
-        to the power 1 / (p - 1) as pulls, that is `r_i = max_k min(room_k, scale * pull_k)` with one scale for all.
+        to the power 1 / (p - 1) as pulls, that is `r_i = max_k min(room_k, scale * pull_k)` with one scale for all. In
+        logarithms, since pulls of a p near 1 leave the range of floats: those of weak images would be 0.
         """
-        if math.isinf(self.p):
+        if self.epsilon == 0 or math.isinf(self.p):
             return np.full(len(x), self.epsilon, np.float32)
         rooms, pulls = self._rooms_and_pulls(x, attacked, gradients)
         # An image cannot give back more than step_size of what it has.
         floor = np.maximum(_sizes(attacked - x) - np.float32(self.step_size), 0)
 
-        def radii_at(exponent: float) -> np.ndarray:
-            scale = np.float32(self.epsilon * 2.0**exponent)
-            return np.maximum(floor, np.minimum(rooms, scale * pulls).max(axis=1))
+        def radii_at(scale: float) -> np.ndarray:
+            return np.maximum(floor, np.exp2(np.minimum(rooms, np.float32(scale) + pulls).max(axis=1)))
 
-        low, high = -30.0, 90.0
+        # From where the strongest pull of all, 1, buys next to nothing to where the weakest buys all the room.
+        low, high = math.log2(self.epsilon) - 30, -float(pulls.min(initial=0, where=pulls > -np.inf))
         for _ in range(BISECTIONS):
             middle = (low + high) / 2
             fits = _power_mean(radii_at(middle), self.p) <= self.epsilon
@@ -117,6 +129,7 @@ class WassersteinAttack:
     def _rooms_and_pulls(
         self, x: np.ndarray, attacked: np.ndarray, gradients: np.ndarray
     ) -> tuple[np.ndarray, np.ndarray]:
+        """Returns the logarithms, to base 2, of all rooms, in rising order for each image, and of all pulls."""
         signs = np.sign(gradients)
         box = np.where(signs > 0, 1 - x, x)
         rooms = np.minimum(signs * (attacked - x) + np.float32(self.step_size), box).reshape(len(x), -1)
@@ -124,8 +137,10 @@ class WassersteinAttack:
         order = np.argsort(rooms, axis=1)
         rooms, slopes = (np.take_along_axis(values, order, axis=1) for values in (rooms, slopes))
         slopes = np.cumsum(slopes[:, ::-1], axis=1)[:, ::-1]  # of all pixels with at least this room
-        largest = slopes.max()
-        return rooms, (slopes / largest if largest > 0 else slopes) ** np.float32(1 / (self.p - 1))
+        with np.errstate(divide="ignore"):  # the logarithm of nothing is -inf, as it should be
+            rooms, slopes = np.log2(np.maximum(rooms, 0)), np.log2(slopes)
+        strongest = slopes.max()
+        return rooms, (slopes - strongest if strongest > -np.inf else slopes) / np.float32(self.p - 1)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -155,8 +170,8 @@ class WassersteinRobustness:
         return _power_mean(self.sizes, self.attack.p)
 
     def metrics(self) -> dict[str, Any]:
-        """Returns the attack, what it used of its budget, and the accuracy, in the form of `metrics.json`."""
-        used = {"mean_size": self.mean_size, "largest_size": float(self.sizes.max())}
+        """Returns the attack, its reach, what it used of these, and the accuracy, in the form of `metrics.json`."""
+        used = {"mean_size": self.mean_size, "largest_size": float(self.sizes.max()), "reach": self.attack.reach}
         accuracy = {"accuracy": self.accuracy.value, "accuracy_stderr": self.accuracy.stderr}
         return {**self.attack.describe(), **used, **accuracy}
 

@@ -43,6 +43,11 @@ class Attack(abc.ABC):
     def norm(self) -> str:
         """The norm of the ball, such as "linf"."""
 
+    @property
+    @abc.abstractmethod
+    def starts_clean(self) -> bool:
+        """Whether it first looks at the loss on the clean images themselves, not near by."""
+
     def describe(self) -> dict[str, Any]:
         """Returns name, norm and settings as plain values, as `metrics.json` prints them."""
         return {"name": type(self).__name__, "norm": self.norm, **dataclasses.asdict(self)}

@@ -50,6 +50,11 @@ class NFGSM(Attack):
         """The norm that noise and step are measured in."""
         return "linf"
 
+    @property
+    def starts_clean(self) -> bool:
+        """Whether there is no noise."""
+        return self.noise * self.epsilon == 0
+
     def __call__(
         self,
         loss_fn: PerExample,

@@ -95,6 +95,11 @@ class PGD(Attack):
         _, best, _ = tf.while_loop(lambda r, *_: r < self.restarts, restart, (0, x, nothing_yet))
         return tf.stop_gradient(best)
 
+    @property
+    def starts_clean(self) -> bool:
+        """Whether the start is the clean image."""
+        return self.start == "none"
+
     def start_near(self, x: tf.Tensor, *, seed: tf.Tensor, epsilon: tf.Tensor | None = None) -> tf.Tensor:
         """Returns where an attempt starts: images near `x`, in the ball and in [0, 1].
 

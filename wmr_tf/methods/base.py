@@ -10,7 +10,7 @@ import tensorflow as tf
 
 from wmr_tf.attacks import Attack
 from wmr_tf.checks import nonnegative, require
-from wmr_tf.frozen import freeze
+from wmr_tf.frozen import Network
 from wmr_tf.losses import weighted_cross_entropy
 
 
@@ -44,13 +44,24 @@ class Learner(Protocol):
     def differentiate(
         self, batch: Batch, loss_fn: LossFn, *, at: tf.Tensor | None = None
     ) -> tuple[tf.Tensor, list[tf.Tensor | None], tf.Tensor | None]:
-        """Returns the logits, what `update` takes, and the loss's gradient at the tensor `at`, from one pass.
-
-        The gradient at `at` `[batch, ...]` is scaled to a largest value of 1 in each image, and 0 where it overflowed.
-        """
+        """Returns the logits, what `update` takes, and the gradient at the tensor `at`, so scaled, from one pass."""
 
     def update(self, gradients: list[tf.Tensor | None]) -> None:
         """Makes one optimiser step, given a gradient, or a mean of several, from `differentiate`."""
+
+
+def of_unit_size(gradient: tf.Tensor) -> tf.Tensor:
+    """Returns what an attack needs of a gradient that was scaled for `update`: its direction for each image.
+
+    Args:
+        gradient: float32 `[batch, ...]`.
+
+    Returns:
+        The same with a largest value of 1 in each image; 0 where it is 0 or has overflowed.
+    """
+    gradient = tf.where(tf.math.is_finite(gradient), gradient, 0.0)
+    largest = tf.reduce_max(tf.abs(gradient), list(range(1, gradient.shape.rank)), keepdims=True)
+    return tf.math.divide_no_nan(gradient, largest)
 
 
 def checked_attack(attack: Attack) -> Attack:
@@ -64,21 +75,36 @@ def checked_attack(attack: Attack) -> Attack:
     return attack
 
 
-def attack_cross_entropy(attack: Attack, model: Learner, batch: Batch, **weighting: Any) -> tf.Tensor:
-    """Returns the batch's images as an attack on `s * cross-entropy` leaves them, the classifier being frozen.
+def attack_cross_entropy(
+    attack: Attack,
+    network: Network,
+    batch: Batch,
+    *,
+    seed: tf.Tensor | None = None,
+    epsilon: tf.Tensor | None = None,
+    **weighting: Any,
+) -> tf.Tensor:
+    """Returns the batch's images as an attack on `s * cross-entropy` leaves them.
 
     Args:
         attack: Makes x' from x.
-        model: Whose classifier is attacked.
+        network: What is attacked, the classifier as `wmr_tf.frozen.freeze` returns it.
         batch: Clean images `[batch, ...]` with labels and seed.
+        seed: Another seed than the batch's.
+        epsilon: A radius for each image, float32 `[batch]`; the attack's own for all if not given.
         **weighting: Of `wmr_tf.losses.weighted_cross_entropy`.
     """
-    frozen = freeze(model.classifier)
 
     def losses(images: tf.Tensor) -> tf.Tensor:
-        return weighted_cross_entropy(frozen(images), batch.labels, **weighting)
+        return weighted_cross_entropy(network(images), batch.labels, **weighting)
 
-    return attack(losses, batch.images, seed=batch.seed)
+    return attack(losses, batch.images, seed=batch.seed if seed is None else seed, epsilon=epsilon)
+
+
+def no_logits_yet(classifier: keras.Model, images: tf.Tensor) -> tf.Tensor:
+    """Returns zeros in the shape of the classifier's logits `[batch, classes]`, for a loop that returns its last."""
+    classes = classifier.compute_output_spec(keras.KerasTensor(images.shape, images.dtype.name)).shape[-1]
+    return tf.zeros([tf.shape(images)[0], classes])
 
 
 class Method(keras.layers.Layer, abc.ABC):
@@ -87,7 +113,8 @@ class Method(keras.layers.Layer, abc.ABC):
     Args:
         alpha: Power of the non-uniform attacker that is trained against, >= 0; 0 is the classical method.
         stop_gradient_weights: Whether the importance weights count as constants. Not so in the paper; for study.
-        normalize_weights: Whether they are divided by their mean over the batch; then Equation 16 does not hold.
+        normalize_weights: Whether they are divided by their mean over the batch, whatever its sample weights; then
+            Equation 16 does not hold.
 
     Raises:
         InvalidInput: If alpha is negative or not finite.
@@ -116,6 +143,25 @@ class Method(keras.layers.Layer, abc.ABC):
 
     def build(self, images_shape: tuple[int | None, ...]) -> None:
         """Creates what state the method keeps, given the shape of a batch of images; called before the first step."""
+
+    def check(self, classifier: keras.Model) -> None:
+        """Checks that the method can train a classifier, which has been built; called when the model is made.
+
+        Raises:
+            InvalidInput: If it cannot.
+        """
+
+    def check_batch(self, images_shape: tuple[int | None, ...]) -> None:
+        """Checks that the state that has been built fits the batches; called by `fit`.
+
+        Args:
+            images_shape: Of the first batch of images.
+
+        Raises:
+            InvalidInput: If it has not been built, or for other batches.
+        """
+        mend = "Train with fit, or call method.build(images.shape) first."
+        require(self.built, f"method {type(self).__name__}", got="no shape of a batch", expected="one", mend=mend)
 
     @abc.abstractmethod
     def train_batch(self, model: Learner, batch: Batch) -> tf.Tensor:

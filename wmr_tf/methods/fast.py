@@ -2,6 +2,7 @@
 
 import keras
 
+from wmr_tf.attacks import PGD as Steps
 from wmr_tf.attacks import Attack
 from wmr_tf.checks import require
 from wmr_tf.methods.pgd import PGD
@@ -20,8 +21,8 @@ class Fast(PGD):
         normalize_weights: Whether s is divided by its mean over the batch (the default is that of Zeng et al.).
 
     Raises:
-        InvalidInput: If alpha is negative or not finite, or the attack is none, makes several steps, or starts on the
-            clean image.
+        InvalidInput: If alpha is negative or not finite, or the attack is none, makes several steps, restarts, or
+            starts on the clean image.
 
     Example:
         >>> attack = wmr_tf.attacks.PGD(epsilon=0.031, step_size=1.25 * 0.031, steps=1)
@@ -49,9 +50,9 @@ class Fast(PGD):
             attack, alpha=alpha, stop_gradient_weights=stop_gradient_weights, normalize_weights=normalize_weights
         )
         require(
-            getattr(attack, "steps", 1) == 1 and getattr(attack, "start", None) != "none",
+            (not isinstance(attack, Steps) or attack.steps == attack.restarts == 1) and not attack.starts_clean,
             "attack",
             got=attack,
             expected="one step from a random start",
-            mend='Give the attack steps=1 and start="uniform", or take method PGD.',
+            mend='Give the attack steps=1, restarts=1 and start="uniform", or take method PGD.',
         )

@@ -7,7 +7,7 @@ from wmr_tf.attacks import PGD as Attack
 from wmr_tf.checks import at_least, require
 from wmr_tf.fused import training_logits
 from wmr_tf.losses import weighted_cross_entropy
-from wmr_tf.methods.base import Batch, Learner, Method
+from wmr_tf.methods.base import Batch, Learner, Method, no_logits_yet, of_unit_size
 
 
 @keras.saving.register_keras_serializable("wmr_tf.methods")
@@ -29,7 +29,8 @@ class Free(Method):
         normalize_weights: Whether s is divided by its mean over the batch (the default is that of Zeng et al.).
 
     Raises:
-        InvalidInput: If a number is out of range, or the attack makes more than a step, restarts or has a start.
+        InvalidInput: If a number is out of range, or the attack makes more than a step, restarts or has a start; in
+            `fit`, if the first batch is larger than the one that d was made for.
 
     Example:
         >>> model = wmr_tf.AdversarialModel(classifier, Free(wmr_tf.attacks.FGSM(0.3), replays=8))
@@ -70,10 +71,17 @@ class Free(Method):
             name="perturbation", shape=images_shape, initializer="zeros", trainable=False
         )
 
+    def check_batch(self, images_shape: tuple[int | None, ...]) -> None:
+        """Checks that there is a perturbation for each image of a batch; see `Method.check_batch`."""
+        super().check_batch(images_shape)
+        size, batch = self.perturbation.shape[0], images_shape[0]
+        expected = f"at most {size} images, as in the first one that it was trained on"
+        mend = "Make the batches smaller, or train with a new method."
+        require(batch is None or batch <= size, "batch", got=f"{batch} images", expected=expected, mend=mend)
+
     def train_batch(self, model: Learner, batch: Batch) -> tf.Tensor:
         """Descends and ascends in turn; see `Method.train_batch`."""
-        mend = "Train with fit, or call method.build(images.shape) first."
-        require(self.built, "method Free", got="no shape of a batch", expected="one", mend=mend)
+        self.check_batch(batch.images.shape)
         clean, size = batch.images, tf.shape(batch.images)[0]
 
         def replay(k: tf.Tensor, attacked: tf.Tensor, _: tf.Tensor):
@@ -83,11 +91,10 @@ class Free(Method):
 
             logits, gradients, ascent = model.differentiate(batch, loss, at=attacked)
             model.update(gradients)
-            return k + 1, self.attack.step(attacked, ascent, clean=clean), tf.cast(logits, tf.float32)
+            return k + 1, self.attack.step(attacked, of_unit_size(ascent), clean=clean), tf.cast(logits, tf.float32)
 
         start = tf.clip_by_value(clean + self.perturbation[:size], 0.0, 1.0)
-        classes = model.classifier.compute_output_shape(clean.shape)[-1]
-        loop = (0, start, tf.zeros([size, classes]))
+        loop = (0, start, no_logits_yet(model.classifier, clean))
         _, attacked, logits = tf.while_loop(lambda k, *_: k < self.replays, replay, loop)
         self.perturbation.assign(tf.concat([attacked - clean, self.perturbation[size:]], axis=0))
         return logits

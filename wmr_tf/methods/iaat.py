@@ -9,7 +9,7 @@ from wmr_tf.checks import at_least, nonnegative, require
 from wmr_tf.frozen import freeze
 from wmr_tf.fused import training_logits
 from wmr_tf.losses import weighted_cross_entropy
-from wmr_tf.methods.base import Batch, Learner, Method
+from wmr_tf.methods.base import Batch, Learner, Method, attack_cross_entropy
 from wmr_tf.weights import probability_margin
 
 
@@ -25,6 +25,7 @@ class IAAT(Method):
 
     in [0, epsilon_max]. Then it is attacked within that radius and the update minimises `mean(s * CE)`,
     `s = exp(-alpha * margin)`. For the first epochs, the warm-up, the radii stay as they are.
+    An epoch is as many images as there are: the warm-up ends after `warmup_epochs * examples` of them.
 
     Args:
         attack: Makes x' from x; its epsilon is the radius to start from.
@@ -39,7 +40,9 @@ class IAAT(Method):
         normalize_weights: Whether s is divided by its mean over the batch (the default is that of Zeng et al.).
 
     Raises:
-        InvalidInput: If a number is out of range, or `attack` is no PGD.
+        InvalidInput: If a number is out of range, or `attack` is no PGD; in `fit`, if the first batches have no index
+            or one that is out of range (in a later batch it is TensorFlow's InvalidArgumentError, and under XLA,
+            which checks nothing, the index of another image).
 
     Example:
         >>> attack = wmr_tf.attacks.PGD(epsilon=0.031, step_size=0.007, steps=10)
@@ -86,19 +89,21 @@ class IAAT(Method):
         ]:
             expected = f"a number in [{low:g}, {high:g}]"
             require(low <= number <= high, name, got=number, expected=expected, mend=f"Change {name}.")
-        radius = keras.initializers.Constant(attack.epsilon)
+
+    def build(self, images_shape: tuple[int | None, ...]) -> None:
+        """Creates the radii, all equal; the shape does not matter."""
+        radius = keras.initializers.Constant(self.attack.epsilon)
         self.radii = self.add_weight(name="radii", shape=(self.examples,), initializer=radius, trainable=False)
         self.seen = self.add_weight(name="seen", shape=(), initializer="zeros", dtype="int64", trainable=False)
 
     def train_batch(self, model: Learner, batch: Batch) -> tf.Tensor:
         """Adapts the radii, attacks the batch within them, and descends once; see `Method.train_batch`."""
+        self.check_batch(batch.images.shape)
         frozen = freeze(model.classifier)
 
         def attacked_within(radii: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
-            def losses(x: tf.Tensor) -> tf.Tensor:
-                return weighted_cross_entropy(frozen(x), batch.labels, **self.attack_weighting)
-
-            return self.attack(losses, batch.images, seed=seed, epsilon=radii)
+            weighting = self.attack_weighting
+            return attack_cross_entropy(self.attack, frozen, batch, seed=seed, epsilon=radii, **weighting)
 
         def adapted(radii: tf.Tensor) -> tf.Tensor:
             larger = radii + self.radius_growth
@@ -110,7 +115,10 @@ class IAAT(Method):
             aim = tf.where(withstood[0], larger, tf.where(withstood[1], radii, smaller))
             return tf.clip_by_value(radii + self.radius_smoothing * (aim - radii), 0.0, self.epsilon_max)
 
-        index = tf.convert_to_tensor(batch.index)
+        message = f"index: an image's place in the training set must be in [0, {self.examples})"
+        is_place = tf.debugging.assert_less(batch.index, self.examples, message)
+        with tf.control_dependencies([is_place, tf.debugging.assert_non_negative(batch.index, message)]):
+            index = tf.identity(batch.index)
         radii = tf.gather(self.radii, index)
         is_warm = tf.cast(self.seen, tf.float64) >= self.warmup_epochs * self.examples
         radii = tf.cond(is_warm, lambda: adapted(radii), lambda: radii)

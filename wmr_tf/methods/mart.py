@@ -5,6 +5,7 @@ import tensorflow as tf
 
 from wmr_tf.attacks import Attack
 from wmr_tf.checks import nonnegative
+from wmr_tf.frozen import freeze
 from wmr_tf.fused import joint_training_logits
 from wmr_tf.losses import loss_weights, mart_loss
 from wmr_tf.methods.base import Batch, Learner, Method, attack_cross_entropy, checked_attack
@@ -57,7 +58,7 @@ class MART(Method):
 
     def train_batch(self, model: Learner, batch: Batch) -> tf.Tensor:
         """Attacks the batch and descends once on clean and attacked images; see `Method.train_batch`."""
-        attacked = attack_cross_entropy(self.attack, model, batch, **self.attack_weighting)
+        attacked = attack_cross_entropy(self.attack, freeze(model.classifier), batch, **self.attack_weighting)
 
         def loss():
             clean, logits = joint_training_logits(model.classifier, batch.images, attacked)

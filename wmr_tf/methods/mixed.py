@@ -5,10 +5,11 @@ import tensorflow as tf
 
 from wmr_tf.attacks import Attack
 from wmr_tf.checks import nonnegative
+from wmr_tf.frozen import freeze
 from wmr_tf.fused import joint_training_logits
 from wmr_tf.losses import cross_entropy, weighted_cross_entropy
 from wmr_tf.methods.base import Batch, Learner, Method, attack_cross_entropy, checked_attack
-from wmr_tf.methods.natural import Natural
+from wmr_tf.methods.natural import descend_on_clean
 
 
 @keras.saving.register_keras_serializable("wmr_tf.methods")
@@ -38,7 +39,7 @@ class Mixed(Method):
     Source: Equation 8 of Zeng et al. 2021, after Goodfellow et al. 2015 and Kurakin et al. 2017; with alpha its
         adversarial loss is that of Equation 7.
 
-    Note: The sum is not divided by 1 + lambda, as the equation has it: mind the learning rate. With BatchNorm,
+    Note: As in the equation, the sum is not divided by 1 + lambda: mind the learning rate. With BatchNorm,
         clean and attacked images go through the network separately, so that statistics are taken for each.
     """
 
@@ -58,8 +59,8 @@ class Mixed(Method):
     def train_batch(self, model: Learner, batch: Batch) -> tf.Tensor:
         """Attacks the batch and descends once on clean and attacked images; see `Method.train_batch`."""
         if not self.adversarial_weight:  # attacked images of weight 0 would still move BatchNorm's statistics
-            return Natural().train_batch(model, batch)
-        attacked = attack_cross_entropy(self.attack, model, batch, **self.attack_weighting)
+            return descend_on_clean(model, batch)
+        attacked = attack_cross_entropy(self.attack, freeze(model.classifier), batch, **self.attack_weighting)
 
         def loss():
             clean, logits = joint_training_logits(model.classifier, batch.images, attacked)

@@ -39,9 +39,14 @@ class Natural(Method):
 
     def train_batch(self, model: Learner, batch: Batch) -> tf.Tensor:
         """Descends once on the clean images; see `Method.train_batch`."""
+        return descend_on_clean(model, batch)
 
-        def loss():
-            logits = training_logits(model.classifier, batch.images)
-            return cross_entropy(logits, batch.labels), logits
 
-        return model.descend(batch, loss)
+def descend_on_clean(model: Learner, batch: Batch) -> tf.Tensor:
+    """Makes one optimiser step on the cross-entropy of the clean images; returns their logits."""
+
+    def loss():
+        logits = training_logits(model.classifier, batch.images)
+        return cross_entropy(logits, batch.labels), logits
+
+    return model.descend(batch, loss)

@@ -4,6 +4,7 @@ import keras
 import tensorflow as tf
 
 from wmr_tf.attacks import Attack
+from wmr_tf.frozen import freeze
 from wmr_tf.fused import training_logits
 from wmr_tf.losses import weighted_cross_entropy
 from wmr_tf.methods.base import Batch, Learner, Method, attack_cross_entropy, checked_attack
@@ -48,7 +49,7 @@ class PGD(Method):
 
     def train_batch(self, model: Learner, batch: Batch) -> tf.Tensor:
         """Attacks the batch and descends once on what comes out; see `Method.train_batch`."""
-        attacked = attack_cross_entropy(self.attack, model, batch, **self.attack_weighting)
+        attacked = attack_cross_entropy(self.attack, freeze(model.classifier), batch, **self.attack_weighting)
 
         def loss():
             logits = training_logits(model.classifier, attacked)

@@ -56,7 +56,7 @@ class TRADES(Method):
         self.beta = nonnegative("beta", beta)
         self.attack = checked_attack(attack)
         require(
-            getattr(attack, "start", None) != "none",
+            not attack.starts_clean,
             "attack",
             got=attack,
             expected="a random start, since the divergence from the clean image has no gradient there",

@@ -11,7 +11,7 @@ from wmr_tf.attacks.base import input_gradient
 from wmr_tf.checks import at_least, require
 from wmr_tf.fused import training_logits
 from wmr_tf.losses import weighted_cross_entropy
-from wmr_tf.methods.base import Batch, Learner, Method
+from wmr_tf.methods.base import Batch, Learner, Method, no_logits_yet, of_unit_size
 
 _CONVOLUTIONS = (keras.layers.Conv1D, keras.layers.Conv2D, keras.layers.Conv3D)
 
@@ -21,8 +21,9 @@ class YOPO(Method):
     """YOPO-m-n: m full passes for each batch, and after each n steps on the images through the first layer only.
 
     With f0 the network up to its first convolution, included, and p the gradient of `s * CE` by its output,
-    `s = exp(-alpha * margin)`, a full pass at x' gives p and the gradient for the weights; n steps of the attack then
-    maximise `<p, f0(x')>`, p held fixed. The update descends on the mean of the m gradients for the weights.
+    `s = exp(-alpha * margin)`, a full pass at x' gives p and the gradient for the weights behind f0; n steps of the
+    attack then maximise `<p, f0(x')>`, p held fixed, and the gradient of that at the moved x' is the one for the
+    weights of f0. The update descends on the mean of the m gradients for the weights.
 
     Args:
         attack: Start, steps (n) and step size of the images.
@@ -33,22 +34,23 @@ class YOPO(Method):
         normalize_weights: Whether s is divided by its mean over the batch (the default is that of Zeng et al.).
 
     Raises:
-        InvalidInput: If a number is out of range, the attack is no PGD or restarts; in training, if the classifier
-            cannot be split there.
+        InvalidInput: If a number is out of range, the attack is no PGD or restarts; in `AdversarialModel`, if the
+            classifier cannot be split there (in `fit`, if it has not been built before).
 
     Example:
         >>> attack = wmr_tf.attacks.PGD(epsilon=0.031, step_size=0.008, steps=3)
         >>> model = wmr_tf.AdversarialModel(classifier, YOPO(attack, passes=5))
 
-    Cost: m passes forward and back to the weights and the first layer's output at once; m n times the first layer.
+    Cost: m passes forward and back to the first layer's output and the weights behind it at once; the first layer
+        m n times forward and back to the images, m times forward and back to its weights.
 
     Source: Zhang et al. 2019a, Algorithm 1; alpha as in Zeng et al. 2021, Algorithm 1.
 
     Note: The m gradients are averaged. The paper adds them up and its code divides the learning rate by m; the weight
-        decay is that of one step here. The first layer's weights descend, as all others do, on the gradient of the
-        full passes; the released code adds that of `<p, f0(x')>` after the n steps. A convolution with an
-        activation of its own is split off with it. p is taken with BatchNorm and dropout in training mode;
-        f0 is in inference mode in the n steps, should it have any.
+        decay is that of one step here. As in their code all n steps come after the full pass, and the other weights
+        never see the images after the last ones. A convolution with an activation of its own is split off with it.
+        p is taken with BatchNorm and dropout in training mode; in the n steps and for its own weights f0 is in
+        inference mode, should it have any.
     """
 
     def __init__(
@@ -73,6 +75,10 @@ class YOPO(Method):
             mend="Pass for instance wmr_tf.attacks.PGD(epsilon=0.031, step_size=0.008, steps=3).",
         )
 
+    def check(self, classifier: keras.Model) -> None:
+        """Looks for the layer to split the classifier behind; see `Method.check`."""
+        first_layer(classifier, self.split)
+
     def train_batch(self, model: Learner, batch: Batch) -> tf.Tensor:
         """Passes m times, moves the images behind each pass, and descends once; see `Method.train_batch`."""
         layer = first_layer(model.classifier, self.split)
@@ -83,16 +89,20 @@ class YOPO(Method):
 
         def full_pass(k: tf.Tensor, attacked: tf.Tensor, sums: list[tf.Tensor], _: tf.Tensor):
             zero = tf.zeros([tf.shape(attacked)[0], *first(attacked).shape[1:]])
-            plus_zero = {id(layer): lambda x, **kwargs: _plus(in_training(x, **kwargs), zero)}
+            cut = {id(layer): lambda x, **kwargs: _cut(in_training(x, **kwargs), zero)}
 
             def loss():
-                logits = training_logits(model.classifier, attacked, instead=plus_zero)
+                logits = training_logits(model.classifier, attacked, instead=cut)
                 return weighted_cross_entropy(logits, batch.labels, **self.weighting), logits
 
             # The gradient by what is added to the first layer's output is that by the output.
-            logits, gradients, p = model.differentiate(batch, loss, at=zero)
-            sums = [total if part is None else total + part for total, part in zip(sums, gradients, strict=True)]
-            return k + 1, moved(attacked, p), sums, tf.cast(logits, tf.float32)
+            logits, behind, p = model.differentiate(batch, loss, at=zero)
+            attacked = moved(attacked, of_unit_size(p))
+            with tf.GradientTape() as tape:
+                product = tf.reduce_sum(p * first(attacked))
+            before = tape.gradient(product, model.classifier.trainable_variables)
+            sums = [sum(part for part in parts if part is not None) for parts in zip(sums, behind, before, strict=True)]
+            return k + 1, attacked, sums, tf.cast(logits, tf.float32)
 
         def moved(attacked: tf.Tensor, p: tf.Tensor) -> tf.Tensor:
             def step(k: tf.Tensor, x: tf.Tensor):
@@ -102,9 +112,8 @@ class YOPO(Method):
             return tf.while_loop(lambda k, _: k < self.attack.steps, step, (0, attacked))[1]
 
         start = self.attack.start_near(batch.images, seed=batch.seed)
-        classes = model.classifier.compute_output_shape(start.shape)[-1]
         nothing_yet = [tf.zeros_like(weight) for weight in model.classifier.trainable_variables]
-        loop = (0, start, nothing_yet, tf.zeros([tf.shape(start)[0], classes]))
+        loop = (0, start, nothing_yet, no_logits_yet(model.classifier, start))
         _, _, sums, logits = tf.while_loop(lambda k, *_: k < self.passes, full_pass, loop)
         model.update([total / self.passes for total in sums])
         return logits
@@ -145,5 +154,6 @@ def first_layer(classifier: keras.Model, name: str | None = None) -> Any:
     return layer
 
 
-def _plus(output: tf.Tensor, zero: tf.Tensor) -> tf.Tensor:
-    return output + tf.cast(zero, output.dtype)
+def _cut(output: tf.Tensor, zero: tf.Tensor) -> tf.Tensor:
+    """Returns the output; gradients reach `zero` and go no further."""
+    return tf.stop_gradient(output) + tf.cast(zero, output.dtype)

@@ -1,0 +1,160 @@
+"""Training on several devices or machines: which strategy, on which workers, and what happens when one is lost."""
+
+import contextlib
+import faulthandler
+import json
+import os
+import re
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import tensorflow as tf
+
+from wmr_tf.checks import one_of, require
+from wmr_tf.distribution import is_chief, workers
+
+STRATEGIES = ("none", "mirrored", "multi_worker")
+
+WAIT_MINUTES = 10.0
+"""How long a worker waits for the others to start."""
+
+_MEND = (
+    'Set it on each worker, such as {"cluster": {"worker": ["10.0.0.1:12345", "10.0.0.2:12345"]}, '
+    '"task": {"type": "worker", "index": 0}}; the index is that of the worker in the list.'
+)
+
+
+# What a collective operation fails with when a peer is gone or silent.
+_LOSSES = (
+    tf.errors.UnavailableError,
+    tf.errors.AbortedError,
+    tf.errors.CancelledError,
+    tf.errors.DeadlineExceededError,
+)
+
+
+class LostWorker(RuntimeError):
+    """Several workers trained together and cannot go on; command-line tools print it and exit with status 1."""
+
+
+def make_strategy(name: str) -> tf.distribute.Strategy:
+    """Returns a strategy; to be called before TensorFlow has done anything else.
+
+    Args:
+        name: "none"; "mirrored", all GPUs of this machine, or its logical CPU devices if it has none; "multi_worker",
+            the workers that the environment variable TF_CONFIG names, for all of which this waits.
+
+    Raises:
+        InvalidInput: If there is no such strategy, or TF_CONFIG is not what it should be.
+        LostWorker: If the workers do not find together.
+    """
+    one_of("strategy", name, STRATEGIES)
+    if name == "none":
+        return tf.distribute.get_strategy()
+    if name == "mirrored":
+        devices = tf.config.list_logical_devices("GPU") or tf.config.list_logical_devices("CPU")
+        return tf.distribute.MirroredStrategy([device.name for device in devices])
+    config = checked_tf_config(os.environ.get("TF_CONFIG"))
+    task, addresses = config["task"], [address for job in config["cluster"].values() for address in job]
+    waiting = f"waiting up to {WAIT_MINUTES:g} minutes for all of {', '.join(addresses)}"
+    print(f"{task['type']} {task['index']}: {waiting}", flush=True)
+    # TensorFlow would wait for ever, deaf to signals and to Python's own timers; this one exits with status 1.
+    faulthandler.dump_traceback_later(60 * WAIT_MINUTES, exit=True, file=2)
+    try:
+        return tf.distribute.MultiWorkerMirroredStrategy()
+    except (tf.errors.OpError, RuntimeError) as error:
+        raise LostWorker(f"strategy: the workers did not find together ({_first_line(error)}).") from error
+    finally:
+        faulthandler.cancel_dump_traceback_later()
+
+
+def checked_tf_config(text: str | None) -> dict[str, Any]:
+    """Returns the content of TF_CONFIG.
+
+    Raises:
+        InvalidInput: If it does not name the workers and which of them this process is.
+    """
+    try:
+        config = json.loads(text or "")
+    except ValueError:
+        config = None
+    got, expected = repr(text) if text else "nothing", "JSON with a cluster of workers and this one's task"
+    is_complete = isinstance(config, dict) and {"cluster", "task"} <= set(config)
+    require(is_complete, "TF_CONFIG", got=got, expected=expected, mend=_MEND)
+    cluster, task = config["cluster"], config["task"]
+    require(
+        isinstance(cluster, dict)
+        and set(cluster) <= {"chief", "worker"}
+        and bool(cluster)
+        and all(isinstance(jobs, list) and jobs and all(map(_is_address, jobs)) for jobs in cluster.values()),
+        "TF_CONFIG",
+        got=f"the cluster {json.dumps(cluster)}",
+        expected='lists of "host:port" under "worker" and perhaps "chief"',
+        mend=_MEND,
+    )
+    is_task = isinstance(task, dict) and task.get("type") in cluster and isinstance(task.get("index"), int)
+    require(
+        is_task and 0 <= task["index"] < len(cluster[task["type"]]),
+        "TF_CONFIG",
+        got=f"the task {json.dumps(task)}",
+        expected=f"one of the cluster's, {', '.join(f'{job} 0 to {len(jobs) - 1}' for job, jobs in cluster.items())}",
+        mend=_MEND,
+    )
+    return config
+
+
+@contextlib.contextmanager
+def losses_named(strategy: tf.distribute.Strategy, kept: Path) -> Iterator[None]:
+    """Turns what TensorFlow raises when a worker is gone into one sentence; alone, errors stay as they are.
+
+    Args:
+        strategy: Of this process.
+        kept: The classifier that the chief keeps.
+
+    Raises:
+        LostWorker: Instead of TensorFlow's error; it says which worker was lost, where that is known, and how to go on.
+    """
+    try:
+        yield
+    except _LOSSES as error:
+        if workers(strategy) == 1:
+            raise
+        task = re.search(r"/job:(\w+)/(?:replica:\d+/)?task:(\d+)", str(error))
+        lost = f"{task[1]} {task[2]}" if task else "another worker"
+        weights = str(kept) if is_chief(strategy) else f"{kept.name} in the chief's folder"
+        raise LostWorker(
+            f"training: lost {lost} ({_first_line(error)}). Start all workers again; with --initialize_from={weights}, "
+            "if it is there, and another --output_dir they go on from the weights of the best epoch."
+        ) from error
+
+
+@contextlib.contextmanager
+def chief_writes(strategy: tf.distribute.Strategy) -> Iterator[str | None]:
+    """Yields the folder that a worker writes into instead of the run's, None for the chief, who has the run's own.
+
+    So every worker does all that the chief does, and meets it wherever replicas meet; what it writes is deleted, what
+    it prints is not shown.
+    """
+    if is_chief(strategy):
+        yield None
+        return
+    resolver = strategy.cluster_resolver
+    print(f"{resolver.task_type} {resolver.task_id}: taking part; the chief reports and writes", flush=True)
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        open(os.devnull, "w") as nowhere,
+        contextlib.redirect_stdout(nowhere),
+    ):
+        yield folder
+
+
+def _is_address(address: Any) -> bool:
+    return isinstance(address, str) and re.fullmatch(r"[^:\s]+:\d+|\[[^\]\s]+\]:\d+", address) is not None
+
+
+def _first_line(error: Exception) -> str:
+    lines = [line.strip() for line in str(error).splitlines()]
+    told = [line for line in lines if "aborted" in line or "eartbeat" in line or "nreachable" in line]
+    return (told or [line for line in lines if line] or [type(error).__name__])[0][:200].rstrip(".: ")
