@@ -89,8 +89,9 @@ def draw(rows: list[dict[str, Any]], space: Space, objective: Objective, folder:
 
 
 def command(space: Space, values: dict[str, Any]) -> str:
-    """Returns the command that trains a trial's experiment, whatever folder it is written into."""
-    settings = {name: value for name, value in space.settings(values).items() if name != "output_dir"}
+    """Returns the command that trains a trial's experiment, on whatever devices and into whatever folder."""
+    left_out = {"output_dir", "strategy"}
+    settings = {name: value for name, value in space.settings(values).items() if name not in left_out}
     dataset = settings.pop("dataset")
     return shlex.join(["python", "-m", f"trainers.{dataset}", *(as_flag(*pair) for pair in settings.items())])
 
