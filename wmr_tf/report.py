@@ -287,7 +287,7 @@ def plot_search(
 
 def _row(label: str, metrics: Mapping[str, Any], entry: Mapping[str, Any]) -> list[str]:
     alpha_train = metrics.get("alpha_train")
-    settings = [label, str(float(alpha_train)) if alpha_train else "-", str(float(entry["alpha_test"]))]
+    settings = [label, str(round(float(alpha_train), 4)) if alpha_train else "-", str(float(entry["alpha_test"]))]
     return settings + [
         _percent(*pair) for pair in ((metrics, "A_nat"), (metrics, "A_rob"), (entry, "A_sa"), (entry, "A_tr"))
     ]
