@@ -352,8 +352,14 @@ def test_failed_trials_say_why_and_do_not_end_the_search(tmp_path, capsys):
 
 
 @pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")  # of five points
-@pytest.mark.parametrize("name", ["grid", "random", "bayesian", "hyperband"])
-@pytest.mark.parametrize("dies_at", [1, 3, 4])  # Hyperband's fourth trial goes on with one of the first three
+@pytest.mark.parametrize(
+    ("name", "dies_at"),
+    [
+        pytest.param(name, dies_at, marks=[] if (name, dies_at) == ("grid", 3) else pytest.mark.slow)
+        for name in ("grid", "random", "bayesian", "hyperband")
+        for dies_at in (1, 3, 4)  # Hyperband's fourth trial goes on with one of the first three
+    ],
+)
 def test_a_search_that_died_goes_on_where_it_was(tmp_path, name, dies_at):
     first, second, whole = Parabola(dies_at=dies_at), Parabola(), Parabola()
     tuner_of(whole, tmp_path / "whole", name, max_trials=5).search()
@@ -676,6 +682,7 @@ def test_if_every_trial_fails_the_search_says_why(tmp_path):
         search(settings)
 
 
+@pytest.mark.slow
 def test_hyperband_goes_on_with_the_better_half(tmp_path, monkeypatch):
     started = []
     build = run.build_model
