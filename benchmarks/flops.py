@@ -21,7 +21,7 @@ from benchmarks.task import Task
 
 @functools.cache
 def multiply_adds(architecture: str) -> dict[str, int]:
-    """Returns the multiply-adds of each convolution and dense layer for one image, in the order of the network."""
+    """Return the multiply-adds of each convolution and dense layer for one image, in the order of the network."""
     from trainers.quiet import import_tensorflow  # here, so that the measuring process does without TensorFlow
 
     import_tensorflow()
@@ -39,7 +39,7 @@ def multiply_adds(architecture: str) -> dict[str, int]:
 
 
 def operations(task: Task) -> int:
-    """Returns the operations of one step of a task on its whole batch."""
+    """Return the operations of one step of a task on its whole batch."""
     if task.kind == "matmul":
         return 2 * task.size**3
     layers = multiply_adds(task.architecture)

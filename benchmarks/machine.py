@@ -22,7 +22,7 @@ PACKAGES = (
 
 
 def facts() -> dict[str, str]:
-    """Returns what to print above the tables."""
+    """Return what to print above the tables."""
     cpu = _cpuinfo()
     flags = cpu.get("flags", "").split()
     return {

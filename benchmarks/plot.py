@@ -16,7 +16,7 @@ OWN, PEER = "#0072B2", "#999999"
 
 
 def draw(speeds: Sequence[tuple[Table, Measured]], lines: Sequence[tuple[Curve, Measured]], path: Path) -> None:
-    """Draws images a second of every row, and time against what it should be linear in."""
+    """Draw images a second of every row, and time against what it should be linear in."""
     panels = len(speeds) + len(lines)
     figure, grid = plt.subplots((panels + 1) // 2, 2, figsize=(15, 3.4 * ((panels + 1) // 2)), layout="constrained")
     for axes in grid.flat[panels:]:

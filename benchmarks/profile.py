@@ -31,7 +31,7 @@ WAITING = {"While", "StatelessWhile", "PartitionedCall", "StatefulPartitionedCal
 
 
 def main() -> None:
-    """Prints the table of one task."""
+    """Print the table of one task."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--library", default="ours", choices=["ours", "plain_keras"])
     parser.add_argument("--kind", default="trades", choices=["trades", "pgd", "attack"])
@@ -68,14 +68,14 @@ def main() -> None:
 
 
 def seconds(step: Callable[[], Any]) -> float:
-    """Returns how long one step takes."""
+    """Return how long one step takes."""
     start = time.perf_counter()
     step()
     return time.perf_counter() - start
 
 
 def profiled(step: Callable[[], Any], rounds: int) -> Counter[str]:
-    """Returns seconds a step of each kind of kernel."""
+    """Return seconds a step of each kind of kernel."""
     with tempfile.TemporaryDirectory() as folder:
         tf.profiler.experimental.start(folder)
         for _ in range(rounds):

@@ -12,7 +12,7 @@ Measured = list[Measurement]
 
 
 def peaks(products: Measured) -> dict[str, float]:
-    """Returns the best operations a second of each precision, over libraries, sizes and rounds."""
+    """Return the best operations a second of each precision, over libraries, sizes and rounds."""
     best = dict.fromkeys(PRECISIONS, 0.0)
     for product in products:
         rates = [flops.operations(product.row.task) / seconds for seconds in product.seconds]
@@ -21,7 +21,7 @@ def peaks(products: Measured) -> dict[str, float]:
 
 
 def header(facts: dict[str, str], peak: dict[str, float], command: str) -> str:
-    """Returns the lines above the tables."""
+    """Return the lines above the tables."""
     lines = ["# Speed", "", f"Written by `{command}`.", ""]
     lines += [f"- {name}: {value}" for name, value in facts.items()]
     found = ", ".join(f"{rate / 1e12:.2f} {precision}" for precision, rate in peak.items())
@@ -38,7 +38,7 @@ def header(facts: dict[str, str], peak: dict[str, float], command: str) -> str:
 
 
 def speed_section(table: Table, measured: Measured, peak: dict[str, float]) -> str:
-    """Returns one comparison with the peers."""
+    """Return one comparison with the peers."""
     ours = {m.row.task.precision: m for m in measured if m.row.label == OURS}
     columns = ["", "precision", "images/s", "ms a step", *(f"x ours {p}" for p in PRECISIONS), "of peak"]
     rows = [_speed_row(m, ours, peak) for m in measured]
@@ -49,7 +49,7 @@ def speed_section(table: Table, measured: Measured, peak: dict[str, float]) -> s
 
 
 def curve_section(curve: Curve, measured: Measured) -> str:
-    """Returns how close time is to a straight line."""
+    """Return how close time is to a straight line."""
     ran = [(point, m) for point, m in zip(curve.points, measured, strict=True) if not m.error]
     title = f"## {curve.title}"
     if len(ran) < 2:
@@ -64,13 +64,13 @@ def curve_section(curve: Curve, measured: Measured) -> str:
 
 
 def line(points: list[int], seconds: list[float]) -> tuple[float, float]:
-    """Returns intercept and slope of the line of least squares."""
+    """Return intercept and slope of the line of least squares."""
     slope, intercept = np.polyfit(points, seconds, 1)
     return float(intercept), float(slope)
 
 
 def flops_section(tables: Iterable[Table]) -> str:
-    """Returns the count of operations: layers, passes, and the sum for every task."""
+    """Return the count of operations: layers, passes, and the sum for every task."""
     parts = ["## Operations", flops.__doc__.split("\n", 2)[2].strip()]
     tasks = {(row.task.architecture, row.task.kind): row.task for table in tables for row in table.rows}
     for architecture in dict.fromkeys(name for name, _ in tasks):
@@ -86,7 +86,7 @@ def flops_section(tables: Iterable[Table]) -> str:
 
 
 def products_section(products: Measured) -> str:
-    """Returns the matrix products behind the peak."""
+    """Return the matrix products behind the peak."""
     rows = []
     for product in products:
         task = product.row.task

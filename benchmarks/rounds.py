@@ -49,7 +49,7 @@ class Measurement:
 
 
 def alternate(rows: list[Row], plan: Plan, say: Callable[[str], None]) -> list[Measurement]:
-    """Returns one measurement a row; a row that does not run keeps its error, and the others go on."""
+    """Return one measurement a row; a row that does not run keeps its error, and the others go on."""
     start = time.perf_counter()
     measurements = [Measurement(row) for row in rows]
     with contextlib.ExitStack() as stack:
@@ -68,7 +68,7 @@ def alternate(rows: list[Row], plan: Plan, say: Callable[[str], None]) -> list[M
 
 
 def ratios(slower: Measurement, faster: Measurement) -> list[float]:
-    """Returns how many times as long the first takes, round by round."""
+    """Return how many times as long the first takes, round by round."""
     return [a / b for a, b in zip(slower.seconds, faster.seconds, strict=True)]
 
 

@@ -17,7 +17,7 @@ Titled = TypeVar("Titled", Table, Curve)
 
 
 def main() -> None:
-    """Measures everything, prints it, and writes it."""
+    """Measure everything, print it, and write it."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--quick", action="store_true", help="next to no work: tests the mechanics, measures nothing")
     parser.add_argument("--output_dir", type=Path, default=Path("results"), help="where speed.md and speed.png go")
@@ -48,7 +48,7 @@ def main() -> None:
 
 
 def measured(titled: Sequence[Titled]) -> list[tuple[Titled, list[Measurement]]]:
-    """Measures table after table."""
+    """Measure table after table."""
     found = []
     for each in titled:
         say(each.title)
@@ -57,13 +57,13 @@ def measured(titled: Sequence[Titled]) -> list[tuple[Titled, list[Measurement]]]
 
 
 def joined(before: list[Measurement], after: list[Measurement]) -> list[Measurement]:
-    """Returns the rounds of both as one."""
+    """Return the rounds of both as one."""
     pairs = zip(before, after, strict=True)
     return [Measurement(b.row, b.seconds + a.seconds, None if b.seconds or a.seconds else b.error) for b, a in pairs]
 
 
 def say(line: str) -> None:
-    """Tells how far it is."""
+    """Tell how far it is."""
     print(line, flush=True)
 
 

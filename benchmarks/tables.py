@@ -76,7 +76,7 @@ QUICK = Scale(
 
 
 def speed_tables(scale: Scale) -> list[Table]:
-    """Returns the comparisons with the peers."""
+    """Return the comparisons with the peers."""
     cnn = Task("", "", scale.images, "small_cnn", epsilon=0.3, step_size=0.01, steps=scale.cnn_steps)
     resnet = Task("", "", scale.images, "resnet18", epsilon=0.031, step_size=0.007, steps=scale.resnet_steps)
     return [
@@ -116,7 +116,7 @@ def attack_rows(task: Task) -> list[Row]:
 
 
 def curves(scale: Scale) -> list[Curve]:
-    """Returns what cost is linear in; SmallCNN, ours, bfloat16 (an evaluation always attacks in float32)."""
+    """Return what cost is linear in; SmallCNN, ours, bfloat16 (an evaluation always attacks in float32)."""
     task = Task(
         "pgd", "bfloat16", scale.images, "small_cnn", epsilon=0.3, step_size=0.01, steps=min(10, scale.cnn_steps)
     )

@@ -34,17 +34,17 @@ class Task:
     steps: int = 0
 
     def images(self) -> np.ndarray:
-        """Returns float32 `[size, height, width, channels]`, uniform in [0, 1]."""
+        """Return float32 `[size, height, width, channels]`, uniform in [0, 1]."""
         shape = (self.size, *IMAGE_SHAPES[self.architecture])
         return np.random.default_rng(SEED).random(shape, np.float32)
 
     def labels(self) -> np.ndarray:
-        """Returns int64 `[size]`."""
+        """Return int64 `[size]`."""
         return np.random.default_rng(SEED + 1).integers(0, CLASSES, self.size)
 
 
 def check_attacked(task: Task, attacked: np.ndarray) -> None:
-    """Checks that attacked images, channels last or first, differ from the clean ones and stay in ball and box."""
+    """Check that attacked images, channels last or first, differ from the clean ones and stay in ball and box."""
     clean = task.images()
     if attacked.shape != clean.shape:
         attacked = np.moveaxis(attacked, 1, -1)

@@ -49,7 +49,7 @@ class Worker:
         self._tasks = 0
 
     def prepare(self, task: Task) -> int:
-        """Builds a task and runs its first step; returns the index to `run` it by.
+        """Build a task and runs its first step; return the index to `run` it by.
 
         Raises:
             DidNotRun: If the library cannot do it.
@@ -59,7 +59,7 @@ class Worker:
         return self._tasks - 1
 
     def run(self, index: int, at_least: float) -> float:
-        """Runs a prepared task again and again for `at_least` seconds, once or more; returns seconds a step.
+        """Run a prepared task again and again for `at_least` seconds, once or more; return seconds a step.
 
         Raises:
             DidNotRun: If it fails.
@@ -67,7 +67,7 @@ class Worker:
         return self._ask({"run": index, "at_least": at_least})
 
     def close(self) -> None:
-        """Ends the process and waits until it and its memory are gone."""
+        """End the process and waits until it and its memory are gone."""
         with contextlib.suppress(BrokenPipeError):  # it may have ended by itself
             self._process.stdin.close()
         self._process.wait()
@@ -109,7 +109,7 @@ def serve(library: str) -> None:
 
 
 def prepared(library: str, task: Task) -> Callable[[], Any]:
-    """Returns the library's step for a task after a first one, in which graphs are traced and kernels chosen.
+    """Return the library's step for a task after a first one, in which graphs are traced and kernels chosen.
 
     A library that is EAGER traces nothing: for it, an attack of one step will do.
     """
@@ -123,7 +123,7 @@ def prepared(library: str, task: Task) -> Callable[[], Any]:
 
 
 def seconds_per_step(step: Callable[[], Any], at_least: float) -> float:
-    """Returns the mean time of a step over `at_least` seconds."""
+    """Return the mean time of a step over `at_least` seconds."""
     start, steps = time.perf_counter(), 0
     while steps == 0 or time.perf_counter() - start < at_least:
         step()

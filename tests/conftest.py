@@ -11,7 +11,7 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # read once, when TensorFlow
 
 @pytest.fixture(autouse=True)
 def _fresh_keras():
-    """Seeds Python, NumPy and TensorFlow before each test; afterwards restores float32 and forgets Keras's names."""
+    """Seed Python, NumPy and TensorFlow before each test; afterwards restores float32 and forgets Keras's names."""
     # Not imported here: a test of plain Python should not wait for TensorFlow.
     if keras := sys.modules.get("keras"):
         keras.utils.set_random_seed(0)

@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from wmr_tf import seeds
 from wmr_tf.attacks import FGSM, PGD, STARTS
 from wmr_tf.attacks.base import input_gradient
 from wmr_tf.checks import InvalidInput
+from wmr_tf.engine import seeds
 from wmr_tf.losses import cross_entropy, weighted_cross_entropy, weighted_kl_divergence
 
 # Every attack of the package; one that is added gets its line here. The radius of each is 0.1 unless its name says 0.

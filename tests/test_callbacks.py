@@ -29,7 +29,7 @@ KEYS += ["val_A_sa_1p5", "val_A_tr_1p5", "val_A_sa_1", "val_A_tr_1", "val_A_sa_2
 
 
 def images_and_labels(count: int, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
-    """Returns 4x4 images of three classes, told apart by which row is bright, with much noise."""
+    """Return 4x4 images of three classes, told apart by which row is bright, with much noise."""
     random = np.random.default_rng(seed)
     labels = random.integers(0, 3, count).astype(np.int32)
     images = random.uniform(0.0, 0.7, [count, 4, 4, 1])
@@ -70,7 +70,7 @@ def last(history: dict[str, list[float]]) -> dict[str, float]:
 
 
 def expected(classifier: keras.Model, data, *, seed: int = 0, batch_size: int = 256) -> dict[str, float]:
-    """Returns what the callback should have logged, from `evaluate_robustness` and keys spelt out by hand."""
+    """Return what the callback should have logged, from `evaluate_robustness` and keys spelt out by hand."""
     result = evaluate_robustness(classifier, data, ATTACK, alpha_test=ALPHAS, seed=seed, batch_size=batch_size)
     values = [result.A_nat, result.A_rob]
     for alpha in (1.5, 1.5, 1.0, 2.0):

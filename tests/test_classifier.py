@@ -10,7 +10,8 @@ import pytest
 from keras import layers
 
 from wmr_tf import AdversarialModel, InvalidInput, attacks, methods
-from wmr_tf.classifier import MEND_LOGITS, check_architecture, check_first_batch
+from wmr_tf.inputs.batches import check_first_batch
+from wmr_tf.inputs.classifier import MEND_LOGITS, check_architecture
 
 CLASSES = 3
 SHAPE = (4, 4, 1)

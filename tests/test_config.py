@@ -12,6 +12,7 @@ from trainers import cli, recipes
 from trainers.config import METHOD_SETTINGS, Evaluation, Experiment, ModelEvaluation
 from wmr_tf import attacks, data, methods
 from wmr_tf.checks import InvalidInput
+from wmr_tf.weights import Exponential
 
 # DESIGN.md, section 4, row by row: alpha_train, beta, epsilon, training attack, start, learning rate, weight decay,
 # drop, milestones, test attack.
@@ -198,7 +199,7 @@ def test_what_is_out_of_range_is_refused_by_name(name, value):
         ("fast", "beta", 6.0),
         ("mixed", "beta", 6.0),
         ("mart", "adversarial_weight", 1.0),
-        ("natural", "normalize_weights", True),
+        ("natural", "weighting", "exponential:normalize=true"),
         ("natural", "beta", 6.0),
         ("natural", "norm", "l2"),
         ("natural", "epsilon", 0.1),
@@ -276,8 +277,9 @@ def test_the_settings_of_mixed_and_mart_reach_the_method():
     assert Experiment.of("digits", "mixed", adversarial_weight=0.25).make_method().adversarial_weight == 0.25
     assert Experiment.of("digits", "mart").make_method().beta == 6.0
     for method in ("pgd", "trades", "mart", "mixed", "fast", "n_fgsm"):
-        assert Experiment.of("digits", method).make_method().normalize_weights is False
-        assert Experiment.of("digits", method, normalize_weights=True).make_method().normalize_weights is True
+        assert Experiment.of("digits", method).make_method().weighting.normalize is False
+        normalised = Experiment.of("digits", method, weighting="exponential:normalize=true")
+        assert normalised.make_method().weighting == Exponential(normalised.alpha_train, normalize=True)
 
 
 def test_trades_needs_a_random_start():
@@ -293,7 +295,7 @@ def test_an_unknown_setting_is_refused():
 
 
 def run_main(run, settings, *arguments, **fixed) -> None:
-    """Runs a command line in this process, without absl's start-up and forgetting its flags afterwards."""
+    """Run a command line in this process, without absl's start-up and forgetting its flags afterwards."""
     before = set(flags.FLAGS)
     start = mock.patch.object(cli.app, "run", lambda started, flags_parser: started(flags_parser(sys.argv)))
     try:
@@ -305,7 +307,7 @@ def run_main(run, settings, *arguments, **fixed) -> None:
 
 
 def settings_of(settings, *arguments, **fixed):
-    """Returns what a command line is turned into."""
+    """Return what a command line is turned into."""
     received = []
     run_main(received.append, settings, *arguments, **fixed)
     return received[0]
@@ -330,7 +332,7 @@ GIVEN = {
     "model": ("best.keras", "best.keras"),
     "method": ("pgd", "pgd"),
     "alpha_train": ("1.25", 1.25),
-    "normalize_weights": ("true", True),
+    "weighting": ("exponential:normalize=true",) * 2,
     "beta": ("3", 3.0),
     "adversarial_weight": ("0.5", 0.5),
     "norm": ("l2", "l2"),
@@ -487,7 +489,7 @@ def test_recipes_name_only_settings_that_exist():
 def test_auto_is_bfloat16_where_the_processor_has_it(tmp_path, monkeypatch, features, precision):
     cpuinfo = tmp_path / "cpuinfo"
     cpuinfo.write_text(f"processor : 0\nflags : fpu {features} xsave\n")
-    monkeypatch.setattr("wmr_tf.precision.CPUINFO", cpuinfo)
+    monkeypatch.setattr("wmr_tf.engine.precision.CPUINFO", cpuinfo)
     monkeypatch.setattr("tensorflow.config.list_physical_devices", lambda kind: [])
     assert Experiment.of("digits", precision="auto").precision == precision
 

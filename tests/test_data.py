@@ -17,13 +17,13 @@ NAMES = ("digits", "mnist", "cifar10")
 
 
 def collected(dataset):
-    """Returns all images and all labels of a data set, in the order of one iteration."""
+    """Return all images and all labels of a data set, in the order of one iteration."""
     images, labels = zip(*dataset.as_numpy_iterator(), strict=True)
     return np.concatenate(images), np.concatenate(labels)
 
 
 def fingerprints(dataset):
-    """Returns one hash an image, in the order of one iteration."""
+    """Return one hash an image, in the order of one iteration."""
     return [hashlib.sha256(image.tobytes()).hexdigest() for image in collected(dataset)[0]]
 
 
@@ -35,7 +35,7 @@ def digits():
 
 @pytest.fixture(scope="module")
 def loaded(tfds_dir):
-    """Loads each of the large data sets once, in two sizes of batch, and remembers it."""
+    """Load each of the large data sets once, in two sizes of batch, and remembers it."""
     splits = {}
 
     def get(name):
@@ -160,7 +160,7 @@ def test_validation_and_test_order_never_change(digits):
 
 
 def crops_and_flips(image):
-    """Returns all 162 images that cropping and flipping can make, by plain slicing."""
+    """Return all 162 images that cropping and flipping can make, by plain slicing."""
     height, width, _ = image.shape
     padded = np.zeros([height + 2 * PADDING, width + 2 * PADDING, image.shape[2]], image.dtype)
     padded[PADDING:-PADDING, PADDING:-PADDING] = image
@@ -169,7 +169,7 @@ def crops_and_flips(image):
 
 
 def choices(images, augmented):
-    """Returns which of its 162 crops and flips each augmented image is; fails if it is not exactly one of them."""
+    """Return which of its 162 crops and flips each augmented image is; fails if it is not exactly one of them."""
     found = []
     for image, result in zip(images, augmented, strict=True):
         (which,) = np.flatnonzero((crops_and_flips(image) == result).all(axis=(1, 2, 3)))
@@ -341,7 +341,7 @@ def test_without_a_network_a_missing_data_set_fails_soon_with_one_line(offline, 
 
 
 def copy_of_mnist(tfds_dir, target):
-    """Copies the prepared MNIST without its permissions, which may forbid to write."""
+    """Copy the prepared MNIST without its permissions, which may forbid to write."""
     folder = next((tfds_dir / "mnist").iterdir())
     copy = target / "mnist" / folder.name
     copy.mkdir(parents=True)

@@ -7,9 +7,8 @@ import numpy as np
 import pytest
 from scipy import optimize
 
-from wmr_tf import dro
 from wmr_tf.checks import InvalidInput
-from wmr_tf.evaluation import weighted_accuracy
+from wmr_tf.evaluation import dro, weighted_accuracy
 
 ALPHAS = (0.0, 0.1, 1.0, 2.0, 7.0)
 RNG = np.random.default_rng(0)

@@ -8,15 +8,16 @@ import pytest
 import tensorflow as tf
 from keras import layers
 
-from wmr_tf import evaluate_robustness, evaluation, seeds
+from wmr_tf import evaluate_robustness, evaluation
 from wmr_tf.attacks import PGD
 from wmr_tf.checks import InvalidInput
-from wmr_tf.dro import cvar_stderr, kl_radius, kl_radius_stderr, worst_case_accuracy, worst_case_mean_stderr
-from wmr_tf.evaluation import Robustness, RobustnessEvaluator, freeze_in, weighted_accuracy
-from wmr_tf.frozen import freeze
+from wmr_tf.engine import seeds
+from wmr_tf.engine.frozen import freeze, freeze_in
+from wmr_tf.engine.precision import bfloat16_compute
+from wmr_tf.evaluation import Robustness, RobustnessEvaluator, weighted_accuracy
+from wmr_tf.evaluation.dro import cvar_stderr, kl_radius, kl_radius_stderr, worst_case_accuracy, worst_case_mean_stderr
+from wmr_tf.evaluation.temperature import at_temperature
 from wmr_tf.losses import cross_entropy
-from wmr_tf.precision import bfloat16_compute
-from wmr_tf.temperature import at_temperature
 from wmr_tf.weights import probability_margin
 
 ALPHAS = (0.0, 0.1, 0.5, 1.0, 2.0, 5.0, 20.0)
@@ -26,7 +27,7 @@ ALPHAS = (0.0, 0.1, 0.5, 1.0, 2.0, 5.0, 20.0)
 
 
 def random_margins(sets):
-    """Yields sets of 1 to 100 margins: anywhere in [-1, 1], most of them sure, or with many exact ties and ends."""
+    """Yield sets of 1 to 100 margins: anywhere in [-1, 1], most of them sure, or with many exact ties and ends."""
     rng = np.random.default_rng(0)
     for _ in range(sets):
         images = rng.integers(1, 101)

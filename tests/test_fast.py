@@ -8,8 +8,9 @@ import pytest
 import tensorflow as tf
 
 from tests.test_methods import convnet, data, losses_of_training
-from wmr_tf import InvalidInput, attacks, methods, seeds
+from wmr_tf import InvalidInput, attacks, methods
 from wmr_tf.attacks import NFGSM
+from wmr_tf.engine import seeds
 
 ONE_STEP = attacks.PGD(epsilon=0.1, step_size=0.125, steps=1)
 SEED = tf.constant([3, 4])

@@ -17,7 +17,7 @@ X, Y = RNG.random((14, 4), dtype="float32"), RNG.integers(0, 3, 14)
 
 
 def trained(method, classifier, *, epochs=1, batch_size=5, **kwargs):
-    """Trains with plain SGD, in order: batches of 5, 5 and 4."""
+    """Train with plain SGD, in order: batches of 5, 5 and 4."""
     model = AdversarialModel(classifier, method, **kwargs)
     model.compile(optimizer=keras.optimizers.SGD(RATE))
     model.fit(X, Y, batch_size=batch_size, epochs=epochs, shuffle=False, verbose=0)
@@ -25,7 +25,7 @@ def trained(method, classifier, *, epochs=1, batch_size=5, **kwargs):
 
 
 def by_hand(weights, replays, alpha):
-    """Returns weights and perturbation after one epoch."""
+    """Return weights and perturbation after one epoch."""
     kernel, bias = (weight.astype("float64") for weight in weights)
     perturbation = np.zeros([5, 4])
     for start in (0, 5, 10):

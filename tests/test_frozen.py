@@ -5,9 +5,9 @@ import tensorflow as tf
 from keras import layers
 
 from wmr_tf.attacks import PGD
-from wmr_tf.frozen import freeze
+from wmr_tf.engine.frozen import freeze
+from wmr_tf.engine.precision import compute_dtypes, float32_compute
 from wmr_tf.losses import cross_entropy
-from wmr_tf.precision import compute_dtypes, float32_compute
 
 SHAPE = (6, 6, 2)
 POLICIES = ["float32", "mixed_bfloat16", "mixed_float16"]

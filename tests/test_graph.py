@@ -5,15 +5,15 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from wmr_tf import graph
-from wmr_tf.frozen import freeze
-from wmr_tf.fused import training_logits
+from wmr_tf.engine import graph
+from wmr_tf.engine.frozen import freeze
+from wmr_tf.engine.training import training_logits
 
 layers = keras.layers
 
 
 def _randomise(model: keras.Model) -> keras.Model:
-    """Gives BatchNorm statistics and parameters that a folding error cannot hide behind."""
+    """Give BatchNorm statistics and parameters that a folding error cannot hide behind."""
     rng = np.random.default_rng(0)
     for layer in model._flatten_layers():
         if isinstance(layer, layers.BatchNormalization):

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from wmr_tf import frozen, greyscale
+from wmr_tf.engine import frozen, greyscale
 
 
 def _value_and_gradient(function, images: tf.Tensor, upstream: tf.Tensor) -> tuple[np.ndarray, np.ndarray]:

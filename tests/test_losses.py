@@ -6,7 +6,8 @@ import tensorflow as tf
 
 from wmr_tf import losses
 from wmr_tf.checks import InvalidInput
-from wmr_tf.losses import cross_entropy, kl_divergence, loss_weights, weighted_cross_entropy, weighted_kl_divergence
+from wmr_tf.losses import cross_entropy, kl_divergence, weighted_cross_entropy, weighted_kl_divergence
+from wmr_tf.weights import Exponential
 
 ALPHAS = (0.0, 0.5, 2.0, 5.0)
 
@@ -37,7 +38,7 @@ def slopes(function, at, step=1e-5):
 
 
 def cases(*, images=12, scale=1.0, dtype=np.float32):
-    """Yields clean logits, attacked logits and labels, for 2, 3, 10 and 20 classes."""
+    """Yield clean logits, attacked logits and labels, for 2, 3, 10 and 20 classes."""
     rng = np.random.default_rng(0)
     for classes in (2, 3, 10, 20):
         clean, attacked = (scale * rng.standard_normal([2, images, classes])).astype(dtype)
@@ -106,7 +107,7 @@ def test_stopped_weights_scale_the_plain_gradient():
         ):
             flowing, stopped = (
                 value_and_gradient(
-                    lambda *a, y=labels, f=weighted, stop=stop: f(*a, y, alpha, stop_gradient_weights=stop), *arguments
+                    lambda *a, y=labels, f=weighted, w=Exponential(alpha, stop_gradient=stop): f(*a, y, w), *arguments
                 )
                 for stop in (False, True)
             )
@@ -129,9 +130,7 @@ def test_normalised_weights_give_the_weighted_mean_and_a_constant_denominator(st
             s_times_l = [by_hand(*row, alpha) for row in zip(*arguments, labels, strict=True)]
             (values, gradients), (_, of_sum) = (
                 value_and_gradient(
-                    lambda *a, y=labels, f=weighted, n=n: f(
-                        *a, y, alpha, stop_gradient_weights=stop, normalize_weights=n
-                    ),
+                    lambda *a, y=labels, f=weighted, w=Exponential(alpha, stop_gradient=stop, normalize=n): f(*a, y, w),
                     *arguments,
                 )
                 for n in (True, False)
@@ -144,12 +143,12 @@ def test_normalised_weights_give_the_weighted_mean_and_a_constant_denominator(st
 
 def test_normalised_weights_average_to_1():
     _, attacked, labels = next(cases())
-    assert loss_weights(attacked, labels, 2.0, normalize_weights=True).numpy().mean() == pytest.approx(1, rel=1e-6)
-    np.testing.assert_array_equal(loss_weights(attacked, labels, 0.0, normalize_weights=True), np.ones(len(labels)))
-    assert loss_weights(attacked, labels, 2.0).numpy().mean() > 1.1  # so there was something to divide by
+    assert Exponential(2.0, normalize=True)(attacked, labels).numpy().mean() == pytest.approx(1, rel=1e-6)
+    np.testing.assert_array_equal(Exponential(0.0, normalize=True)(attacked, labels), np.ones(len(labels)))
+    assert Exponential(2.0)(attacked, labels).numpy().mean() > 1.1  # so there was something to divide by
 
 
-@pytest.mark.parametrize("alpha", [0.0, tf.constant(0.0)])
+@pytest.mark.parametrize("alpha", [0.0, Exponential(0.0)])
 @pytest.mark.parametrize("scale", [1.0, 100.0])
 def test_alpha_zero_is_bitwise_the_plain_loss_and_gradient(alpha, scale):
     for clean, attacked, labels in cases(scale=scale):

@@ -7,7 +7,8 @@ import tensorflow as tf
 from tests.test_losses import cases, close, log_softmax, slopes, value_and_gradient, weight_by_hand
 from tests.test_methods import NOT_AN_AMOUNT, data, linear, losses_of_training
 from wmr_tf import InvalidInput, attacks, methods
-from wmr_tf.losses import boosted_cross_entropy, loss_weights, mart_loss
+from wmr_tf.losses import boosted_cross_entropy, mart_loss
+from wmr_tf.weights import Exponential
 
 
 def log_rest_by_hand(logits, label):
@@ -86,8 +87,7 @@ def test_a_step_on_a_linear_classifier_by_finite_differences(alpha, normalize, s
     classifier, rate = linear(), 0.1
     kernel, bias = (weight.astype("float64") for weight in classifier.get_weights())
     attack = attacks.PGD(epsilon=0.2, step_size=0.1, steps=1, start="none")
-    settings = {"alpha": alpha, "normalize_weights": normalize, "stop_gradient_weights": stop}
-    method = methods.MART(attack, beta=2.0, **settings)
+    method = methods.MART(attack, beta=2.0, alpha=Exponential(alpha, stop_gradient=stop, normalize=normalize))
     (logged,) = losses_of_training(classifier, method, x, y, rate=rate)
 
     def weight(z, label, at):
@@ -129,7 +129,7 @@ def test_weights_multiply_the_whole_loss():
     expected = [
         weight_by_hand(z, y, 2.0) * mart_by_hand(c, z, y, 6.0) for c, z, y in zip(clean, attacked, labels, strict=True)
     ]
-    close(loss_weights(attacked, labels, 2.0) * mart_loss(clean, attacked, labels, 6.0), expected)
+    close(Exponential(2.0)(attacked, labels) * mart_loss(clean, attacked, labels, 6.0), expected)
 
 
 @pytest.mark.parametrize("value", NOT_AN_AMOUNT)

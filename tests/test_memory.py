@@ -10,7 +10,7 @@ MEGABYTE = 2**20
 
 
 def _growth(body: str) -> float:
-    """Returns by how many megabytes a process grew between the first of six equal pieces of work and the last."""
+    """Return by how many megabytes a process grew between the first of six equal pieces of work and the last."""
     script = """
         import gc, os
         from trainers.quiet import import_tensorflow

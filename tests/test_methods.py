@@ -8,6 +8,7 @@ import pytest
 import tensorflow as tf
 
 from wmr_tf import AdversarialModel, InvalidInput, attacks, methods
+from wmr_tf.weights import Exponential
 
 CLASSES = 3
 ATTACK = attacks.PGD(epsilon=0.2, step_size=0.07, steps=3)
@@ -32,7 +33,7 @@ def convnet():
 
 
 def losses_of_training(classifier, method, x, y, *, steps=1, rate=0.5, seed=0):
-    """Trains with plain SGD on one and the same batch; returns the loss of each step."""
+    """Train with plain SGD on one and the same batch; return the loss of each step."""
     model = AdversarialModel(classifier, method, seed=seed)
     model.compile(optimizer=keras.optimizers.SGD(rate))
     return model.fit(x, y, batch_size=len(y), epochs=steps, shuffle=False, verbose=0).history["loss"]
@@ -100,7 +101,7 @@ N_FGSM = attacks.NFGSM(epsilon=0.2)
 
 
 def method_named(name, **settings):
-    """Returns a method by its name on the command line; without random numbers where it can do without."""
+    """Return a method by its name on the command line; without random numbers where it can do without."""
     clean = dataclasses.replace(ATTACK, start="none")
     of_its_own = {"trades": GAUSSIAN, "fast": ONE_STEP, "n_fgsm": N_FGSM, "free": attacks.FGSM(0.2)}
     if name != "natural":
@@ -180,7 +181,7 @@ def test_a_pgd_step_on_a_linear_classifier_by_hand(alpha, stop):
     classifier = linear()
     kernel, bias = (weight.astype("float64") for weight in classifier.get_weights())
     attack = attacks.PGD(epsilon=0.2, step_size=0.1, steps=1, start="none")
-    (logged,) = losses_of_training(classifier, methods.PGD(attack, alpha=alpha, stop_gradient_weights=stop), x, y)
+    (logged,) = losses_of_training(classifier, methods.PGD(attack, alpha=Exponential(alpha, stop_gradient=stop)), x, y)
 
     _, slope = cross_entropy_by_hand(x @ kernel + bias, y, alpha, stop)
     attacked = one_step(x, x, 0.1, slope, kernel)
@@ -195,7 +196,7 @@ def test_a_trades_step_on_a_linear_classifier_by_hand(alpha, stop):
     classifier = linear()
     kernel, bias = (weight.astype("float64") for weight in classifier.get_weights())
     attack = attacks.PGD(epsilon=0.2, step_size=0.1, steps=1, start="gaussian")
-    method = methods.TRADES(attack, beta=3.0, alpha=alpha, stop_gradient_weights=stop)
+    method = methods.TRADES(attack, beta=3.0, alpha=Exponential(alpha, stop_gradient=stop))
     (logged,) = losses_of_training(classifier, method, x, y)
 
     clean = x @ kernel + bias
@@ -222,7 +223,7 @@ def test_where_no_image_moves_a_step_is_that_on_the_weighted_losses_by_hand(name
     kernel, bias = (weight.astype("float64") for weight in classifier.get_weights())
     start = "uniform" if name == "fast" else "none"
     attack = attacks.PGD(epsilon=0.0, step_size=0.1, steps=1, start=start)
-    settings = {"alpha": alpha, "stop_gradient_weights": stop, "normalize_weights": normalize}
+    settings = {"alpha": Exponential(alpha, stop_gradient=stop, normalize=normalize)}
     settings |= {"free": {"replays": 1}, "yopo": {"passes": 2, "split": classifier.layers[-1].name}}.get(name, {})
     settings |= {"radius_growth": 0.0} if name == "iaat" else {}
     (logged,) = losses_of_training(
@@ -268,7 +269,7 @@ WEIGHTED = {
 
 @pytest.mark.parametrize("name", WEIGHTED)
 def test_normalised_weights_are_off_by_default(name):
-    assert WEIGHTED[name](alpha=1.5).normalize_weights is False
+    assert WEIGHTED[name](alpha=1.5).weighting == Exponential(1.5, stop_gradient=False, normalize=False)
 
 
 @pytest.mark.parametrize("name", WEIGHTED)
@@ -277,12 +278,12 @@ def test_normalised_weights_divide_the_step_and_leave_the_attack_alone(name):
     seen = {}
     for normalise in (False, True):
         classifier = convnet()
-        method = WEIGHTED[name](alpha=1.5, normalize_weights=normalise)
+        method = WEIGHTED[name](alpha=Exponential(1.5, normalize=normalise))
         attack, calls = method.attack, []
 
-        def spy(loss_fn, images, *, seed, epsilon=None, attack=attack, calls=calls):
-            calls.append((loss_fn(images), attack(loss_fn, images, seed=seed)))
-            return calls[-1][1]
+        def spy(loss_fn, images, *, seed, score_fn=None, epsilon=None, attack=attack, calls=calls):
+            calls.append(attack(loss_fn, images, seed=seed))
+            return calls[-1]
 
         method.attack = spy
         model = AdversarialModel(classifier, method)
@@ -290,11 +291,10 @@ def test_normalised_weights_divide_the_step_and_leave_the_attack_alone(name):
         before = classifier.get_weights()
         model.train_on_batch(x, y)
         steps = [after - old for after, old in zip(classifier.get_weights(), before, strict=True)]
-        seen[normalise] = (*calls[0], classifier, steps)
+        seen[normalise] = (calls[0], classifier, steps)
 
-    for plain, normalised in zip(seen[False][:2], seen[True][:2], strict=True):
-        np.testing.assert_array_equal(plain, normalised)  # the losses that the attack saw, and what it made
-    weights, _ = weights_by_hand(convnet()(seen[True][1]).numpy().astype("float64"), y, 1.5)
+    np.testing.assert_array_equal(seen[False][0], seen[True][0])  # what the attack made
+    weights, _ = weights_by_hand(convnet()(seen[True][0]).numpy().astype("float64"), y, 1.5)
     for plain, normalised in zip(seen[False][-1], seen[True][-1], strict=True):
         if name in ("pgd", "fast", "mart"):  # where all of the loss is weighted, the whole step is divided
             np.testing.assert_allclose(normalised, plain / weights.mean(), atol=1e-5)
@@ -456,11 +456,11 @@ def test_trades_needs_an_attack_that_leaves_the_clean_image():
     "method",
     [
         methods.Natural(),
-        methods.PGD(ATTACK, alpha=0.5, stop_gradient_weights=True),
+        methods.PGD(ATTACK, alpha=Exponential(0.5, stop_gradient=True)),
         methods.TRADES(GAUSSIAN, beta=3.0, alpha=2.0),
-        methods.MART(GAUSSIAN, beta=3.0, alpha=2.0, normalize_weights=True),
-        methods.Mixed(ATTACK, adversarial_weight=0.5, alpha=2.0, normalize_weights=True),
-        methods.Fast(N_FGSM, alpha=2.0, normalize_weights=True),
+        methods.MART(GAUSSIAN, beta=3.0, alpha=Exponential(2.0, normalize=True)),
+        methods.Mixed(ATTACK, adversarial_weight=0.5, alpha=Exponential(2.0, normalize=True)),
+        methods.Fast(N_FGSM, alpha=Exponential(2.0, normalize=True)),
     ],
     ids=lambda method: type(method).__name__,
 )

@@ -20,6 +20,7 @@ from tests.test_methods import (
     step_seed,
 )
 from wmr_tf import InvalidInput, attacks, methods
+from wmr_tf.weights import Exponential
 
 
 def with_batchnorm_and_dropout():
@@ -73,8 +74,8 @@ def test_alpha_weights_the_adversarial_term_only(alpha, stop, normalize):
     classifier = linear()
     kernel, bias = (weight.astype("float64") for weight in classifier.get_weights())
     attack = attacks.PGD(epsilon=0.2, step_size=0.1, steps=1, start="none")
-    settings = {"alpha": alpha, "stop_gradient_weights": stop, "normalize_weights": normalize}
-    method = methods.Mixed(attack, adversarial_weight=3.0, **settings)
+    weighting = Exponential(alpha, stop_gradient=stop, normalize=normalize)
+    method = methods.Mixed(attack, adversarial_weight=3.0, alpha=weighting)
     (logged,) = losses_of_training(classifier, method, x, y)
 
     clean = x @ kernel + bias

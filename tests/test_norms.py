@@ -5,10 +5,10 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from wmr_tf import seeds
 from wmr_tf.attacks import NORMS, PGD
 from wmr_tf.attacks.norms import SPARSITY
 from wmr_tf.checks import InvalidInput
+from wmr_tf.engine import seeds
 
 SEED = tf.constant([3, 4])
 RADII = {"linf": 0.1, "l2": 0.8, "l1": 2.5}  # each wide enough to meet the box, too narrow to hold all of it
@@ -53,7 +53,7 @@ def assert_in_ball_and_box(norm, attacked, clean, epsilon):
 
 
 def nearest(norm, clean, attacked, epsilon):
-    """Returns the image nearest to one attacked image in ball and box, float64."""
+    """Return the image nearest to one attacked image in ball and box, float64."""
     clean, change = clean.astype(np.float64), attacked.astype(np.float64) - clean
     size, room = np.abs(change), np.where(change > 0, 1 - clean, clean)
     if norm == "linf":
@@ -75,7 +75,7 @@ def nearest(norm, clean, attacked, epsilon):
 
 
 def images_at(norm, clean, distance):
-    """Returns images at a distance from the clean ones."""
+    """Return images at a distance from the clean ones."""
     rng = np.random.default_rng(1)
     change = rng.standard_normal(clean.shape) * rng.random(clean.shape) ** 3  # a few large values, many small ones
     change *= distance / LENGTHS[norm](change)[:, np.newaxis]
@@ -152,7 +152,7 @@ CDF_OF_A_VALUE = {
 
 
 def furthest_from(cdf, sample):
-    """Returns the Kolmogorov-Smirnov statistic in units of its scale: 1.95 is exceeded once in a thousand samples."""
+    """Return the Kolmogorov-Smirnov statistic in units of its scale: 1.95 is exceeded once in a thousand samples."""
     sample = np.sort(sample)
     ranks = np.arange(len(sample) + 1) / len(sample)
     return max(np.abs(cdf(sample) - ranks[1:]).max(), np.abs(cdf(sample) - ranks[:-1]).max()) * np.sqrt(len(sample))
@@ -212,7 +212,7 @@ def test_every_image_has_its_own_radius(norm):
 
 
 def linear_slope(values):
-    """Returns slopes of either sign, no two equally steep, three of them 0."""
+    """Return slopes of either sign, no two equally steep, three of them 0."""
     rng = np.random.default_rng(4)
     slope = np.maximum(np.arange(values) - 2, 0) * rng.choice([-1, 1], values) / values
     return rng.permutation(slope).astype(np.float32)

@@ -29,7 +29,7 @@ def _classifier(*, norms: bool = True) -> keras.Model:
 
 
 def _convolutions(concrete, kinds: str | tuple[str, ...] = "Conv2D") -> tuple[Counter, ...]:
-    """Returns how often each kind of convolution runs outside the loops, in one turn of them, and of those inside."""
+    """Return how often each kind of convolution runs outside the loops, in one turn of them, and of those inside."""
     graph = concrete.graph.as_graph_def()
     read = [tensor.op.name for tensor in concrete.graph.outputs]
     read += [operation.name for operation in concrete.graph.get_operations() if operation.op_def.is_stateful]
@@ -45,7 +45,7 @@ def _convolutions(concrete, kinds: str | tuple[str, ...] = "Conv2D") -> tuple[Co
 
 
 def _inside(nodes, functions) -> list:
-    """Returns the nodes in the bodies of the loops among `nodes`, and in the first branch of the conditions."""
+    """Return the nodes in the bodies of the loops among `nodes`, and in the first branch of the conditions."""
     names = [node.attr[kind].func.name for node in nodes for kind in ("body", "then_branch") if kind in node.attr]
     bodies = [functions[name] for name in names]
     read = [[*body.ret.values(), *body.control_ret.values()] for body in bodies]
@@ -57,14 +57,14 @@ def _inside(nodes, functions) -> list:
 
 
 def _opened(nodes, functions) -> list:
-    """Returns the nodes and those of the functions that they call."""
+    """Return the nodes and those of the functions that they call."""
     called = [functions[node.attr["f"].func.name] for node in nodes if "PartitionedCall" in node.op]
     inside = [_opened(_needed(each.node_def, each.ret.values()), functions) for each in called]
     return [*nodes, *(node for each in inside for node in each)]
 
 
 def _needed(nodes, read) -> list:
-    """Returns the nodes that those named in `read` depend on, and these."""
+    """Return the nodes that those named in `read` depend on, and these."""
     by_name, needed, names = {node.name: node for node in nodes}, {}, list(read)
     while names:
         name = names.pop().removeprefix("^").partition(":")[0]

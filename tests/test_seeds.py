@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from wmr_tf import seeds
+from wmr_tf.engine import seeds
 
 DRAWS = [seeds.uniform, seeds.normal]
 

@@ -22,8 +22,9 @@ import tensorflow as tf
 from keras import layers
 
 from trainers.strategy import checked_tf_config, make_strategy
-from wmr_tf import AdversarialModel, attacks, callbacks, distribution, methods, seeds
+from wmr_tf import AdversarialModel, attacks, callbacks, methods
 from wmr_tf.checks import InvalidInput
+from wmr_tf.engine import distribution, seeds
 from wmr_tf.evaluation import evaluate_robustness
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -154,7 +155,7 @@ def refused_arrays(strategy, folder):
 
 
 def in_process(devices: int, name: str, folder: str) -> None:
-    """Makes the strategy and saves what a function returns; called in a process of its own."""
+    """Make the strategy and save what a function returns; called in a process of its own."""
     (cpu,) = tf.config.list_physical_devices("CPU")
     tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * devices)
     keras.utils.set_random_seed(0)  # which tf.data mixes into its own

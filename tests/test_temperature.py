@@ -5,9 +5,9 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from wmr_tf import temperature
 from wmr_tf.checks import InvalidInput
-from wmr_tf.temperature import at_temperature, mean_top_probability, temperature_for
+from wmr_tf.evaluation import temperature
+from wmr_tf.evaluation.temperature import at_temperature, mean_top_probability, temperature_for
 
 
 def random_logits(classes=5):

@@ -22,13 +22,13 @@ GREY = "train/n00000003/images/n00000003_0.JPEG"
 
 
 def jpeg(number, channels=3, size=64):
-    """Returns an image of one colour, which survives the compression nearly unchanged, and the colour."""
+    """Return an image of one colour, which survives the compression nearly unchanged, and the colour."""
     colour = (number * np.array([37, 101, 59]) % 256).astype(np.uint8)[:channels]
     return tf.io.encode_jpeg(np.broadcast_to(colour, [size, size, channels])).numpy(), colour
 
 
 def official(train_per_class=2):
-    """Returns the members of a small archive by name, without the root: wnids.txt is not in sorted order."""
+    """Return the members of a small archive by name, without the root: wnids.txt is not in sorted order."""
     members = {"wnids.txt": "\n".join(reversed(WNIDS)), "words.txt": "n00000000\tthing", "test/images/test_0.JPEG": b""}
     for number, wnid in enumerate(WNIDS):
         names = [f"{wnid}_{image}.JPEG" for image in range(train_per_class)]
@@ -84,7 +84,7 @@ def snapshot(folder):
 
 
 def copies(folder):
-    """Returns the prepared copies, whole or half, anywhere in a folder."""
+    """Return the prepared copies, whole or half, anywhere in a folder."""
     return [path for path in folder.rglob("*") if path.name.startswith("tiny_imagenet")]
 
 

@@ -43,7 +43,7 @@ HISTORY += [f"val_{name}_{alpha}" for name in ("A_sa", "A_tr") for alpha in ALPH
 
 
 def start(module: str, *arguments: str, cwd: Path) -> subprocess.CompletedProcess:
-    """Runs `python -m module` in a process of its own."""
+    """Run `python -m module` in a process of its own."""
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     command = [sys.executable, "-m", module, *arguments]
     return subprocess.run(command, cwd=cwd, env=environment, capture_output=True, text=True)
@@ -63,7 +63,7 @@ def bytes_of(path: Path) -> list[bytes]:
 
 
 def snapshot(folder: Path) -> dict[str, tuple[int, int]]:
-    """Returns size and time of change of all that is in a folder."""
+    """Return size and time of change of all that is in a folder."""
     return {str(path): (path.stat().st_size, path.stat().st_mtime_ns) for path in folder.rglob("*")}
 
 
@@ -139,7 +139,7 @@ def test_a_run_writes_its_history_logs_and_pictures(digits):
 def test_metrics_have_the_keys_of_the_design_and_are_fractions(digits):
     metrics = read_json(digits[0] / "metrics.json")
     keys = "dataset split examples checkpoint method alpha_train beta seed precision attack A_nat A_nat_stderr A_rob"
-    keys += " normalize_weights norm epsilon attack_steps attack_step_size attack_start"
+    keys += " weighting norm epsilon attack_steps attack_step_size attack_start"
     assert set(metrics) == {*keys.split(), "A_rob_stderr", "non_uniform", "cvar"}
     expected = {"dataset": "digits", "split": "test", "examples": 64, "checkpoint": "best.keras", "method": "trades"}
     expected |= {"alpha_train": 2.0, "beta": Experiment.of("digits").beta, "seed": 3, "precision": "float32"}
@@ -314,8 +314,8 @@ def test_compare_prints_the_table_and_draws_the_picture(digits, tmp_path, capsys
         ("natural", {}, "natural"),
         ("trades", {}, "TRADES+ours"),
         ("trades", {"alpha_train": 0.0, "beta": 6.0}, "TRADES (beta 6)"),
-        ("pgd", {"normalize_weights": True}, "PGD+ours (normalize_weights)"),
-        ("pgd", {"normalize_weights": False, "epsilon": 0.15}, "PGD+ours"),
+        ("pgd", {"weighting": "exponential:normalize=true"}, "PGD+ours (normalize)"),
+        ("pgd", {"weighting": "exponential", "epsilon": 0.15}, "PGD+ours"),
         ("mixed", {"adversarial_weight": 0.0, "attack_steps": 5}, "MIXED+ours (adversarial_weight 0, attack_steps 5)"),
         ("fast", {"epsilon": 0.1}, "FAST+ours (epsilon 0.1)"),  # whose step size follows
         ("iaat", {"epsilon": 0.1, "radius_growth": 0.5}, "IAAT+ours (epsilon 0.1, radius_growth 0.5)"),
@@ -336,7 +336,7 @@ def test_a_defence_is_named_with_what_is_not_the_recipes(method, changes, label)
 
 
 def refusal(capsys, *, trained: bool = False) -> str:
-    """Returns the one line on stderr, the only one unless it came after training."""
+    """Return the one line on stderr, the only one unless it came after training."""
     printed = capsys.readouterr()
     assert printed.err.startswith("error: ") and printed.err.count("\n") == 1
     assert trained or printed.out == ""
@@ -523,7 +523,7 @@ def test_a_mistake_stops_the_matched_comparison(tmp_path, arguments, message):
     save_classifier(tmp_path / "fits.keras")
     save_classifier(tmp_path / "softmax.keras", activation="softmax")
     save_classifier(tmp_path / "wide.keras", shape=(28, 28, 1))
-    ended = start("benchmarks.matched", "fits.keras", *arguments, "--dataset=digits", cwd=tmp_path)
+    ended = start("trainers.matched", "fits.keras", *arguments, "--dataset=digits", cwd=tmp_path)
     assert (ended.returncode, ended.stdout) == (2, "")
     assert "Traceback" not in ended.stderr
     last = ended.stderr.splitlines()[-1]  # TensorFlow's start-up may have its say before

@@ -34,7 +34,7 @@ MARGIN = 0.2
 
 
 def robust_accuracy(method: methods.Method, epochs: int, learning_rate: float) -> float:
-    """Trains a fresh classifier and returns its A_rob on the digits' test images."""
+    """Train a fresh classifier and return its A_rob on the digits' test images."""
     keras.utils.set_random_seed(0)
     train, _, test = data.load("digits", batch_size=32, with_index=method.needs_index)
     classifier = architectures.digits_cnn()

@@ -31,7 +31,7 @@ FLAGS = [
 
 
 def start(folder: Path, log: Path, **environment: str) -> subprocess.Popen:
-    """Starts a search that prints into a file."""
+    """Start a search that prints into a file."""
     command = [sys.executable, "-u", "-m", "tuning.search", *FLAGS, f"--output_dir={folder}"]
     with open(log, "a") as file:
         return subprocess.Popen(

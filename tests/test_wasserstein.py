@@ -11,10 +11,11 @@ from scipy import optimize
 
 from tests.test_evaluation import SHAPE, small_classifier, small_data
 from trainers.config import REACH
-from wmr_tf import evaluate_robustness, wasserstein
+from wmr_tf import evaluate_robustness
 from wmr_tf.attacks import PGD
 from wmr_tf.checks import InvalidInput
-from wmr_tf.wasserstein import WassersteinAttack, evaluate_wasserstein
+from wmr_tf.evaluation import wasserstein
+from wmr_tf.evaluation.wasserstein import WassersteinAttack, evaluate_wasserstein
 
 RNG = np.random.default_rng(0)
 EPSILON, STEP, STEPS = 0.1, 0.03, 7

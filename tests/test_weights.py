@@ -22,7 +22,7 @@ def margin_by_hand(logits, label):
 
 
 def random_batches(dtype=np.float32):
-    """Yields batches of 20 images, 3800 in all: 2 to 20 classes, at ten scales of the logits from 0.01 to 100."""
+    """Yield batches of 20 images, 3800 in all: 2 to 20 classes, at ten scales of the logits from 0.01 to 100."""
     rng = np.random.default_rng(0)
     for classes in range(2, 21):
         for scale in np.geomspace(0.01, 100, 10):

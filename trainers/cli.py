@@ -43,7 +43,7 @@ _PARSERS: dict[Any, flags.ArgumentParser] = {
 
 
 def main(settings: type[Evaluation], run: Callable[[Any], object], **fixed: Any) -> None:
-    """Parses the command line into settings and runs; exits with 0, 2 after a user's mistake, 1 if training failed.
+    """Parse the command line into settings and runs; exits with 0, 2 after a user's mistake, 1 if training failed.
 
     Args:
         settings: The dataclass whose fields are the flags; what is not given is the recipe's.
@@ -83,17 +83,17 @@ def main(settings: type[Evaluation], run: Callable[[Any], object], **fixed: Any)
 
 
 def as_flag(name: str, value: Any) -> str:
-    """Returns the flag that gives a setting this value, such as "--alpha_test=1.0,2.0"."""
+    """Return the flag that gives a setting this value, such as "--alpha_test=1.0,2.0"."""
     return f"--{name}={as_text(value)}"
 
 
 def as_text(value: Any) -> str:
-    """Returns what stands behind `--name=` for a value, such as "1.0,2.0" for a pair."""
+    """Return what stands behind `--name=` for a value, such as "1.0,2.0" for a pair."""
     return ",".join(map(str, value)) if isinstance(value, tuple) else str(value)
 
 
 def value_of(settings: type[Evaluation], name: str, text: str) -> Any:
-    """Returns the value that `--name=text` stands for.
+    """Return the value that `--name=text` stands for.
 
     Raises:
         InvalidInput: If the text stands for none; what is out of range is left to the settings.
@@ -106,13 +106,13 @@ def value_of(settings: type[Evaluation], name: str, text: str) -> Any:
 
 
 def fail(message: str, status: int = 2) -> typing.NoReturn:
-    """Prints one line on stderr and exits."""
+    """Print one line on stderr and exits."""
     print(f"error: {' '.join(message.split())}", file=sys.stderr)
     sys.exit(status)
 
 
 def parse(argv: list[str]) -> list[str]:
-    """Parses flags; a mistake is one line and exit status 2, --help exits with 0 (absl would exit with 1 in both)."""
+    """Parse flags; a mistake is one line and exit status 2, --help exits with 0 (absl would exit with 1 in both)."""
     try:
         return flags.FLAGS(argv)
     except flags.UnrecognizedFlagError as mistake:
@@ -143,7 +143,7 @@ def _define_flags(settings: type[Evaluation], names: list[str], dataset: str | N
 
 
 def _shown(defaults: dict[str, Any]) -> str:
-    """Returns what --help says of a flag's default, given that of each method."""
+    """Return what --help says of a flag's default, given that of each method."""
     values = {method: as_text(value) for method, value in defaults.items() if value is not None}
     if len(set(values.values())) > 1:
         return f" Default: {', '.join(f'{value} with {method}' for method, value in values.items())}."

@@ -18,7 +18,7 @@ _MARKDOWN = flags.DEFINE_bool("markdown", False, "Print the tables as Markdown."
 
 
 def read(folder: str) -> dict[str, Any]:
-    """Returns the metrics of a run's folder.
+    """Return the metrics of a run's folder.
 
     Raises:
         InvalidInput: If there is no metrics.json in it, or it is not one.
@@ -35,14 +35,14 @@ def read(folder: str) -> dict[str, Any]:
 
 
 def conditions(metrics: dict[str, Any]) -> dict[str, Any]:
-    """Returns what must be alike for two evaluations to be compared: the images and the attack, but not its seed."""
+    """Return what must be alike for two evaluations to be compared: the images and the attack, but not its seed."""
     settings = {"precision": "float32", **metrics["attack"]}  # files without it are of a time when there was no other
     attack = {f"attack {name}": value for name, value in settings.items() if name != "seed"}
     return {name: metrics[name] for name in ("dataset", "split", "examples")} | attack
 
 
 def check_alike(results: list[dict[str, Any]]) -> None:
-    """Checks that all metrics are of one evaluation.
+    """Check that all metrics are of one evaluation.
 
     Raises:
         InvalidInput: If they are not; it names what differs.
@@ -57,7 +57,7 @@ def check_alike(results: list[dict[str, Any]]) -> None:
 
 
 def compare(argv: list[str]) -> None:
-    """Prints the tables of the runs named on the command line and writes the picture."""
+    """Print the tables of the runs named on the command line and write the picture."""
     try:
         mend = "Write python -m trainers.compare runs/a runs/b."
         require(len(argv) > 1, "command line", got="no runs", expected="folders of runs", mend=mend)

@@ -6,11 +6,12 @@ from typing import Any, Self
 
 from trainers.recipes import ARCHITECTURES, Epsilons, recipe
 from trainers.strategy import STRATEGIES
-from wmr_tf import attacks, data, methods
+from trainers.weighting import make_weighting
+from wmr_tf import attacks, data, methods, weights
 from wmr_tf.checks import alphas, at_least, nonnegative, one_of, positive, require
 from wmr_tf.checks import seed as checked_seed
-from wmr_tf.precision import COMPUTE, has_bfloat16
-from wmr_tf.wasserstein import WassersteinAttack, checked_order
+from wmr_tf.engine.precision import COMPUTE, has_bfloat16
+from wmr_tf.evaluation.wasserstein import WassersteinAttack, checked_order
 
 PRECISIONS = {"float32": "float32", "bfloat16": "mixed_bfloat16", "float16": "mixed_float16"}
 
@@ -23,7 +24,7 @@ REACH = 5
 # The settings that a method's constructor takes, and under which name it takes them.
 METHOD_SETTINGS = {
     "alpha_train": "alpha",
-    "normalize_weights": "normalize_weights",
+    "weighting": "alpha",
     "beta": "beta",
     "adversarial_weight": "adversarial_weight",
     "norm": "attack",
@@ -42,13 +43,13 @@ METHOD_SETTINGS = {
 
 
 def settings_of_method(method: str | None) -> list[str]:
-    """Returns the settings that a training method takes, none of one that is not known."""
+    """Return the settings that a training method takes, none of one that is not known."""
     taken = methods.BY_NAME[method].settings() if method in methods.BY_NAME else []
     return [name for name, parameter in METHOD_SETTINGS.items() if parameter in taken]
 
 
 def setting(description: str, default: Any = None) -> Any:
-    """Returns a dataclass field; a default of None means the recipe's, or none at all."""
+    """Return a dataclass field; a default of None means the recipe's, or none at all."""
     return dataclasses.field(default=default, metadata={"help": description})
 
 
@@ -81,7 +82,7 @@ class Evaluation:
 
     @classmethod
     def of(cls, dataset: str, method: str = "trades", **changes: Any) -> Self:
-        """Returns the recipe of a data set and method with some settings changed.
+        """Return the recipe of a data set and method with some settings changed.
 
         Raises:
             InvalidInput: If a setting is unknown or out of range.
@@ -121,7 +122,7 @@ class Evaluation:
         _if_given(at_least, "eval_examples", self.eval_examples, 1)
 
     def test_attack(self) -> attacks.Attack:
-        """Returns the attack that measures robustness."""
+        """Return the attack that measures robustness."""
         return attacks.PGD(
             epsilon=self.eval_epsilon,
             step_size=self.eval_attack_step_size,
@@ -131,7 +132,7 @@ class Evaluation:
         )
 
     def wasserstein_attack(self) -> WassersteinAttack | None:
-        """Returns the attack with a budget on the average perturbation, if asked for; epsilon and steps as above.
+        """Return the attack with a budget on the average perturbation, if asked for; epsilon and steps as above.
 
         Its step size lets a pixel go REACH times epsilon; the test attack's would stop it hardly beyond epsilon.
         """
@@ -165,7 +166,11 @@ class Experiment(Evaluation):
 
     method: str = setting("Training method: " + ", ".join(methods.BY_NAME) + ".", "trades")
     alpha_train: float = setting("Power of the non-uniform attacker that is trained against; 0 is the baseline.")
-    normalize_weights: bool | None = setting("Whether importance weights are divided by their mean over the batch.")
+    weighting: str = setting(
+        "How attacked images are weighted: " + ", ".join(weights.BY_NAME) + ", with options such as "
+        "exponential:normalize=true (weights divided by their mean over the batch).",
+        "exponential",
+    )
     beta: float | None = setting("Weight of the divergence in TRADES (the paper's 1/lambda) and MART.")
     adversarial_weight: float | None = setting("Weight of the adversarial loss in mixed, the lambda of Equation 8.")
     norm: str = setting("Norm of the training attack: " + ", ".join(attacks.NORMS) + ".", RECIPES_NORM)
@@ -223,7 +228,7 @@ class Experiment(Evaluation):
         self.make_method(examples=1)  # for its checks
 
     def make_method(self, examples: int | None = None) -> methods.Method:
-        """Returns the training method, given those of the settings that it takes.
+        """Return the training method, given those of the settings that it takes.
 
         Args:
             examples: The number of training images, which a method needs that keeps something for each of them.
@@ -232,11 +237,15 @@ class Experiment(Evaluation):
             InvalidInput: If a setting is out of range, or the method needs the number of images and it is not given.
         """
         offered: dict[str, Any] = {parameter: getattr(self, name) for name, parameter in METHOD_SETTINGS.items()}
-        offered |= {"normalize_weights": bool(self.normalize_weights), "examples": examples}
+        offered |= {"alpha": self.make_weighting(), "examples": examples}
         offered["warmup_epochs"] = nonnegative("radius_warmup", self.radius_warmup or 0.0) * self.rounds
         if self._takes("attack"):
             offered["attack"] = self._training_attack()
         return methods.BY_NAME[self.method](**{k: v for k, v in offered.items() if self._takes(k)})
+
+    def make_weighting(self) -> weights.Weighting:
+        """Return how the training method weights attacked images."""
+        return make_weighting(self.weighting, self.alpha_train)
 
     @property
     def rounds(self) -> int:
@@ -244,7 +253,7 @@ class Experiment(Evaluation):
         return math.ceil(self.epochs / (self.replays or 1))
 
     def learning_rate_at(self, epoch: int) -> float:
-        """Returns the learning rate of a round, counted from 0; a milestone within a round rounds, half upwards."""
+        """Return the learning rate of a round, counted from 0; a milestone within a round rounds, half upwards."""
         passed = sum(epoch >= math.floor(milestone * self.rounds + 0.5) for milestone in self.milestones)
         return self.learning_rate * self.learning_rate_drop**passed
 
@@ -268,7 +277,7 @@ class Experiment(Evaluation):
         unset = {field.name: field.default for field in dataclasses.fields(self)}
         for name, parameter in METHOD_SETTINGS.items():
             require(
-                self._takes(parameter) or getattr(self, name) == unset[name],
+                self._takes(parameter) or getattr(self, name) == unset[name] or name == "alpha_train",
                 name,
                 got=getattr(self, name),
                 expected=f"nothing, since method {self.method!r} has no {parameter}",
@@ -277,7 +286,7 @@ class Experiment(Evaluation):
         nonnegative("alpha_train", self.alpha_train)
         _if_given(nonnegative, "beta", self.beta)
         require(
-            self._takes("attack") or self.alpha_train == 0,
+            self._takes("alpha") or self.alpha_train == 0,
             "alpha_train",
             got=self.alpha_train,
             expected=f"0, since method {self.method!r} has no attacked images to weight",
@@ -286,7 +295,7 @@ class Experiment(Evaluation):
 
 
 def _check_own_radius(changes: dict[str, Any], norm: str, *own: str) -> None:
-    """Checks that who changes a norm says what is measured in it: what is wide in linf is next to nothing in l1."""
+    """Check that who changes a norm says what is measured in it: what is wide in linf is next to nothing in l1."""
     missing = [f"--{name}" for name in own if name not in changes]
     require(
         changes.get(norm, RECIPES_NORM) == RECIPES_NORM or not missing,

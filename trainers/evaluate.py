@@ -13,7 +13,7 @@ from wmr_tf import data
 
 
 def evaluate(settings: ModelEvaluation) -> None:
-    """Evaluates `settings.model`, prints the table, and writes metrics.json and robustness.png."""
+    """Evaluate `settings.model`, print the table, and write metrics.json and robustness.png."""
     path = Path(settings.model).expanduser()
     classifier = run.load_classifier(path)
     facts = {"checkpoint": str(path), **run.training_facts(config_beside(path))}
@@ -25,7 +25,7 @@ def evaluate(settings: ModelEvaluation) -> None:
 
 
 def config_beside(path: Path) -> dict[str, Any]:
-    """Returns the config.json of the run that a model is from, nothing if there is none beside it.
+    """Return the config.json of the run that a model is from, nothing if there is none beside it.
 
     Raises:
         InvalidInput: If it is not a JSON object.

@@ -9,7 +9,7 @@ _SAYS_NOTHING = ("absl::InitializeLog", "oneDNN custom operations are on", "Coul
 
 
 def import_tensorflow() -> None:
-    """Imports TensorFlow and looks for devices; of what its C++ side prints, only what tells something is shown."""
+    """Import TensorFlow and looks for devices; of what its C++ side prints, only what tells something is shown."""
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     sys.stderr.flush()
     stderr = os.dup(2)

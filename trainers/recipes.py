@@ -17,7 +17,7 @@ class Epsilons:
         return f"{self.times:.3g} epsilon"
 
     def of(self, epsilon: Any) -> float:
-        """Returns the length, given the radius."""
+        """Return the length, given the radius."""
         return round(self.times * nonnegative("epsilon", epsilon), 12)
 
 
@@ -146,7 +146,7 @@ _METHODS: dict[tuple[str, str], dict[str, Any]] = {
 
 
 def recipe(dataset: str, method: str) -> dict[str, Any]:
-    """Returns the settings of a data set and method, by the names of `trainers.config.Experiment`; some are `Epsilons`.
+    """Return the settings of a data set and method, by the names of `trainers.config.Experiment`; some are `Epsilons`.
 
     Natural training takes the schedule of PGD training, and no attack.
 

@@ -21,20 +21,21 @@ import wmr_tf
 from trainers.config import PRECISIONS, Evaluation, Experiment, settings_of_method
 from trainers.recipes import ARCHITECTURES, recipe
 from trainers.strategy import chief_writes, losses_named, make_strategy
+from trainers.weighting import make_weighting
 from wmr_tf import data, report
 from wmr_tf.callbacks import RobustEvaluation, SaveBestClassifier, save_classifier
 from wmr_tf.checks import InvalidInput, at_least, require
-from wmr_tf.classifier import check_first_batch
 from wmr_tf.evaluation import evaluate_robustness
+from wmr_tf.evaluation.wasserstein import evaluate_wasserstein
+from wmr_tf.inputs.batches import check_first_batch
 from wmr_tf.methods import BY_NAME
-from wmr_tf.wasserstein import evaluate_wasserstein
 
 BEST, LAST = "best.keras", "classifier.keras"
 EVALUATION_BATCH = 256
 
 
 def train(experiment: Experiment) -> Path:
-    """Trains, evaluates the best epoch on test images, and writes all of it into the run's own folder.
+    """Train, evaluate the best epoch on test images, and write all of it into the run's own folder.
 
     Args:
         experiment: All settings.
@@ -65,7 +66,7 @@ def train(experiment: Experiment) -> Path:
 
 
 def fit_and_evaluate(experiment: Experiment, splits: data.Splits, model: wmr_tf.AdversarialModel, folder: Path) -> None:
-    """Trains a model and evaluates its best epoch on test images; see `train`, of which this is the long part."""
+    """Train a model and evaluate its best epoch on test images; see `train`, of which this is the long part."""
     write_json(folder / "config.json", {**dataclasses.asdict(experiment), "command": command(), "versions": versions()})
     print(f"{describe(experiment)}\nWriting into {folder}", flush=True)
 
@@ -91,7 +92,7 @@ def fit_and_evaluate(experiment: Experiment, splits: data.Splits, model: wmr_tf.
 def evaluate(
     settings: Evaluation, test: tf.data.Dataset, classifier: keras.Model, folder: Path, facts: dict[str, Any]
 ) -> dict[str, Any]:
-    """Evaluates a classifier on the given images; prints the table and writes metrics.json and robustness.png."""
+    """Evaluate a classifier on the given images; print the table and write metrics.json and robustness.png."""
     attack = settings.test_attack()
     shown = int(sys.stdout.isatty())
     result = evaluate_robustness(
@@ -118,7 +119,7 @@ def evaluate(
 
 
 def defence(metrics: dict[str, Any]) -> str:
-    """Returns how the paper's tables name a defence, such as "TRADES" or "TRADES+ours"; else the model file's name.
+    """Return how the paper's tables name a defence, such as "TRADES" or "TRADES+ours"; else the model file's name.
 
     Settings of the method that are not the recipe's follow in brackets, such as "TRADES+ours (beta 3)".
     """
@@ -126,16 +127,28 @@ def defence(metrics: dict[str, Any]) -> str:
     if method is None:
         return Path(metrics["checkpoint"]).name
     name = method if method == "natural" else method.upper()
-    changed = ", ".join(changed_settings(metrics))
-    return f"{name}{'+ours' if metrics['alpha_train'] else ''}{f' ({changed})' if changed else ''}"
+    # Metrics of before there were other weightings name none.
+    kind, *options = shown_weighting(metrics.get("weighting") or {"name": "Exponential"})
+    changed = ", ".join([*options, *changed_settings(metrics)])
+    is_weighted = metrics["alpha_train"] or kind != "ours"
+    return f"{name}{f'+{kind}' if is_weighted else ''}{f' ({changed})' if changed else ''}"
+
+
+def shown_weighting(weighting: dict[str, Any]) -> Iterator[str]:
+    """Yield what a defence's name says of a weighting: its name, "ours" for the paper's, and the options it has."""
+    yield "ours" if weighting["name"] == "Exponential" else weighting["name"]
+    for name, value in weighting.items():
+        if name not in ("name", "alpha") and value is not False:
+            yield name if value is True else f"{name} {value:g}"
 
 
 def changed_settings(metrics: dict[str, Any]) -> Iterator[str]:
-    """Yields the settings of a run's method that are not the recipe's, but alpha, which the tables name anyway.
+    """Yield the settings of a run's method that are not the recipe's, but alpha, which the tables name anyway.
 
-    Metrics that do not name a setting are of a time before it was written; nothing is said of it then.
+    Of a setting that old metrics do not name, nothing is said.
     """
-    given = {name: metrics.get(name) for name in settings_of_method(metrics["method"]) if name != "alpha_train"}
+    names = settings_of_method(metrics["method"])
+    given = {name: metrics.get(name) for name in names if name not in ("alpha_train", "weighting")}
     if all(value is None for value in given.values()):
         return
     dataset, method = metrics["dataset"], metrics["method"]
@@ -150,7 +163,7 @@ def changed_settings(metrics: dict[str, Any]) -> Iterator[str]:
 
 
 def title(metrics: dict[str, Any]) -> str:
-    """Returns what was evaluated by which attack, in one line."""
+    """Return what was evaluated by which attack, in one line."""
     attack = metrics["attack"]
     precision = attack.get("precision", "float32")
     faster = "" if precision == "float32" else f", attacked in {precision}"
@@ -159,7 +172,7 @@ def title(metrics: dict[str, Any]) -> str:
 
 
 def seed_everything(experiment: Experiment) -> None:
-    """Seeds Keras, NumPy and Python, sets the precision, and makes TensorFlow deterministic if that is asked for."""
+    """Seed Keras, NumPy and Python, sets the precision, and makes TensorFlow deterministic if that is asked for."""
     keras.utils.set_random_seed(experiment.seed)
     if experiment.deterministic:
         tf.config.experimental.enable_op_determinism()
@@ -167,7 +180,7 @@ def seed_everything(experiment: Experiment) -> None:
 
 
 def load_data(experiment: Experiment) -> data.Splits:
-    """Returns the training, validation and test batches of an experiment.
+    """Return the training, validation and test batches of an experiment.
 
     Raises:
         InvalidInput: If the data cannot be had, or more images are asked for than there are.
@@ -185,7 +198,7 @@ def load_data(experiment: Experiment) -> data.Splits:
 
 
 def first_images(test: tf.data.Dataset, count: int | None) -> tf.data.Dataset:
-    """Returns batches of the first `count` test images, of all if it is None.
+    """Return batches of the first `count` test images, of all if it is None.
 
     Raises:
         InvalidInput: If there are not so many.
@@ -198,7 +211,7 @@ def first_images(test: tf.data.Dataset, count: int | None) -> tf.data.Dataset:
 
 
 def build_model(experiment: Experiment, examples: int | None = None) -> wmr_tf.AdversarialModel:
-    """Returns the compiled training model, with the weights of `initialize_from` if that is given.
+    """Return the compiled training model, with the weights of `initialize_from` if that is given.
 
     Args:
         experiment: All settings.
@@ -223,7 +236,7 @@ def build_model(experiment: Experiment, examples: int | None = None) -> wmr_tf.A
 def callbacks(
     experiment: Experiment, splits: data.Splits, folder: Path, best: SaveBestClassifier
 ) -> list[keras.callbacks.Callback]:
-    """Returns the callbacks of a run; the evaluation comes before those that read its numbers."""
+    """Return the callbacks of a run; the evaluation comes before those that read its numbers."""
     return [
         *schedule_and_measure(experiment, validation_of(experiment, splits)),
         best,
@@ -233,7 +246,7 @@ def callbacks(
 
 
 def schedule_and_measure(experiment: Experiment, evaluation: RobustEvaluation) -> list[keras.callbacks.Callback]:
-    """Returns the callbacks that a run needs whatever is made of its numbers; they write nothing."""
+    """Return the callbacks that a run needs whatever is made of its numbers; they write nothing."""
     return [
         keras.callbacks.TerminateOnNaN(),
         keras.callbacks.LearningRateScheduler(lambda epoch, _: experiment.learning_rate_at(epoch)),
@@ -244,7 +257,7 @@ def schedule_and_measure(experiment: Experiment, evaluation: RobustEvaluation) -
 
 
 def validation_of(experiment: Experiment, splits: data.Splits) -> RobustEvaluation:
-    """Returns the callback that measures robustness on the validation images."""
+    """Return the callback that measures robustness on the validation images."""
     return RobustEvaluation(
         splits.validation,
         experiment.test_attack(),
@@ -256,14 +269,14 @@ def validation_of(experiment: Experiment, splits: data.Splits) -> RobustEvaluati
 
 
 def print_validation(logs: dict[str, float], alpha: float) -> None:
-    """Prints the four accuracies of an epoch, if it was evaluated; history.csv has the others."""
+    """Print the four accuracies of an epoch, if it was evaluated; history.csv has the others."""
     if not math.isnan(logs["val_A_nat"]):
         accuracies = (f"{name} {logs[f'val_{name}']:.2%}" for name in ("A_nat", "A_rob", "A_sa", "A_tr"))
         print(f"validation, alpha_test {alpha:g}: {', '.join(accuracies)}", flush=True)
 
 
 def best_epoch(best: SaveBestClassifier, history: dict[str, list[float]]) -> int:
-    """Returns the epoch of the best classifier, counted from 1.
+    """Return the epoch of the best classifier, counted from 1.
 
     Raises:
         FloatingPointError: If training did not end with finite numbers.
@@ -279,7 +292,7 @@ def best_epoch(best: SaveBestClassifier, history: dict[str, list[float]]) -> int
 
 
 def load_classifier(path: Path) -> keras.Model:
-    """Loads a classifier.
+    """Load a classifier.
 
     Raises:
         InvalidInput: If there is no such file, or it is no Keras model.
@@ -295,7 +308,7 @@ def load_classifier(path: Path) -> keras.Model:
 
 
 def check_fits(classifier: keras.Model, test: tf.data.Dataset) -> None:
-    """Checks that a classifier takes the images of a data set and returns logits for its classes.
+    """Check that a classifier takes the images of a data set and return logits for its classes.
 
     Raises:
         InvalidInput: If it was made for images of another shape, for fewer classes, or returns no logits.
@@ -320,7 +333,7 @@ def check_fits(classifier: keras.Model, test: tf.data.Dataset) -> None:
 
 
 def input_shape(classifier: keras.Model) -> tuple[int | None, ...] | None:
-    """Returns the shape of the images that a classifier takes, None if it does not say, as a subclassed model."""
+    """Return the shape of the images that a classifier takes, None if it does not say, as a subclassed model."""
     try:
         shape = classifier.input_shape
     except (AttributeError, ValueError, RuntimeError):
@@ -329,12 +342,12 @@ def input_shape(classifier: keras.Model) -> tuple[int | None, ...] | None:
 
 
 def reason(error: Exception) -> str:
-    """Returns what another library's error says, in one line that is not too long."""
+    """Return what another library's error says, in one line that is not too long."""
     return " ".join(str(error).split())[:200] or type(error).__name__
 
 
 def copy_weights(source: keras.Model, target: keras.Model) -> None:
-    """Copies all weights from a classifier of the same architecture."""
+    """Copy all weights from a classifier of the same architecture."""
     shapes = [[tuple(weight.shape) for weight in model.weights] for model in (source, target)]
     require(
         shapes[0] == shapes[1],
@@ -347,7 +360,7 @@ def copy_weights(source: keras.Model, target: keras.Model) -> None:
 
 
 def make_folder(settings: Evaluation, name: str) -> Path:
-    """Creates the run's own folder; one that holds a run already is refused.
+    """Create the run's own folder; one that holds a run already is refused.
 
     Raises:
         InvalidInput: If it cannot be written, or holds a run.
@@ -367,7 +380,7 @@ def make_folder(settings: Evaluation, name: str) -> Path:
 
 
 def describe(experiment: Experiment) -> str:
-    """Returns one line that says what is trained on what."""
+    """Return one line that says what is trained on what."""
     beta = "" if experiment.beta is None else f", beta {experiment.beta:g}"
     return (
         f"{experiment.dataset}: {experiment.method}{beta}, alpha_train {experiment.alpha_train:g}, "
@@ -376,13 +389,16 @@ def describe(experiment: Experiment) -> str:
 
 
 def training_facts(config: dict[str, Any]) -> dict[str, Any]:
-    """Returns what metrics.json says of a training, given its settings; None for what is not known."""
+    """Return what metrics.json says of a training, given its settings; None for what is not known."""
     names = ["method", "alpha_train", "beta", "seed", "precision", *settings_of_method(config.get("method"))]
-    return {name: config.get(name) for name in names}
+    facts = {name: config.get(name) for name in names}
+    if facts.get("weighting"):
+        facts["weighting"] = make_weighting(facts["weighting"], facts["alpha_train"]).describe()
+    return facts
 
 
 def is_finished(experiment: Experiment, folder: Path) -> bool:
-    """Returns whether a folder holds a finished run with the settings of an experiment, wherever it was written.
+    """Return whether a folder holds a finished run with the settings of an experiment, wherever it was written.
 
     A setting that the run does not name did not exist by then, and had its default.
     """
@@ -398,26 +414,26 @@ def is_finished(experiment: Experiment, folder: Path) -> bool:
 
 
 def versions() -> dict[str, str]:
-    """Returns the versions of what a result depends on."""
+    """Return the versions of what a result depends on."""
     packages = ("tensorflow", "keras", "numpy", "tensorflow-datasets")
     found = {package: importlib.metadata.version(package) for package in packages}
     return {"wmr_tf": wmr_tf.__version__, **found, "python": platform.python_version()}
 
 
 def command() -> str:
-    """Returns the command line of this process."""
+    """Return the command line of this process."""
     return shlex.join(["python", *sys.orig_argv[1:]])
 
 
 def read_history(folder: Path) -> dict[str, list[float]]:
-    """Returns history.csv as lists by epoch."""
+    """Return history.csv as lists by epoch."""
     with open(folder / "history.csv", newline="") as file:
         rows = list(csv.DictReader(file))
     return {name: [float(row[name] or math.nan) for row in rows] for name in rows[0]}
 
 
 def read_json(path: Path, what: str, *, mend: str) -> dict[str, Any]:
-    """Returns the JSON object in a file.
+    """Return the JSON object in a file.
 
     Raises:
         InvalidInput: If it holds anything else.
@@ -431,5 +447,5 @@ def read_json(path: Path, what: str, *, mend: str) -> dict[str, Any]:
 
 
 def write_json(path: Path, content: dict[str, Any]) -> None:
-    """Writes a dictionary as readable JSON."""
+    """Write a dictionary as readable JSON."""
     path.write_text(json.dumps(content, indent=2) + "\n")

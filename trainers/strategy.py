@@ -13,7 +13,7 @@ from typing import Any
 import tensorflow as tf
 
 from wmr_tf.checks import one_of, require
-from wmr_tf.distribution import is_chief, workers
+from wmr_tf.engine.distribution import is_chief, workers
 
 STRATEGIES = ("none", "mirrored", "multi_worker")
 
@@ -40,7 +40,7 @@ class LostWorker(RuntimeError):
 
 
 def make_strategy(name: str) -> tf.distribute.Strategy:
-    """Returns a strategy; to be called before TensorFlow has done anything else.
+    """Return a strategy; to be called before TensorFlow has done anything else.
 
     Args:
         name: "none"; "mirrored", all GPUs of this machine, or its logical CPU devices if it has none; "multi_worker",
@@ -71,7 +71,7 @@ def make_strategy(name: str) -> tf.distribute.Strategy:
 
 
 def checked_tf_config(text: str | None) -> dict[str, Any]:
-    """Returns the content of TF_CONFIG.
+    """Return the content of TF_CONFIG.
 
     Raises:
         InvalidInput: If it does not name the workers and which of them this process is.
@@ -107,7 +107,7 @@ def checked_tf_config(text: str | None) -> dict[str, Any]:
 
 @contextlib.contextmanager
 def losses_named(strategy: tf.distribute.Strategy, kept: Path) -> Iterator[None]:
-    """Turns what TensorFlow raises when a worker is gone into one sentence; alone, errors stay as they are.
+    """Turn what TensorFlow raises when a worker is gone into one sentence; alone, errors stay as they are.
 
     Args:
         strategy: Of this process.
@@ -132,7 +132,7 @@ def losses_named(strategy: tf.distribute.Strategy, kept: Path) -> Iterator[None]
 
 @contextlib.contextmanager
 def chief_writes(strategy: tf.distribute.Strategy) -> Iterator[str | None]:
-    """Yields the folder that a worker writes into instead of the run's, None for the chief, who has the run's own.
+    """Yield the folder that a worker writes into instead of the run's, None for the chief, who has the run's own.
 
     So every worker does all that the chief does, and meets it wherever replicas meet; what it writes is deleted, what
     it prints is not shown.

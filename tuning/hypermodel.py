@@ -62,7 +62,7 @@ class RobustHyperModel(kt.HyperModel):
         self.top_probability = top_probability
 
     def build(self, hp: kt.HyperParameters) -> keras.Model:
-        """Returns the compiled model of a trial."""
+        """Return the compiled model of a trial."""
         return self._build_model(hp)
 
     def fit(
@@ -73,7 +73,7 @@ class RobustHyperModel(kt.HyperModel):
         callbacks: Iterable[keras.callbacks.Callback] = (),
         **kwargs: Any,
     ) -> dict[str, float]:
-        """Trains as `model.fit(*args, **kwargs)` does, and returns the values of the best epoch."""
+        """Train as `model.fit(*args, **kwargs)` does, and return the values of the best epoch."""
         evaluation = copy.deepcopy(self.evaluation)
         measuring = [evaluation, *_matched(evaluation, self.objective, self.top_probability)]
         history = model.fit(*args, callbacks=[*measuring, *callbacks], **kwargs)
@@ -95,11 +95,11 @@ class ExperimentHyperModel(kt.HyperModel):
         self._kept: tuple[tuple[Any, ...], Splits] | None = None
 
     def declare_hyperparameters(self, hp: kt.HyperParameters) -> None:
-        """Declares all that is searched, so that no model has to be built to find it."""
+        """Declare all that is searched, so that no model has to be built to find it."""
         self.space.values(hp)
 
     def splits(self, experiment: Experiment) -> Splits:
-        """Returns an experiment's data, those of the last call if they are the same."""
+        """Return an experiment's data, those of the last call if they are the same."""
         needs_index = BY_NAME[experiment.method].needs_index
         read = (*(getattr(experiment, name) for name in _DATA), needs_index)
         if self._kept is None or self._kept[0] != read:
@@ -108,11 +108,11 @@ class ExperimentHyperModel(kt.HyperModel):
         return self._kept[1]
 
     def build(self, hp: kt.HyperParameters) -> AdversarialModel:
-        """Returns the compiled model of a trial; every trial starts from the same seed, unless that is searched."""
+        """Return the compiled model of a trial; every trial starts from the same seed, unless that is searched."""
         return self.build_model(self.space.experiment(self.space.values(hp)))
 
     def build_model(self, experiment: Experiment) -> AdversarialModel:
-        """Returns the compiled model of an experiment."""
+        """Return the compiled model of an experiment."""
         run.seed_everything(experiment)
         model = run.build_model(experiment, self.splits(experiment).train_examples)
         # A trial that Hyperband goes on with gets its momentum back only if there is a place for it.
@@ -126,7 +126,7 @@ class ExperimentHyperModel(kt.HyperModel):
         callbacks: Iterable[keras.callbacks.Callback] = (),
         **kwargs: Any,
     ) -> dict[str, float]:
-        """Trains and returns the values of the best epoch; `kwargs` are Hyperband's `epochs` and `initial_epoch`.
+        """Train and return the values of the best epoch; `kwargs` are Hyperband's `epochs` and `initial_epoch`.
 
         The learning rate's milestones are fractions of `--epochs`, Hyperband's largest number: a trial that is stopped
         early has not come to them, one that goes on to the end has had the whole schedule.
@@ -146,7 +146,7 @@ class ExperimentHyperModel(kt.HyperModel):
 
 
 def best_epoch(history: keras.callbacks.History, objective: Objective) -> dict[str, float]:
-    """Returns the validation accuracies of the epoch that the objective prefers, the objective and the epoch's number.
+    """Return the validation accuracies of the epoch that the objective prefers, the objective and the epoch's number.
 
     Raises:
         FloatingPointError: If training diverged, or no epoch has a value.

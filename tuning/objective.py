@@ -12,8 +12,8 @@ import numpy as np
 from wmr_tf import AdversarialModel
 from wmr_tf.callbacks import RobustEvaluation, log_key
 from wmr_tf.checks import InvalidInput, one_of, require
-from wmr_tf.precision import float32_compute
-from wmr_tf.temperature import temperature_for
+from wmr_tf.engine.precision import float32_compute
+from wmr_tf.evaluation.temperature import temperature_for
 
 MATCHED = "_matched"
 _TERM = re.compile(r"(?:(\d+(?:\.\d*)?|\.\d+)\*)?(\w+)")
@@ -61,11 +61,11 @@ class Objective(kt.Objective):
         return any(key.endswith(MATCHED) for key in self.weights)
 
     def has_value(self, logs: Mapping[str, float]) -> bool:
-        """Returns whether all keys are in `logs`."""
+        """Return whether all keys are in `logs`."""
         return self.weights.keys() <= logs.keys()
 
     def get_value(self, logs: Mapping[str, float]) -> float:
-        """Returns the weighted sum, NaN if one of the values is."""
+        """Return the weighted sum, NaN if one of the values is."""
         return sum(weight * logs[key] for key, weight in self.weights.items())
 
 
@@ -91,7 +91,7 @@ class MatchedEvaluation(keras.callbacks.Callback):
         self.top_probability = checked_top_probability(top_probability)
 
     def on_train_begin(self, logs: dict[str, float] | None = None) -> None:
-        """Puts the temperature behind the classifier."""
+        """Put the temperature behind the classifier."""
         model = self.model
         self._classifier = model.classifier if isinstance(model, AdversarialModel) else model
         self._temperature = _Temperature()
@@ -100,7 +100,7 @@ class MatchedEvaluation(keras.callbacks.Callback):
         self.evaluation.on_train_begin(logs)
 
     def on_epoch_end(self, epoch: int, logs: dict[str, float] | None = None) -> None:
-        """Finds this epoch's temperature and evaluates the scaled classifier."""
+        """Find this epoch's temperature and evaluate the scaled classifier."""
         if self.evaluation.is_due(epoch):
             self._temperature.value.assign(self._found_temperature())
         values: dict[str, float] = {}
@@ -109,7 +109,7 @@ class MatchedEvaluation(keras.callbacks.Callback):
             logs.update({f"{key}{MATCHED}": value for key, value in values.items()})
 
     def _found_temperature(self) -> float:
-        """Returns NaN where there is none, which makes the logits NaN, and the evaluation says so."""
+        """Return NaN where there is none, which makes the logits NaN, and the evaluation says so."""
         with float32_compute(self._classifier):
             batches = [self._classifier(images, training=False) for images, *_ in self.evaluation.batches]
         logits = np.concatenate([np.asarray(batch, np.float32) for batch in batches])
@@ -120,7 +120,7 @@ class MatchedEvaluation(keras.callbacks.Callback):
 
 
 def checked_top_probability(value: float) -> float:
-    """Returns `value` if it is a number between 0 and 1, and raises `InvalidInput` otherwise."""
+    """Return `value` if it is a number between 0 and 1, and raise `InvalidInput` otherwise."""
     mend = "Take that of the baseline, such as 0.95."
     require(0 < value < 1, "top_probability", got=value, expected="a number between 0 and 1", mend=mend)
     return value

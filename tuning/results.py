@@ -22,7 +22,7 @@ BEST = "best"
 
 
 def rows_of(oracle: kt.Oracle, space: Space, trials: Path) -> list[dict[str, Any]]:
-    """Returns for each trial its number, searched values, objective, accuracies, epoch, status and why it failed."""
+    """Return for each trial its number, searched values, objective, accuracies, epoch, status and why it failed."""
     rows = []
     for trial in sorted(oracle.trials.values(), key=lambda trial: int(trial.trial_id)):
         failure = trials / f"trial_{trial.trial_id}" / FAILURE
@@ -47,13 +47,13 @@ def rows_of(oracle: kt.Oracle, space: Space, trials: Path) -> list[dict[str, Any
 
 
 def best_trial(oracle: kt.Oracle) -> Any | None:
-    """Returns the completed trial of the highest objective, None if there is none."""
+    """Return the completed trial of the highest objective, None if there is none."""
     completed = [trial for trial in oracle.get_best_trials() if trial.status == "COMPLETED"]
     return completed[0] if completed else None
 
 
 def table(rows: list[dict[str, Any]], space: Space, objective: Objective) -> str:
-    """Returns the Markdown table of all trials; accuracies are of validation images."""
+    """Return the Markdown table of all trials; accuracies are of validation images."""
     names = [item.name for item in space.searched]
     header = ["trial", *names, f"{objective.name} (%)", *(f"{name} (%)" for name in ACCURACIES), "epoch", "status"]
     cells = [
@@ -70,7 +70,7 @@ def table(rows: list[dict[str, Any]], space: Space, objective: Objective) -> str
 
 
 def write(rows: list[dict[str, Any]], space: Space, objective: Objective, folder: Path) -> None:
-    """Writes trials.json, trials.csv and trials.md."""
+    """Write trials.json, trials.csv and trials.md."""
     (folder / "trials.json").write_text(json.dumps(rows, indent=2) + "\n")
     (folder / "trials.md").write_text(table(rows, space, objective) + "\n")
     with open(folder / "trials.csv", "w", newline="") as file:
@@ -80,7 +80,7 @@ def write(rows: list[dict[str, Any]], space: Space, objective: Objective, folder
 
 
 def draw(rows: list[dict[str, Any]], space: Space, objective: Objective, folder: Path, title: str) -> None:
-    """Writes tradeoff.png, if a trial that has what it is drawn against was completed."""
+    """Write tradeoff.png, if a trial that has what it is drawn against was completed."""
     names = [item.name for item in space.searched]
     x = "alpha_train" if "alpha_train" in names else names[0]
     shown = [row for row in rows if row["objective"] is not None and x in row]
@@ -89,7 +89,7 @@ def draw(rows: list[dict[str, Any]], space: Space, objective: Objective, folder:
 
 
 def command(space: Space, values: dict[str, Any]) -> str:
-    """Returns the command that trains a trial's experiment, on whatever devices and into whatever folder."""
+    """Return the command that trains a trial's experiment, on whatever devices and into whatever folder."""
     left_out = {"output_dir", "strategy"}
     settings = {name: value for name, value in space.settings(values).items() if name not in left_out}
     dataset = settings.pop("dataset")
@@ -97,7 +97,7 @@ def command(space: Space, values: dict[str, Any]) -> str:
 
 
 def difference(tuner: str, objective: Objective) -> str:
-    """Returns in one sentence how a run of the best trial's command differs from the trial, "" if it does not."""
+    """Return in one sentence how a run of the best trial's command differs from the trial, "" if it does not."""
     reasons = []
     if tuner == "hyperband":
         reasons.append("trains from scratch for all epochs, where Hyperband stops trials early and goes on with others")
@@ -107,7 +107,7 @@ def difference(tuner: str, objective: Objective) -> str:
 
 
 def evaluate_best(tuner: SearchTuner, space: Space, trial: Any, folder: Path) -> None:
-    """Evaluates a trial's best epoch on test images, unless that has been done, in a folder like that of a run."""
+    """Evaluate a trial's best epoch on test images, unless that has been done, in a folder like that of a run."""
     best = folder / BEST
     metrics = best / "metrics.json"
     if metrics.exists() and run.read_json(metrics, "metrics.json", mend="Remove it.").get("trial") == trial.trial_id:

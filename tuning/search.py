@@ -57,7 +57,7 @@ class Search(Experiment):
 
     @classmethod
     def of(cls, dataset: str, method: str | None = None, **changes: Any) -> Self:
-        """Returns the search; as an experiment it is the first of its own.
+        """Return the search; as an experiment it is the first of its own.
 
         It keeps what was given, since for the rest every method has a recipe of its own.
         """
@@ -82,7 +82,7 @@ class Search(Experiment):
             _check_one_length(trials)
 
     def space(self) -> space.Space:
-        """Returns the experiments there are to choose from."""
+        """Return the experiments there are to choose from."""
         return _space(self.search, self.given)
 
 
@@ -94,7 +94,7 @@ def _space(searched: str, given: Mapping[str, Any]) -> space.Space:
 
 
 def _check_one_length(trials: space.Space) -> None:
-    """Checks that all trials go through the images equally often, as Hyperband takes for granted."""
+    """Check that all trials go through the images equally often, as Hyperband takes for granted."""
     for item in trials.searched:
         is_fixed = item.name not in ("epochs", "replays")
         expected = "none: Hyperband sets how long a trial trains"
@@ -110,7 +110,7 @@ def _check_one_length(trials: space.Space) -> None:
 
 
 def search(settings: Search) -> None:
-    """Runs a search, or its part in one, and evaluates the best trial on test images.
+    """Run a search, or its part in one, and evaluate the best trial on test images.
 
     Raises:
         InvalidInput: If settings, data or folder are not what they should be; nothing is written then.
@@ -142,7 +142,7 @@ def search(settings: Search) -> None:
 
 
 def conclude(settings: Search, searcher: tuner.SearchTuner, objective: Objective, folder: Path) -> None:
-    """Writes the trials, prints them with the best one's command, and evaluates that on test images."""
+    """Write the trials, print them with the best one's command, and evaluate that on test images."""
     trials = settings.space()
     rows = results.rows_of(searcher.oracle, trials, folder / tuner.TRIALS)
     results.write(rows, trials, objective, folder)
@@ -164,7 +164,7 @@ def conclude(settings: Search, searcher: tuner.SearchTuner, objective: Objective
 
 
 def claim_folder(settings: Search) -> Path:
-    """Returns the search's own folder, which it creates; one that holds something else is refused.
+    """Return the search's own folder, which it creates; one that holds something else is refused.
 
     Raises:
         InvalidInput: If it holds anything but this search, or cannot be written.

@@ -33,7 +33,7 @@ class Range:
     is_int: bool
 
     def declare(self, hp: kt.HyperParameters) -> Any:
-        """Makes it known to Keras Tuner, and returns the trial's value, None where it does not apply."""
+        """Make it known to Keras Tuner, and return the trial's value, None where it does not apply."""
         declare = hp.Int if self.is_int else hp.Float
         # Keras Tuner counts the steps by `//`, and 1 // 0.1 is 9.
         high = self.high + 1e-6 * self.step if self.step and not self.is_int else self.high
@@ -58,7 +58,7 @@ class Choice:
     texts: tuple[str, ...]
 
     def declare(self, hp: kt.HyperParameters) -> Any:
-        """Makes it known to Keras Tuner, and returns the trial's value, None where it does not apply."""
+        """Make it known to Keras Tuner, and return the trial's value, None where it does not apply."""
         text = hp.Choice(self.name, list(self.texts))
         return None if text is None else value_of(Experiment, self.name, text)
 
@@ -117,7 +117,7 @@ class Space:
         return self._fitting(self.methods[0])
 
     def values(self, hp: kt.HyperParameters) -> dict[str, Any]:
-        """Declares what is searched, and returns the values of a trial.
+        """Declare what is searched, and return the values of a trial.
 
         A setting that only some methods take, such as beta, is searched for these alone.
         """
@@ -133,7 +133,7 @@ class Space:
         return {name: value for name, value in values.items() if value is not None}
 
     def settings(self, values: Mapping[str, Any]) -> dict[str, Any]:
-        """Returns what a trial's recipe is changed by: what is given, if its method takes it, and what is searched."""
+        """Return what a trial's recipe is changed by: what is given, if its method takes it, and what is searched."""
         settings = {"method": self.methods[0], **self.given, **values}
         method = settings["method"]
         # A method that is not searched gets all that is given, and an error if it does not take it.
@@ -144,7 +144,7 @@ class Space:
         }
 
     def experiment(self, values: Mapping[str, Any]) -> Experiment:
-        """Returns the experiment of a trial.
+        """Return the experiment of a trial.
 
         Raises:
             InvalidInput: If these values do not go together.
@@ -152,10 +152,9 @@ class Space:
         return Experiment.of(**self.settings(values))
 
     def takers(self, name: str) -> tuple[str, ...]:
-        """Returns the methods in this space that take a setting."""
+        """Return the methods in this space that take a setting."""
         parameter = METHOD_SETTINGS.get(name)
-        # Natural training's constructor takes an alpha too, and refuses all but 0.
-        needed = {parameter, "attack"} if parameter else set()
+        needed = {parameter} if parameter else set()
         return tuple(
             method for method in self.methods if needed <= set(BY_NAME[one_of("method", method, BY_NAME)].settings())
         )
@@ -164,7 +163,7 @@ class Space:
         return [item for item in self.searched if item.name != "method" and method in self.takers(item.name)]
 
     def _fitting(self, method: str, **fixed: Any) -> dict[str, Any]:
-        """Returns the first values of a method, the fixed ones among them, that go together.
+        """Return the first values of a method, the fixed ones among them, that go together.
 
         Raises:
             InvalidInput: If none do: what is wrong with the first.
@@ -183,7 +182,7 @@ class Space:
 
 
 def parse(text: str) -> tuple[Range | Choice, ...]:
-    """Returns what a `--search` asks for.
+    """Return what a `--search` asks for.
 
     Args:
         text: Settings with commas between them, each `name:low:high`, `name:low:high:step`, `name:low:high:log` or

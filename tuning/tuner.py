@@ -23,7 +23,7 @@ _ENDED = ("COMPLETED", "FAILED")
 
 
 def write_whole(path: Path, content: Any, *, indent: int | None = None) -> None:
-    """Writes JSON in one move: a process that is killed leaves the file as it was."""
+    """Write JSON in one move: a process that is killed leaves the file as it was."""
     unfinished = path.with_name(f".{path.name}.{secrets.token_hex(4)}")  # others may be writing the same file
     unfinished.write_text(json.dumps(content, indent=indent) + "\n")
     os.replace(unfinished, path)
@@ -33,7 +33,7 @@ class WholeFiles(kt.Oracle):
     """Makes an oracle write its files in one move; Keras Tuner cannot go on from half a file."""
 
     def save(self) -> None:
-        """Writes the state of the search."""
+        """Write the state of the search."""
         write_whole(Path(self._get_oracle_fname()), self.get_state())
 
     def _save_trial(self, trial: Any) -> None:
@@ -47,7 +47,7 @@ class GridOracle(kt.Oracle):
     """
 
     def populate_space(self, trial_id: str) -> dict[str, Any]:
-        """Returns the values of a trial, as Keras Tuner asks for them."""
+        """Return the values of a trial, as Keras Tuner asks for them."""
         number = int(trial_id)
         if number >= len(self._combinations):
             return {"status": "STOPPED"}
@@ -59,7 +59,7 @@ class GridOracle(kt.Oracle):
 
 
 def combinations(space: kt.HyperParameters) -> list[dict[str, Any]]:
-    """Returns all combinations of values, each with the active ones only."""
+    """Return all combinations of values, each with the active ones only."""
     found = {}
     for values in itertools.product(*(hp.values for hp in space.space)):
         trial = kt.HyperParameters()
@@ -83,7 +83,7 @@ ORACLES = {
 
 
 def make_oracle(tuner: str, objective: Objective, *, max_trials: int | None, epochs: int, seed: int) -> kt.Oracle:
-    """Returns what decides which trial comes next; a search goes on however many trials fail in a row."""
+    """Return what decides which trial comes next; a search goes on however many trials fail in a row."""
     settings = {"max_epochs": epochs} if tuner == "hyperband" else {}
     # A seed of 0 is none to Keras Tuner.
     oracle = ORACLES[tuner](objective=objective, seed=seed + 1, max_consecutive_failed_trials=None, **settings)
@@ -110,13 +110,13 @@ class SearchTuner(kt.Hyperband):
             take_up(oracle)
 
     def save(self) -> None:
-        """Writes the state of the search, and that there is one."""
+        """Write the state of the search, and that there is one."""
         if not is_worker():
             self.oracle.save()
         write_whole(Path(self._get_tuner_fname()), self.get_state())
 
     def _activate_all_conditions(self) -> None:
-        """Does nothing: the hypermodel declares all that is searched, where Keras Tuner would build models to see."""
+        """Do nothing: the hypermodel declares all that is searched, where Keras Tuner would build models to see."""
 
     def _get_tuner_fname(self) -> str:
         # Keras Tuner goes on with a search if this file exists. Its own name for it is that of the role, which would
@@ -124,12 +124,12 @@ class SearchTuner(kt.Hyperband):
         return super()._get_tuner_fname() if is_worker() else str(Path(self.project_dir) / "tuner.json")
 
     def pre_create_trial(self) -> None:
-        """Waits a little, since Keras Tuner lets an idle worker ask again at once."""
+        """Wait a little, since Keras Tuner lets an idle worker ask again at once."""
         if is_worker():
             time.sleep(0.5)
 
     def run_trial(self, trial: Any, *args: Any, **kwargs: Any) -> Any:
-        """Trains one trial; if it fails, says why and keeps the reason beside it."""
+        """Train one trial; if it fails, say why and keep the reason beside it."""
         failure = Path(self.get_trial_dir(trial.trial_id)) / FAILURE
         failure.unlink(missing_ok=True)  # of a run that was killed
         try:
@@ -144,7 +144,7 @@ class SearchTuner(kt.Hyperband):
 
 
 def take_up(oracle: kt.Oracle) -> None:
-    """Lets a reloaded oracle run again what was running when it was killed, once, and nothing else.
+    """Let a reloaded oracle run again what was running when it was killed, once, and nothing else.
 
     Keras Tuner saves a trial and its list of trials one after the other. A kill in between leaves a trial that is in
     no list and would count though it never ends; one at the end of a trial has it run again though it has ended.
@@ -158,7 +158,7 @@ def take_up(oracle: kt.Oracle) -> None:
 
 
 def check_role() -> None:
-    """Checks the environment variables of a parallel search.
+    """Check the environment variables of a parallel search.
 
     Raises:
         InvalidInput: If some are set and some are not, or the port is no number.
@@ -178,17 +178,17 @@ def check_role() -> None:
 
 
 def is_worker() -> bool:
-    """Returns whether this process runs the trials that a chief gives out."""
+    """Return whether this process runs the trials that a chief gives out."""
     return ROLE[1] in os.environ and not is_chief()
 
 
 def is_chief() -> bool:
-    """Returns whether this process gives out trials to others."""
+    """Return whether this process gives out trials to others."""
     return ROLE[1] in os.environ and "chief" in os.environ[ROLE[0]]
 
 
 def tell_of_workers(oracle: kt.Oracle) -> None:
-    """Starts a thread that prints who is at work whenever that changes, so that one sees for whom the chief waits."""
+    """Start a thread that prints who is at work whenever that changes, so that one sees for whom the chief waits."""
 
     def tell() -> None:
         told = ""

@@ -1,8 +1,8 @@
 """Adversarial training and evaluation for Keras under attackers who choose which images to attack."""
 
-from wmr_tf import architectures, attacks, callbacks, data, dro, losses, methods, temperature, wasserstein, weights
+from wmr_tf import architectures, attacks, callbacks, data, losses, methods, weights
 from wmr_tf.checks import InvalidInput
-from wmr_tf.evaluation import Robustness, evaluate_robustness
+from wmr_tf.evaluation import Robustness, dro, evaluate_robustness, temperature, wasserstein
 from wmr_tf.model import AdversarialModel
 
 __version__ = "0.1.0"

@@ -12,16 +12,16 @@ import tensorflow as tf
 from wmr_tf.attacks import Attack
 from wmr_tf.checks import alphas, at_least, require
 from wmr_tf.checks import seed as checked_seed
-from wmr_tf.classifier import check_batched, check_first_batch
+from wmr_tf.engine.precision import float32_compute
 from wmr_tf.evaluation import Robustness, RobustnessEvaluator
+from wmr_tf.inputs.batches import check_batched, check_first_batch
 from wmr_tf.model import AdversarialModel
-from wmr_tf.precision import float32_compute
 
 BATCH_SIZE = 250
 
 
 def log_key(name: str, alpha: float) -> str:
-    """Returns the key in `logs` of A_sa or A_tr at an alpha, without a dot: "val_A_sa_1p5" for A_sa at 1.5."""
+    """Return the key in `logs` of A_sa or A_tr at an alpha, without a dot: "val_A_sa_1p5" for A_sa at 1.5."""
     return f"val_{name}_{alpha:g}".replace(".", "p")
 
 
@@ -76,21 +76,21 @@ class RobustEvaluation(keras.callbacks.Callback):
         self._evaluator: RobustnessEvaluator | None = None
 
     def on_train_begin(self, logs: dict[str, float] | None = None) -> None:
-        """Checks the data, so that a mistake in them does not cost an epoch."""
+        """Check the data, so that a mistake in them does not cost an epoch."""
         check_first_batch(_classifier_of(self.model), self.batches[0] if self.batches else None)
 
     def on_epoch_end(self, epoch: int, logs: dict[str, float] | None = None) -> None:
-        """Evaluates the model's classifier, or the model itself where it is a plain one."""
+        """Evaluate the model's classifier, or the model itself where it is a plain one."""
         classifier = _classifier_of(self.model)
         if logs is not None:
             logs.update(self._values(self._evaluate(classifier) if self.is_due(epoch) else None))
 
     def is_due(self, epoch: int) -> bool:
-        """Returns whether an epoch, counted from 0, is evaluated."""
+        """Return whether an epoch, counted from 0, is evaluated."""
         return (epoch + 1) % self.every == 0 or epoch + 1 == self.params["epochs"]
 
     def _evaluate(self, classifier: keras.Model) -> Robustness | None:
-        """Returns the accuracies, None if the classifier has diverged."""
+        """Return the accuracies, None if the classifier has diverged."""
         with float32_compute(classifier):
             logits = classifier(self.batches[0][0], training=False)
         if not tf.reduce_all(tf.math.is_finite(logits)):
@@ -144,7 +144,7 @@ class SaveBestClassifier(keras.callbacks.Callback):
         self.best_epoch: int | None = None
 
     def on_epoch_end(self, epoch: int, logs: dict[str, float] | None = None) -> None:
-        """Saves if this epoch is the best so far."""
+        """Save if this epoch is the best so far."""
         require(
             self.monitor in (logs or {}),
             "monitor",
@@ -158,7 +158,7 @@ class SaveBestClassifier(keras.callbacks.Callback):
 
 
 def save_classifier(classifier: keras.Model, path: str | os.PathLike) -> None:
-    """Saves a classifier as a plain float32 Keras model, in one move.
+    """Save a classifier as a plain float32 Keras model, in one move.
 
     Args:
         classifier: A built Keras model, in whatever precision it trains.

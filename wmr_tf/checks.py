@@ -10,7 +10,7 @@ class InvalidInput(ValueError):
 
 
 def require(condition: bool, what: str, *, got: Any, expected: str, mend: str) -> None:
-    """Raises `InvalidInput` unless `condition` holds.
+    """Raise `InvalidInput` unless `condition` holds.
 
     Args:
         condition: What must be true.
@@ -27,23 +27,23 @@ def require(condition: bool, what: str, *, got: Any, expected: str, mend: str) -
 
 
 def nonnegative(what: str, value: Any) -> float:
-    """Returns `value` as a float if it is a finite number >= 0, and raises `InvalidInput` otherwise."""
+    """Return `value` as a float if it is a finite number >= 0, and raise `InvalidInput` otherwise."""
     return _number(what, value, "a finite number >= 0", lambda number: number >= 0)
 
 
 def positive(what: str, value: Any) -> float:
-    """Returns `value` as a float if it is a finite number > 0, and raises `InvalidInput` otherwise."""
+    """Return `value` as a float if it is a finite number > 0, and raise `InvalidInput` otherwise."""
     return _number(what, value, "a finite number > 0", lambda number: number > 0)
 
 
 def at_least(what: str, value: Any, minimum: int) -> int:
-    """Returns `value` as an int if it is a whole number >= `minimum`, and raises `InvalidInput` otherwise."""
+    """Return `value` as an int if it is a whole number >= `minimum`, and raise `InvalidInput` otherwise."""
     expected = f"a whole number >= {minimum}"
     return int(_number(what, value, expected, lambda number: number >= minimum and number == int(number)))
 
 
 def one_of(what: str, value: Any, choices: Any) -> Any:
-    """Returns `value` if it is among `choices`, and raises `InvalidInput` otherwise."""
+    """Return `value` if it is among `choices`, and raise `InvalidInput` otherwise."""
     listed = ", ".join(map(str, choices))
     require(
         value in choices, what, got=repr(value), expected=f"one of {listed}", mend=f"Choose one of these as {what}."
@@ -52,13 +52,13 @@ def one_of(what: str, value: Any, choices: Any) -> Any:
 
 
 def seed(value: Any) -> int:
-    """Returns `value` as an int if it is a whole number in [0, 2**31), and raises `InvalidInput` otherwise."""
+    """Return `value` as an int if it is a whole number in [0, 2**31), and raise `InvalidInput` otherwise."""
     expected = "a whole number in [0, 2**31)"
     return int(_number("seed", value, expected, lambda number: number == int(number) and 0 <= number < 2**31))
 
 
 def alphas(what: str, values: Any, *, minimum: int = 1) -> tuple[float, ...]:
-    """Returns powers of the non-uniform attacker as a tuple, given one or several, each >= 0 and none twice.
+    """Return powers of the non-uniform attacker as a tuple, given one or several, each >= 0 and none twice.
 
     Raises:
         InvalidInput: If there are fewer than `minimum`, one is out of range, or one is there twice.

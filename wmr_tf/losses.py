@@ -2,11 +2,11 @@
 
 import tensorflow as tf
 
-from wmr_tf.weights import class_indices, importance_weights, number_of_classes, probability_margin
+from wmr_tf.weights import Weighting, as_weighting, class_indices, number_of_classes
 
 
 def cross_entropy(logits: tf.Tensor, labels: tf.Tensor) -> tf.Tensor:
-    """Returns the cross-entropy of each image, `-log p[y]`.
+    """Return the cross-entropy of each image, `-log p[y]`.
 
     Args:
         logits: Floats `[batch, classes]`.
@@ -25,7 +25,7 @@ def cross_entropy(logits: tf.Tensor, labels: tf.Tensor) -> tf.Tensor:
 
 
 def kl_divergence(clean_logits: tf.Tensor, logits: tf.Tensor) -> tf.Tensor:
-    """Returns `KL(p || q) = sum_k p[k] (log p[k] - log q[k])` of each image, p from the clean logits.
+    """Return `KL(p || q) = sum_k p[k] (log p[k] - log q[k])` of each image, p from the clean logits.
 
     Args:
         clean_logits: Floats `[batch, classes]`, of the clean images.
@@ -46,7 +46,7 @@ def kl_divergence(clean_logits: tf.Tensor, logits: tf.Tensor) -> tf.Tensor:
 
 
 def boosted_cross_entropy(logits: tf.Tensor, labels: tf.Tensor) -> tf.Tensor:
-    """Returns the cross-entropy of each image with a margin term: `-log p[y] - log(1 - max_{k != y} p[k])`.
+    """Return the cross-entropy of each image with a margin term: `-log p[y] - log(1 - max_{k != y} p[k])`.
 
     Args:
         logits: Floats `[batch, classes]`.
@@ -72,7 +72,7 @@ def boosted_cross_entropy(logits: tf.Tensor, labels: tf.Tensor) -> tf.Tensor:
 
 
 def mart_loss(clean_logits: tf.Tensor, logits: tf.Tensor, labels: tf.Tensor, beta: float) -> tf.Tensor:
-    """Returns the loss of MART of each image: `BCE(x', y) + beta * KL(p(x) || p(x')) * (1 - p(x)[y])`.
+    """Return the loss of MART of each image: `BCE(x', y) + beta * KL(p(x) || p(x')) * (1 - p(x)[y])`.
 
     Args:
         clean_logits: Floats `[batch, classes]`, of the clean images x.
@@ -94,22 +94,13 @@ def mart_loss(clean_logits: tf.Tensor, logits: tf.Tensor, labels: tf.Tensor, bet
     return boosted_cross_entropy(logits, labels) + beta * doubt * kl_divergence(clean_logits, logits)
 
 
-def weighted_cross_entropy(
-    logits: tf.Tensor,
-    labels: tf.Tensor,
-    alpha: float | tf.Tensor,
-    *,
-    stop_gradient_weights: bool = False,
-    normalize_weights: bool = False,
-) -> tf.Tensor:
-    """Returns `s * cross_entropy` of each image with `s = exp(-alpha * margin)`.
+def weighted_cross_entropy(logits: tf.Tensor, labels: tf.Tensor, alpha: float | Weighting) -> tf.Tensor:
+    """Return `s * cross_entropy` of each image, s its weight.
 
     Args:
         logits: Floats `[batch, classes]`.
         labels: Integers `[batch]` in [0, classes), or one-hot `[batch, classes]`.
-        alpha: The attacker's power, a number >= 0; 0 gives the plain cross-entropy.
-        stop_gradient_weights: Whether s counts as a constant. Not so in the paper; for study.
-        normalize_weights: Whether s is divided by its mean over the batch, which counts as a constant.
+        alpha: A weighting, or the alpha of `wmr_tf.weights.Exponential`; 0 gives the plain cross-entropy.
 
     Returns:
         float32 `[batch]`, >= 0.
@@ -120,30 +111,19 @@ def weighted_cross_entropy(
 
     Source: Equation 7 of Zeng et al. 2021.
     """
-    weights = loss_weights(
-        logits, labels, alpha, stop_gradient_weights=stop_gradient_weights, normalize_weights=normalize_weights
-    )
-    return weights * cross_entropy(logits, labels)
+    return as_weighting(alpha)(logits, labels) * cross_entropy(logits, labels)
 
 
 def weighted_kl_divergence(
-    clean_logits: tf.Tensor,
-    logits: tf.Tensor,
-    labels: tf.Tensor,
-    alpha: float | tf.Tensor,
-    *,
-    stop_gradient_weights: bool = False,
-    normalize_weights: bool = False,
+    clean_logits: tf.Tensor, logits: tf.Tensor, labels: tf.Tensor, alpha: float | Weighting
 ) -> tf.Tensor:
-    """Returns `s * kl_divergence(clean, attacked)` of each image, s from the margin of the attacked image.
+    """Return `s * kl_divergence(clean, attacked)` of each image, s the weight of the attacked image.
 
     Args:
         clean_logits: Floats `[batch, classes]`, of the clean images.
         logits: Floats `[batch, classes]`, of the attacked images.
         labels: Integers `[batch]` in [0, classes), or one-hot `[batch, classes]`.
-        alpha: The attacker's power, a number >= 0; 0 gives the plain divergence.
-        stop_gradient_weights: Whether s counts as a constant. Not so in the paper; for study.
-        normalize_weights: Whether s is divided by its mean over the batch, which counts as a constant.
+        alpha: A weighting, or the alpha of `wmr_tf.weights.Exponential`; 0 gives the plain divergence.
 
     Returns:
         float32 `[batch]`, >= 0 up to rounding.
@@ -155,41 +135,4 @@ def weighted_kl_divergence(
 
     Source: Equation 7 of Zeng et al. 2021 with the regulariser of Zhang et al. 2019b as the loss.
     """
-    weights = loss_weights(
-        logits, labels, alpha, stop_gradient_weights=stop_gradient_weights, normalize_weights=normalize_weights
-    )
-    return weights * kl_divergence(clean_logits, logits)
-
-
-def loss_weights(
-    logits: tf.Tensor,
-    labels: tf.Tensor,
-    alpha: float | tf.Tensor,
-    *,
-    stop_gradient_weights: bool = False,
-    normalize_weights: bool = False,
-) -> tf.Tensor:
-    """Returns by how much the loss of each image counts: `s = exp(-alpha * margin)`.
-
-    Args:
-        logits: Floats `[batch, classes]`.
-        labels: Integers `[batch]` in [0, classes), or one-hot `[batch, classes]`.
-        alpha: The attacker's power, a number >= 0; 0 gives 1 everywhere.
-        stop_gradient_weights: Whether s counts as a constant. Not so in the paper; for study.
-        normalize_weights: Whether s is divided by its mean over the batch, such that `mean(s * loss)` becomes
-            `sum(s * loss) / sum(s)`; the denominator counts as a constant. On several devices each has its own.
-            Sample weights, which come after, are not in it.
-
-    Returns:
-        float32 `[batch]`, > 0.
-
-    Example:
-        >>> loss_weights(tf.constant([[0.0, 1.0]]), tf.constant([0]), alpha=2.0).numpy().round(3)
-        array([2.52], dtype=float32)
-
-    Source: Equation 7 of Zeng et al. 2021; a branch of its released code normalises. Equation 16 does not hold then.
-    """
-    weights = importance_weights(probability_margin(logits, labels), alpha)
-    if stop_gradient_weights:
-        weights = tf.stop_gradient(weights)
-    return weights / tf.stop_gradient(tf.reduce_mean(weights)) if normalize_weights else weights
+    return as_weighting(alpha)(logits, labels) * kl_divergence(clean_logits, logits)

@@ -8,13 +8,14 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from wmr_tf import distribution, seeds
 from wmr_tf.checks import nonnegative, require
 from wmr_tf.checks import seed as checked_seed
-from wmr_tf.classifier import check_architecture, check_first_batch, check_index, image_and_index
+from wmr_tf.engine import distribution, seeds
+from wmr_tf.engine.precision import compute_dtypes
+from wmr_tf.inputs.batches import check_first_batch, check_index, image_and_index
+from wmr_tf.inputs.classifier import check_architecture
 from wmr_tf.losses import cross_entropy
 from wmr_tf.methods import Batch, LossFn, Method
-from wmr_tf.precision import compute_dtypes
 from wmr_tf.weights import class_indices
 
 
@@ -58,6 +59,7 @@ class AdversarialModel(keras.Model):
         super().__init__(**{"dtype": policy, "autocast": False, **kwargs})
         self.classifier = classifier
         self.method = method
+        self._method_settings = method.settings()
         if classifier.built:
             method.check(classifier)
         self.weight_decay = nonnegative("weight_decay", weight_decay)
@@ -65,16 +67,16 @@ class AdversarialModel(keras.Model):
         self.built = classifier.built
 
     def build(self, images_shape: tuple[int | None, ...]) -> None:
-        """Does nothing: the classifier is built when it is first called, the method by `fit`, which knows a batch."""
+        """Do nothing: the classifier is built when it is first called, the method by `fit`, which knows a batch."""
 
     def call(self, images: tf.Tensor, training: bool | None = None) -> tf.Tensor:
-        """Returns the classifier's logits `[batch, classes]`."""
+        """Return the classifier's logits `[batch, classes]`."""
         return self.classifier(images, training=training)
 
     def fit(
         self, x: Any = None, y: Any = None, *args: Any, validation_data: Any = None, **kwargs: Any
     ) -> keras.callbacks.History:
-        """Trains as `keras.Model.fit` does, once the first batches have been looked at.
+        """Train as `keras.Model.fit` does, once the first batches have been looked at.
 
         Raises:
             InvalidInput: If images, labels or the classifier's outputs are not what the losses need, or the method
@@ -92,7 +94,7 @@ class AdversarialModel(keras.Model):
         return super().fit(x, y, *args, validation_data=validation_data, **kwargs)
 
     def evaluate(self, x: Any = None, y: Any = None, *args: Any, **kwargs: Any) -> Any:
-        """Measures as `keras.Model.evaluate` does, once the first batch has been looked at.
+        """Measure as `keras.Model.evaluate` does, once the first batch has been looked at.
 
         Raises:
             InvalidInput: If images, labels or the classifier's outputs are not what the losses need.
@@ -102,7 +104,7 @@ class AdversarialModel(keras.Model):
         return super().evaluate(x, y, *args, **kwargs)
 
     def train_step(self, data: Any) -> dict[str, Any]:
-        """Lets the method update the classifier on one batch."""
+        """Let the method update the classifier on one batch."""
         images, index, y, sample_weight = self._unpacked(data)
         if self.method.needs_index:
             check_index(index)
@@ -113,15 +115,33 @@ class AdversarialModel(keras.Model):
         return self._logs(images, y, logits, sample_weight)
 
     def test_step(self, data: Any) -> dict[str, Any]:
-        """Measures cross-entropy and the metrics on one batch of images as they are given."""
+        """Measure cross-entropy and the metrics on one batch of images as they are given."""
         images, _, y, sample_weight = self._unpacked(data)
         logits = self(images, training=False)
         loss = _weighted_mean(cross_entropy(logits, y), sample_weight)
         self._track(loss, images)
         return self._logs(images, y, logits, sample_weight)
 
+    def make_train_function(self, force: bool = False) -> None:
+        """Make the function that `fit` calls for each batch, which is traced anew once a setting of the method changes.
+
+        What is traced holds the method's settings as constants.
+        """
+        if self.train_function is not None and not force:
+            return
+        super().make_train_function(force=True)
+        step, traced = self.train_function, self._settings_of_method()
+
+        def train_function(iterator: Any) -> dict[str, Any]:
+            if self._settings_of_method() == traced:
+                return step(iterator)
+            self.make_train_function(force=True)
+            return self.train_function(iterator)
+
+        self.train_function = train_function
+
     def descend(self, batch: Batch, loss_fn: LossFn) -> tf.Tensor:
-        """Makes one optimiser step on the mean of `loss_fn() -> (losses [batch], logits)`; returns the logits."""
+        """Make one optimiser step on the mean of `loss_fn() -> (losses [batch], logits)`; return the logits."""
         logits, gradients, _ = self.differentiate(batch, loss_fn)
         self.update(gradients)
         return logits
@@ -129,7 +149,7 @@ class AdversarialModel(keras.Model):
     def differentiate(
         self, batch: Batch, loss_fn: LossFn, *, at: tf.Tensor | None = None
     ) -> tuple[tf.Tensor, list[tf.Tensor | None], tf.Tensor | None]:
-        """Returns logits and gradients of the mean of `loss_fn() -> (losses [batch], logits)`, from one pass.
+        """Return logits and gradients of the mean of `loss_fn() -> (losses [batch], logits)`, from one pass.
 
         Args:
             batch: The batch; its sample weights count.
@@ -155,11 +175,11 @@ class AdversarialModel(keras.Model):
         return logits, gradients[: len(weights)], gradients[-1] if watched else None
 
     def update(self, gradients: list[tf.Tensor | None]) -> None:
-        """Makes one optimiser step, given a gradient, or a mean of several, from `differentiate`."""
+        """Make one optimiser step, given a gradient, or a mean of several, from `differentiate`."""
         self.optimizer.apply_gradients(zip(gradients, self.trainable_variables, strict=True))
 
     def get_config(self) -> dict[str, Any]:
-        """Returns what `keras.saving.load_model` needs to make the same training model again."""
+        """Return what `keras.saving.load_model` needs to make the same training model again."""
         serialize = keras.saving.serialize_keras_object
         return {
             "name": self.name,
@@ -171,8 +191,11 @@ class AdversarialModel(keras.Model):
 
     @classmethod
     def from_config(cls, config: dict[str, Any], custom_objects: Any = None) -> "AdversarialModel":
-        """Returns the model that `get_config` describes."""
+        """Return the model that `get_config` describes."""
         return cls(**keras.saving.deserialize_keras_object(config, custom_objects))
+
+    def _settings_of_method(self) -> list[Any]:
+        return [getattr(self.method, name) for name in self._method_settings]
 
     def _regularisation(self) -> tf.Tensor:
         # As Keras does it: a layer may add losses in its own precision, and of any shape.
@@ -196,7 +219,7 @@ class AdversarialModel(keras.Model):
         return seeds.fold_in(self.seed, self.optimizer.iterations, replica)
 
     def _checked(self, x: Any, y: Any = None, sample_weight: Any = None) -> tuple[Any, Any]:
-        """Looks at the first batch; returns it, and `x` such that this batch is not lost."""
+        """Look at the first batch; return it, and `x` such that this batch is not lost."""
         if isinstance(x, types.GeneratorType):
             first = next(x, None)
             x = (batch for batch in itertools.chain([first], x))  # the one kind of iterator that Keras takes
@@ -216,7 +239,7 @@ class AdversarialModel(keras.Model):
         return first, distribution.to_share_out(x, self.distribute_strategy)
 
     def _prepare_method(self, x: Any, batch_size: int | None) -> None:
-        """Shows the method the shape of a batch, given the first one, or all the images and the size of a batch."""
+        """Show the method the shape of a batch, given the first one, or all the images and the size of a batch."""
         images, index = image_and_index(x)
         if self.method.needs_index:
             check_index(index, getattr(self.method, "examples", None))
@@ -236,7 +259,7 @@ class AdversarialModel(keras.Model):
         )
 
     def _unpacked(self, data: Any) -> tuple[tf.Tensor, tf.Tensor | None, tf.Tensor, tf.Tensor | None]:
-        """Returns images, their index if there is one, labels, and sample weights if there are any."""
+        """Return images, their index if there is one, labels, and sample weights if there are any."""
         require(
             self._compile_loss is None,
             "compile(loss=...)",

@@ -1,12 +1,20 @@
-"""Probability margins and the importance weights made of them."""
+"""Probability margins, the importance weights made of them, and weightings: how much each image's loss counts."""
 
+import abc
+import dataclasses
+from typing import Any, Self
+
+import keras
 import tensorflow as tf
 
-from wmr_tf.checks import require
+from wmr_tf.checks import nonnegative, require
+
+LARGEST_EXPONENT = 80.0
+"""Where `importance_weights` stops to grow: float32 ends at exp(88), and a loss and its gradient need some room."""
 
 
 def probability_margin(logits: tf.Tensor, labels: tf.Tensor) -> tf.Tensor:
-    """Returns how far each image is from the decision boundary, in probability.
+    """Return how far each image is from the decision boundary, in probability.
 
     `margin = p[y] - max_{k != y} p[k]` with `p` the softmax, computed in float32 whatever the logits' precision.
     An image is classified correctly iff its margin is positive; a tie counts as wrong.
@@ -37,7 +45,7 @@ def probability_margin(logits: tf.Tensor, labels: tf.Tensor) -> tf.Tensor:
 
 
 def importance_weights(margin: tf.Tensor, alpha: float | tf.Tensor) -> tf.Tensor:
-    """Returns how much more often the non-uniform attacker picks each image: `s = exp(-alpha * margin)`.
+    """Return how much more often the non-uniform attacker picks each image: `s = exp(-alpha * margin)`.
 
     alpha = 0 gives 1 everywhere, which is the uniform attacker.
 
@@ -46,19 +54,149 @@ def importance_weights(margin: tf.Tensor, alpha: float | tf.Tensor) -> tf.Tensor
         alpha: The attacker's power, a number >= 0.
 
     Returns:
-        float32 `[batch]` in [exp(-alpha), exp(alpha)]; the gradient flows through them.
+        float32 `[batch]` in [exp(-alpha), exp(alpha)], and for any alpha in [exp(-80), exp(80)]; the gradient flows
+        through them.
 
     Example:
         >>> importance_weights(tf.constant([1.0, 0.0, -1.0]), alpha=2.0).numpy().round(3)
         array([0.135, 1.   , 7.389], dtype=float32)
 
     Source: Equations 7 and 12 of Zeng et al. 2021.
+
+    Note: A weight beyond these bounds stops there, and its gradient is still that of `-alpha * margin` times the
+        weight, so that the direction in which an image is attacked is right for every alpha.
     """
-    return tf.exp(-alpha * margin)
+    exponent = -alpha * margin
+    beyond = exponent - tf.clip_by_value(exponent, -LARGEST_EXPONENT, LARGEST_EXPONENT)  # 0 for all but huge alphas
+    return tf.exp(exponent - tf.stop_gradient(beyond))
+
+
+def of_unit_size(weights: tf.Tensor) -> tf.Tensor:
+    """Return weights brought into [1, 2), each divided by a constant power of two.
+
+    An attack maximises the loss of each image by itself, so a constant factor changes nothing, and a power of two not
+    even the rounding. Without it the gradients of a strong attacker would leave float32.
+
+    Args:
+        weights: float32 `[batch]`, >= 0.
+
+    Returns:
+        float32 `[batch]`; 0 where the weight is 0. The gradient flows through the weights and not through the factor.
+
+    Example:
+        >>> of_unit_size(tf.constant([3.0, 0.2, 0.0])).numpy()
+        array([1.5, 1.6, 0. ], dtype=float32)
+    """
+    exponent_bits = tf.bitwise.bitwise_and(tf.bitcast(weights, tf.int32), 0x7F800000)
+    return tf.math.divide_no_nan(weights, tf.stop_gradient(tf.bitcast(exponent_bits, tf.float32)))
+
+
+class Weighting(abc.ABC):
+    """How much the loss of each image counts: a value without state, which methods take as their `alpha`.
+
+    A weighting of your own is a frozen dataclass that says in `__call__` what it is; registered with Keras it is saved
+    with the model, and with a line in `BY_NAME` it is `--weighting=NAME` on the command line.
+
+    Example:
+        >>> @keras.saving.register_keras_serializable("mine")
+        ... @dataclasses.dataclass(frozen=True)
+        ... class OnlyWrong(Weighting):
+        ...     def __call__(self, logits, labels):
+        ...         return tf.cast(probability_margin(logits, labels) <= 0, tf.float32)
+        >>> OnlyWrong()(tf.constant([[2.0, 0.0], [0.0, 2.0]]), tf.constant([0, 0])).numpy()
+        array([0., 1.], dtype=float32)
+    """
+
+    @abc.abstractmethod
+    def __call__(self, logits: tf.Tensor, labels: tf.Tensor) -> tf.Tensor:
+        """Return the weight of each image.
+
+        Args:
+            logits: Floats `[batch, classes]`, of the images that the loss is taken of.
+            labels: Integers `[batch]` in [0, classes), or one-hot `[batch, classes]`.
+
+        Returns:
+            float32 `[batch]`, >= 0. The gradient flows through them; what is taken over the batch, such as a mean,
+            counts as a constant, since no image's attack depends on the rest of its batch.
+        """
+
+    def in_attack(self, logits: tf.Tensor, labels: tf.Tensor) -> tf.Tensor:
+        """Return the weights as an attack uses them: `of_unit_size`, which leaves each image's direction as it is."""
+        return of_unit_size(self(logits, labels))
+
+    def describe(self) -> dict[str, Any]:
+        """Return name and settings as plain values, as `metrics.json` prints them."""
+        return {"name": type(self).__name__, **self.get_config()}
+
+    def get_config(self) -> dict[str, Any]:
+        """Return the settings, for Keras's serialisation."""
+        return {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}  # type: ignore[arg-type]
+
+    @classmethod
+    def from_config(cls, config: dict[str, Any]) -> Self:
+        """Return the weighting with these settings, for Keras's serialisation."""
+        return cls(**config)
+
+
+@keras.saving.register_keras_serializable("wmr_tf.weights")
+@dataclasses.dataclass(frozen=True)
+class Exponential(Weighting):
+    """The paper's weighting, `s = exp(-alpha * margin)`: `alpha=2.0` of a method is short for `Exponential(2.0)`.
+
+    Args:
+        alpha: Power of the attacker that is trained against, in [0, 80]; 0 gives 1 everywhere.
+        stop_gradient: Whether s counts as a constant. Not so in the paper; for study.
+        normalize: Whether s is divided by its mean over the batch, a constant, so that `mean(s * loss)` becomes
+            `sum(s * loss) / sum(s)` and alpha does not change the size of the steps. On several devices each has its
+            own mean; sample weights are not in it.
+
+    Raises:
+        InvalidInput: If alpha is out of range.
+
+    Example:
+        >>> Exponential(2.0)(tf.constant([[0.0, 1.0]]), tf.constant([0])).numpy().round(3)
+        array([2.52], dtype=float32)
+
+    Source: Equation 7 of Zeng et al. 2021; a branch of its released code normalises. Equation 16 does not hold then.
+    """
+
+    alpha: float
+    stop_gradient: bool = dataclasses.field(default=False, kw_only=True)
+    normalize: bool = dataclasses.field(default=False, kw_only=True)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "alpha", nonnegative("alpha", self.alpha))
+        require(
+            self.alpha <= LARGEST_EXPONENT,
+            "alpha",
+            got=self.alpha,
+            expected=f"at most {LARGEST_EXPONENT:g}, since the weight exp(alpha) of an update ends with float32",
+            mend="Lower alpha; the paper's are at most 5.",
+        )
+
+    def __call__(self, logits: tf.Tensor, labels: tf.Tensor) -> tf.Tensor:
+        """Return `exp(-alpha * margin)` of each image; see `Weighting.__call__`."""
+        weights = importance_weights(probability_margin(logits, labels), self.alpha)
+        if self.stop_gradient:
+            weights = tf.stop_gradient(weights)
+        return weights / tf.stop_gradient(tf.reduce_mean(weights)) if self.normalize else weights
+
+
+BY_NAME: dict[str, type[Weighting]] = {"exponential": Exponential}
+"""The weightings by their name on the command line."""
+
+
+def as_weighting(alpha: float | Weighting) -> Weighting:
+    """Return `alpha` if it is a weighting, and `Exponential(alpha)` if it is a number.
+
+    Raises:
+        InvalidInput: If it is a number out of range, or something else.
+    """
+    return alpha if isinstance(alpha, Weighting) else Exponential(alpha)
 
 
 def class_indices(labels: tf.Tensor, classes: int | None = None) -> tf.Tensor:
-    """Returns labels as int32 `[batch]`, whether they are integers `[batch]`, `[batch, 1]` or one-hot.
+    """Return labels as int32 `[batch]`, whether they are integers `[batch]`, `[batch, 1]` or one-hot.
 
     Args:
         labels: Integers `[batch]` or `[batch, 1]`, or one-hot `[batch, classes]`.
@@ -83,7 +221,7 @@ def class_indices(labels: tf.Tensor, classes: int | None = None) -> tf.Tensor:
 
 
 def number_of_classes(logits: tf.Tensor) -> int:
-    """Returns the width of logits `[batch, classes]`.
+    """Return the width of logits `[batch, classes]`.
 
     Raises:
         InvalidInput: If they have another rank, or fewer than two classes.

@@ -8,7 +8,7 @@ from benchmarks.task import Task
 
 
 def pgd(task: Task, classifier: Any) -> ProjectedGradientDescent:
-    """Returns PGD on the cross-entropy from a uniform start, the whole batch at once (its default is 32 images)."""
+    """Return PGD on the cross-entropy from a uniform start, the whole batch at once (its default is 32 images)."""
     return ProjectedGradientDescent(
         classifier,
         eps=task.epsilon,

@@ -21,7 +21,7 @@ EAGER = False
 
 
 def prepare(task: Task) -> Callable[[], Any]:
-    """Returns one step of a task."""
+    """Return one step of a task."""
     images, labels = task.images(), np.eye(CLASSES, dtype=np.float32)[task.labels()]
     loss_object, optimizer = keras.losses.CategoricalCrossentropy(from_logits=True), keras.optimizers.SGD(0.01, 0.9)
 

@@ -19,7 +19,7 @@ EAGER = True
 
 
 def prepare(task: Task) -> Callable[[], Any]:
-    """Returns one step of TRADES."""
+    """Return one step of TRADES."""
     model = build(task)
     images, labels = (tensor.numpy() for tensor in images_and_labels(task))
     classifier = PyTorchClassifier(

@@ -14,7 +14,7 @@ EAGER = False
 
 
 def prepare(task: Task) -> Callable[[], Any]:
-    """Returns one attack."""
+    """Return one attack."""
     classifier = build(task)
     images, labels = tf.constant(task.images()), tf.constant(task.labels())
 

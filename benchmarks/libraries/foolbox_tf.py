@@ -14,7 +14,7 @@ EAGER = False
 
 
 def prepare(task: Task) -> Callable[[], Any]:
-    """Returns one attack."""
+    """Return one attack."""
     model = foolbox.TensorFlowModel(build(task), bounds=(0, 1), device="/CPU:0")
     images, labels = tf.constant(task.images()), tf.constant(task.labels())
     attack = foolbox.attacks.LinfPGD(abs_stepsize=task.step_size, steps=task.steps, random_start=True)

@@ -12,7 +12,7 @@ EAGER = True
 
 
 def prepare(task: Task) -> Callable[[], Any]:
-    """Returns one attack."""
+    """Return one attack."""
     model = foolbox.PyTorchModel(build(task).eval(), bounds=(0, 1), device="cpu")
     images, labels = images_and_labels(task)
     attack = foolbox.attacks.LinfPGD(abs_stepsize=task.step_size, steps=task.steps, random_start=True)

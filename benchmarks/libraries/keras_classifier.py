@@ -11,7 +11,7 @@ keras.utils.set_random_seed(SEED)
 
 
 def build(task: Task) -> keras.Model:
-    """Returns a new classifier; its last layer is random, since one of zeros would give a gradient of zeros."""
+    """Return a new classifier; its last layer is random, since one of zeros would give a gradient of zeros."""
     classifier = getattr(architectures, task.architecture)()
     parameters = sum(int(np.prod(weight.shape)) for weight in classifier.trainable_weights)
     if parameters != PARAMETERS[task.architecture]:

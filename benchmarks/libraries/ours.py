@@ -9,8 +9,8 @@ import tensorflow as tf
 import wmr_tf
 from benchmarks.libraries.keras_classifier import build
 from benchmarks.task import BETA, SEED, Task
+from wmr_tf.engine.frozen import freeze
 from wmr_tf.evaluation import RobustnessEvaluator
-from wmr_tf.frozen import freeze
 from wmr_tf.losses import cross_entropy
 
 EAGER = False
@@ -18,7 +18,7 @@ POLICIES = {"float32": "float32", "bfloat16": "mixed_bfloat16"}
 
 
 def prepare(task: Task) -> Callable[[], Any]:
-    """Returns one step of a task."""
+    """Return one step of a task."""
     keras.config.set_dtype_policy(POLICIES[task.precision])
     return {"trades": training, "pgd": training, "attack": attack_alone, "evaluation": evaluation, "matmul": matmul}[
         task.kind
@@ -26,7 +26,7 @@ def prepare(task: Task) -> Callable[[], Any]:
 
 
 def attack_of(task: Task) -> wmr_tf.attacks.PGD:
-    """Returns the attack of a task, from the start that belongs to its method."""
+    """Return the attack of a task, from the start that belongs to its method."""
     start = "gaussian" if task.kind == "trades" else "uniform"
     return wmr_tf.attacks.PGD(epsilon=task.epsilon, step_size=task.step_size, steps=task.steps, start=start)
 

@@ -3,15 +3,15 @@
 import tensorflow as tf
 
 from benchmarks.libraries.ours import POLICIES, prepare
-from wmr_tf import frozen, fused
 from wmr_tf.attacks import pgd
+from wmr_tf.engine import frozen
 
 __all__ = ["EAGER", "POLICIES", "prepare"]
 EAGER = False
 
 
 def input_gradient(loss_fn, x):
-    """Returns the gradient of the summed losses, inlined into the attack's loop."""
+    """Return the gradient of the summed losses, inlined into the attack's loop."""
     with tf.GradientTape(watch_accessed_variables=False) as tape:
         tape.watch(x)
         loss = tf.reduce_sum(loss_fn(x))

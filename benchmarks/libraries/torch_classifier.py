@@ -7,7 +7,7 @@ from benchmarks.task import CLASSES, PARAMETERS, SEED, Task
 
 
 def build(task: Task) -> nn.Module:
-    """Returns a new classifier; its last layer is random, since one of zeros would give a gradient of zeros."""
+    """Return a new classifier; its last layer is random, since one of zeros would give a gradient of zeros."""
     torch.manual_seed(SEED)
     classifier = Classifier({"small_cnn": small_cnn, "resnet18": resnet18}[task.architecture]())
     parameters = sum(weight.numel() for weight in classifier.parameters())
@@ -18,7 +18,7 @@ def build(task: Task) -> nn.Module:
 
 
 def images_and_labels(task: Task) -> tuple[torch.Tensor, torch.Tensor]:
-    """Returns float32 `[size, channels, height, width]`, contiguous in that order, and int64 `[size]`."""
+    """Return float32 `[size, channels, height, width]`, contiguous in that order, and int64 `[size]`."""
     images = torch.from_numpy(task.images()).permute(0, 3, 1, 2).contiguous()
     return images, torch.from_numpy(task.labels())
 
@@ -31,7 +31,7 @@ class Classifier(nn.Module):
         self.layers = layers
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
-        """Returns logits `[batch, classes]`."""
+        """Return logits `[batch, classes]`."""
         return self.layers(images)
 
 
@@ -72,7 +72,7 @@ class Block(nn.Module):
         self.shortcut = nn.Sequential(*conv_bn(channels, filters, 1, stride)) if changes_shape else nn.Identity()
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """Returns the block's output."""
+        """Return the block's output."""
         return torch.relu(self.residual(x) + self.shortcut(x))
 
 

@@ -15,7 +15,7 @@ EAGER = True
 
 
 def prepare(task: Task) -> Callable[[], Any]:
-    """Returns one step of a task."""
+    """Return one step of a task."""
     if task.kind == "matmul":
         return matmul(task)
     classifier = build(task).to(memory_format=torch.channels_last)

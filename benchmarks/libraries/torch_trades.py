@@ -17,7 +17,7 @@ EAGER = True
 
 
 def prepare(task: Task) -> Callable[[], Any]:
-    """Returns one step of TRADES."""
+    """Return one step of TRADES."""
     classifier = build(task)
     images, labels = images_and_labels(task)
     optimizer = torch.optim.SGD(classifier.parameters(), lr=0.01, momentum=0.9)

@@ -12,7 +12,7 @@ EAGER = True
 
 
 def prepare(task: Task) -> Callable[[], Any]:
-    """Returns one attack."""
+    """Return one attack."""
     images, labels = images_and_labels(task)
     attack = torchattacks.PGD(build(task).eval(), eps=task.epsilon, alpha=task.step_size, steps=task.steps)
     return lambda: attack(images, labels)

@@ -7,7 +7,7 @@ from wmr_tf.architectures import _layers
 
 
 def digits_cnn(num_classes: int = 10, input_shape: tuple[int, int, int] = (8, 8, 1)) -> keras.Model:
-    """Returns a new network for the 8x8 digits of scikit-learn, about 38,000 parameters.
+    """Return a new network for the 8x8 digits of scikit-learn, about 38,000 parameters.
 
     Two 3x3 convolutions of 32 filters, a 2x2 max-pool, one of 64 filters, and the logits. It has neither BatchNorm nor
     dropout, so that it computes the same in training and in inference.

@@ -7,7 +7,7 @@ from wmr_tf.architectures import _layers
 
 
 def resnet18(num_classes: int = 10, input_shape: tuple[int, int, int] = (32, 32, 3)) -> keras.Model:
-    """Returns a new ResNet-18 with the stem for small images, 11,173,962 trainable parameters at ten classes.
+    """Return a new ResNet-18 with the stem for small images, 11,173,962 trainable parameters at ten classes.
 
     A 3x3 convolution at stride 1 without max-pool, four stages of two post-activation blocks (64, 128, 256 and 512
     filters; the last three stages halve the image), the global average and the logits. Kernels, and the bias of the

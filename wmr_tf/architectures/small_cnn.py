@@ -9,7 +9,7 @@ MINIMUM_SIZE = 16  # ((16 - 2 - 2) / 2 - 2 - 2) / 2 = 1 pixel is left before the
 
 
 def small_cnn(num_classes: int = 10, input_shape: tuple[int, int, int] = (28, 28, 1)) -> keras.Model:
-    """Returns a new SmallCNN for MNIST, 312,202 parameters.
+    """Return a new SmallCNN for MNIST, 312,202 parameters.
 
     Twice two 3x3 convolutions without padding (32 filters, then 64) and a 2x2 max-pool, two dense layers of 200 units
     with dropout 0.5 after the first, and the logits. Initialised as in the public code of TRADES: N(0, 2 / fan_in) and

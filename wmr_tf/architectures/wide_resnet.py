@@ -10,7 +10,7 @@ WIDTH = 10
 
 
 def wide_resnet_34_10(num_classes: int = 10, input_shape: tuple[int, int, int] = (32, 32, 3)) -> keras.Model:
-    """Returns a new WRN-34-10 without dropout, 46,160,474 trainable parameters at ten classes.
+    """Return a new WRN-34-10 without dropout, 46,160,474 trainable parameters at ten classes.
 
     A 3x3 convolution of 16 filters, three stages of five pre-activation blocks (160, 320 and 640 filters; the last two
     stages halve the image), BatchNorm, ReLU, the global average and the logits. Initialised as in the public code of

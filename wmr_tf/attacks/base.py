@@ -24,12 +24,12 @@ class Attack(abc.ABC):
         score_fn: PerExample | None = None,
         epsilon: tf.Tensor | None = None,
     ) -> tf.Tensor:
-        """Returns attacked images that stay in the ball around `x` and in [0, 1].
+        """Return attacked images that stay in the ball around `x` and in [0, 1].
 
         Args:
             loss_fn: Maps images to the loss `[batch]` that the attack maximises.
             x: Clean images `[batch, ...]`, float32 in [0, 1].
-            seed: int32 `[2]` for the batch, or `[batch, 2]` for each image (see `wmr_tf.seeds`).
+            seed: int32 `[2]` for the batch, or `[batch, 2]` for each image (see `wmr_tf.engine.seeds`).
             score_fn: Maps images to what chooses among restarts, the smaller the better for the attacker, such as
                 the margin `[batch]`. Without it the highest loss wins.
             epsilon: A radius for each image, float32 `[batch]`, >= 0; the attack's own for all if not given.
@@ -49,21 +49,21 @@ class Attack(abc.ABC):
         """Whether it first looks at the loss on the clean images themselves, not near by."""
 
     def describe(self) -> dict[str, Any]:
-        """Returns name, norm and settings as plain values, as `metrics.json` prints them."""
+        """Return name, norm and settings as plain values, as `metrics.json` prints them."""
         return {"name": type(self).__name__, "norm": self.norm, **dataclasses.asdict(self)}
 
     def get_config(self) -> dict[str, Any]:
-        """Returns the settings, for Keras's serialisation."""
+        """Return the settings, for Keras's serialisation."""
         return dataclasses.asdict(self)
 
     @classmethod
     def from_config(cls, config: dict[str, Any]) -> "Attack":
-        """Returns the attack with these settings, for Keras's serialisation."""
+        """Return the attack with these settings, for Keras's serialisation."""
         return cls(**config)
 
 
 def input_gradient(loss_fn: PerExample, x: tf.Tensor) -> tf.Tensor:
-    """Returns the gradient of the summed losses: each image's own, undivided by the size of the batch."""
+    """Return the gradient of the summed losses: each image's own, undivided by the size of the batch."""
 
     def gradient(x: tf.Tensor) -> tf.Tensor:
         with tf.GradientTape(watch_accessed_variables=False) as tape:

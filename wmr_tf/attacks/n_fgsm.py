@@ -5,9 +5,9 @@ import dataclasses
 import keras
 import tensorflow as tf
 
-from wmr_tf import seeds
 from wmr_tf.attacks.base import Attack, PerExample, input_gradient
 from wmr_tf.checks import nonnegative
+from wmr_tf.engine import seeds
 
 
 @keras.saving.register_keras_serializable("wmr_tf.attacks")
@@ -64,7 +64,7 @@ class NFGSM(Attack):
         score_fn: PerExample | None = None,
         epsilon: tf.Tensor | None = None,
     ) -> tf.Tensor:
-        """Returns attacked images; see `Attack.__call__`. There is one attempt, so `score_fn` has nothing to choose."""
+        """Return attacked images; see `Attack.__call__`. There is one attempt, so `score_fn` has nothing to choose."""
         radius = self.epsilon if epsilon is None else tf.reshape(epsilon, [-1] + [1] * (x.shape.rank - 1))
         noisy = tf.clip_by_value(x + self.noise * radius * seeds.uniform(x, seed), 0.0, 1.0)
         ascended = noisy + self.step_size * tf.sign(input_gradient(loss_fn, noisy))

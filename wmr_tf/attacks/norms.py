@@ -8,7 +8,7 @@ import abc
 
 import tensorflow as tf
 
-from wmr_tf import seeds
+from wmr_tf.engine import seeds
 
 SPARSITY = 0.05
 """The share of an image's values that a step in l1 moves. Steepest ascent proper moves one, as far as it goes, and no
@@ -31,16 +31,16 @@ class Ball(abc.ABC):
         self.clean, self.epsilon = clean, epsilon
 
     def uniform(self, seed: tf.Tensor) -> tf.Tensor:
-        """Returns draws from the uniform distribution on the ball, not yet cut with the box."""
+        """Return draws from the uniform distribution on the ball, not yet cut with the box."""
         return self.clean + self.epsilon * self._unit_noise(seed)
 
     @abc.abstractmethod
     def _unit_noise(self, seed: tf.Tensor) -> tf.Tensor:
-        """Returns draws from the uniform distribution on the ball of radius 1 around 0, shaped as `clean`."""
+        """Return draws from the uniform distribution on the ball of radius 1 around 0, shaped as `clean`."""
 
     @abc.abstractmethod
     def direction(self, attacked: tf.Tensor, gradient: tf.Tensor) -> tf.Tensor:
-        """Returns for each image the step of length 1 by which the loss rises; 0 where it has no slope.
+        """Return for each image the step of length 1 by which the loss rises; 0 where it has no slope.
 
         Args:
             attacked: Where the images are `[batch, ...]`, in [0, 1].
@@ -49,7 +49,7 @@ class Ball(abc.ABC):
 
     @abc.abstractmethod
     def project(self, attacked: tf.Tensor) -> tf.Tensor:
-        """Returns images `[batch, ...]` moved into the ball and the box."""
+        """Return images `[batch, ...]` moved into the ball and the box."""
 
 
 class LInf(Ball):
@@ -63,11 +63,11 @@ class LInf(Ball):
         return seeds.uniform(self.clean, seed)
 
     def direction(self, attacked: tf.Tensor, gradient: tf.Tensor) -> tf.Tensor:
-        """Returns the sign of the gradient."""
+        """Return the sign of the gradient."""
         return tf.sign(gradient)
 
     def project(self, attacked: tf.Tensor) -> tf.Tensor:
-        """Returns the nearest images in ball and box."""
+        """Return the nearest images in ball and box."""
         return tf.clip_by_value(attacked, self.low, self.high)
 
 
@@ -85,11 +85,11 @@ class L2(Ball):
         return tf.reshape(point[:, :-2], tf.shape(self.clean))
 
     def direction(self, attacked: tf.Tensor, gradient: tf.Tensor) -> tf.Tensor:
-        """Returns the gradient over its length."""
+        """Return the gradient over its length."""
         return _normalised(gradient)
 
     def project(self, attacked: tf.Tensor) -> tf.Tensor:
-        """Returns images in ball and box; see the class's note."""
+        """Return images in ball and box; see the class's note."""
         change = attacked - self.clean
         shrinkage = tf.math.divide_no_nan(self.epsilon, tf.maximum(_length(change), self.epsilon))
         return tf.clip_by_value(self.clean + shrinkage * change, 0.0, 1.0)
@@ -113,7 +113,7 @@ class L1(Ball):
         return tf.reshape((tf.sign(draw) * size)[:, :-1], tf.shape(self.clean))
 
     def direction(self, attacked: tf.Tensor, gradient: tf.Tensor) -> tf.Tensor:
-        """Returns the signs of the largest values of the gradient that the box does not block, in equal shares."""
+        """Return the signs of the largest values of the gradient that the box does not block, in equal shares."""
         blocked = tf.where(gradient > 0, attacked >= 1.0, attacked <= 0.0)
         size = tf.where(blocked, 0.0, tf.abs(gradient))
         values = size.shape[1:].num_elements()
@@ -123,7 +123,7 @@ class L1(Ball):
         return tf.math.divide_no_nan(chosen * tf.sign(gradient), _sum(chosen))
 
     def project(self, attacked: tf.Tensor) -> tf.Tensor:
-        """Returns the nearest images in ball and box: each change less its image's threshold, within the room."""
+        """Return the nearest images in ball and box: each change less its image's threshold, within the room."""
         change = attacked - self.clean
         size, room = tf.abs(change), tf.where(change > 0, 1.0 - self.clean, self.clean)
 

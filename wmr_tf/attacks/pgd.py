@@ -5,10 +5,10 @@ import dataclasses
 import keras
 import tensorflow as tf
 
-from wmr_tf import seeds
 from wmr_tf.attacks.base import Attack, PerExample, input_gradient
 from wmr_tf.attacks.norms import NORMS, Ball
 from wmr_tf.checks import at_least, nonnegative, one_of, positive
+from wmr_tf.engine import seeds
 
 GAUSSIAN_STDDEV = 0.001
 STARTS = {
@@ -77,7 +77,7 @@ class PGD(Attack):
         score_fn: PerExample | None = None,
         epsilon: tf.Tensor | None = None,
     ) -> tf.Tensor:
-        """Returns attacked images; see `Attack.__call__`."""
+        """Return attacked images; see `Attack.__call__`."""
         ball = self._ball(x, epsilon)
         if self.restarts == 1:
             return tf.stop_gradient(self._attempt(loss_fn, ball, seed))
@@ -101,7 +101,7 @@ class PGD(Attack):
         return self.start == "none"
 
     def start_near(self, x: tf.Tensor, *, seed: tf.Tensor, epsilon: tf.Tensor | None = None) -> tf.Tensor:
-        """Returns where an attempt starts: images near `x`, in the ball and in [0, 1].
+        """Return where an attempt starts: images near `x`, in the ball and in [0, 1].
 
         Args:
             x: Clean images `[batch, ...]`, float32 in [0, 1].
@@ -116,7 +116,7 @@ class PGD(Attack):
     def step(
         self, attacked: tf.Tensor, gradient: tf.Tensor, *, clean: tf.Tensor, epsilon: tf.Tensor | None = None
     ) -> tf.Tensor:
-        """Returns images one step further up the gradient, in the ball around the clean ones and in [0, 1].
+        """Return images one step further up the gradient, in the ball around the clean ones and in [0, 1].
 
         Args:
             attacked: Where the images are `[batch, ...]`, in ball and box.
@@ -148,7 +148,7 @@ class PGD(Attack):
 
 
 def FGSM(epsilon: float) -> PGD:  # in capitals: the field writes it so, and it stands for a class
-    """Returns the fast gradient sign method: PGD with one step of length epsilon from the clean image.
+    """Return the fast gradient sign method: PGD with one step of length epsilon from the clean image.
 
     Args:
         epsilon: Radius of the ball, > 0, in units of the images' range [0, 1].

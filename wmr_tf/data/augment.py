@@ -6,7 +6,7 @@ PADDING = 4
 
 
 def crop_and_flip(images: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
-    """Returns each image shifted by up to four pixels each way, zeros moving in, and mirrored with probability 1/2.
+    """Return each image shifted by up to four pixels each way, zeros moving in, and mirrored with probability 1/2.
 
     Args:
         images: [batch, height, width, channels], any numeric type.

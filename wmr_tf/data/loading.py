@@ -38,7 +38,7 @@ class Splits:
 
 
 def info(name: str) -> Source:
-    """Returns what is known of a data set (`num_classes`, `image_shape`, ...) without loading it.
+    """Return what is known of a data set (`num_classes`, `image_shape`, ...) without loading it.
 
     Args:
         name: One of "digits", "mnist", "cifar10", "tiny_imagenet".
@@ -63,7 +63,7 @@ def load(
     validation_examples: int | None = None,
     with_index: bool = False,
 ) -> Splits:
-    """Loads a data set into memory and returns its training, validation and test batches.
+    """Load a data set into memory and return its training, validation and test batches.
 
     Validation images are cut from the training images: 5,000 of MNIST and CIFAR-10, 10 % elsewhere, the same ones
     whatever the seed. Training batches are reshuffled in every epoch and a last, smaller one is left out; those of

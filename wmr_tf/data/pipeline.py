@@ -19,7 +19,7 @@ def training(
     augment: bool,
     with_index: bool = False,
 ) -> tf.data.Dataset:
-    """Returns shuffled, perhaps augmented batches; full ones only, unless there are fewer images than one batch.
+    """Return shuffled, perhaps augmented batches; full ones only, unless there are fewer images than one batch.
 
     Args:
         images: uint8 [examples, height, width, channels].
@@ -51,7 +51,7 @@ def training(
 
 
 def evaluation(images: np.ndarray, labels: np.ndarray, *, scale: int, batch_size: int) -> tf.data.Dataset:
-    """Returns all images in the given order and as they are; arguments and result as those of `training`."""
+    """Return all images in the given order and as they are; arguments and result as those of `training`."""
     gather = _gather(images, labels)
 
     def batch(index: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:

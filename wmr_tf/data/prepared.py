@@ -48,7 +48,7 @@ def read(
     test_split: str = "test",
     prepare: Callable[[str, Any], None] = _download,
 ) -> Arrays:
-    """Returns a data set's images and labels, prepared first where that has not been done.
+    """Return a data set's images and labels, prepared first where that has not been done.
 
     Args:
         name: How messages call the data set.
@@ -96,7 +96,7 @@ def _damaged(name: str, folder: Any, error: Exception) -> str:
 
 
 def not_written(name: str, folder: Any, error: Exception) -> str:
-    """Returns the message for a copy that could not be prepared from an archive."""
+    """Return the message for a copy that could not be prepared from an archive."""
     return (
         f"data set {name}: got no prepared copy in {folder} ({_one_line(error)}), expected a folder that can be "
         "written, with space for it. Set TFDS_DATA_DIR to another folder for prepared copies."

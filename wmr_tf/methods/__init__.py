@@ -1,6 +1,6 @@
 """Training methods: one file each, and their names on the command line."""
 
-from wmr_tf.methods.base import Batch, Learner, LossFn, Method
+from wmr_tf.methods.base import AdversarialMethod, Batch, Learner, LossFn, Method
 from wmr_tf.methods.fast import Fast
 from wmr_tf.methods.free import Free
 from wmr_tf.methods.iaat import IAAT
@@ -31,6 +31,7 @@ __all__ = [
     "PGD",
     "TRADES",
     "YOPO",
+    "AdversarialMethod",
     "Batch",
     "Fast",
     "Free",

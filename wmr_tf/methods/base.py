@@ -9,9 +9,12 @@ import keras
 import tensorflow as tf
 
 from wmr_tf.attacks import Attack
-from wmr_tf.checks import nonnegative, require
-from wmr_tf.frozen import Network
-from wmr_tf.losses import weighted_cross_entropy
+from wmr_tf.attacks.base import PerExample
+from wmr_tf.checks import require
+from wmr_tf.engine.frozen import Network
+from wmr_tf.engine.training import joint_training_logits, training_logits
+from wmr_tf.losses import cross_entropy, weighted_cross_entropy
+from wmr_tf.weights import Weighting, as_weighting
 
 
 class Batch(NamedTuple):
@@ -39,19 +42,19 @@ class Learner(Protocol):
     classifier: keras.Model
 
     def descend(self, batch: Batch, loss_fn: LossFn) -> tf.Tensor:
-        """Makes one optimiser step on the mean of the losses; returns the logits. `differentiate`, then `update`."""
+        """Make one optimiser step on the mean of the losses; return the logits. `differentiate`, then `update`."""
 
     def differentiate(
         self, batch: Batch, loss_fn: LossFn, *, at: tf.Tensor | None = None
     ) -> tuple[tf.Tensor, list[tf.Tensor | None], tf.Tensor | None]:
-        """Returns the logits, what `update` takes, and the gradient at the tensor `at`, so scaled, from one pass."""
+        """Return the logits, what `update` takes, and the gradient at the tensor `at`, so scaled, from one pass."""
 
     def update(self, gradients: list[tf.Tensor | None]) -> None:
-        """Makes one optimiser step, given a gradient, or a mean of several, from `differentiate`."""
+        """Make one optimiser step, given a gradient, or a mean of several, from `differentiate`."""
 
 
-def of_unit_size(gradient: tf.Tensor) -> tf.Tensor:
-    """Returns what an attack needs of a gradient that was scaled for `update`: its direction for each image.
+def unit_gradient(gradient: tf.Tensor) -> tf.Tensor:
+    """Return what an attack needs of a gradient that was scaled for `update`: its direction for each image.
 
     Args:
         gradient: float32 `[batch, ...]`.
@@ -64,45 +67,8 @@ def of_unit_size(gradient: tf.Tensor) -> tf.Tensor:
     return tf.math.divide_no_nan(gradient, largest)
 
 
-def checked_attack(attack: Attack) -> Attack:
-    """Returns `attack`.
-
-    Raises:
-        InvalidInput: If it is no attack.
-    """
-    mend = "Pass for instance wmr_tf.attacks.PGD(epsilon=0.3, step_size=0.01, steps=40)."
-    require(isinstance(attack, Attack), "attack", got=repr(attack), expected="a wmr_tf.attacks.Attack", mend=mend)
-    return attack
-
-
-def attack_cross_entropy(
-    attack: Attack,
-    network: Network,
-    batch: Batch,
-    *,
-    seed: tf.Tensor | None = None,
-    epsilon: tf.Tensor | None = None,
-    **weighting: Any,
-) -> tf.Tensor:
-    """Returns the batch's images as an attack on `s * cross-entropy` leaves them.
-
-    Args:
-        attack: Makes x' from x.
-        network: What is attacked, the classifier as `wmr_tf.frozen.freeze` returns it.
-        batch: Clean images `[batch, ...]` with labels and seed.
-        seed: Another seed than the batch's.
-        epsilon: A radius for each image, float32 `[batch]`; the attack's own for all if not given.
-        **weighting: Of `wmr_tf.losses.weighted_cross_entropy`.
-    """
-
-    def losses(images: tf.Tensor) -> tf.Tensor:
-        return weighted_cross_entropy(network(images), batch.labels, **weighting)
-
-    return attack(losses, batch.images, seed=batch.seed if seed is None else seed, epsilon=epsilon)
-
-
-def no_logits_yet(classifier: keras.Model, images: tf.Tensor) -> tf.Tensor:
-    """Returns zeros in the shape of the classifier's logits `[batch, classes]`, for a loop that returns its last."""
+def zero_logits(classifier: keras.Model, images: tf.Tensor) -> tf.Tensor:
+    """Return zeros in the shape of the classifier's logits `[batch, classes]`, for a loop to start from."""
     classes = classifier.compute_output_spec(keras.KerasTensor(images.shape, images.dtype.name)).shape[-1]
     return tf.zeros([tf.shape(images)[0], classes])
 
@@ -110,49 +76,28 @@ def no_logits_yet(classifier: keras.Model, images: tf.Tensor) -> tf.Tensor:
 class Method(keras.layers.Layer, abc.ABC):
     """How one batch updates the model; a Keras layer, so that whatever state it keeps is saved with the model.
 
-    Args:
-        alpha: Power of the non-uniform attacker that is trained against, >= 0; 0 is the classical method.
-        stop_gradient_weights: Whether the importance weights count as constants. Not so in the paper; for study.
-        normalize_weights: Whether they are divided by their mean over the batch, whatever its sample weights; then
-            Equation 16 does not hold.
-
-    Raises:
-        InvalidInput: If alpha is negative or not finite.
+    What its constructor takes are attributes of the same names. One that is set anew, by hand or by a callback, holds
+    from the next batch on, for which the training step is traced again.
     """
 
     needs_index = False
     """Whether the images come as `{"image", "index"}`, the index that of the image in the training set."""
 
-    def __init__(
-        self, alpha: float = 0.0, *, stop_gradient_weights: bool = False, normalize_weights: bool = False
-    ) -> None:
+    def __init__(self) -> None:
         super().__init__(dtype="float32")
-        self.alpha = nonnegative("alpha", alpha)
-        self.stop_gradient_weights = stop_gradient_weights
-        self.normalize_weights = normalize_weights
-
-    @property
-    def weighting(self) -> dict[str, Any]:
-        """How the update weights the losses of `wmr_tf.losses`, as their keyword arguments."""
-        return {**self.attack_weighting, "normalize_weights": self.normalize_weights}
-
-    @property
-    def attack_weighting(self) -> dict[str, Any]:
-        """How the attack weights them: never normalised, since no image's attack depends on the rest of its batch."""
-        return {"alpha": self.alpha, "stop_gradient_weights": self.stop_gradient_weights}
 
     def build(self, images_shape: tuple[int | None, ...]) -> None:
-        """Creates what state the method keeps, given the shape of a batch of images; called before the first step."""
+        """Create what state the method keeps, given the shape of a batch of images; called before the first step."""
 
     def check(self, classifier: keras.Model) -> None:
-        """Checks that the method can train a classifier, which has been built; called when the model is made.
+        """Check that the method can train a classifier, which has been built; called when the model is made.
 
         Raises:
             InvalidInput: If it cannot.
         """
 
     def check_batch(self, images_shape: tuple[int | None, ...]) -> None:
-        """Checks that the state that has been built fits the batches; called by `fit`.
+        """Check that the state that has been built fits the batches; called by `fit`.
 
         Args:
             images_shape: Of the first batch of images.
@@ -165,7 +110,7 @@ class Method(keras.layers.Layer, abc.ABC):
 
     @abc.abstractmethod
     def train_batch(self, model: Learner, batch: Batch) -> tf.Tensor:
-        """Updates the model once or more on a batch.
+        """Update the model once or more on a batch.
 
         Returns:
             Logits `[batch, classes]` of the images that the update saw, for the metrics of `fit`.
@@ -173,14 +118,114 @@ class Method(keras.layers.Layer, abc.ABC):
 
     @classmethod
     def settings(cls) -> list[str]:
-        """Returns the names of what the constructor takes, all of which are attributes too."""
+        """Return the names of what the constructor takes, all of which are attributes too."""
         return list(inspect.signature(cls).parameters)
 
     def get_config(self) -> dict[str, Any]:
-        """Returns the settings, for Keras's serialisation."""
+        """Return the settings, for Keras's serialisation."""
         return {name: keras.saving.serialize_keras_object(getattr(self, name)) for name in self.settings()}
 
     @classmethod
     def from_config(cls, config: dict[str, Any]) -> "Method":
-        """Returns the method with these settings, for Keras's serialisation."""
+        """Return the method with these settings, for Keras's serialisation."""
         return cls(**{name: keras.saving.deserialize_keras_object(value) for name, value in config.items()})
+
+
+class AdversarialMethod(Method):
+    """A method that trains on attacked images, each of which counts by its weight s, in the attack and in the update.
+
+    Args:
+        attack: Makes x' from x.
+        alpha: A weighting, or a number >= 0, the alpha of `wmr_tf.weights.Exponential`; 0 weights all alike.
+
+    Raises:
+        InvalidInput: If `attack` is no attack, or alpha is neither a weighting nor in [0, 80].
+    """
+
+    def __init__(self, attack: Attack, alpha: float | Weighting) -> None:
+        super().__init__()
+        mend = "Pass for instance wmr_tf.attacks.PGD(epsilon=0.3, step_size=0.01, steps=40)."
+        is_attack = isinstance(attack, Attack)
+        require(is_attack, "attack", got=repr(attack), expected="a wmr_tf.attacks.Attack", mend=mend)
+        self.attack = attack
+        self.alpha = alpha
+
+    @property
+    def alpha(self) -> float | Weighting:
+        """The weighting, or the alpha of `wmr_tf.weights.Exponential`; it can be set."""
+        return self._alpha
+
+    @alpha.setter
+    def alpha(self, alpha: float | Weighting) -> None:
+        self.weighting = as_weighting(alpha)
+        self._alpha = alpha
+
+    def attacked(
+        self,
+        network: Network,
+        batch: Batch,
+        losses_of: PerExample | None = None,
+        *,
+        seed: tf.Tensor | None = None,
+        epsilon: tf.Tensor | None = None,
+    ) -> tf.Tensor:
+        """Return the batch's images as the attack on `s * loss` leaves them.
+
+        Args:
+            network: What is attacked, the classifier as `wmr_tf.engine.frozen.freeze` returns it.
+            batch: Clean images `[batch, ...]` with labels and seed.
+            losses_of: Maps logits to each image's loss `[batch]`; the cross-entropy if not given.
+            seed: Another seed than the batch's.
+            epsilon: A radius for each image, float32 `[batch]`; the attack's own for all if not given.
+        """
+        losses_of = losses_of or (lambda logits: cross_entropy(logits, batch.labels))
+
+        def ascended(images: tf.Tensor) -> tf.Tensor:
+            logits = network(images)
+            return self.weighting.in_attack(logits, batch.labels) * losses_of(logits)
+
+        def score(images: tf.Tensor) -> tf.Tensor:  # chooses among restarts, by the loss itself
+            logits = network(images)
+            return -self.weighting(logits, batch.labels) * losses_of(logits)
+
+        return self.attack(
+            ascended, batch.images, seed=batch.seed if seed is None else seed, score_fn=score, epsilon=epsilon
+        )
+
+    def loss_of(self, classifier: keras.Model, attacked: tf.Tensor, batch: Batch, **kwargs: Any) -> LossFn:
+        """Return the loss that an update descends on: `s * cross-entropy` of attacked images.
+
+        Args:
+            classifier: The classifier that is trained.
+            attacked: Attacked images `[batch, ...]`.
+            batch: Their labels.
+            **kwargs: Of `wmr_tf.engine.training.training_logits`.
+        """
+
+        def loss() -> tuple[tf.Tensor, tf.Tensor]:
+            logits = training_logits(classifier, attacked, **kwargs)
+            return weighted_cross_entropy(logits, batch.labels, self.weighting), logits
+
+        return loss
+
+
+def loss_of_pairs(
+    classifier: keras.Model,
+    batch: Batch,
+    attacked: tf.Tensor,
+    losses_of: Callable[[tf.Tensor, tf.Tensor], tf.Tensor],
+) -> LossFn:
+    """Return a loss of clean and attacked images together; the logits for the metrics are those of the attacked ones.
+
+    Args:
+        classifier: The classifier that is trained.
+        batch: Clean images `[batch, ...]`.
+        attacked: As many attacked images.
+        losses_of: Maps the logits of clean and of attacked images to each pair's loss `[batch]`.
+    """
+
+    def loss() -> tuple[tf.Tensor, tf.Tensor]:
+        clean, logits = joint_training_logits(classifier, batch.images, attacked)
+        return losses_of(clean, logits), logits
+
+    return loss

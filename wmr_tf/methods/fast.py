@@ -1,27 +1,27 @@
 """Fast adversarial training: PGD training whose attack makes one large step, weighted or not."""
 
 import keras
+import tensorflow as tf
 
-from wmr_tf.attacks import PGD as Steps
-from wmr_tf.attacks import Attack
+from wmr_tf import attacks
 from wmr_tf.checks import require
-from wmr_tf.methods.pgd import PGD
+from wmr_tf.engine.frozen import freeze
+from wmr_tf.methods.base import AdversarialMethod, Batch, Learner
+from wmr_tf.weights import Weighting
 
 
 @keras.saving.register_keras_serializable("wmr_tf.methods")
-class Fast(PGD):
+class Fast(AdversarialMethod):
     """Fast adversarial training: PGD training with one attack step of 1.25 epsilon from a uniform random start.
 
     With `wmr_tf.attacks.NFGSM` it is N-FGSM training: stronger noise, a step of epsilon and no projection.
 
     Args:
         attack: Makes x' from x in one step from a random start: `PGD` with `steps=1`, or `NFGSM`.
-        alpha: Power of the attacker trained against, >= 0; 0 is the method of Wong et al.
-        stop_gradient_weights: Whether s counts as a constant. Not so in Zeng et al.; for study.
-        normalize_weights: Whether s is divided by its mean over the batch (the default is that of Zeng et al.).
+        alpha: Power of the attacker trained against, or a `Weighting`; 0 is the method of Wong et al.
 
     Raises:
-        InvalidInput: If alpha is negative or not finite, or the attack is none, makes several steps, restarts, or
+        InvalidInput: If alpha is out of range, or the attack is none, makes several steps, restarts, or
             starts on the clean image.
 
     Example:
@@ -40,19 +40,20 @@ class Fast(PGD):
 
     def __init__(
         self,
-        attack: Attack,
+        attack: attacks.Attack,
         *,
-        alpha: float = 0.0,
-        stop_gradient_weights: bool = False,
-        normalize_weights: bool = False,
+        alpha: float | Weighting = 0.0,
     ) -> None:
-        super().__init__(
-            attack, alpha=alpha, stop_gradient_weights=stop_gradient_weights, normalize_weights=normalize_weights
-        )
+        super().__init__(attack, alpha)
         require(
-            (not isinstance(attack, Steps) or attack.steps == attack.restarts == 1) and not attack.starts_clean,
+            (not isinstance(attack, attacks.PGD) or attack.steps == attack.restarts == 1) and not attack.starts_clean,
             "attack",
             got=attack,
             expected="one step from a random start",
             mend='Give the attack steps=1, restarts=1 and start="uniform", or take method PGD.',
         )
+
+    def train_batch(self, model: Learner, batch: Batch) -> tf.Tensor:
+        """Attack the batch in one step and descend once on what comes out; see `Method.train_batch`."""
+        attacked = self.attacked(freeze(model.classifier), batch)
+        return model.descend(batch, self.loss_of(model.classifier, attacked, batch))

@@ -3,15 +3,14 @@
 import keras
 import tensorflow as tf
 
-from wmr_tf.attacks import PGD as Attack
+from wmr_tf import attacks
 from wmr_tf.checks import at_least, require
-from wmr_tf.fused import training_logits
-from wmr_tf.losses import weighted_cross_entropy
-from wmr_tf.methods.base import Batch, Learner, Method, no_logits_yet, of_unit_size
+from wmr_tf.methods.base import AdversarialMethod, Batch, Learner, unit_gradient, zero_logits
+from wmr_tf.weights import Weighting
 
 
 @keras.saving.register_keras_serializable("wmr_tf.methods")
-class Free(Method):
+class Free(AdversarialMethod):
     """Adversarial training for free: each batch is replayed, and one gradient serves the weights and the images.
 
     With one perturbation d for all batches, 0 at first, each replay is
@@ -24,9 +23,7 @@ class Free(Method):
         attack: The step that follows each replay and the ball that d stays in: `PGD` with one step from where it is,
             such as `wmr_tf.attacks.FGSM(epsilon)`, whose step is the paper's, epsilon.
         replays: How often each batch is trained on, >= 1. Divide the number of epochs by it, as the trainers do.
-        alpha: Power of the attacker trained against, >= 0; 0 is the method of Shafahi et al.
-        stop_gradient_weights: Whether s counts as a constant. Not so in Zeng et al.; for study.
-        normalize_weights: Whether s is divided by its mean over the batch (the default is that of Zeng et al.).
+        alpha: Power of the attacker trained against, or a `Weighting`; 0 is the method of Shafahi et al.
 
     Raises:
         InvalidInput: If a number is out of range, or the attack makes more than a step, restarts or has a start; in
@@ -47,18 +44,15 @@ class Free(Method):
 
     def __init__(
         self,
-        attack: Attack,
+        attack: attacks.PGD,
         *,
         replays: int = 8,
-        alpha: float = 0.0,
-        stop_gradient_weights: bool = False,
-        normalize_weights: bool = False,
+        alpha: float | Weighting = 0.0,
     ) -> None:
-        super().__init__(alpha, stop_gradient_weights=stop_gradient_weights, normalize_weights=normalize_weights)
+        super().__init__(attack, alpha)
         self.replays = at_least("replays", replays, 1)
-        self.attack = attack
         require(
-            isinstance(attack, Attack) and (attack.steps, attack.restarts, attack.start) == (1, 1, "none"),
+            isinstance(attack, attacks.PGD) and (attack.steps, attack.restarts, attack.start) == (1, 1, "none"),
             "attack",
             got=attack,
             expected="one step from where the last replay left the images: steps=1, restarts=1 and start='none'",
@@ -66,13 +60,13 @@ class Free(Method):
         )
 
     def build(self, images_shape: tuple[int | None, ...]) -> None:
-        """Creates the perturbation, shaped as the first batch."""
+        """Create the perturbation, shaped as the first batch."""
         self.perturbation = self.add_weight(
             name="perturbation", shape=images_shape, initializer="zeros", trainable=False
         )
 
     def check_batch(self, images_shape: tuple[int | None, ...]) -> None:
-        """Checks that there is a perturbation for each image of a batch; see `Method.check_batch`."""
+        """Check that there is a perturbation for each image of a batch; see `Method.check_batch`."""
         super().check_batch(images_shape)
         size, batch = self.perturbation.shape[0], images_shape[0]
         expected = f"at most {size} images, as in the first one that it was trained on"
@@ -80,21 +74,18 @@ class Free(Method):
         require(batch is None or batch <= size, "batch", got=f"{batch} images", expected=expected, mend=mend)
 
     def train_batch(self, model: Learner, batch: Batch) -> tf.Tensor:
-        """Descends and ascends in turn; see `Method.train_batch`."""
+        """Descend and ascends in turn; see `Method.train_batch`."""
         self.check_batch(batch.images.shape)
         clean, size = batch.images, tf.shape(batch.images)[0]
 
         def replay(k: tf.Tensor, attacked: tf.Tensor, _: tf.Tensor):
-            def loss():
-                logits = training_logits(model.classifier, attacked)
-                return weighted_cross_entropy(logits, batch.labels, **self.weighting), logits
-
+            loss = self.loss_of(model.classifier, attacked, batch)
             logits, gradients, ascent = model.differentiate(batch, loss, at=attacked)
             model.update(gradients)
-            return k + 1, self.attack.step(attacked, of_unit_size(ascent), clean=clean), tf.cast(logits, tf.float32)
+            return k + 1, self.attack.step(attacked, unit_gradient(ascent), clean=clean), tf.cast(logits, tf.float32)
 
         start = tf.clip_by_value(clean + self.perturbation[:size], 0.0, 1.0)
-        loop = (0, start, no_logits_yet(model.classifier, clean))
+        loop = (0, start, zero_logits(model.classifier, clean))
         _, attacked, logits = tf.while_loop(lambda k, *_: k < self.replays, replay, loop)
         self.perturbation.assign(tf.concat([attacked - clean, self.perturbation[size:]], axis=0))
         return logits

@@ -3,18 +3,16 @@
 import keras
 import tensorflow as tf
 
-from wmr_tf import seeds
-from wmr_tf.attacks import PGD as Attack
+from wmr_tf import attacks
 from wmr_tf.checks import at_least, nonnegative, require
-from wmr_tf.frozen import freeze
-from wmr_tf.fused import training_logits
-from wmr_tf.losses import weighted_cross_entropy
-from wmr_tf.methods.base import Batch, Learner, Method, attack_cross_entropy
-from wmr_tf.weights import probability_margin
+from wmr_tf.engine import seeds
+from wmr_tf.engine.frozen import freeze
+from wmr_tf.methods.base import AdversarialMethod, Batch, Learner
+from wmr_tf.weights import Weighting, probability_margin
 
 
 @keras.saving.register_keras_serializable("wmr_tf.methods")
-class IAAT(Method):
+class IAAT(AdversarialMethod):
     """IAAT: PGD training with a radius for each training image, which grows where the image withstands the attack.
 
     Image i has the radius r, at first the attack's. When its turn comes, it is attacked within `r + growth` and within
@@ -35,9 +33,7 @@ class IAAT(Method):
         radius_smoothing: How much of that happens at once, in [0, 1].
         warmup_epochs: For how many epochs the radii stay as they are, >= 0.
         epsilon_max: The largest radius, >= the attack's epsilon; None for twice that.
-        alpha: Power of the attacker trained against, >= 0; 0 is the method of Balaji et al.
-        stop_gradient_weights: Whether s counts as a constant. Not so in Zeng et al.; for study.
-        normalize_weights: Whether s is divided by its mean over the batch (the default is that of Zeng et al.).
+        alpha: Power of the attacker trained against, or a `Weighting`; 0 is the method of Balaji et al.
 
     Raises:
         InvalidInput: If a number is out of range, or `attack` is no PGD; in `fit`, if the first batches have no index
@@ -63,21 +59,18 @@ class IAAT(Method):
 
     def __init__(
         self,
-        attack: Attack,
+        attack: attacks.PGD,
         *,
         examples: int,
         radius_growth: float = 0.0075,
         radius_smoothing: float = 0.1,
         warmup_epochs: float = 10.0,
         epsilon_max: float | None = None,
-        alpha: float = 0.0,
-        stop_gradient_weights: bool = False,
-        normalize_weights: bool = False,
+        alpha: float | Weighting = 0.0,
     ) -> None:
-        super().__init__(alpha, stop_gradient_weights=stop_gradient_weights, normalize_weights=normalize_weights)
         mend = "Pass for instance wmr_tf.attacks.PGD(epsilon=0.031, step_size=0.007, steps=10)."
-        require(isinstance(attack, Attack), "attack", got=attack, expected="a wmr_tf.attacks.PGD", mend=mend)
-        self.attack = attack
+        require(isinstance(attack, attacks.PGD), "attack", got=attack, expected="a wmr_tf.attacks.PGD", mend=mend)
+        super().__init__(attack, alpha)
         self.examples = at_least("examples", examples, 1)
         self.radius_growth = nonnegative("radius_growth", radius_growth)
         self.radius_smoothing = nonnegative("radius_smoothing", radius_smoothing)
@@ -91,19 +84,18 @@ class IAAT(Method):
             require(low <= number <= high, name, got=number, expected=expected, mend=f"Change {name}.")
 
     def build(self, images_shape: tuple[int | None, ...]) -> None:
-        """Creates the radii, all equal; the shape does not matter."""
+        """Create the radii, all equal; the shape does not matter."""
         radius = keras.initializers.Constant(self.attack.epsilon)
         self.radii = self.add_weight(name="radii", shape=(self.examples,), initializer=radius, trainable=False)
         self.seen = self.add_weight(name="seen", shape=(), initializer="zeros", dtype="int64", trainable=False)
 
     def train_batch(self, model: Learner, batch: Batch) -> tf.Tensor:
-        """Adapts the radii, attacks the batch within them, and descends once; see `Method.train_batch`."""
+        """Adapt the radii, attacks the batch within them, and descend once; see `Method.train_batch`."""
         self.check_batch(batch.images.shape)
         frozen = freeze(model.classifier)
 
         def attacked_within(radii: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
-            weighting = self.attack_weighting
-            return attack_cross_entropy(self.attack, frozen, batch, seed=seed, epsilon=radii, **weighting)
+            return self.attacked(frozen, batch, seed=seed, epsilon=radii)
 
         def adapted(radii: tf.Tensor) -> tf.Tensor:
             larger = radii + self.radius_growth
@@ -125,9 +117,4 @@ class IAAT(Method):
         self.radii.assign(tf.tensor_scatter_nd_update(self.radii, index[:, tf.newaxis], radii))
         self.seen.assign_add(tf.size(index, tf.int64))
         attacked = attacked_within(radii, batch.seed)
-
-        def loss():
-            logits = training_logits(model.classifier, attacked)
-            return weighted_cross_entropy(logits, batch.labels, **self.weighting), logits
-
-        return model.descend(batch, loss)
+        return model.descend(batch, self.loss_of(model.classifier, attacked, batch))

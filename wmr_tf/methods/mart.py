@@ -5,14 +5,14 @@ import tensorflow as tf
 
 from wmr_tf.attacks import Attack
 from wmr_tf.checks import nonnegative
-from wmr_tf.frozen import freeze
-from wmr_tf.fused import joint_training_logits
-from wmr_tf.losses import loss_weights, mart_loss
-from wmr_tf.methods.base import Batch, Learner, Method, attack_cross_entropy, checked_attack
+from wmr_tf.engine.frozen import freeze
+from wmr_tf.losses import mart_loss
+from wmr_tf.methods.base import AdversarialMethod, Batch, Learner, loss_of_pairs
+from wmr_tf.weights import Weighting
 
 
 @keras.saving.register_keras_serializable("wmr_tf.methods")
-class MART(Method):
+class MART(AdversarialMethod):
     """Misclassification-aware training: the attack maximises `s(x') * CE(x', y)`, the update minimises the mean of
 
     `s(x') * (BCE(x', y) + beta * KL(p(x) || p(x')) * (1 - p(x)[y]))` with
@@ -22,12 +22,10 @@ class MART(Method):
     Args:
         attack: Makes x' from x.
         beta: Weight of the divergence, >= 0; lambda in the source.
-        alpha: Power of the attacker trained against, >= 0; 0 is the method of Wang et al.
-        stop_gradient_weights: Whether s counts as a constant. Not so in Zeng et al.; for study.
-        normalize_weights: Whether s is divided by its mean over the batch (the default is that of Zeng et al.).
+        alpha: Power of the attacker trained against, or a `Weighting`; 0 is the method of Wang et al.
 
     Raises:
-        InvalidInput: If beta or alpha is negative or not finite, or `attack` is no attack.
+        InvalidInput: If beta or alpha is out of range, or `attack` is no attack.
 
     Example:
         >>> attack = wmr_tf.attacks.PGD(epsilon=0.031, step_size=0.007, steps=10, start="gaussian")
@@ -48,21 +46,16 @@ class MART(Method):
         attack: Attack,
         *,
         beta: float = 6.0,
-        alpha: float = 0.0,
-        stop_gradient_weights: bool = False,
-        normalize_weights: bool = False,
+        alpha: float | Weighting = 0.0,
     ) -> None:
-        super().__init__(alpha, stop_gradient_weights=stop_gradient_weights, normalize_weights=normalize_weights)
+        super().__init__(attack, alpha)
         self.beta = nonnegative("beta", beta)
-        self.attack = checked_attack(attack)
 
     def train_batch(self, model: Learner, batch: Batch) -> tf.Tensor:
-        """Attacks the batch and descends once on clean and attacked images; see `Method.train_batch`."""
-        attacked = attack_cross_entropy(self.attack, freeze(model.classifier), batch, **self.attack_weighting)
+        """Attack the batch and descend once on clean and attacked images; see `Method.train_batch`."""
+        attacked = self.attacked(freeze(model.classifier), batch)
 
-        def loss():
-            clean, logits = joint_training_logits(model.classifier, batch.images, attacked)
-            weights = loss_weights(logits, batch.labels, **self.weighting)
-            return weights * mart_loss(clean, logits, batch.labels, self.beta), logits
+        def losses_of(clean: tf.Tensor, logits: tf.Tensor) -> tf.Tensor:
+            return self.weighting(logits, batch.labels) * mart_loss(clean, logits, batch.labels, self.beta)
 
-        return model.descend(batch, loss)
+        return model.descend(batch, loss_of_pairs(model.classifier, batch, attacked, losses_of))

@@ -5,15 +5,15 @@ import tensorflow as tf
 
 from wmr_tf.attacks import Attack
 from wmr_tf.checks import nonnegative
-from wmr_tf.frozen import freeze
-from wmr_tf.fused import joint_training_logits
+from wmr_tf.engine.frozen import freeze
 from wmr_tf.losses import cross_entropy, weighted_cross_entropy
-from wmr_tf.methods.base import Batch, Learner, Method, attack_cross_entropy, checked_attack
+from wmr_tf.methods.base import AdversarialMethod, Batch, Learner, loss_of_pairs
 from wmr_tf.methods.natural import descend_on_clean
+from wmr_tf.weights import Weighting
 
 
 @keras.saving.register_keras_serializable("wmr_tf.methods")
-class Mixed(Method):
+class Mixed(AdversarialMethod):
     """Natural plus adversarial training: the attack maximises `s(x') * CE(x', y)`, the update minimises
 
     `mean(CE(x, y)) + lambda * mean(s(x') * CE(x', y))` with `s(x') = exp(-alpha * margin(x'))`, whose gradient counts
@@ -22,12 +22,10 @@ class Mixed(Method):
     Args:
         attack: Makes x' from x.
         adversarial_weight: lambda, the weight of the adversarial loss, >= 0. 0 is natural training, without an attack.
-        alpha: Power of the attacker trained against, >= 0; 0 is the loss of Equation 8.
-        stop_gradient_weights: Whether s counts as a constant. Not so in the paper; for study.
-        normalize_weights: Whether s is divided by its mean over the batch (the default is the paper's).
+        alpha: Power of the attacker trained against, or a `Weighting`; 0 is the loss of Equation 8.
 
     Raises:
-        InvalidInput: If adversarial_weight or alpha is negative or not finite, or `attack` is no attack.
+        InvalidInput: If adversarial_weight or alpha is out of range, or `attack` is no attack.
 
     Example:
         >>> attack = wmr_tf.attacks.PGD(epsilon=0.3, step_size=0.01, steps=40)
@@ -48,23 +46,19 @@ class Mixed(Method):
         attack: Attack,
         *,
         adversarial_weight: float = 1.0,
-        alpha: float = 0.0,
-        stop_gradient_weights: bool = False,
-        normalize_weights: bool = False,
+        alpha: float | Weighting = 0.0,
     ) -> None:
-        super().__init__(alpha, stop_gradient_weights=stop_gradient_weights, normalize_weights=normalize_weights)
+        super().__init__(attack, alpha)
         self.adversarial_weight = nonnegative("adversarial_weight", adversarial_weight)
-        self.attack = checked_attack(attack)
 
     def train_batch(self, model: Learner, batch: Batch) -> tf.Tensor:
-        """Attacks the batch and descends once on clean and attacked images; see `Method.train_batch`."""
+        """Attack the batch and descend once on clean and attacked images; see `Method.train_batch`."""
         if not self.adversarial_weight:  # attacked images of weight 0 would still move BatchNorm's statistics
             return descend_on_clean(model, batch)
-        attacked = attack_cross_entropy(self.attack, freeze(model.classifier), batch, **self.attack_weighting)
+        attacked = self.attacked(freeze(model.classifier), batch)
 
-        def loss():
-            clean, logits = joint_training_logits(model.classifier, batch.images, attacked)
-            adversarial = weighted_cross_entropy(logits, batch.labels, **self.weighting)
-            return cross_entropy(clean, batch.labels) + self.adversarial_weight * adversarial, logits
+        def losses_of(clean: tf.Tensor, logits: tf.Tensor) -> tf.Tensor:
+            adversarial = weighted_cross_entropy(logits, batch.labels, self.weighting)
+            return cross_entropy(clean, batch.labels) + self.adversarial_weight * adversarial
 
-        return model.descend(batch, loss)
+        return model.descend(batch, loss_of_pairs(model.classifier, batch, attacked, losses_of))

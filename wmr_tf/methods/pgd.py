@@ -4,26 +4,23 @@ import keras
 import tensorflow as tf
 
 from wmr_tf.attacks import Attack
-from wmr_tf.frozen import freeze
-from wmr_tf.fused import training_logits
-from wmr_tf.losses import weighted_cross_entropy
-from wmr_tf.methods.base import Batch, Learner, Method, attack_cross_entropy, checked_attack
+from wmr_tf.engine.frozen import freeze
+from wmr_tf.methods.base import AdversarialMethod, Batch, Learner
+from wmr_tf.weights import Weighting
 
 
 @keras.saving.register_keras_serializable("wmr_tf.methods")
-class PGD(Method):
+class PGD(AdversarialMethod):
     """PGD adversarial training: the attack maximises, and the update minimises, the mean of `s(x') * CE(x', y)`.
 
     `s(x') = exp(-alpha * margin(x'))`; its gradient counts in the attack and in the update.
 
     Args:
         attack: Makes x' from x.
-        alpha: Power of the attacker trained against, >= 0; 0 is the method of Madry et al.
-        stop_gradient_weights: Whether s counts as a constant. Not so in the paper; for study.
-        normalize_weights: Whether s is divided by its mean over the batch (the default is the paper's).
+        alpha: Power of the attacker trained against, or a `Weighting`; 0 is the method of Madry et al.
 
     Raises:
-        InvalidInput: If alpha is negative or not finite, or `attack` is no attack.
+        InvalidInput: If alpha is out of range, or `attack` is no attack.
 
     Example:
         >>> attack = wmr_tf.attacks.PGD(epsilon=0.3, step_size=0.01, steps=40)
@@ -40,19 +37,11 @@ class PGD(Method):
         self,
         attack: Attack,
         *,
-        alpha: float = 0.0,
-        stop_gradient_weights: bool = False,
-        normalize_weights: bool = False,
+        alpha: float | Weighting = 0.0,
     ) -> None:
-        super().__init__(alpha, stop_gradient_weights=stop_gradient_weights, normalize_weights=normalize_weights)
-        self.attack = checked_attack(attack)
+        super().__init__(attack, alpha)
 
     def train_batch(self, model: Learner, batch: Batch) -> tf.Tensor:
-        """Attacks the batch and descends once on what comes out; see `Method.train_batch`."""
-        attacked = attack_cross_entropy(self.attack, freeze(model.classifier), batch, **self.attack_weighting)
-
-        def loss():
-            logits = training_logits(model.classifier, attacked)
-            return weighted_cross_entropy(logits, batch.labels, **self.weighting), logits
-
-        return model.descend(batch, loss)
+        """Attack the batch and descend once on what comes out; see `Method.train_batch`."""
+        attacked = self.attacked(freeze(model.classifier), batch)
+        return model.descend(batch, self.loss_of(model.classifier, attacked, batch))

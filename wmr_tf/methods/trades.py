@@ -5,14 +5,14 @@ import tensorflow as tf
 
 from wmr_tf.attacks import Attack
 from wmr_tf.checks import nonnegative, require
-from wmr_tf.frozen import freeze
-from wmr_tf.fused import joint_training_logits
-from wmr_tf.losses import cross_entropy, weighted_kl_divergence
-from wmr_tf.methods.base import Batch, Learner, Method, checked_attack
+from wmr_tf.engine.frozen import freeze
+from wmr_tf.losses import cross_entropy, kl_divergence, weighted_kl_divergence
+from wmr_tf.methods.base import AdversarialMethod, Batch, Learner, loss_of_pairs
+from wmr_tf.weights import Weighting
 
 
 @keras.saving.register_keras_serializable("wmr_tf.methods")
-class TRADES(Method):
+class TRADES(AdversarialMethod):
     """TRADES: the attack maximises `s(x') * KL(p(x) || p(x'))`, the update minimises
 
     `mean(CE(x, y)) + beta * mean(s(x') * KL(p(x) || p(x')))` with `s(x') = exp(-alpha * margin(x'))`. The clean
@@ -21,12 +21,10 @@ class TRADES(Method):
     Args:
         attack: Makes x' from x; it must not start on the clean image, where the divergence has no gradient.
         beta: Weight of the divergence, >= 0; the paper's 1/lambda. 0 is natural training.
-        alpha: Power of the attacker trained against, >= 0; 0 is the method of Zhang et al.
-        stop_gradient_weights: Whether s counts as a constant. Not so in the paper; for study.
-        normalize_weights: Whether s is divided by its mean over the batch (the default is the paper's).
+        alpha: Power of the attacker trained against, or a `Weighting`; 0 is the method of Zhang et al.
 
     Raises:
-        InvalidInput: If beta or alpha is negative or not finite, or the attack is none or starts on the clean image.
+        InvalidInput: If beta or alpha is out of range, or the attack is none or starts on the clean image.
 
     Example:
         >>> attack = wmr_tf.attacks.PGD(epsilon=0.3, step_size=0.01, steps=40, start="gaussian")
@@ -48,13 +46,10 @@ class TRADES(Method):
         attack: Attack,
         *,
         beta: float = 6.0,
-        alpha: float = 0.0,
-        stop_gradient_weights: bool = False,
-        normalize_weights: bool = False,
+        alpha: float | Weighting = 0.0,
     ) -> None:
-        super().__init__(alpha, stop_gradient_weights=stop_gradient_weights, normalize_weights=normalize_weights)
+        super().__init__(attack, alpha)
         self.beta = nonnegative("beta", beta)
-        self.attack = checked_attack(attack)
         require(
             not attack.starts_clean,
             "attack",
@@ -64,18 +59,13 @@ class TRADES(Method):
         )
 
     def train_batch(self, model: Learner, batch: Batch) -> tf.Tensor:
-        """Attacks the batch and descends once on clean and attacked images; see `Method.train_batch`."""
+        """Attack the batch and descend once on clean and attacked images; see `Method.train_batch`."""
         frozen = freeze(model.classifier)
         constant_clean = tf.stop_gradient(frozen(batch.images))
+        attacked = self.attacked(frozen, batch, lambda logits: kl_divergence(constant_clean, logits))
 
-        def attack_losses(images: tf.Tensor) -> tf.Tensor:
-            return weighted_kl_divergence(constant_clean, frozen(images), batch.labels, **self.attack_weighting)
+        def losses_of(clean: tf.Tensor, logits: tf.Tensor) -> tf.Tensor:
+            divergence = weighted_kl_divergence(clean, logits, batch.labels, self.weighting)
+            return cross_entropy(clean, batch.labels) + self.beta * divergence
 
-        attacked = self.attack(attack_losses, batch.images, seed=batch.seed)
-
-        def loss():
-            clean, logits = joint_training_logits(model.classifier, batch.images, attacked)
-            divergence = weighted_kl_divergence(clean, logits, batch.labels, **self.weighting)
-            return cross_entropy(clean, batch.labels) + self.beta * divergence, logits
-
-        return model.descend(batch, loss)
+        return model.descend(batch, loss_of_pairs(model.classifier, batch, attacked, losses_of))

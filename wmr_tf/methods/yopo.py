@@ -5,19 +5,18 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-from wmr_tf import graph
-from wmr_tf.attacks import PGD as Attack
+from wmr_tf import attacks
 from wmr_tf.attacks.base import input_gradient
 from wmr_tf.checks import at_least, require
-from wmr_tf.fused import training_logits
-from wmr_tf.losses import weighted_cross_entropy
-from wmr_tf.methods.base import Batch, Learner, Method, no_logits_yet, of_unit_size
+from wmr_tf.engine import graph
+from wmr_tf.methods.base import AdversarialMethod, Batch, Learner, unit_gradient, zero_logits
+from wmr_tf.weights import Weighting
 
 _CONVOLUTIONS = (keras.layers.Conv1D, keras.layers.Conv2D, keras.layers.Conv3D)
 
 
 @keras.saving.register_keras_serializable("wmr_tf.methods")
-class YOPO(Method):
+class YOPO(AdversarialMethod):
     """YOPO-m-n: m full passes for each batch, and after each n steps on the images through the first layer only.
 
     With f0 the network up to its first convolution, included, and p the gradient of `s * CE` by its output,
@@ -29,9 +28,7 @@ class YOPO(Method):
         attack: Start, steps (n) and step size of the images.
         passes: Full passes for each batch (m), >= 1.
         split: The name of the layer that f0 ends with; None takes the first convolution.
-        alpha: Power of the attacker trained against, >= 0; 0 is the method of Zhang et al.
-        stop_gradient_weights: Whether s counts as a constant. Not so in Zeng et al.; for study.
-        normalize_weights: Whether s is divided by its mean over the batch (the default is that of Zeng et al.).
+        alpha: Power of the attacker trained against, or a `Weighting`; 0 is the method of Zhang et al.
 
     Raises:
         InvalidInput: If a number is out of range, the attack is no PGD or restarts; in `AdversarialModel`, if the
@@ -55,20 +52,17 @@ class YOPO(Method):
 
     def __init__(
         self,
-        attack: Attack,
+        attack: attacks.PGD,
         *,
         passes: int = 5,
         split: str | None = None,
-        alpha: float = 0.0,
-        stop_gradient_weights: bool = False,
-        normalize_weights: bool = False,
+        alpha: float | Weighting = 0.0,
     ) -> None:
-        super().__init__(alpha, stop_gradient_weights=stop_gradient_weights, normalize_weights=normalize_weights)
+        super().__init__(attack, alpha)
         self.passes = at_least("passes", passes, 1)
         self.split = split
-        self.attack = attack
         require(
-            isinstance(attack, Attack) and attack.restarts == 1,
+            isinstance(attack, attacks.PGD) and attack.restarts == 1,
             "attack",
             got=attack,
             expected="a wmr_tf.attacks.PGD without restarts, which would need full passes",
@@ -76,11 +70,11 @@ class YOPO(Method):
         )
 
     def check(self, classifier: keras.Model) -> None:
-        """Looks for the layer to split the classifier behind; see `Method.check`."""
+        """Look for the layer to split the classifier behind; see `Method.check`."""
         first_layer(classifier, self.split)
 
     def train_batch(self, model: Learner, batch: Batch) -> tf.Tensor:
-        """Passes m times, moves the images behind each pass, and descends once; see `Method.train_batch`."""
+        """Pass m times, moves the images behind each pass, and descend once; see `Method.train_batch`."""
         layer = first_layer(model.classifier, self.split)
         in_training = graph.in_mode(layer, True)
 
@@ -91,13 +85,10 @@ class YOPO(Method):
             zero = tf.zeros([tf.shape(attacked)[0], *first(attacked).shape[1:]])
             cut = {id(layer): lambda x, **kwargs: _cut(in_training(x, **kwargs), zero)}
 
-            def loss():
-                logits = training_logits(model.classifier, attacked, instead=cut)
-                return weighted_cross_entropy(logits, batch.labels, **self.weighting), logits
-
+            loss = self.loss_of(model.classifier, attacked, batch, instead=cut)
             # The gradient by what is added to the first layer's output is that by the output.
             logits, behind, p = model.differentiate(batch, loss, at=zero)
-            attacked = moved(attacked, of_unit_size(p))
+            attacked = moved(attacked, unit_gradient(p))
             with tf.GradientTape() as tape:
                 product = tf.reduce_sum(p * first(attacked))
             before = tape.gradient(product, model.classifier.trainable_variables)
@@ -113,14 +104,14 @@ class YOPO(Method):
 
         start = self.attack.start_near(batch.images, seed=batch.seed)
         nothing_yet = [tf.zeros_like(weight) for weight in model.classifier.trainable_variables]
-        loop = (0, start, nothing_yet, no_logits_yet(model.classifier, start))
+        loop = (0, start, nothing_yet, zero_logits(model.classifier, start))
         _, _, sums, logits = tf.while_loop(lambda k, *_: k < self.passes, full_pass, loop)
         model.update([total / self.passes for total in sums])
         return logits
 
 
 def first_layer(classifier: keras.Model, name: str | None = None) -> Any:
-    """Returns the layer that YOPO splits off together with what comes before it.
+    """Return the layer that YOPO splits off together with what comes before it.
 
     Args:
         classifier: A Functional or Sequential model; nested ones are looked into.
@@ -155,5 +146,5 @@ def first_layer(classifier: keras.Model, name: str | None = None) -> Any:
 
 
 def _cut(output: tf.Tensor, zero: tf.Tensor) -> tf.Tensor:
-    """Returns the output; gradients reach `zero` and go no further."""
+    """Return the output; gradients reach `zero` and go no further."""
     return tf.stop_gradient(output) + tf.cast(zero, output.dtype)

@@ -37,7 +37,7 @@ def _archive(folder: Path) -> Path | None:
 
 
 def _prepare(name: str, builder: Any) -> None:
-    """Prepares the copy of an archive; what fails leaves nothing behind."""
+    """Prepare the copy of an archive; what fails leaves nothing behind."""
     import tensorflow_datasets as tfds
 
     *own, default = Path(builder.data_dir).parents[:3]  # own: tiny_imagenet-FINGERPRINT and what is in it

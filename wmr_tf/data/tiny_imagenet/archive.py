@@ -60,12 +60,12 @@ class Archive:
         self._zip.close()
 
     def fingerprint(self) -> str:
-        """Returns 16 hexadecimal digits that tell archives apart by names, sizes and CRCs of all members."""
+        """Return 16 hexadecimal digits that tell archives apart by names, sizes and CRCs of all members."""
         members = sorted((member.filename, member.file_size, member.CRC) for member in self._zip.infolist())
         return hashlib.sha256(repr(members).encode()).hexdigest()[:16]
 
     def read(self, name: str) -> bytes:
-        """Returns the content of a member.
+        """Return the content of a member.
 
         Raises:
             InvalidInput: If it is missing or damaged.
@@ -75,7 +75,7 @@ class Archive:
             return self._zip.read(name)
 
     def require(self, condition: bool, got: str, expected: str) -> None:
-        """Raises `InvalidInput` that names this archive unless `condition` holds."""
+        """Raise `InvalidInput` that names this archive unless `condition` holds."""
         require(condition, "Tiny ImageNet archive", got=f"{got} in {self.path}", expected=expected, mend=_MEND)
 
     @contextlib.contextmanager
@@ -93,7 +93,7 @@ class Archive:
             self.require(inside, f"the member {member.filename!r}", f"plain files inside {_ROOT}/")
 
     def _lines(self, name: str) -> list[list[str]]:
-        """Returns the words of each line."""
+        """Return the words of each line."""
         text = self.read(f"{_ROOT}/{name}").decode(errors="replace")
         return [line.split() for line in text.splitlines() if line.strip()]
 

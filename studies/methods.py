@@ -1,6 +1,6 @@
 """Every training method on the digits, over seeds, and on MNIST, all for the same time; unweighted and weighted.
 
-python -m benchmarks.methods --data_dir=FOLDER --output=results/methods.md     # about 50 minutes on 2 cores
+python -m studies.methods --data_dir=FOLDER --output=results/methods.md     # about 50 minutes on 2 cores
 
 On the digits each method trains by its recipe. On MNIST each trains for the same processor time, attacks of ten steps
 where the recipe has forty, with one learning rate for all, which drops at 60 and 85 % of the time. What is
@@ -16,7 +16,7 @@ from typing import Any
 import keras
 from absl import app, flags
 
-from benchmarks.studies import NAMES, at_alpha, made_by, spread, trained
+from studies.runs import NAMES, at_alpha, made_by, spread, trained
 from trainers import run
 from trainers.config import Experiment
 from wmr_tf import methods, report
@@ -64,13 +64,13 @@ class TrainFor(keras.callbacks.Callback):
 
 
 def variants() -> list[tuple[str, float]]:
-    """Returns each method with the alphas that it is trained with."""
+    """Return each method with the alphas that it is trained with."""
     weighted = [name for name in methods.BY_NAME if name != "natural"]
     return [("natural", 0.0), *((name, alpha) for name in weighted for alpha in (0.0, ALPHA))]
 
 
 def on_digits(method: str, alpha: float) -> list[dict[str, float]]:
-    """Returns what a method reaches on the digits, seed by seed."""
+    """Return what a method reaches on the digits, seed by seed."""
     found = []
     for seed in range(_SEEDS.value):
         folder = Path(_RUNS.value) / f"digits-{method}-{alpha:g}-{seed}"
@@ -81,7 +81,7 @@ def on_digits(method: str, alpha: float) -> list[dict[str, float]]:
 
 
 def on_mnist(method: str, alpha: float) -> dict[str, float]:
-    """Returns what a method reaches on MNIST in the time that all have."""
+    """Return what a method reaches on MNIST in the time that all have."""
     file = Path(_RUNS.value) / f"mnist-{method}-{alpha:g}" / "result.json"
     wanted = {"seconds": _SECONDS.value, "examples": _EXAMPLES.value}
     if file.exists():
@@ -104,7 +104,7 @@ def on_mnist(method: str, alpha: float) -> dict[str, float]:
 
 
 def mnist_recipe(method: str, alpha: float) -> Experiment:
-    """Returns the recipe of a method, with what all methods share here and a shorter attack where it is long."""
+    """Return the recipe of a method, with what all methods share here and a shorter attack where it is long."""
     shared: dict[str, Any] = {"alpha_train": alpha, "alpha_test": (ALPHA,), "precision": "auto", "batch_size": BATCH}
     shared |= {"data_dir": _DATA.value, "eval_examples": _EXAMPLES.value, "learning_rate": LEARNING_RATE}
     shared |= {"epochs": EPOCHS}
@@ -114,7 +114,7 @@ def mnist_recipe(method: str, alpha: float) -> Experiment:
 
 
 def tables() -> tuple[str, str]:
-    """Returns the table of the digits and that of MNIST, which train what is missing."""
+    """Return the table of the digits and that of MNIST, which train what is missing."""
     header = ["method", "alpha_train", *(f"{name} (%)" for name in NAMES)]
     digits, mnist = [], []
     for method, alpha in variants():
@@ -133,11 +133,11 @@ def tables() -> tuple[str, str]:
 
 
 def main(argv: list[str]) -> None:
-    """Trains, evaluates and writes the tables."""
+    """Train, evaluate and write the tables."""
     del argv
     digits, mnist = tables()
     sections = [
-        f"# The training methods\n\n{made_by('benchmarks.methods')}. alpha_test {ALPHA:g}; test attacks as in the "
+        f"# The training methods\n\n{made_by('studies.methods')}. alpha_test {ALPHA:g}; test attacks as in the "
         f"recipes: {Experiment.of('digits').test_attack()} on the digits, {Experiment.of('mnist').test_attack()} on "
         "MNIST, in float32.",
         f"## Digits\n\nEach method by its recipe, seeds 0 to {_SEEDS.value - 1}, all 599 test images, best epoch by "

@@ -11,7 +11,9 @@ import tensorflow as tf
 
 from wmr_tf.attacks.base import input_gradient
 from wmr_tf.checks import at_least, nonnegative, positive, require
-from wmr_tf.evaluation import WeightedAccuracy, checked_batches, freeze_in, in_batches, weighted_accuracy
+from wmr_tf.engine.frozen import freeze_in
+from wmr_tf.evaluation.robustness import WeightedAccuracy, weighted_accuracy
+from wmr_tf.inputs.batches import checked_batches, in_batches
 from wmr_tf.losses import cross_entropy
 from wmr_tf.weights import probability_margin
 
@@ -20,7 +22,7 @@ LOWEST_ORDER = 1.01
 
 
 def checked_order(what: str, p: Any) -> float:
-    """Returns the order of a budget if it is a number >= 1.01 or infinity, and raises `InvalidInput` otherwise."""
+    """Return the order of a budget if it is a number >= 1.01 or infinity, and raise `InvalidInput` otherwise."""
     mend = f"Pass for instance {what}=2, or {what}=inf for a budget per image."
     expected = f"a number >= {LOWEST_ORDER}, or inf"
     require(isinstance(p, int | float) and p >= LOWEST_ORDER, what, got=p, expected=expected, mend=mend)
@@ -74,7 +76,7 @@ class WassersteinAttack:
         checked_order("p", self.p)
 
     def __call__(self, gradients_of: Callable[[np.ndarray], np.ndarray], x: np.ndarray) -> np.ndarray:
-        """Returns attacked images.
+        """Return attacked images.
 
         Args:
             gradients_of: Maps all images `[images, ...]` to the gradient of each one's loss, of the same shape.
@@ -97,11 +99,11 @@ class WassersteinAttack:
         return self.steps * self.step_size
 
     def describe(self) -> dict[str, Any]:
-        """Returns norm and settings as plain values, as `metrics.json` prints them; JSON has no infinity."""
+        """Return norm and settings as plain values, as `metrics.json` prints them; JSON has no infinity."""
         return {"norm": "linf", **dataclasses.asdict(self), "p": self.p if math.isfinite(self.p) else "inf"}
 
     def _radii(self, x: np.ndarray, attacked: np.ndarray, gradients: np.ndarray) -> np.ndarray:
-        """Returns each image's share of the budget in the linear problem, float32 `[images]`.
+        """Return each image's share of the budget in the linear problem, float32 `[images]`.
 
         A radius r_i gains `sum_k |g_k| min(r_i, room_k)`, where room_k is how far pixel k may be from the clean image
         in the direction of its gradient. At the optimum this gain's slope equals that of the cost, `~ r_i^(p-1)`; and
@@ -129,7 +131,7 @@ class WassersteinAttack:
     def _rooms_and_pulls(
         self, x: np.ndarray, attacked: np.ndarray, gradients: np.ndarray
     ) -> tuple[np.ndarray, np.ndarray]:
-        """Returns the logarithms, to base 2, of all rooms, in rising order for each image, and of all pulls."""
+        """Return the logarithms, to base 2, of all rooms, in rising order for each image, and of all pulls."""
         signs = np.sign(gradients)
         box = np.where(signs > 0, 1 - x, x)
         rooms = np.minimum(signs * (attacked - x) + np.float32(self.step_size), box).reshape(len(x), -1)
@@ -170,7 +172,7 @@ class WassersteinRobustness:
         return _power_mean(self.sizes, self.attack.p)
 
     def metrics(self) -> dict[str, Any]:
-        """Returns the attack, its reach, what it used of these, and the accuracy, in the form of `metrics.json`."""
+        """Return the attack, its reach, what it used of these, and the accuracy, in the form of `metrics.json`."""
         used = {"mean_size": self.mean_size, "largest_size": float(self.sizes.max()), "reach": self.attack.reach}
         accuracy = {"accuracy": self.accuracy.value, "accuracy_stderr": self.accuracy.stderr}
         return {**self.attack.describe(), **used, **accuracy}
@@ -184,7 +186,7 @@ def evaluate_wasserstein(
     batch_size: int = 256,
     verbose: int = 1,
 ) -> WassersteinRobustness:
-    """Returns what an attacker with a budget on the average perturbation of all of `data` does to a classifier.
+    """Return what an attacker with a budget on the average perturbation of all of `data` does to a classifier.
 
     It maximises the mean cross-entropy, in float32, without randomness. It does not maximise the number of errors:
     much of the budget may go to images that are wrong already.
@@ -243,7 +245,7 @@ def _sizes(perturbations: np.ndarray) -> np.ndarray:
 
 
 def _power_mean(sizes: np.ndarray, p: float) -> float:
-    """Returns `mean(sizes^p)^(1/p)`, the largest size for p = inf."""
+    """Return `mean(sizes^p)^(1/p)`, the largest size for p = inf."""
     largest = float(sizes.max())
     if largest == 0 or math.isinf(p):
         return largest

@@ -1,6 +1,6 @@
 """Two models under attack at equal confidence, since smaller logits alone raise A_sa.
 
-python -m benchmarks.matched runs/BASELINE/best.keras runs/OTHER/best.keras --dataset=mnist --eval_examples=2000
+python -m trainers.matched runs/BASELINE/best.keras runs/OTHER/best.keras --dataset=mnist --eval_examples=2000
 
 Divides the other model's logits by the temperature at which its mean top probability on clean validation images is the
 baseline's, and evaluates both.
@@ -15,9 +15,9 @@ from absl import app, flags
 from trainers import run
 from trainers.cli import fail, parse
 from trainers.config import Evaluation
-from wmr_tf import data, report, temperature
+from wmr_tf import data, report
 from wmr_tf.checks import InvalidInput, require
-from wmr_tf.evaluation import Robustness, evaluate_robustness
+from wmr_tf.evaluation import Robustness, evaluate_robustness, temperature
 
 _DATASET = flags.DEFINE_string("dataset", "mnist", "Data set.")
 _DATA_DIR = flags.DEFINE_string("data_dir", None, "Where tensorflow-datasets keeps prepared data.")
@@ -25,18 +25,18 @@ _EXAMPLES = flags.DEFINE_integer("eval_examples", None, "How many test images to
 
 
 def confidence(classifier: keras.Model, splits: data.Splits) -> float:
-    """Returns the mean top probability on clean validation images."""
+    """Return the mean top probability on clean validation images."""
     return temperature.mean_top_probability(classifier.predict(splits.validation, verbose=0))
 
 
 def with_confidence(classifier: keras.Model, splits: data.Splits, top_probability: float) -> keras.Model:
-    """Returns the classifier with its logits divided such that its confidence is `top_probability`."""
+    """Return the classifier with its logits divided such that its confidence is `top_probability`."""
     logits = classifier.predict(splits.validation, verbose=0)
     return temperature.at_temperature(classifier, temperature.temperature_for(logits, top_probability))
 
 
 def table(rows: Iterable[tuple[str, float, Robustness]]) -> str:
-    """Returns the Markdown table of `(label, mean top probability, result)` rows, by alpha_test."""
+    """Return the Markdown table of `(label, mean top probability, result)` rows, by alpha_test."""
     header = ["Model", "mean top probability (%)", "alpha_test", "A_rob (%)", "A_sa (%)", "A_tr (%)"]
     cells = []
     for label, top, result in rows:
@@ -48,7 +48,7 @@ def table(rows: Iterable[tuple[str, float, Robustness]]) -> str:
 
 
 def evaluate(settings: Evaluation, paths: list[str]) -> str:
-    """Returns the table of the baseline, the other model, and the other at the baseline's confidence.
+    """Return the table of the baseline, the other model, and the other at the baseline's confidence.
 
     Raises:
         InvalidInput: If data or models are not what they should be.
@@ -67,9 +67,9 @@ def evaluate(settings: Evaluation, paths: list[str]) -> str:
 
 
 def main(argv: list[str]) -> None:
-    """Evaluates both models and prints the table."""
+    """Evaluate both models and print the table."""
     try:
-        mend = "Write python -m benchmarks.matched BASELINE.keras OTHER.keras."
+        mend = "Write python -m trainers.matched BASELINE.keras OTHER.keras."
         require(len(argv) == 3, "command line", got=f"{len(argv) - 1} models", expected="two", mend=mend)
         settings = Evaluation.of(_DATASET.value, data_dir=_DATA_DIR.value, eval_examples=_EXAMPLES.value)
         print(evaluate(settings, argv[1:]))

@@ -6,7 +6,7 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-from wmr_tf import distribution, graph
+from wmr_tf.engine import distribution, graph
 
 _LAYERS = keras.layers
 _IMAGE_BY_IMAGE = {
@@ -22,7 +22,7 @@ _IMAGE_BY_IMAGE = {
 def training_logits(
     classifier: keras.Model, images: tf.Tensor, *, instead: Mapping[int, graph.Compute] | None = None
 ) -> tf.Tensor:
-    """Returns `classifier(images, training=True)`, with every BatchNorm that can be computed by one fused kernel.
+    """Return `classifier(images, training=True)`, with every BatchNorm that can be computed by one fused kernel.
 
     Keras's own is a chain of elementwise operations, under mixed precision in float32. The fused one reads and writes
     the layer's precision and keeps its statistics in float32. The layers and their variables are untouched, so what is
@@ -51,7 +51,7 @@ def training_logits(
 def joint_training_logits(
     classifier: keras.Model, clean: tf.Tensor, attacked: tf.Tensor
 ) -> tuple[tf.Tensor, tf.Tensor]:
-    """Returns the `training_logits` of clean and of attacked images, from one pass where that is exact.
+    """Return the `training_logits` of clean and of attacked images, from one pass where that is exact.
 
     It is where every layer treats each image by itself, dropout included, whose masks are drawn for each image.
     BatchNorm takes its statistics over the batch: a classifier with one makes two passes, clean images first.

@@ -1,46 +1,47 @@
-"""What a classifier must be, found out from its layers and from the numbers it gives for a first batch."""
+"""What people hand in as data: batches of images and labels, looked at once."""
 
+from collections.abc import Iterable
 from typing import Any
 
 import keras
 import numpy as np
 import tensorflow as tf
 
-from wmr_tf.checks import require
-from wmr_tf.data import check_images_and_labels
-from wmr_tf.precision import layers_backwards
+from wmr_tf.checks import at_least, require
+from wmr_tf.engine.precision import float32_compute
+from wmr_tf.inputs.classifier import check_logits
+from wmr_tf.inputs.images import check_images_and_labels
+from wmr_tf.weights import class_indices
 
-MEND_LOGITS = "Remove the last activation (activation=None): softmax belongs to the losses, which take it in float32."
 
-
-def check_architecture(classifier: Any) -> None:
-    """Checks what can be seen without data: that this is a Keras model whose last layer has no softmax or sigmoid.
-
-    A subclassed model lists its layers in no order that means anything; its numbers will tell.
+def in_batches(classifier: keras.Model, data: tf.data.Dataset | tuple[Any, Any], batch_size: int) -> tf.data.Dataset:
+    """Return a data set or a pair of arrays in batches of `batch_size`.
 
     Raises:
-        InvalidInput: If it is something else.
+        InvalidInput: If the size is no whole number >= 1, or the data are not what the classifier takes.
     """
-    require(
-        isinstance(classifier, keras.Model),
-        "classifier",
-        got=type(classifier).__name__,
-        expected="a keras.Model that returns logits",
-        mend="Wrap it in keras.Sequential([...]) or subclass keras.Model.",
-    )
-    last = next(layers_backwards(classifier), classifier)
-    activation = getattr(getattr(last, "activation", None), "__name__", type(last).__name__.lower())
-    require(
-        isinstance(last, keras.Model) or activation not in ("softmax", "sigmoid"),
-        f"classifier {classifier.name!r}",
-        got=f"a last layer ({last.name!r}) with {activation}",
-        expected="logits",
-        mend=MEND_LOGITS,
-    )
+    at_least("batch_size", batch_size, 1)
+    if not isinstance(data, tf.data.Dataset):
+        check_first_batch(classifier, data)
+        data = tf.data.Dataset.from_tensor_slices(tuple(data)).batch(batch_size)
+    check_batched(data)
+    return data.rebatch(batch_size)
+
+
+def checked_batches(classifier: keras.Model, data: Iterable[Any]) -> list[tuple[tf.Tensor, tf.Tensor]]:
+    """Return all batches as float32 images and int32 class indices.
+
+    Raises:
+        InvalidInput: If a batch is not what it should be, or there is none.
+    """
+    given = list(data)
+    with float32_compute(classifier):
+        check_batches(classifier, given)  # as given: a cast may hide what is wrong
+    return [(tf.cast(images, tf.float32), class_indices(labels)) for images, labels, *_ in given]
 
 
 def check_batched(data: tf.data.Dataset) -> None:
-    """Checks that a data set gives batches.
+    """Check that a data set gives batches.
 
     Raises:
         InvalidInput: If it gives single images.
@@ -58,7 +59,7 @@ def check_batched(data: tf.data.Dataset) -> None:
 
 
 def check_batches(classifier: keras.Model, batches: list[Any]) -> None:
-    """Checks the first batch as `check_first_batch` does, and images and labels of all of them.
+    """Check the first batch as `check_first_batch` does, and images and labels of all of them.
 
     Raises:
         InvalidInput: If there is no batch, or one is not what it should be.
@@ -69,7 +70,7 @@ def check_batches(classifier: keras.Model, batches: list[Any]) -> None:
 
 
 def image_and_index(x: Any) -> tuple[Any, Any]:
-    """Returns the images of what a data set gives, and their index in the training set, None if there is none.
+    """Return the images of what a data set gives, and their index in the training set, None if there is none.
 
     Args:
         x: Images, or `{"image": images, "index": index}`.
@@ -90,7 +91,7 @@ def image_and_index(x: Any) -> tuple[Any, Any]:
 
 
 def check_index(index: Any, examples: int | None = None) -> None:
-    """Checks that images came with an index, and that it is within the training set where its size is given.
+    """Check that images came with an index, and that it is within the training set where its size is given.
 
     Raises:
         InvalidInput: If there is no index, or one that is out of range.
@@ -110,7 +111,7 @@ def check_index(index: Any, examples: int | None = None) -> None:
 
 
 def check_first_batch(classifier: keras.Model, batch: Any) -> int:
-    """Checks the first batch of a training or an evaluation, and what the classifier makes of it.
+    """Check the first batch of a training or an evaluation, and what the classifier makes of it.
 
     Args:
         classifier: The classifier; it is built by this call if it was not.
@@ -146,9 +147,8 @@ def check_first_batch(classifier: keras.Model, batch: Any) -> int:
             mend="Give one weight an image.",
         )
     logits = np.asarray(classifier(tf.cast(images[:64], tf.float32), training=False), np.float32)
-    classes = _number_of_classes(logits)
+    classes = check_logits(logits)
     check_images_and_labels(images, labels, classes)
-    _check_logits(logits)
     return classes
 
 
@@ -159,33 +159,4 @@ def _check_form(index: np.ndarray, images: int) -> None:
         got=f"dtype {index.dtype} of shape {list(index.shape)} with {images} images",
         expected=f"integers of shape [{images}]",
         mend="Give each image its place in the training set.",
-    )
-
-
-def _number_of_classes(logits: np.ndarray) -> int:
-    require(
-        logits.ndim == 2 and logits.shape[1] >= 2,
-        "classifier",
-        got=f"an output of shape {logits.shape}",
-        expected="logits of shape (batch, classes) with at least two classes",
-        mend="Let it return one logit a class; a binary one has two.",
-    )
-    return logits.shape[1]
-
-
-def _check_logits(logits: np.ndarray) -> None:
-    require(
-        bool(np.isfinite(logits).all()),
-        "classifier",
-        got=f"{np.sum(~np.isfinite(logits))} outputs that are NaN or infinite",
-        expected="finite logits",
-        mend="Look at its weights and at the scale of its inputs.",
-    )
-    rows_are_probabilities = (logits >= 0).all() and np.allclose(logits.sum(axis=1), 1.0, atol=2e-3)
-    require(
-        not rows_are_probabilities,
-        "classifier",
-        got="outputs that are probabilities (each row is >= 0 and sums to 1)",
-        expected="logits",
-        mend=MEND_LOGITS,
     )

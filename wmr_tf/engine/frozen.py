@@ -6,8 +6,8 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-from wmr_tf import graph, greyscale
-from wmr_tf.precision import compute_dtypes
+from wmr_tf.engine import graph, greyscale
+from wmr_tf.engine.precision import COMPUTE, compute_dtypes
 
 Network = Callable[[tf.Tensor], tf.Tensor]
 
@@ -15,7 +15,7 @@ _CONVOLUTIONS = (keras.layers.Conv1D, keras.layers.Conv2D, keras.layers.Conv3D)
 
 
 def freeze(classifier: keras.Model) -> Network:
-    """Returns the map from images to float32 logits that an attack differentiates.
+    """Return the map from images to float32 logits that an attack differentiates.
 
     Weights are read once, here: call it inside the `tf.function` and outside the attack's loop. BatchNorm uses its
     moving statistics and dropout is off, so nothing moves while the classifier is attacked. In a Functional or
@@ -44,8 +44,20 @@ def freeze(classifier: keras.Model) -> Network:
     return _with_unit_gradients(network) if "float16" in compute_dtypes(classifier) else network
 
 
+def freeze_in(precision: str, classifier: keras.Model) -> Network:
+    """Return `freeze(classifier)` computing in "float32" or "bfloat16", whatever precision the classifier is in."""
+    with COMPUTE[precision](classifier):
+        network = freeze(classifier)
+
+    def logits(images: tf.Tensor) -> tf.Tensor:
+        with COMPUTE[precision](classifier):
+            return network(images)
+
+    return logits
+
+
 def _fold(classifier: keras.Model) -> dict[int, graph.Compute]:
-    """Returns for each layer that has constants what computes it with these constants, by the layer's id."""
+    """Return for each layer that has constants what computes it with these constants, by the layer's id."""
     folded: dict[int, graph.Compute] = {}
     for layer, before in graph.layers_once(classifier):
         if type(layer) is keras.layers.BatchNormalization:
@@ -95,7 +107,7 @@ def _then_relu(layer: Any) -> graph.Compute:
 def _linear(
     layer: Any, scale: tf.Tensor | float = 1.0, shift: tf.Tensor | float = 0.0, activation: graph.Compute | None = None
 ) -> graph.Compute:
-    """Returns the layer with constant weights, its output channels scaled and shifted before the activation."""
+    """Return the layer with constant weights, its output channels scaled and shifted before the activation."""
     dtype = layer.compute_dtype
     activation = activation or layer.activation
     is_greyscale = (

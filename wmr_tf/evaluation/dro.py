@@ -22,7 +22,7 @@ from wmr_tf.checks import nonnegative, require
 
 
 def tilt(values: np.ndarray, alpha: float) -> np.ndarray:
-    """Returns the weights `exp(-alpha * value)` of an attacker of power alpha, scaled such that the largest is 1.
+    """Return the weights `exp(-alpha * value)` of an attacker of power alpha, scaled such that the largest is 1.
 
     Args:
         values: Finite floats `[images]`, at least one, such as margins.
@@ -48,7 +48,7 @@ def tilt(values: np.ndarray, alpha: float) -> np.ndarray:
 
 
 def kl_radius(values: np.ndarray, alpha: float) -> float:
-    """Returns the radius rho of the smallest KL ball in which the tilt of power alpha lies.
+    """Return the radius rho of the smallest KL ball in which the tilt of power alpha lies.
 
     `rho = KL(p || uniform) = mean(n p log(n p))` in nats, with `p = tilt / sum(tilt)`.
 
@@ -76,7 +76,7 @@ def kl_radius(values: np.ndarray, alpha: float) -> float:
 
 
 def kl_radius_stderr(values: np.ndarray, alpha: float) -> float:
-    """Returns the standard error of `kl_radius`, with `d = r (log r - rho - 1) + 1` of the ratios `r = n p`.
+    """Return the standard error of `kl_radius`, with `d = r (log r - rho - 1) + 1` of the ratios `r = n p`.
 
     Args:
         values: Finite floats `[images]`, such as margins.
@@ -101,7 +101,7 @@ def kl_radius_stderr(values: np.ndarray, alpha: float) -> float:
 
 
 def alpha_for_radius(values: np.ndarray, rho: float) -> float:
-    """Returns the power alpha of the tilt that a KL radius buys, the inverse of `kl_radius`.
+    """Return the power alpha of the tilt that a KL radius buys, the inverse of `kl_radius`.
 
     Args:
         values: Finite floats `[images]`, such as margins.
@@ -133,7 +133,7 @@ def alpha_for_radius(values: np.ndarray, rho: float) -> float:
 
 
 def worst_case_mean(values: np.ndarray, rho: float) -> float:
-    """Returns the smallest mean of `values` under any choice of images in the KL ball of radius rho.
+    """Return the smallest mean of `values` under any choice of images in the KL ball of radius rho.
 
     `min_p sum(p * value)` over `KL(p || uniform) <= rho`, attained by the tilt of `values` themselves.
 
@@ -159,7 +159,7 @@ def worst_case_mean(values: np.ndarray, rho: float) -> float:
 
 
 def worst_case_mean_stderr(values: np.ndarray, rho: float) -> float:
-    """Returns the standard error of `worst_case_mean` at a radius that is given, with `d = n p / alpha`.
+    """Return the standard error of `worst_case_mean` at a radius that is given, with `d = n p / alpha`.
 
     By the dual of the worst case, p is the tilt of `values` of the power alpha that spends the radius.
 
@@ -188,7 +188,7 @@ def worst_case_mean_stderr(values: np.ndarray, rho: float) -> float:
 
 
 def worst_case_accuracy(margins: np.ndarray, rho: float) -> float:
-    """Returns the smallest accuracy under any choice of images in the KL ball of radius rho.
+    """Return the smallest accuracy under any choice of images in the KL ball of radius rho.
 
     Only correct or wrong matters: with error rate e the worst share q of wrong images is the largest with
     `q log(q / e) + (1 - q) log((1 - q) / (1 - e)) <= rho`, and the accuracy is 1 - q. A_sa of the same radius is never
@@ -214,7 +214,7 @@ def worst_case_accuracy(margins: np.ndarray, rho: float) -> float:
 
 
 def cvar(losses: np.ndarray, level: float) -> float:
-    """Returns the conditional value at risk: the mean loss of the worst fraction `level` of the images.
+    """Return the conditional value at risk: the mean loss of the worst fraction `level` of the images.
 
     `max_p sum(p * loss)` over probabilities `p <= 1 / (level * n)`; where `level * n` is not whole, the image at the
     boundary counts in part.
@@ -243,7 +243,7 @@ def cvar(losses: np.ndarray, level: float) -> float:
 
 
 def cvar_stderr(losses: np.ndarray, level: float) -> float:
-    """Returns the standard error of `cvar`, with `d = max(loss - quantile, 0) / level`, the quantile its smallest loss.
+    """Return the standard error of `cvar`, with `d = max(loss - quantile, 0) / level`, the quantile its smallest loss.
 
     Args:
         losses: Finite floats `[images]`.
@@ -268,7 +268,7 @@ def cvar_stderr(losses: np.ndarray, level: float) -> float:
 
 
 def finite(what: str, values: Any) -> np.ndarray:
-    """Returns values as float64 if there is at least one and all are finite, and raises `InvalidInput` otherwise."""
+    """Return values as float64 if there is at least one and all are finite, and raise `InvalidInput` otherwise."""
     array = np.asarray(values, np.float64)
     require(
         array.size > 0 and bool(np.isfinite(array).all()),

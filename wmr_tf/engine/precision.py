@@ -11,12 +11,12 @@ CPUINFO = Path("/proc/cpuinfo")
 
 
 def compute_dtypes(classifier: keras.Model) -> set[str]:
-    """Returns the dtypes that the classifier's layers compute in, nested ones included."""
+    """Return the dtypes that the classifier's layers compute in, nested ones included."""
     return {layer.compute_dtype for layer in _layers(classifier)}
 
 
 def has_bfloat16() -> bool:
-    """Returns whether this machine multiplies matrices in bfloat16 natively: its GPUs, or its processor without any.
+    """Return whether this machine multiplies matrices in bfloat16 natively: its GPUs, or its processor without any.
 
     GPUs do from compute capability 8.0 on; processors say so in /proc/cpuinfo (AVX512-BF16 or AMX; on ARM, bf16).
     """
@@ -30,7 +30,7 @@ def has_bfloat16() -> bool:
 
 @contextlib.contextmanager
 def float32_compute(classifier: keras.Model) -> Iterator[None]:
-    """Lets every layer of a mixed-precision classifier compute, and be saved, in float32 while the context lasts.
+    """Let every layer of a mixed-precision classifier compute, and be saved, in float32 while the context lasts.
 
     Its variables are float32 already, so nothing is copied. A `tf.function` keeps the precision it was traced with.
 
@@ -47,7 +47,7 @@ def float32_compute(classifier: keras.Model) -> Iterator[None]:
 
 @contextlib.contextmanager
 def bfloat16_compute(classifier: keras.Model) -> Iterator[None]:
-    """Lets a float32 or mixed-precision classifier compute in bfloat16 in the context, its last layers in float32.
+    """Let a float32 or mixed-precision classifier compute in bfloat16 in the context, its last layers in float32.
 
     These are the last one that has weights, which gives the logits, and what comes after it; a subclassed model, whose
     layers are in no order that means anything, has none. A `tf.function` keeps the precision it was traced with.
@@ -102,7 +102,7 @@ def _set_input_dtype(layer: keras.layers.InputLayer, dtype: str) -> None:
 
 
 def layers_backwards(layer: keras.Layer) -> Iterator[keras.Layer]:
-    """Yields a model's layers from the last one on, those of nested models too; of a subclassed model only itself."""
+    """Yield a model's layers from the last one on, those of nested models too; of a subclassed model only itself."""
     if isinstance(layer, keras.Sequential) or hasattr(layer, "outputs"):  # which functional models have
         for inner in reversed(layer.layers):
             yield from layers_backwards(inner)

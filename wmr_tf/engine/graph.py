@@ -17,7 +17,7 @@ Compute = Callable[[tf.Tensor], tf.Tensor]
 
 
 def run(model: keras.Model, images: tf.Tensor, *, training: bool, instead: Mapping[int, Compute]) -> tf.Tensor:
-    """Returns `model(images, training=training)` with the layers in `instead` computed by what stands there.
+    """Return `model(images, training=training)` with the layers in `instead` computed by what stands there.
 
     Args:
         model: A Keras model with one input; of one that is no graph of layers (a subclassed one) nothing is replaced.
@@ -41,7 +41,7 @@ def run(model: keras.Model, images: tf.Tensor, *, training: bool, instead: Mappi
 
 
 def layers_once(model: keras.Model) -> Iterator[tuple[Any, Any]]:
-    """Yields each layer that the graph calls exactly once, with the layer before it if nothing else reads that one.
+    """Yield each layer that the graph calls exactly once, with the layer before it if nothing else reads that one.
 
     Yields:
         `(layer, before)`, nested models opened; `before` is None where it has several readers or is an input.
@@ -50,7 +50,7 @@ def layers_once(model: keras.Model) -> Iterator[tuple[Any, Any]]:
 
 
 def _calls(model: keras.Model) -> Iterator[int]:
-    """Yields the id of a layer for every call of it, in nested models too."""
+    """Yield the id of a layer for every call of it, in nested models too."""
     graph = _graph_of(model)
     for node in _nodes_of(graph) if graph else ():
         yield id(node.operation)
@@ -76,7 +76,7 @@ def _layers_once(model: keras.Model, calls: Mapping[int, int]) -> Iterator[tuple
 
 
 def layers_in_order(model: keras.Model) -> Iterator[tuple[Any, bool]]:
-    """Yields each layer with whether it is the only way from the input to the output; nested models opened.
+    """Yield each layer with whether it is the only way from the input to the output; nested models opened.
 
     Yields:
         `(layer, is_only_way)`; a layer that the graph calls several times is none.
@@ -100,7 +100,7 @@ def layers_in_order(model: keras.Model) -> Iterator[tuple[Any, bool]]:
 
 
 def output_of(layer: Any, model: keras.Model, images: tf.Tensor) -> tf.Tensor:
-    """Returns what a layer of the graph puts out in inference mode; what comes after it is traced and never runs."""
+    """Return what a layer of the graph puts out in inference mode; what comes after it is traced and never runs."""
     outputs = []
 
     def compute(*args: Any, **kwargs: Any) -> tf.Tensor:
@@ -112,20 +112,20 @@ def output_of(layer: Any, model: keras.Model, images: tf.Tensor) -> tf.Tensor:
 
 
 def in_mode(layer: Any, training: bool) -> Callable[..., Any]:
-    """Returns the layer called in training or inference mode, whatever the call around it is in."""
+    """Return the layer called in training or inference mode, whatever the call around it is in."""
     if _takes_training(layer):
         return lambda *args, **kwargs: layer(*args, **{**kwargs, "training": training})
     return layer
 
 
 def _nodes_of(graph: Any) -> list[Any]:
-    """Returns the calls of layers in an order in which each comes after those that it reads."""
+    """Return the calls of layers in an order in which each comes after those that it reads."""
     nodes = [node for depth in sorted(graph._nodes_by_depth, reverse=True) for node in graph._nodes_by_depth[depth]]
     return [node for node in nodes if not node.is_input]
 
 
 def operations(model: keras.Model) -> list[Any]:
-    """Returns all operations of the graph, nested models opened; none of a model that is no graph of layers."""
+    """Return all operations of the graph, nested models opened; none of a model that is no graph of layers."""
     graph = _graph_of(model)
     if graph is None:
         return []
@@ -133,7 +133,7 @@ def operations(model: keras.Model) -> list[Any]:
 
 
 def _graph_of(model: Any) -> Any:
-    """Returns the graph of layers behind a Sequential or Functional model, None if there is none to run here."""
+    """Return the graph of layers behind a Sequential or Functional model, None if there is none to run here."""
     graph = model._functional if isinstance(model, keras.Sequential) else model
     if not isinstance(graph, Functional) or len(graph.inputs) != 1:
         return None

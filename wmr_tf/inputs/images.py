@@ -10,7 +10,7 @@ _TOLERANCE = 1e-6
 
 
 def check_images_and_labels(images: Any, labels: Any, num_classes: int | None = None) -> None:
-    """Raises `InvalidInput` unless a batch is what training and evaluation need.
+    """Raise `InvalidInput` unless a batch is what training and evaluation need.
 
     Args:
         images: Floating point, finite, in [0, 1], [batch, height, width, channels] or [batch, features].

@@ -6,7 +6,7 @@ import tensorflow as tf
 
 
 def convolve(images: tf.Tensor, kernel: tf.Tensor, padding: str) -> tf.Tensor:
-    """Returns `tf.nn.conv2d(images, kernel, strides=1, padding)`, with a faster gradient for the images.
+    """Return `tf.nn.conv2d(images, kernel, strides=1, padding)`, with a faster gradient for the images.
 
     That gradient is a convolution which writes a single channel, so a kernel that works on vectors of channels leaves
     most of each vector empty. Here one matrix product gives a plane for every pixel of the kernel, and their sum, each

@@ -11,7 +11,7 @@ from wmr_tf.checks import positive, require
 
 
 def mean_top_probability(logits: np.ndarray, temperature: float = 1.0) -> float:
-    """Returns the mean over images of `max_k softmax(logits / temperature)[k]`.
+    """Return the mean over images of `max_k softmax(logits / temperature)[k]`.
 
     Args:
         logits: Floats `[images, classes]`.
@@ -30,7 +30,7 @@ def mean_top_probability(logits: np.ndarray, temperature: float = 1.0) -> float:
 
 
 def temperature_for(logits: np.ndarray, top_probability: float) -> float:
-    """Returns the temperature at which the mean top probability of `logits` is `top_probability`.
+    """Return the temperature at which the mean top probability of `logits` is `top_probability`.
 
     Args:
         logits: Floats `[images, classes]`, for instance of clean validation images.
@@ -58,7 +58,7 @@ def temperature_for(logits: np.ndarray, top_probability: float) -> float:
 
 
 def at_temperature(classifier: keras.Model, temperature: float) -> keras.Model:
-    """Returns the classifier with its logits divided by `temperature`: same predictions, other confidence.
+    """Return the classifier with its logits divided by `temperature`: same predictions, other confidence.
 
     Raises:
         InvalidInput: If the temperature is not a finite number > 0.

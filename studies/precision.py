@@ -1,7 +1,7 @@
 """Whether training in bfloat16 costs robustness, and what an attack in bfloat16 does to an evaluation.
 
-python -m benchmarks.precision --output=results/precision.md
-python -m benchmarks.precision --data_dir=FOLDER ...     # with MNIST from a folder that tensorflow-datasets prepared
+python -m studies.precision --output=results/precision.md
+python -m studies.precision --data_dir=FOLDER ...     # with MNIST from a folder that tensorflow-datasets prepared
 
 Trains weighted TRADES with one recipe in both precisions, on the digits over seeds and on MNIST once, and evaluates
 every classifier twice, attacked in float32 and in bfloat16 (scored in float32 both times). Finished runs are kept, so
@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 from absl import app, flags
 
-from benchmarks.studies import NAMES, at_alpha, made_by, spread, trained
+from studies.runs import NAMES, at_alpha, made_by, spread, trained
 from trainers import run
 from trainers.config import Experiment
 from wmr_tf import report
@@ -32,14 +32,14 @@ _OUTPUT = flags.DEFINE_string("output", "results/precision.md", "The tables, as 
 
 
 def experiment(dataset: str, precision: str, seed: int, **changes: object) -> Experiment:
-    """Returns weighted TRADES on a data set in a precision."""
+    """Return weighted TRADES on a data set in a precision."""
     folder = Path(_RUNS.value) / f"{dataset}-{precision}-{seed}"
     settings = {"precision": precision, "seed": seed, "alpha_test": (ALPHA_TEST,), "output_dir": str(folder)}
     return Experiment.of(dataset, "trades", **settings, **changes)
 
 
 def attacked(trained_as: Experiment) -> dict[str, Robustness]:
-    """Returns the evaluation of a trained classifier by the precision of the attack."""
+    """Return the evaluation of a trained classifier by the precision of the attack."""
     classifier = run.load_classifier(Path(trained_as.output_dir) / run.BEST)
     test = run.load_data(dataclasses.replace(trained_as, precision="float32")).test
     return {
@@ -57,7 +57,7 @@ def attacked(trained_as: Experiment) -> dict[str, Robustness]:
 
 
 def training_table(experiments: dict[str, list[Experiment]]) -> str:
-    """Returns the accuracies by the precision of training; mean and standard deviation where there are seeds."""
+    """Return the accuracies by the precision of training; mean and standard deviation where there are seeds."""
     found = {name: [at_alpha(trained(each), ALPHA_TEST) for each in several] for name, several in experiments.items()}
     header = ["trained in", *(f"{name} (%)" for name in NAMES)]
     rows = [
@@ -69,7 +69,7 @@ def training_table(experiments: dict[str, list[Experiment]]) -> str:
 
 
 def attack_table(experiments: list[Experiment]) -> str:
-    """Returns what the attack's precision changes on the same classifiers."""
+    """Return what the attack's precision changes on the same classifiers."""
     found = [attacked(each) for each in experiments]
     accuracies = {
         precision: [at_alpha(of[precision].metrics(), ALPHA_TEST) for of in found] for precision in PRECISIONS
@@ -87,18 +87,18 @@ def attack_table(experiments: list[Experiment]) -> str:
 
 
 def shown(values: list[float]) -> str:
-    """Returns mean and standard deviation in percent, or the one value there is."""
+    """Return mean and standard deviation in percent, or the one value there is."""
     return spread(values) if len(values) > 1 else f"{100 * values[0]:.1f}"
 
 
 def main(argv: list[str]) -> None:
-    """Trains, evaluates and writes the tables."""
+    """Train, evaluate and write the tables."""
     del argv
     digits = {name: [experiment("digits", name, seed) for seed in range(_SEEDS.value)] for name in PRECISIONS}
     mnist = {name: [experiment("mnist", name, 0, data_dir=_DATA.value, **MNIST)] for name in PRECISIONS}
     settings = ", ".join(f"{name} {value}" for name, value in MNIST.items())
     sections = [
-        f"# Precision\n\n{made_by('benchmarks.precision')}. Weighted TRADES, alpha_train and alpha_test "
+        f"# Precision\n\n{made_by('studies.precision')}. Weighted TRADES, alpha_train and alpha_test "
         f"{ALPHA_TEST:g}. A table pairs one recipe, or one classifier, in float32 and in bfloat16; scores are float32.",
         f"## Training: digits, seeds 0 to {_SEEDS.value - 1}, all 599 test images\n\n{training_table(digits)}",
         f"## Training: MNIST, seed 0, {settings}\n\n{training_table(mnist)}",

@@ -1,6 +1,6 @@
 """What a training step of each method costs, against PGD training with ten steps.
 
-python -m benchmarks.costs --output=results/costs.md     # two minutes
+python -m studies.costs --output=results/costs.md     # two minutes
 
 SmallCNN on a batch of 128 images that is in memory already; the methods take turns, so that what slows the machine for
 a moment slows them all. Recipes are those of MNIST but for the settings in the label.
@@ -16,7 +16,7 @@ import numpy as np
 import tensorflow as tf
 from absl import app, flags
 
-from benchmarks.studies import made_by
+from studies.runs import made_by
 from trainers import run
 from trainers.config import PRECISIONS, Experiment
 from wmr_tf import report
@@ -47,7 +47,7 @@ _OUTPUT = flags.DEFINE_string("output", "results/costs.md", "The table, as Markd
 
 
 def step_of(method: str, settings: dict[str, int]) -> Callable[[], float]:
-    """Returns one call of the function that `fit` compiles."""
+    """Return one call of the function that `fit` compiles."""
     experiment = Experiment.of("mnist", method, precision=_PRECISION.value, **settings)
     run.seed_everything(experiment)
     model = run.build_model(experiment, examples=IMAGES)
@@ -61,7 +61,7 @@ def step_of(method: str, settings: dict[str, int]) -> Callable[[], float]:
 
 
 def timed(step: Callable[[], float]) -> float:
-    """Returns the seconds of a step, the mean of some where it is short."""
+    """Return the seconds of a step, the mean of some where it is short."""
     start, steps = time.perf_counter(), 0
     while steps == 0 or time.perf_counter() - start < 0.2:
         step()
@@ -70,7 +70,7 @@ def timed(step: Callable[[], float]) -> float:
 
 
 def main(argv: list[str]) -> None:
-    """Measures and writes the table."""
+    """Measure and write the table."""
     del argv
     steps = [step_of(method, settings) for _, method, settings, *_ in ROWS]
     for step in steps:
@@ -90,7 +90,7 @@ def main(argv: list[str]) -> None:
         rows.append([label, passes, milliseconds, f"{ratio:.2f}", f"{per_update:.2f}"])
     header = ["method", "passes (forward + back)", "ms a batch", "against PGD-10", "and for each time it is trained on"]
     text = (
-        f"# The cost of a training step\n\n{made_by('benchmarks.costs')}. SmallCNN, {IMAGES} images, "
+        f"# The cost of a training step\n\n{made_by('studies.costs')}. SmallCNN, {IMAGES} images, "
         f"{_PRECISION.value}, {_ROUNDS.value} rounds in turns: median, and range; ratios are medians of those within a "
         "round. Without BatchNorm, TRADES, MART and mixed train on clean and attacked images in one pass, counted as "
         "two here. Free trains on each batch as often as it replays it, and so needs as many fewer epochs.\n\n"

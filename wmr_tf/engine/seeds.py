@@ -6,7 +6,7 @@ import tensorflow as tf
 
 
 def fold_in(seed: int, *data: tf.Tensor | int) -> tf.Tensor:
-    """Returns a seed for `tf.random.stateless_*` derived from `seed` and each of `data` in turn.
+    """Return a seed for `tf.random.stateless_*` derived from `seed` and each of `data` in turn.
 
     Args:
         seed: The experiment's seed.
@@ -22,7 +22,7 @@ def fold_in(seed: int, *data: tf.Tensor | int) -> tf.Tensor:
 
 
 def by_position(seed: int, positions: tf.Tensor) -> tf.Tensor:
-    """Returns one seed an image, so that its noise depends neither on batch size nor on the number of devices.
+    """Return one seed an image, so that its noise depends neither on batch size nor on the number of devices.
 
     Args:
         seed: The experiment's seed.
@@ -36,17 +36,17 @@ def by_position(seed: int, positions: tf.Tensor) -> tf.Tensor:
 
 
 def nth(seeds: tf.Tensor, n: tf.Tensor | int) -> tf.Tensor:
-    """Returns the seeds of the n-th independent draw: the generators hash them, so neighbours are unrelated."""
+    """Return the seeds of the n-th independent draw: the generators hash them, so neighbours are unrelated."""
     return seeds + tf.stack([n, 0])
 
 
 def uniform(like: tf.Tensor, seeds: tf.Tensor) -> tf.Tensor:
-    """Draws from the uniform distribution on [-1, 1], shaped as `like`; `seeds` is `[2]` or one row an image."""
+    """Draw from the uniform distribution on [-1, 1], shaped as `like`; `seeds` is `[2]` or one row an image."""
     return _draw(lambda shape, seed: tf.random.stateless_uniform(shape, seed, -1.0, 1.0), like, seeds)
 
 
 def normal(like: tf.Tensor, seeds: tf.Tensor) -> tf.Tensor:
-    """Draws from the standard normal distribution, shaped as `like`; `seeds` is `[2]` or one row an image."""
+    """Draw from the standard normal distribution, shaped as `like`; `seeds` is `[2]` or one row an image."""
     return _draw(tf.random.stateless_normal, like, seeds)
 
 

@@ -19,19 +19,19 @@ from wmr_tf.checks import InvalidInput, require
 
 
 def replicas() -> int:
-    """Returns how many replicas the strategy in whose scope, or replica, this is called keeps in step; 1 without."""
+    """Return how many replicas the strategy in whose scope, or replica, this is called keeps in step; 1 without."""
     return tf.distribute.get_strategy().num_replicas_in_sync
 
 
 def workers(strategy: tf.distribute.Strategy) -> int:
-    """Returns how many processes train together; 1 but for a MultiWorkerMirroredStrategy."""
+    """Return how many processes train together; 1 but for a MultiWorkerMirroredStrategy."""
     resolver = strategy.cluster_resolver
     cluster = resolver.cluster_spec().as_dict() if resolver else {}
     return max(1, sum(len(cluster.get(job, [])) for job in ("chief", "worker")))
 
 
 def is_chief(strategy: tf.distribute.Strategy) -> bool:
-    """Returns whether this process is the one whose files stay; of several workers the job "chief", or worker 0."""
+    """Return whether this process is the one whose files stay; of several workers the job "chief", or worker 0."""
     if workers(strategy) == 1:
         return True
     resolver = strategy.cluster_resolver
@@ -40,7 +40,7 @@ def is_chief(strategy: tf.distribute.Strategy) -> bool:
 
 
 def share_of_batch(images: tf.Tensor) -> tf.Tensor | float:
-    """Returns which fraction of the global batch this replica's images are, so that the fractions add up to 1.
+    """Return which fraction of the global batch this replica's images are, so that the fractions add up to 1.
 
     Args:
         images: The replica's share `[batch, ...]`; a last batch may be shared out unequally.
@@ -54,7 +54,7 @@ def share_of_batch(images: tf.Tensor) -> tf.Tensor | float:
 
 @contextlib.contextmanager
 def meeting_point() -> Iterator[None]:
-    """Says clearly that replicas can exchange nothing inside a loop, if that is where they are to do so.
+    """Say clearly that replicas can exchange nothing inside a loop, if that is where they are to do so.
 
     Raises:
         InvalidInput: If a method asks for it in a `tf.while_loop`.
@@ -70,23 +70,23 @@ def meeting_point() -> Iterator[None]:
 
 
 def as_keras_reduces(logs: dict[str, Any], strategy: tf.distribute.Strategy) -> dict[str, Any]:
-    """Returns a step's logs with the axis along which Keras 3.15 averages over several workers."""
+    """Return a step's logs with the axis along which Keras 3.15 averages over several workers."""
     return logs if workers(strategy) == 1 else {name: tf.convert_to_tensor(value)[None] for name, value in logs.items()}
 
 
 def is_distributed(data: Any) -> bool:
-    """Returns whether a data set has been shared out among the replicas already."""
+    """Return whether a data set has been shared out among the replicas already."""
     return isinstance(data, tf.distribute.DistributedDataset)
 
 
 def first_share(data: Any, strategy: tf.distribute.Strategy) -> Any:
-    """Returns what the first replica of this process gets of the first batch of a shared-out data set, or None."""
+    """Return what the first replica of this process gets of the first batch of a shared-out data set, or None."""
     batch = next(iter(data), None)
     return tf.nest.map_structure(lambda part: strategy.experimental_local_results(part)[0], batch)
 
 
 def to_share_out(data: Any, strategy: tf.distribute.Strategy) -> Any:
-    """Returns the data such that Keras shares each batch out among all replicas, in order.
+    """Return the data such that Keras shares each batch out among all replicas, in order.
 
     Every worker reads the same global batches and takes its own part of each, so that together they train on what one
     device would. A batch needs an image for each replica: TensorFlow's kernels do not take an empty share.
@@ -116,7 +116,7 @@ def to_share_out(data: Any, strategy: tf.distribute.Strategy) -> Any:
 
 
 def shared(strategy: tf.distribute.Strategy, function: Callable) -> Callable:
-    """Returns a function that computes image by image, such that each replica computes its share.
+    """Return a function that computes image by image, such that each replica computes its share.
 
     Args:
         strategy: Whose replicas.

@@ -1,6 +1,6 @@
 """What the weights do on the digits over several seeds, as trained and with equal confidence.
 
-python -m benchmarks.digits --seeds=5 --output=results/digits.md
+python -m studies.digits --seeds=5 --output=results/digits.md
 
 Trains natural, TRADES and weighted TRADES for each seed (a finished run of the same settings is not repeated, any other
 in its folder is replaced), then evaluates the two TRADES models again at one mean top probability on clean validation
@@ -11,10 +11,10 @@ from pathlib import Path
 
 from absl import app, flags
 
-from benchmarks.matched import confidence, with_confidence
-from benchmarks.studies import NAMES, at_alpha, made_by, spread, trained
+from studies.runs import NAMES, at_alpha, made_by, spread, trained
 from trainers import run
 from trainers.config import Experiment
+from trainers.matched import confidence, with_confidence
 from wmr_tf import data, report
 from wmr_tf.evaluation import evaluate_robustness
 
@@ -27,7 +27,7 @@ _OUTPUT = flags.DEFINE_string("output", "results/digits.md", "The table, as Mark
 
 
 def measure(seed: int, splits: data.Splits) -> dict[str, dict[str, float]]:
-    """Returns for each defence its numbers as trained, and for the TRADES models at equal confidence."""
+    """Return for each defence its numbers as trained, and for the TRADES models at equal confidence."""
     measured = {}
     classifiers = {}
     for defence, (method, alpha) in DEFENCES.items():
@@ -51,7 +51,7 @@ def measure(seed: int, splits: data.Splits) -> dict[str, dict[str, float]]:
 
 
 def tables(measured: list[dict[str, dict[str, float]]]) -> str:
-    """Returns the table of the defences, and that of the differences to TRADES, seed by seed."""
+    """Return the table of the defences, and that of the differences to TRADES, seed by seed."""
     header = ["Defense", *(f"{name} (%)" for name in NAMES), "mean top probability (%)"]
     rows = [
         [defence, *(spread([of[defence][name] for of in measured]) for name in [*NAMES, "top"])]
@@ -70,14 +70,14 @@ def tables(measured: list[dict[str, dict[str, float]]]) -> str:
 
 
 def main(argv: list[str]) -> None:
-    """Trains, evaluates and writes the table."""
+    """Train, evaluate and write the table."""
     del argv
     splits = data.load("digits")
     measured = [measure(seed, splits) for seed in range(_SEEDS.value)]
     attack = Experiment.of("digits").test_attack()
     text = (
         f"# The digits over {_SEEDS.value} seeds\n\n"
-        f"{made_by('benchmarks.digits')}, seeds 0 to {_SEEDS.value - 1}. All 599 test images, {attack}, "
+        f"{made_by('studies.digits')}, seeds 0 to {_SEEDS.value - 1}. All 599 test images, {attack}, "
         f"alpha_test {ALPHA_TEST:g}; mean ± standard deviation over seeds.\n\n{tables(measured)}\n"
     )
     Path(_OUTPUT.value).write_text(text)

@@ -17,7 +17,7 @@ NAMES = ("A_nat", "A_rob", "A_sa", "A_tr")
 
 
 def trained(experiment: Experiment) -> dict[str, Any]:
-    """Returns the metrics of an experiment, which is run unless its folder holds just this run, finished.
+    """Return the metrics of an experiment, which is run unless its folder holds just this run, finished.
 
     Beside them stands, under "seconds", how long the whole run took.
     """
@@ -32,16 +32,16 @@ def trained(experiment: Experiment) -> dict[str, Any]:
 
 
 def at_alpha(metrics: dict[str, Any], alpha: float) -> dict[str, float]:
-    """Returns the four accuracies of an evaluation at one alpha_test."""
+    """Return the four accuracies of an evaluation at one alpha_test."""
     row = next(row for row in metrics["non_uniform"] if row["alpha_test"] == alpha)
     return {name: metrics[name] if name in metrics else row[name] for name in NAMES}
 
 
 def spread(values: list[float]) -> str:
-    """Returns mean and standard deviation over seeds, in percent."""
+    """Return mean and standard deviation over seeds, in percent."""
     return f"{100 * statistics.mean(values):.1f} ± {100 * statistics.stdev(values):.1f}"
 
 
 def made_by(module: str) -> str:
-    """Returns the command of this process and today's date, for the head of a table."""
+    """Return the command of this process and today's date, for the head of a table."""
     return f"`{shlex.join(['python', '-m', module, *sys.argv[1:]])}`, {datetime.date.today()}"

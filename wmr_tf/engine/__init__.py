@@ -1,0 +1,1 @@
+"""The classifier as attack and update run it."""

@@ -1,0 +1,17 @@
+"""How robust a classifier is: accuracies, worst cases, and what confidence alone does to them."""
+
+from wmr_tf.evaluation import dro, temperature, wasserstein
+from wmr_tf.evaluation.evaluator import RobustnessEvaluator, evaluate_robustness
+from wmr_tf.evaluation.robustness import CVAR_LEVELS, Robustness, WeightedAccuracy, weighted_accuracy
+
+__all__ = [
+    "CVAR_LEVELS",
+    "Robustness",
+    "RobustnessEvaluator",
+    "WeightedAccuracy",
+    "dro",
+    "evaluate_robustness",
+    "temperature",
+    "wasserstein",
+    "weighted_accuracy",
+]

@@ -1,0 +1,168 @@
+"""Attacks a whole set of images and measures what is left of a classifier."""
+
+from collections.abc import Iterable
+from typing import Any
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from wmr_tf.attacks import Attack
+from wmr_tf.checks import alphas, one_of
+from wmr_tf.checks import seed as checked_seed
+from wmr_tf.engine import seeds
+from wmr_tf.engine.distribution import shared
+from wmr_tf.engine.frozen import freeze_in
+from wmr_tf.engine.precision import COMPUTE
+from wmr_tf.evaluation.robustness import Robustness
+from wmr_tf.inputs.batches import checked_batches, in_batches
+from wmr_tf.losses import cross_entropy
+from wmr_tf.weights import importance_weights, of_unit_size, probability_margin
+
+
+class RobustnessEvaluator:
+    """Evaluates one classifier again and again with one trace of the attack, as a callback needs it.
+
+    The classifier is scored in float32 whatever precision it trains in, and attacked so unless told otherwise.
+
+    Args:
+        classifier: A Keras model that returns logits.
+        attack: The test attack; among its restarts each image keeps the smallest margin.
+        alpha_test: Powers of the non-uniform attacker, each >= 0; none gives A_nat, A_rob and A_sa in one attack.
+        seed: Of the attack's random start, which is keyed by the image's position in the data.
+        attack_precision: "float32", or "bfloat16" for gradients that are faster to have, where the processor has it,
+            and less exact: no headline number should rest on it.
+
+    Raises:
+        InvalidInput: If an alpha is negative or not finite, or there is no such precision.
+
+    Example:
+        >>> evaluator = RobustnessEvaluator(classifier, attack, alpha_test=(1.0, 2.0))
+        >>> evaluator(test, verbose=0).A_sa(2.0).value
+    """
+
+    def __init__(
+        self,
+        classifier: keras.Model,
+        attack: Attack,
+        *,
+        alpha_test: Iterable[float] | float = (1.0,),
+        seed: int = 0,
+        attack_precision: str = "float32",
+    ) -> None:
+        self.classifier = classifier
+        self.alphas = alphas("alpha_test", alpha_test, minimum=0)
+        seed = checked_seed(seed)
+        one_of("attack_precision", attack_precision, COMPUTE)
+
+        @tf.function(autograph=False)
+        def clean_margins(images: tf.Tensor, labels: tf.Tensor):
+            return (probability_margin(freeze_in("float32", classifier)(images), labels),)
+
+        @tf.function(autograph=False)
+        def attacked_margins(images: tf.Tensor, labels: tf.Tensor, positions: tf.Tensor, alpha: tf.Tensor):
+            used = {"float32", attack_precision}
+            # Here, so that every call reads the weights as they are by then.
+            logits_of = {precision: freeze_in(precision, classifier) for precision in sorted(used)}
+
+            def weighted_losses(x: tf.Tensor) -> tf.Tensor:
+                logits = logits_of[attack_precision](x)
+                weights = importance_weights(probability_margin(logits, labels), alpha)
+                return of_unit_size(weights) * cross_entropy(logits, labels)
+
+            attacked = attack(
+                weighted_losses,
+                images,
+                seed=seeds.by_position(seed, positions),
+                score_fn=lambda x: probability_margin(logits_of["float32"](x), labels),
+            )
+            logits = logits_of["float32"](attacked)
+            return probability_margin(logits, labels), cross_entropy(logits, labels)
+
+        self._clean_margins = clean_margins
+        self._attacked_margins = attacked_margins
+        self._on_replicas = [shared(classifier.distribute_strategy, f) for f in (clean_margins, attacked_margins)]
+
+    def __call__(self, data: tf.data.Dataset, *, verbose: int = 1) -> Robustness:
+        """Attack every image of `data` once for A_rob and A_sa, and once for each alpha_test for A_tr.
+
+        A classifier made under a distribution strategy is evaluated on all its replicas, each with its share of each
+        batch; every process gets all results.
+
+        Args:
+            data: Batches of (images, labels), the same images in the same order each time.
+            verbose: 1 shows a progress bar, 0 nothing.
+
+        Returns:
+            Margins and losses, and the accuracies that follow.
+
+        Raises:
+            InvalidInput: If a batch is not what it should be, or there is none.
+        """
+        batches = checked_batches(self.classifier, data)
+        # The attack of alpha 0 is the plain one, so that one function serves all.
+        attacks = [0.0, *self.alphas]
+        clean: list[tf.Tensor] = []
+        attacked: list[list[np.ndarray]] = [[] for _ in attacks]  # margins and losses `[2, batch]` of each batch
+        progress = keras.utils.Progbar(len(batches) * len(attacks), verbose=verbose, unit_name="attack")
+        position = 0
+        clean_margins, attacked_margins = self._on_replicas
+        self._trace(batches[0][0])
+        for images, labels in batches:
+            positions = tf.range(position, position + len(images))
+            position += len(images)
+            clean.extend(clean_margins(images, labels))
+            for scores, alpha in zip(attacked, attacks, strict=True):
+                scores.append(np.stack(attacked_margins(images, labels, positions, tf.constant(alpha))))
+                progress.add(1)
+        (margins, losses), *weighted = (np.concatenate(scores, axis=1) for scores in attacked)
+        weighted_margins = {alpha: scores[0] for alpha, scores in zip(self.alphas, weighted, strict=True)}
+        return Robustness(np.concatenate(clean), margins, weighted_margins, losses)
+
+    def _trace(self, images: tf.Tensor) -> None:
+        """Trace both functions, once, for batches of any size: the last one is often smaller."""
+        specs = [tf.TensorSpec([None, *images.shape[1:]], tf.float32), tf.TensorSpec([None], tf.int32)]
+        self._clean_margins.get_concrete_function(*specs)
+        self._attacked_margins.get_concrete_function(*specs, tf.TensorSpec([None], tf.int32), tf.TensorSpec([]))
+
+
+def evaluate_robustness(
+    classifier: keras.Model,
+    data: tf.data.Dataset | tuple[Any, Any],
+    attack: Attack,
+    *,
+    alpha_test: Iterable[float] | float = (1.0,),
+    seed: int = 0,
+    batch_size: int = 256,
+    verbose: int = 1,
+    attack_precision: str = "float32",
+) -> Robustness:
+    """Return A_nat, A_rob, and A_sa, A_tr and A_worst for every alpha_test, and CVaR, over all of `data`.
+
+    Args:
+        classifier: A Keras model of images, float32 in [0, 1], that returns logits `[batch, classes]`.
+        data: Batches of (images, labels) as a `tf.data.Dataset`, or a pair of arrays.
+        attack: The test attack; among its restarts each image keeps the smallest margin.
+        alpha_test: Powers of the non-uniform attacker, one or several, each >= 0.
+        seed: Of the attack's random start, which is keyed by the image's position in the data.
+        batch_size: Images attacked together; no result depends on it but for rounding.
+        verbose: 1 shows a progress bar, 0 nothing.
+        attack_precision: "float32", or "bfloat16" for a faster and less exact attack; scored in float32 all the same.
+
+    Returns:
+        Margins and losses, and the accuracies that follow; `.metrics()` gives them as plain values.
+
+    Raises:
+        InvalidInput: If data, classifier or a setting is not what it should be.
+
+    Example:
+        >>> result = evaluate_robustness(classifier, test, PGD(epsilon=0.3, step_size=0.01, steps=40), alpha_test=[2.0])
+        >>> result.A_rob.value, result.A_sa(2.0).value, result.A_tr(2.0).value
+
+    Source: Equations 17 to 19 of Zeng et al. 2021.
+    """
+    batches = in_batches(classifier, data, batch_size)
+    evaluator = RobustnessEvaluator(
+        classifier, attack, alpha_test=alpha_test, seed=seed, attack_precision=attack_precision
+    )
+    return evaluator(batches, verbose=verbose)

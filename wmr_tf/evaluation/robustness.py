@@ -1,0 +1,167 @@
+"""What an evaluation measured: accuracy under uniform and non-uniform attackers, over a whole set of images."""
+
+import dataclasses
+import math
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from wmr_tf.checks import require
+from wmr_tf.evaluation import dro
+
+CVAR_LEVELS = (1.0, 0.1)
+"""The fractions of the images, worst first, whose mean loss `metrics.json` has."""
+
+
+class WeightedAccuracy(NamedTuple):
+    """An accuracy under an attacker who picks images in proportion to `exp(-alpha * margin)`."""
+
+    value: float
+    """`sum(s~ * correct)`, a fraction of 1."""
+    stderr: float
+    """`sqrt(sum(s^2 (correct - value)^2)) / sum(s)`."""
+    effective_sample_size: float
+    """`sum(s)^2 / sum(s^2)`, a number of images."""
+
+
+def weighted_accuracy(margins: np.ndarray, alpha: float) -> WeightedAccuracy:
+    """Return the accuracy under the attacker of power alpha, who has attacked every image to these margins.
+
+    `s = exp(-alpha * margin)`, normalised over the whole set; an image is correct iff its margin is positive.
+
+    Args:
+        margins: Floats `[images]` in [-1, 1].
+        alpha: The attacker's power, >= 0; 0 gives the plain accuracy, infinity that on the most fragile images.
+
+    Returns:
+        Value, standard error and effective sample size.
+
+    Raises:
+        InvalidInput: If there are no images, a margin is not finite, or alpha is negative.
+
+    Example:
+        >>> weighted_accuracy(np.array([0.5, 0.5, -0.5, 0.5]), alpha=1.0).value
+        0.5246331135813284
+
+    Source: Equations 18 and 19 of Zeng et al. 2021, with alpha = 0 Equation 17; the standard error is that of a
+        self-normalised importance sampling estimate.
+    """
+    margins = dro.finite("margins", margins)
+    weights = dro.tilt(margins, alpha)
+    correct = margins > 0
+    value = np.sum(weights * correct) / np.sum(weights)
+    stderr = np.sqrt(np.sum(weights**2 * (correct - value) ** 2)) / np.sum(weights)
+    return WeightedAccuracy(float(value), float(stderr), float(np.sum(weights) ** 2 / np.sum(weights**2)))
+
+
+@dataclasses.dataclass(frozen=True)
+class Robustness:
+    """What an evaluation measured: each image's margin and loss, from which every number follows.
+
+    Attributes:
+        clean_margins: `[images]`, not attacked.
+        margins: `[images]`, attacked with the plain cross-entropy.
+        weighted_margins: For each alpha_test, `[images]` attacked with `s * cross-entropy`.
+        losses: `[images]`, the cross-entropy of the images of `margins`.
+    """
+
+    clean_margins: np.ndarray
+    margins: np.ndarray
+    weighted_margins: Mapping[float, np.ndarray]
+    losses: np.ndarray
+
+    @property
+    def is_finite(self) -> bool:
+        """Whether every margin is a number: a classifier that has diverged gives NaN."""
+        return all(np.isfinite(of).all() for of in (self.clean_margins, self.margins, *self.weighted_margins.values()))
+
+    @property
+    def A_nat(self) -> WeightedAccuracy:
+        """Accuracy on clean images."""
+        return weighted_accuracy(self.clean_margins, 0.0)
+
+    @property
+    def A_rob(self) -> WeightedAccuracy:
+        """Accuracy on images attacked with the plain cross-entropy, all picked alike."""
+        return weighted_accuracy(self.margins, 0.0)
+
+    def A_sa(self, alpha: float) -> WeightedAccuracy:
+        """Accuracy on the images of A_rob, picked by a non-uniform attacker; any alpha, no new attack."""
+        return weighted_accuracy(self.margins, alpha)
+
+    def A_tr(self, alpha: float) -> WeightedAccuracy:
+        """Accuracy on images attacked with the weighted loss and picked by weight; an alpha that was evaluated."""
+        require(
+            alpha in self.weighted_margins,
+            "alpha",
+            got=alpha,
+            expected=f"one of the evaluated {', '.join(map(str, self.weighted_margins))}",
+            mend="Name it in alpha_test: A_tr needs an attack of its own for each alpha.",
+        )
+        return weighted_accuracy(self.weighted_margins[alpha], alpha)
+
+    def rho(self, alpha: float) -> float:
+        """Radius, in nats, of the KL ball that the attacker of A_sa(alpha) uses up; any alpha, also infinity."""
+        return dro.kl_radius(self.margins, alpha)
+
+    def alpha(self, rho: float) -> float:
+        """Power of the attacker of A_sa that the KL radius rho, in nats, buys; infinity from the largest one on."""
+        return dro.alpha_for_radius(self.margins, rho)
+
+    def A_worst(self, alpha: float) -> float:
+        """Lowest accuracy in the KL ball of radius rho(alpha), on the images of A_rob; never above A_sa(alpha).
+
+        A_sa is the accuracy where the expected margin is worst, this one where the accuracy itself is.
+        """
+        return dro.worst_case_accuracy(self.margins, self.rho(alpha))
+
+    def cvar(self, level: float) -> float:
+        """Mean cross-entropy of that fraction of the images of A_rob where it is largest; level 1 is the mean.
+
+        With restarts these images are the end points of smallest margin, which need not be those of largest loss.
+        """
+        return dro.cvar(self.losses, level)
+
+    def ball(self, rho: float) -> dict[str, Any]:
+        """Return what a KL radius buys, in nats, in the form of `metrics.json`: alpha_test, A_sa, rho, A_worst.
+
+        The standard errors of A_sa and A_worst are for this alpha and this rho; an infinite alpha is "inf".
+        """
+        alpha = self.alpha(rho)
+        found = {"alpha_test": alpha if math.isfinite(alpha) else "inf", **_named("A_sa", self.A_sa(alpha))}
+        return {**found, "rho": rho, **self._worst(rho)}
+
+    def metrics(self) -> dict[str, Any]:
+        """Return all numbers, accuracies as fractions of 1, in the form of `metrics.json`."""
+        return {
+            "examples": len(self.margins),
+            "A_nat": self.A_nat.value,
+            "A_nat_stderr": self.A_nat.stderr,
+            "A_rob": self.A_rob.value,
+            "A_rob_stderr": self.A_rob.stderr,
+            "non_uniform": [self._non_uniform(alpha) for alpha in self.weighted_margins],
+            "cvar": [
+                {"level": level, "loss": self.cvar(level), "loss_stderr": dro.cvar_stderr(self.losses, level)}
+                for level in CVAR_LEVELS
+            ],
+        }
+
+    def _non_uniform(self, alpha: float) -> dict[str, float]:
+        row = {"alpha_test": alpha, **_named("A_sa", self.A_sa(alpha)), **_named("A_tr", self.A_tr(alpha))}
+        rho = self.rho(alpha)
+        return {**row, "rho": rho, "rho_stderr": dro.kl_radius_stderr(self.margins, alpha), **self._worst(rho)}
+
+    def _worst(self, rho: float) -> dict[str, float]:
+        return {
+            "A_worst": dro.worst_case_accuracy(self.margins, rho),
+            "A_worst_stderr": dro.worst_case_mean_stderr(self.margins > 0, rho),
+        }
+
+
+def _named(name: str, accuracy: WeightedAccuracy) -> dict[str, float]:
+    return {
+        name: accuracy.value,
+        f"{name}_stderr": accuracy.stderr,
+        f"{name}_effective_sample_size": accuracy.effective_sample_size,
+    }

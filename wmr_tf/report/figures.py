@@ -1,0 +1,172 @@
+"""Pictures of robustness, from plain values: dictionaries in the form of metrics.json and history.csv."""
+
+import math
+from collections.abc import Mapping, Sequence
+from itertools import cycle, pairwise
+from os import PathLike
+from typing import Any
+
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.ticker import MaxNLocator, PercentFormatter
+
+# Okabe and Ito's colours, told apart by colour-blind readers too; without their yellow, too pale for a line.
+_COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
+_GREY = "#777777"
+
+_A_NAT, _A_ROB, _A_SA, _A_TR = (rf"$A_\mathrm{{{name}}}$" for name in ("nat", "rob", "sa", "tr"))
+
+# What the accuracy panel of a training picture shows: key of the history, label, and how the line is drawn.
+_ACCURACIES = (
+    ("val_A_nat", f"{_A_NAT}: clean", {"color": _COLOURS[0], "marker": "o"}),
+    ("val_A_rob", f"{_A_ROB}: attacked", {"color": _COLOURS[1], "marker": "s"}),
+    ("val_A_sa", f"{_A_SA}: attacked, sampled by weight", {"color": _COLOURS[2], "marker": "^"}),
+    ("val_A_tr", f"{_A_TR}: attacked and sampled by weight", {"color": _COLOURS[3], "marker": "v", "linestyle": "--"}),
+    ("accuracy", "training images, as the update saw them", {"color": _GREY, "linestyle": ":"}),
+)
+
+
+def plot_training(history: Mapping[str, Sequence[float]], path: str | PathLike[str], *, title: str = "") -> Figure:
+    """Draw accuracy, clean and under attack, and the loss by epoch, and write the picture as PNG.
+
+    An epoch that was not evaluated (NaN) has no marker; the line goes on over it. Grey uprights mark the epochs before
+    which the learning rate was cut.
+
+    Args:
+        history: Values by epoch under the names of history.csv: `loss`, and at least one accuracy.
+        path: The PNG file to write; its folder exists.
+        title: What was trained, and at which alpha_test it was evaluated.
+
+    Returns:
+        The figure that was written.
+
+    Example:
+        >>> figure = plot_training({"loss": [1.2, 0.7], "val_A_rob": [0.4, 0.6]}, "training.png")
+    """
+    figure = Figure(figsize=(7.0, 6.0), dpi=150, layout="constrained")
+    accuracy, loss = figure.subplots(2, 1, sharex=True, height_ratios=(2, 1))
+    for key, label, style in _ACCURACIES:
+        _draw_by_epoch(accuracy, history.get(key, ()), label=label, **style)
+    _draw_by_epoch(loss, history["loss"], color="black", marker=".")
+
+    cuts = _cuts(history.get("learning_rate", ()))
+    for axes in (accuracy, loss):
+        if cuts:
+            across = axes.get_xaxis_transform()  # x in epochs, y from the bottom of the panel to its top
+            axes.vlines(cuts, 0, 1, transform=across, color=_GREY, linewidth=0.8, label="learning rate cut")
+        axes.grid(alpha=0.25)
+    accuracy.set(title=title, ylabel="accuracy", ylim=(0, 1.02))
+    accuracy.yaxis.set_major_formatter(PercentFormatter(xmax=1))
+    accuracy.legend(loc="best", fontsize="small", handlelength=3)
+    loss.set(xlabel="epoch", ylabel="training loss", xlim=(0.5, len(history["loss"]) + 0.5))
+    loss.xaxis.set_major_locator(MaxNLocator(integer=True))
+    _write(figure, path)
+    return figure
+
+
+def plot_alpha(
+    results: Sequence[tuple[str, Mapping[str, Any]]], path: str | PathLike[str], *, title: str = ""
+) -> Figure:
+    """Draw A_sa and A_tr of one or several models against alpha_test, and write the picture as PNG.
+
+    Both start from A_rob, which they equal at alpha_test = 0. Bars span one standard error to either side.
+
+    Args:
+        results: For each model its label and its metrics in the form of metrics.json (fractions of 1).
+        path: The PNG file to write; its folder exists.
+        title: The data set and the attack.
+
+    Returns:
+        The figure that was written.
+
+    Example:
+        >>> metrics = {"A_rob": 0.9559, "non_uniform": [{"alpha_test": 2.0, "A_sa": 0.5215, "A_tr": 0.5152}]}
+        >>> figure = plot_alpha([("TRADES", metrics)], "alpha.png")
+    """
+    figure = Figure(figsize=(7.0, 4.5), dpi=150, layout="constrained")
+    axes = figure.subplots()
+    for (_, metrics), colour in zip(results, cycle(_COLOURS)):
+        _draw_curve(axes, metrics, "A_sa", color=colour, marker="o")
+        _draw_curve(axes, metrics, "A_tr", color=colour, marker="v", linestyle="--")
+    models = [Line2D([], [], color=colour, label=label) for (label, _), colour in zip(results, cycle(_COLOURS))]
+    kinds = [
+        Line2D([], [], color=_GREY, marker="o", label=f"{_A_SA}: attacked, sampled by weight"),
+        Line2D([], [], color=_GREY, marker="v", linestyle="--", label=f"{_A_TR}: attacked and sampled by weight"),
+    ]
+    axes.legend(handles=[*models, *kinds], loc="best", fontsize="small", handlelength=3)
+    axes.set(title=title, ylabel="accuracy under attack")
+    axes.set_xlabel(rf"power of the attacker, $\alpha_\mathrm{{test}}$ (0 gives {_A_ROB})")
+    axes.set_ylim(bottom=0)
+    axes.yaxis.set_major_formatter(PercentFormatter(xmax=1))
+    axes.grid(alpha=0.25)
+    _write(figure, path)
+    return figure
+
+
+def plot_search(
+    trials: Sequence[Mapping[str, Any]], path: str | PathLike[str], *, x: str, objective: str, title: str = ""
+) -> Figure:
+    """Draw what a search maximised, and below it the accuracies, against a searched setting; write it as PNG.
+
+    A star marks the trial of the highest objective.
+
+    Args:
+        trials: For each trial the setting under its name, "objective", "A_nat", "A_rob", "A_sa" and "A_tr".
+        path: The PNG file to write; its folder exists.
+        x: The setting's name; its values are numbers or words.
+        objective: What was maximised.
+        title: The data set and where it was measured.
+
+    Returns:
+        The figure that was written.
+
+    Example:
+        >>> trial = {"alpha_train": 2.0, "objective": 0.5, "A_nat": 0.98, "A_rob": 0.8, "A_sa": 0.5, "A_tr": 0.46}
+        >>> figure = plot_search([trial], "tradeoff.png", x="alpha_train", objective="val_A_sa")
+    """
+    figure = Figure(figsize=(7.0, 6.0), dpi=150, layout="constrained")
+    above, below = figure.subplots(2, 1, sharex=True, height_ratios=(1, 2))
+    trials = sorted(trials, key=lambda trial: trial[x])
+    settings = [trial[x] for trial in trials]
+    scores = [trial["objective"] for trial in trials]
+    best = max(trials, key=lambda trial: trial["objective"])
+    above.plot(settings, scores, color="black", marker=".", linestyle="none")
+    above.plot([best[x]], [best["objective"]], color=_COLOURS[1], marker="*", markersize=12, linestyle="none")
+    for key, label, style in _ACCURACIES[:4]:
+        values = [trial[key.removeprefix("val_")] for trial in trials]
+        below.plot(settings, values, label=label, markersize=4, **{**style, "linestyle": "none"})
+    above.set(title=title, ylabel=objective)
+    below.set(xlabel=x, ylabel="accuracy", ylim=(0, 1.02))
+    below.yaxis.set_major_formatter(PercentFormatter(xmax=1))
+    below.legend(loc="best", fontsize="small")
+    for axes in (above, below):
+        axes.grid(alpha=0.25)
+    _write(figure, path)
+    return figure
+
+
+def _draw_by_epoch(axes: Axes, values: Sequence[float], **style: Any) -> None:
+    known = [(epoch, value) for epoch, value in enumerate(values, 1) if not math.isnan(value)]
+    if known:
+        axes.plot(*zip(*known, strict=True), markersize=4, **style)
+
+
+def _cuts(learning_rates: Sequence[float]) -> list[float]:
+    """Return where, in epochs, the learning rate fell: halfway to the first epoch of the lower rate."""
+    return [epoch - 0.5 for epoch, (before, after) in enumerate(pairwise(learning_rates), 2) if after < before]
+
+
+def _draw_curve(axes: Axes, metrics: Mapping[str, Any], key: str, **style: Any) -> None:
+    entries = sorted(metrics["non_uniform"], key=lambda entry: entry["alpha_test"])
+    points = [(0.0, metrics, "A_rob"), *((entry["alpha_test"], entry, key) for entry in entries)]
+    alphas, values, errors = zip(
+        *((alpha, where.get(name, math.nan), where.get(f"{name}_stderr", math.nan)) for alpha, where, name in points),
+        strict=True,
+    )
+    axes.errorbar(alphas, values, yerr=errors, capsize=3, elinewidth=1, markersize=5, **style)
+
+
+def _write(figure: Figure, path: str | PathLike[str]) -> None:
+    # Without matplotlib's version inside, the same values give the same bytes.
+    figure.savefig(path, format="png", metadata={"Software": None})
