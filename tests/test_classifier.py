@@ -11,7 +11,7 @@ from keras import layers
 
 from wmr_tf import AdversarialModel, InvalidInput, attacks, methods
 from wmr_tf.inputs.batches import check_first_batch
-from wmr_tf.inputs.classifier import MEND_LOGITS, check_architecture
+from wmr_tf.inputs.classifier import FIX_LOGITS, check_architecture
 
 CLASSES = 3
 SHAPE = (4, 4, 1)
@@ -161,7 +161,7 @@ WITH_SOFTMAX = {
 def test_a_softmax_at_the_end_is_refused_at_once(make):
     with pytest.raises(InvalidInput, match=r"got a last layer .* with (softmax|sigmoid), expected logits") as refusal:
         AdversarialModel(make(), methods.Natural())
-    assert MEND_LOGITS in str(refusal.value)
+    assert FIX_LOGITS in str(refusal.value)
 
 
 @pytest.mark.parametrize("dtype", ["float32", "mixed_bfloat16", "mixed_float16"])

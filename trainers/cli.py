@@ -63,7 +63,7 @@ def main(settings: type[Evaluation], run: Callable[[Any], object], **fixed: Any)
                 "command line",
                 got=" ".join(argv[1:]),
                 expected="flags only",
-                mend="Write --name=value.",
+                fix="Write --name=value.",
             )
             given = {name: flags.FLAGS[name].value for name in names if flags.FLAGS[name].present}
             require(
@@ -71,7 +71,7 @@ def main(settings: type[Evaluation], run: Callable[[Any], object], **fixed: Any)
                 "dataset",
                 got="nothing",
                 expected="a data set",
-                mend="Pass --dataset=mnist.",
+                fix="Pass --dataset=mnist.",
             )
             run(settings.of(**{**fixed, **given}))
         except InvalidInput as mistake:
@@ -117,8 +117,8 @@ def parse(argv: list[str]) -> list[str]:
         return flags.FLAGS(argv)
     except flags.UnrecognizedFlagError as mistake:
         alike = difflib.get_close_matches(mistake.flagname, flags.FLAGS, n=1)
-        mend = f"Did you mean --{alike[0]}?" if alike else "Run with --help."
-        fail(f"command line: got --{mistake.flagname}, expected one of the flags that --help lists. {mend}")
+        fix = f"Did you mean --{alike[0]}?" if alike else "Run with --help."
+        fail(f"command line: got --{mistake.flagname}, expected one of the flags that --help lists. {fix}")
     except flags.Error as mistake:
         fail(f"{mistake}. Run with --help for the flags.")
     except SystemExit:

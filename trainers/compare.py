@@ -24,13 +24,13 @@ def read(folder: str) -> dict[str, Any]:
         InvalidInput: If there is no metrics.json in it, or it is not one.
     """
     path = Path(folder) / "metrics.json"
-    mend = "Name the folders of finished runs."
-    require(path.is_file(), "run", got=repr(folder), expected="a folder with metrics.json", mend=mend)
-    metrics = read_json(path, "run", mend=mend)
+    fix = "Name the folders of finished runs."
+    require(path.is_file(), "run", got=repr(folder), expected="a folder with metrics.json", fix=fix)
+    metrics = read_json(path, "run", fix=fix)
     try:  # all that is going to be done with them
         conditions(metrics), title(metrics), report.tables([(defence(metrics), metrics)])
     except (AttributeError, KeyError, TypeError, ValueError) as error:
-        raise InvalidInput(f"run: got {str(path)!r}, expected metrics of an evaluation. {mend}") from error
+        raise InvalidInput(f"run: got {str(path)!r}, expected metrics of an evaluation. {fix}") from error
     return metrics
 
 
@@ -51,24 +51,24 @@ def check_alike(results: list[dict[str, Any]]) -> None:
     for other in others:
         for name in [*first, *other]:
             pair = first.get(name), other.get(name)
-            mend = "Compare runs that were evaluated alike."
+            fix = "Compare runs that were evaluated alike."
             expected = "the same images and attack for all"
-            require(pair[0] == pair[1], "runs", got=f"{name} {pair[0]} and {pair[1]}", expected=expected, mend=mend)
+            require(pair[0] == pair[1], "runs", got=f"{name} {pair[0]} and {pair[1]}", expected=expected, fix=fix)
 
 
 def compare(argv: list[str]) -> None:
     """Print the tables of the runs named on the command line and write the picture."""
     try:
-        mend = "Write python -m trainers.compare runs/a runs/b."
-        require(len(argv) > 1, "command line", got="no runs", expected="folders of runs", mend=mend)
+        fix = "Write python -m trainers.compare runs/a runs/b."
+        require(len(argv) > 1, "command line", got="no runs", expected="folders of runs", fix=fix)
         results = [(defence(metrics), metrics) for metrics in map(read, argv[1:])]
         check_alike([metrics for _, metrics in results])
         try:
             report.plot_alpha(results, _OUTPUT.value, title=title(results[0][1]))
         except OSError as error:
-            mend = "Name another file with --output."
+            fix = "Name another file with --output."
             expected = "a file that can be written, in an existing folder"
-            raise InvalidInput(f"output: got {_OUTPUT.value!r}, expected {expected}. {mend}") from error
+            raise InvalidInput(f"output: got {_OUTPUT.value!r}, expected {expected}. {fix}") from error
     except InvalidInput as mistake:
         fail(str(mistake))
     print(report.tables(results, markdown=_MARKDOWN.value))

@@ -114,7 +114,7 @@ class Evaluation:
             "eval_wasserstein_p",
             got=f"{self.eval_wasserstein_p} with eval_norm {self.eval_norm!r}",
             expected="norm 'linf', the only one that it has",
-            mend="Leave out --eval_wasserstein_p or --eval_norm.",
+            fix="Leave out --eval_wasserstein_p or --eval_norm.",
         )
         for rho in self.rho_test or ():
             nonnegative("rho_test", rho)
@@ -156,7 +156,7 @@ class ModelEvaluation(Evaluation):
             "model",
             got="nothing",
             expected="the .keras file of a classifier",
-            mend="Pass --model=runs/NAME/best.keras.",
+            fix="Pass --model=runs/NAME/best.keras.",
         )
 
 
@@ -220,8 +220,8 @@ class Experiment(Evaluation):
             positive(name, getattr(self, name))
         nonnegative("weight_decay", self.weight_decay)
         for milestone in self.milestones:
-            mend = "Milestones are fractions of the epochs, such as 0.75,0.9."
-            require(0 <= milestone <= 1, "milestones", got=milestone, expected="numbers in [0, 1]", mend=mend)
+            fix = "Milestones are fractions of the epochs, such as 0.75,0.9."
+            require(0 <= milestone <= 1, "milestones", got=milestone, expected="numbers in [0, 1]", fix=fix)
         for name in ("train_examples", "validation_examples"):
             _if_given(at_least, name, getattr(self, name), 1)
         self._check_method_settings()
@@ -264,10 +264,10 @@ class Experiment(Evaluation):
         start = one_of("attack_start", self.attack_start, [*attacks.STARTS, "noise"])
         if start != "noise":
             return attacks.PGD(epsilon=epsilon, step_size=step_size, steps=steps, start=start, norm=self.norm)
-        mend = "Take --norm=linf or another --attack_start."
-        require(self.norm == "linf", "norm", got=self.norm, expected="linf with --attack_start=noise", mend=mend)
+        fix = "Take --norm=linf or another --attack_start."
+        require(self.norm == "linf", "norm", got=self.norm, expected="linf with --attack_start=noise", fix=fix)
         expected = "1 with --attack_start=noise, which is N-FGSM"
-        require(steps == 1, "attack_steps", got=steps, expected=expected, mend="Take --method=n_fgsm.")
+        require(steps == 1, "attack_steps", got=steps, expected=expected, fix="Take --method=n_fgsm.")
         return attacks.NFGSM(epsilon=epsilon, step_size=step_size)
 
     def _takes(self, parameter: str) -> bool:
@@ -281,7 +281,7 @@ class Experiment(Evaluation):
                 name,
                 got=getattr(self, name),
                 expected=f"nothing, since method {self.method!r} has no {parameter}",
-                mend=f"Leave out --{name} or choose another --method.",
+                fix=f"Leave out --{name} or choose another --method.",
             )
         nonnegative("alpha_train", self.alpha_train)
         _if_given(nonnegative, "beta", self.beta)
@@ -290,7 +290,7 @@ class Experiment(Evaluation):
             "alpha_train",
             got=self.alpha_train,
             expected=f"0, since method {self.method!r} has no attacked images to weight",
-            mend="Leave out --alpha_train or choose another --method.",
+            fix="Leave out --alpha_train or choose another --method.",
         )
 
 
@@ -302,7 +302,7 @@ def _check_own_radius(changes: dict[str, Any], norm: str, *own: str) -> None:
         norm,
         got=f"{changes.get(norm)} without {' and '.join(missing)}",
         expected="a radius and a step size that are meant for the norm",
-        mend=f"Pass {' and '.join(missing)} too; the recipe's are for {RECIPES_NORM}.",
+        fix=f"Pass {' and '.join(missing)} too; the recipe's are for {RECIPES_NORM}.",
     )
 
 

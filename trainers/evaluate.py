@@ -31,8 +31,8 @@ def config_beside(path: Path) -> dict[str, Any]:
         InvalidInput: If it is not a JSON object.
     """
     config = path.parent / "config.json"
-    mend = "Mend it, or move it away from the model to evaluate without it."
-    return run.read_json(config, "config.json", mend=mend) if config.exists() else {}
+    fix = "Fix it, or move it away from the model to evaluate without it."
+    return run.read_json(config, "config.json", fix=fix) if config.exists() else {}
 
 
 if __name__ == "__main__":

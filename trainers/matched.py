@@ -69,8 +69,8 @@ def evaluate(settings: Evaluation, paths: list[str]) -> str:
 def main(argv: list[str]) -> None:
     """Evaluate both models and print the table."""
     try:
-        mend = "Write python -m trainers.matched BASELINE.keras OTHER.keras."
-        require(len(argv) == 3, "command line", got=f"{len(argv) - 1} models", expected="two", mend=mend)
+        fix = "Write python -m trainers.matched BASELINE.keras OTHER.keras."
+        require(len(argv) == 3, "command line", got=f"{len(argv) - 1} models", expected="two", fix=fix)
         settings = Evaluation.of(_DATASET.value, data_dir=_DATA_DIR.value, eval_examples=_EXAMPLES.value)
         print(evaluate(settings, argv[1:]))
     except InvalidInput as mistake:

@@ -51,8 +51,8 @@ def train(experiment: Experiment) -> Path:
     """
     strategy = make_strategy(experiment.strategy)
     replicas, size = strategy.num_replicas_in_sync, experiment.batch_size
-    mend = "The batch is the global one, shared out among the replicas: raise --batch_size."
-    require(size >= replicas, "batch_size", got=size, expected=f"at least {replicas}, one image a replica", mend=mend)
+    fix = "The batch is the global one, shared out among the replicas: raise --batch_size."
+    require(size >= replicas, "batch_size", got=size, expected=f"at least {replicas}, one image a replica", fix=fix)
     seed_everything(experiment)
     splits = load_data(experiment)
     with strategy.scope():
@@ -205,8 +205,8 @@ def first_images(test: tf.data.Dataset, count: int | None) -> tf.data.Dataset:
     """
     if count is not None:
         found = sum(len(labels) for _, labels in test)
-        mend = "Lower --eval_examples, or leave it out to evaluate all."
-        require(count <= found, "eval_examples", got=count, expected=f"at most {found}", mend=mend)
+        fix = "Lower --eval_examples, or leave it out to evaluate all."
+        require(count <= found, "eval_examples", got=count, expected=f"at most {found}", fix=fix)
     return test.unbatch().take(-1 if count is None else at_least("eval_examples", count, 1)).batch(EVALUATION_BATCH)
 
 
@@ -297,12 +297,12 @@ def load_classifier(path: Path) -> keras.Model:
     Raises:
         InvalidInput: If there is no such file, or it is no Keras model.
     """
-    path, mend = path.expanduser(), "Name a .keras file that a run wrote, such as runs/NAME/best.keras."
-    require(path.is_file(), "model", got=repr(str(path)), expected="an existing .keras file", mend=mend)
+    path, fix = path.expanduser(), "Name a .keras file that a run wrote, such as runs/NAME/best.keras."
+    require(path.is_file(), "model", got=repr(str(path)), expected="an existing .keras file", fix=fix)
     try:
         model = keras.models.load_model(path, compile=False)
     except Exception as error:  # what Keras raises for a broken file depends on where it is broken
-        message = f"model: got {str(path)!r}, which does not load ({reason(error)}), expected a Keras model. {mend}"
+        message = f"model: got {str(path)!r}, which does not load ({reason(error)}), expected a Keras model. {fix}"
         raise InvalidInput(message) from error
     return model.classifier if isinstance(model, wmr_tf.AdversarialModel) else model
 
@@ -314,13 +314,13 @@ def check_fits(classifier: keras.Model, test: tf.data.Dataset) -> None:
         InvalidInput: If it was made for images of another shape, for fewer classes, or returns no logits.
     """
     expected, got = tuple(test.element_spec[0].shape[1:]), input_shape(classifier)
-    mend = "Choose the --dataset that it was trained on."
+    fix = "Choose the --dataset that it was trained on."
     require(
         got is None or len(got) == len(expected) and all(a in (None, b) for a, b in zip(got, expected, strict=True)),
         "model",
         got=f"a classifier of images of shape {got}",
         expected=f"images of shape {expected}",
-        mend=mend,
+        fix=fix,
     )
     batch = next(iter(test))
     try:
@@ -329,7 +329,7 @@ def check_fits(classifier: keras.Model, test: tf.data.Dataset) -> None:
         raise
     except Exception as error:  # what Keras or TensorFlow raises depends on which layer does not fit
         message = f"model: got a failure on a batch of images ({reason(error)}), expected logits for shape {expected}."
-        raise InvalidInput(f"{message} {mend}") from error
+        raise InvalidInput(f"{message} {fix}") from error
 
 
 def input_shape(classifier: keras.Model) -> tuple[int | None, ...] | None:
@@ -354,7 +354,7 @@ def copy_weights(source: keras.Model, target: keras.Model) -> None:
         "initialize_from",
         got=f"a model with {len(shapes[0])} weights of other shapes",
         expected=f"the {len(shapes[1])} weights of {target.name}",
-        mend="Name a classifier of the same architecture and data set.",
+        fix="Name a classifier of the same architecture and data set.",
     )
     target.set_weights(source.get_weights())
 
@@ -367,15 +367,15 @@ def make_folder(settings: Evaluation, name: str) -> Path:
     """
     stamp = datetime.datetime.now().strftime("%Y%m%d-%H%M%S")
     folder = Path(settings.output_dir or f"runs/{name}-seed{settings.seed}-{stamp}").expanduser()
-    mend = "Name another folder with --output_dir."
+    fix = "Name another folder with --output_dir."
     taken = (folder / "metrics.json").exists() or (folder / "config.json").exists()
-    require(not taken, "output_dir", got=f"{str(folder)!r}, which holds a run", expected="a new folder", mend=mend)
+    require(not taken, "output_dir", got=f"{str(folder)!r}, which holds a run", expected="a new folder", fix=fix)
     try:
         folder.mkdir(parents=True, exist_ok=True)
         writable = os.access(folder, os.W_OK)
     except OSError:
         writable = False
-    require(writable, "output_dir", got=repr(str(folder)), expected="a folder that can be written", mend=mend)
+    require(writable, "output_dir", got=repr(str(folder)), expected="a folder that can be written", fix=fix)
     return folder
 
 
@@ -391,7 +391,7 @@ def describe(experiment: Experiment) -> str:
 def training_facts(config: dict[str, Any]) -> dict[str, Any]:
     """Return what metrics.json says of a training, given its settings; None for what is not known."""
     names = ["method", "alpha_train", "beta", "seed", "precision", *settings_of_method(config.get("method"))]
-    facts = {name: config.get(name) for name in names}
+    facts: dict[str, Any] = {name: config.get(name) for name in names}
     if facts.get("weighting"):
         facts["weighting"] = make_weighting(facts["weighting"], facts["alpha_train"]).describe()
     return facts
@@ -407,7 +407,7 @@ def is_finished(experiment: Experiment, folder: Path) -> bool:
     settings = json.loads(json.dumps({**dataclasses.asdict(experiment), "output_dir": None}))  # tuples become lists
     defaults = {field.name: field.default for field in dataclasses.fields(experiment)}
     try:
-        config = read_json(folder / "config.json", "config.json", mend="")
+        config = read_json(folder / "config.json", "config.json", fix="")
     except InvalidInput:
         return False
     return {name: config.get(name, defaults[name]) for name in settings} | {"output_dir": None} == settings
@@ -432,7 +432,7 @@ def read_history(folder: Path) -> dict[str, list[float]]:
     return {name: [float(row[name] or math.nan) for row in rows] for name in rows[0]}
 
 
-def read_json(path: Path, what: str, *, mend: str) -> dict[str, Any]:
+def read_json(path: Path, what: str, *, fix: str) -> dict[str, Any]:
     """Return the JSON object in a file.
 
     Raises:
@@ -442,7 +442,7 @@ def read_json(path: Path, what: str, *, mend: str) -> dict[str, Any]:
         content = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError):  # which JSONDecodeError and UnicodeDecodeError are
         content = None
-    require(isinstance(content, dict), what, got=repr(str(path)), expected="a file with a JSON object", mend=mend)
+    require(isinstance(content, dict), what, got=repr(str(path)), expected="a file with a JSON object", fix=fix)
     return content
 
 

@@ -20,7 +20,7 @@ STRATEGIES = ("none", "mirrored", "multi_worker")
 WAIT_MINUTES = 10.0
 """How long a worker waits for the others to start."""
 
-_MEND = (
+_FIX = (
     'Set it on each worker, such as {"cluster": {"worker": ["10.0.0.1:12345", "10.0.0.2:12345"]}, '
     '"task": {"type": "worker", "index": 0}}; the index is that of the worker in the list.'
 )
@@ -82,7 +82,7 @@ def checked_tf_config(text: str | None) -> dict[str, Any]:
         config = None
     got, expected = repr(text) if text else "nothing", "JSON with a cluster of workers and this one's task"
     is_complete = isinstance(config, dict) and {"cluster", "task"} <= set(config)
-    require(is_complete, "TF_CONFIG", got=got, expected=expected, mend=_MEND)
+    require(is_complete, "TF_CONFIG", got=got, expected=expected, fix=_FIX)
     cluster, task = config["cluster"], config["task"]
     require(
         isinstance(cluster, dict)
@@ -92,7 +92,7 @@ def checked_tf_config(text: str | None) -> dict[str, Any]:
         "TF_CONFIG",
         got=f"the cluster {json.dumps(cluster)}",
         expected='lists of "host:port" under "worker" and perhaps "chief"',
-        mend=_MEND,
+        fix=_FIX,
     )
     is_task = isinstance(task, dict) and task.get("type") in cluster and isinstance(task.get("index"), int)
     require(
@@ -100,7 +100,7 @@ def checked_tf_config(text: str | None) -> dict[str, Any]:
         "TF_CONFIG",
         got=f"the task {json.dumps(task)}",
         expected=f"one of the cluster's, {', '.join(f'{job} 0 to {len(jobs) - 1}' for job, jobs in cluster.items())}",
-        mend=_MEND,
+        fix=_FIX,
     )
     return config
 

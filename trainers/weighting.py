@@ -31,7 +31,7 @@ def make_weighting(text: str, alpha: float) -> weights.Weighting:
     options: dict[str, Any] = {"alpha": alpha} if "alpha" in settings else {}
     for part in listed.split(",") if listed else ():
         option, _, value = part.partition("=")
-        require(bool(value), "weighting", got=repr(text), expected=FORM, mend="Write for instance normalize=true.")
+        require(bool(value), "weighting", got=repr(text), expected=FORM, fix="Write for instance normalize=true.")
         one_of(f"option of weighting {name}", option, [each for each in settings if each != "alpha"])
         options[option] = _value(f"weighting {name}, {option}", value, type(settings[option]))
     return kind(**options)
@@ -45,5 +45,5 @@ def _value(what: str, text: str, kind: type) -> Any:
         value = None
     is_right = isinstance(value, bool) if kind is bool else isinstance(value, int | float) and type(value) is not bool
     expected = "true or false" if kind is bool else "a number"
-    require(is_right, what, got=repr(text), expected=expected, mend=f"Write {what.rpartition(' ')[2]}={expected[:4]}.")
+    require(is_right, what, got=repr(text), expected=expected, fix=f"Write {what.rpartition(' ')[2]}={expected[:4]}.")
     return value

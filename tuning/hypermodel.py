@@ -160,9 +160,9 @@ def best_epoch(history: keras.callbacks.History, objective: Objective) -> dict[s
     if not math.isfinite(loss):
         raise FloatingPointError(f"training: got {after}, expected finite numbers. Lower the learning rate.")
     if not measured:
-        mend = "Change top_probability or lower" if objective.is_matched else "Lower"
+        fix = "Change top_probability or lower" if objective.is_matched else "Lower"
         message = f"training: got no {objective.name} in any epoch, and {after}, expected finite numbers."
-        raise FloatingPointError(f"{message} {mend} the learning rate.")
+        raise FloatingPointError(f"{message} {fix} the learning rate.")
     best = max(measured, key=lambda epoch: objective.get_value(by_epoch[epoch]))
     accuracies = {name: value for name, value in by_epoch[best].items() if name.startswith("val_A_")}
     # Counted from 1; `history.epoch` starts where Hyperband went on.

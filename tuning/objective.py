@@ -47,13 +47,13 @@ class Objective(kt.Objective):
         self.weights: dict[str, float] = {}
         for term in text.replace(" ", "").split("+"):
             if (match := _TERM.fullmatch(term)) is None:
-                mend = "Write for instance --objective=0.7*val_A_sa+0.3*val_A_nat."
-                raise InvalidInput(f"objective: got {text!r}, expected weight*key+weight*key. {mend}")
+                fix = "Write for instance --objective=0.7*val_A_sa+0.3*val_A_nat."
+                raise InvalidInput(f"objective: got {text!r}, expected weight*key+weight*key. {fix}")
             weight, key = match.groups()
             one_of("objective", key.removesuffix(MATCHED), names)
             self.weights[key] = self.weights.get(key, 0.0) + float(weight or 1.0)
         total = sum(self.weights.values())
-        require(total > 0, "objective", got=repr(text), expected="a weight > 0", mend="Raise a weight.")
+        require(total > 0, "objective", got=repr(text), expected="a weight > 0", fix="Raise a weight.")
 
     @property
     def is_matched(self) -> bool:
@@ -121,8 +121,8 @@ class MatchedEvaluation(keras.callbacks.Callback):
 
 def checked_top_probability(value: float) -> float:
     """Return `value` if it is a number between 0 and 1, and raise `InvalidInput` otherwise."""
-    mend = "Take that of the baseline, such as 0.95."
-    require(0 < value < 1, "top_probability", got=value, expected="a number between 0 and 1", mend=mend)
+    fix = "Take that of the baseline, such as 0.95."
+    require(0 < value < 1, "top_probability", got=value, expected="a number between 0 and 1", fix=fix)
     return value
 
 

@@ -110,7 +110,7 @@ def evaluate_best(tuner: SearchTuner, space: Space, trial: Any, folder: Path) ->
     """Evaluate a trial's best epoch on test images, unless that has been done, in a folder like that of a run."""
     best = folder / BEST
     metrics = best / "metrics.json"
-    if metrics.exists() and run.read_json(metrics, "metrics.json", mend="Remove it.").get("trial") == trial.trial_id:
+    if metrics.exists() and run.read_json(metrics, "metrics.json", fix="Remove it.").get("trial") == trial.trial_id:
         print(f"Trial {trial.trial_id} has been evaluated on test images before: {metrics}")
         return
     values = space.values(trial.hyperparameters.copy())

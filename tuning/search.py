@@ -75,9 +75,9 @@ class Search(Experiment):
         checked_top_probability(self.top_probability)
         trials = self.space()
         for item in trials.searched:
-            mend = f"Write for instance --search={item.name}:0.5:4:0.5."
+            fix = f"Write for instance --search={item.name}:0.5:4:0.5."
             is_countable = self.tuner != "grid" or item.is_countable
-            require(is_countable, "search", got=f"a range of {item.name}", expected="a step, for the grid", mend=mend)
+            require(is_countable, "search", got=f"a range of {item.name}", expected="a step, for the grid", fix=fix)
         if self.tuner == "hyperband":
             _check_one_length(trials)
 
@@ -98,14 +98,14 @@ def _check_one_length(trials: space.Space) -> None:
     for item in trials.searched:
         is_fixed = item.name not in ("epochs", "replays")
         expected = "none: Hyperband sets how long a trial trains"
-        require(is_fixed, "search", got=item.name, expected=expected, mend="Leave it out.")
+        require(is_fixed, "search", got=item.name, expected=expected, fix="Leave it out.")
     replaying = trials.takers("replays")
     require(
         not replaying or len(trials.methods) == 1,
         "search",
         got=f"method {'/'.join(trials.methods)}",
         expected=f"{'/'.join(replaying)} alone or not at all: its replays make fewer epochs, and Hyperband sets these",
-        mend="Take another --tuner, or search that method by itself.",
+        fix="Take another --tuner, or search that method by itself.",
     )
 
 
@@ -170,25 +170,25 @@ def claim_folder(settings: Search) -> Path:
         InvalidInput: If it holds anything but this search, or cannot be written.
     """
     folder = Path(settings.output_dir or f"runs/search-{settings.dataset}-{settings.tuner}").expanduser()
-    mend = "Name another folder with --output_dir."
+    fix = "Name another folder with --output_dir."
     given = {name: value for name, value in settings.given.items() if name not in _MAY_CHANGE}
     record = json.loads(json.dumps({**dataclasses.asdict(settings), "given": given}))
     # In this order: chief and workers may start at the same moment, and another one's record be there any time.
     held = [path.name for path in folder.iterdir()] if folder.is_dir() else []
     strangers = [name for name in held if not name.startswith(f".{RECORD}.")]
     if (folder / RECORD).exists():
-        found = run.read_json(folder / RECORD, RECORD, mend=mend)
+        found = run.read_json(folder / RECORD, RECORD, fix=fix)
         for name in [name for name in record if name not in _MAY_CHANGE]:
             got = f"{str(folder)!r}, a search with {name} {found.get(name)!r}"
-            require(found.get(name) == record[name], "output_dir", got=got, expected=repr(record[name]), mend=mend)
+            require(found.get(name) == record[name], "output_dir", got=got, expected=repr(record[name]), fix=fix)
         return folder
     is_free = not strangers and (folder.is_dir() or not folder.exists())
-    require(is_free, "output_dir", got=repr(str(folder)), expected="a new folder, or this search's", mend=mend)
+    require(is_free, "output_dir", got=repr(str(folder)), expected="a new folder, or this search's", fix=fix)
     try:
         folder.mkdir(parents=True, exist_ok=True)
         tuner.write_whole(folder / RECORD, record, indent=2)
     except OSError as error:
-        raise InvalidInput(f"output_dir: got {str(folder)!r}, expected a folder that can be written. {mend}") from error
+        raise InvalidInput(f"output_dir: got {str(folder)!r}, expected a folder that can be written. {fix}") from error
     return folder
 
 

@@ -92,13 +92,11 @@ class Space:
 
     def __post_init__(self) -> None:
         for item in self.searched:
-            mend = f"Leave out --{item.name}, or {item.name} in --search."
-            require(
-                item.name not in self.given, item.name, got="a value", expected="none, as it is searched", mend=mend
-            )
+            fix = f"Leave out --{item.name}, or {item.name} in --search."
+            require(item.name not in self.given, item.name, got="a value", expected="none, as it is searched", fix=fix)
             takers = self.takers(item.name)
             expected = f"a method that takes it, not only {', '.join(self.methods)}"
-            require(bool(takers), f"search {item.name}", got="it", expected=expected, mend="Change --method.")
+            require(bool(takers), f"search {item.name}", got="it", expected=expected, fix="Change --method.")
         for method in self.methods:
             self._fitting(method)
             for item in self._searched_with(method):
@@ -197,15 +195,15 @@ def parse(text: str) -> tuple[Range | Choice, ...]:
     """
     items = tuple(map(_item, text.split(",")))
     names = [item.name for item in items]
-    mend = "Name each setting once."
-    require(len(names) == len(set(names)), "search", got=repr(text), expected="different settings", mend=mend)
+    fix = "Name each setting once."
+    require(len(names) == len(set(names)), "search", got=repr(text), expected="different settings", fix=fix)
     return items
 
 
 def _item(text: str) -> Range | Choice:
     name, *rest = text.split(":")
     one_of("search", name, SEARCHABLE)
-    require(len(rest) in (1, 2, 3) and all(rest), "search", got=repr(text), expected=_FORMS, mend=_EXAMPLE)
+    require(len(rest) in (1, 2, 3) and all(rest), "search", got=repr(text), expected=_FORMS, fix=_EXAMPLE)
     if len(rest) == 1:
         choice = Choice(name, tuple(part.replace("+", ",") for part in rest[0].split("/")))
         require(
@@ -213,7 +211,7 @@ def _item(text: str) -> Range | Choice:
             "search",
             got=repr(text),
             expected="at least two choices, all different",
-            mend=_EXAMPLE,
+            fix=_EXAMPLE,
         )
         return choice
     return _range(name, text, *rest)
@@ -222,12 +220,12 @@ def _item(text: str) -> Range | Choice:
 def _range(name: str, text: str, low_text: str, high_text: str, third: str = "") -> Range:
     low, high = value_of(Experiment, name, low_text), value_of(Experiment, name, high_text)
     is_number = all(type(end) in (int, float) for end in (low, high))
-    mend = f"Write --search={name}:choice/choice."
-    require(is_number, "search", got=repr(text), expected=f"choices, since {name} is no number", mend=mend)
-    require(low < high < float("inf"), "search", got=repr(text), expected="low < high, both finite", mend=_EXAMPLE)
+    fix = f"Write --search={name}:choice/choice."
+    require(is_number, "search", got=repr(text), expected=f"choices, since {name} is no number", fix=fix)
+    require(low < high < float("inf"), "search", got=repr(text), expected="low < high, both finite", fix=_EXAMPLE)
     is_log = third == "log"
-    require(low > 0 or not is_log, "search", got=repr(text), expected="low > 0 for log", mend=_EXAMPLE)
+    require(low > 0 or not is_log, "search", got=repr(text), expected="low > 0 for log", fix=_EXAMPLE)
     step = value_of(Experiment, name, third) if third and not is_log else None
     expected = "a step > 0 that is no larger than the range, or log"
-    require(step is None or 0 < step <= high - low, "search", got=repr(text), expected=expected, mend=_EXAMPLE)
+    require(step is None or 0 < step <= high - low, "search", got=repr(text), expected=expected, fix=_EXAMPLE)
     return Range(name, low, high, step, is_log, is_int=type(low) is int)

@@ -164,16 +164,16 @@ def check_role() -> None:
         InvalidInput: If some are set and some are not, or the port is no number.
     """
     found = [name for name in ROLE if name in os.environ]
-    mend = "Set all three, or none to search in this process alone."
-    require(len(found) in (0, 3), "environment", got=" and ".join(found), expected=", ".join(ROLE), mend=mend)
+    fix = "Set all three, or none to search in this process alone."
+    require(len(found) in (0, 3), "environment", got=" and ".join(found), expected=", ".join(ROLE), fix=fix)
     port = os.environ.get(ROLE[2], "1")
-    mend = "Choose a free port."
+    fix = "Choose a free port."
     require(
         port.isdecimal() and 0 < int(port) < 65536,
         ROLE[2],
         got=repr(port),
         expected="a number in [1, 65535]",
-        mend=mend,
+        fix=fix,
     )
 
 

@@ -150,7 +150,7 @@ class SaveBestClassifier(keras.callbacks.Callback):
             "monitor",
             got=repr(self.monitor),
             expected=f"one of {', '.join(logs or {})}",
-            mend="Put RobustEvaluation before this callback.",
+            fix="Put RobustEvaluation before this callback.",
         )
         if logs is not None and logs[self.monitor] > self.best:
             self.best, self.best_epoch = logs[self.monitor], epoch

@@ -1,15 +1,17 @@
-"""Checks of what people pass in: each message says what was got, what was expected and how to mend it."""
+"""Checks of what people pass in: each message says what was got, what was expected and how to fix it."""
 
 import math
 from collections.abc import Iterable
-from typing import Any
+from typing import Any, NoReturn
 
 
 class InvalidInput(ValueError):
     """A mistake in what was passed in; command-line tools print it as one line and exit with status 2."""
 
 
-def require(condition: bool, what: str, *, got: Any, expected: str, mend: str) -> None:
+def require(
+    condition: bool, what: str, *, got: Any, expected: str, fix: str, cause: BaseException | None = None
+) -> None:
     """Raise `InvalidInput` unless `condition` holds.
 
     Args:
@@ -17,13 +19,19 @@ def require(condition: bool, what: str, *, got: Any, expected: str, mend: str) -
         what: The name of the argument, file or value that is being checked.
         got: What was passed, printed as it is.
         expected: What would have been right.
-        mend: One sentence that says what to do.
+        fix: One sentence that says what to do.
+        cause: The error that told of the mistake, if there was one.
 
     Raises:
         InvalidInput: If `condition` is false.
     """
     if not condition:
-        raise InvalidInput(f"{what}: got {got}, expected {expected}. {mend}")
+        refuse(what, got=got, expected=expected, fix=fix, cause=cause)
+
+
+def refuse(what: str, *, got: Any, expected: str, fix: str, cause: BaseException | None = None) -> NoReturn:
+    """Raise `InvalidInput`; the arguments are those of `require`."""
+    raise InvalidInput(f"{what}: got {got}, expected {expected}. {fix}") from cause
 
 
 def nonnegative(what: str, value: Any) -> float:
@@ -45,9 +53,7 @@ def at_least(what: str, value: Any, minimum: int) -> int:
 def one_of(what: str, value: Any, choices: Any) -> Any:
     """Return `value` if it is among `choices`, and raise `InvalidInput` otherwise."""
     listed = ", ".join(map(str, choices))
-    require(
-        value in choices, what, got=repr(value), expected=f"one of {listed}", mend=f"Choose one of these as {what}."
-    )
+    require(value in choices, what, got=repr(value), expected=f"one of {listed}", fix=f"Choose one of these as {what}.")
     return value
 
 
@@ -69,7 +75,7 @@ def alphas(what: str, values: Any, *, minimum: int = 1) -> tuple[float, ...]:
         what,
         got=numbers or "none",
         expected="numbers >= 0, at least one and none twice",
-        mend="Pass for instance alpha_test=(1.0, 2.0).",
+        fix="Pass for instance alpha_test=(1.0, 2.0).",
     )
     return numbers
 
@@ -79,5 +85,5 @@ def _number(what: str, value: Any, expected: str, accept: Any) -> float:
         number = float(value)
     except (TypeError, ValueError):
         number = math.nan
-    require(math.isfinite(number) and accept(number), what, got=repr(value), expected=expected, mend=f"Change {what}.")
+    require(math.isfinite(number) and accept(number), what, got=repr(value), expected=expected, fix=f"Change {what}.")
     return number

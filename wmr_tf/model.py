@@ -50,6 +50,8 @@ class AdversarialModel(keras.Model):
     Note: Regularisation losses of weights are added to the method's loss; of activity, those of the last forward pass.
     """
 
+    train_function: Any
+
     def __init__(
         self, classifier: keras.Model, method: Method, *, weight_decay: float = 0.0, seed: int = 0, **kwargs: Any
     ) -> None:
@@ -255,7 +257,7 @@ class AdversarialModel(keras.Model):
             f"method {type(self.method).__name__}",
             got=f"{replicas} replicas",
             expected="one, since what it keeps from step to step exists once",
-            mend="Train it without a distribution strategy, or choose another method.",
+            fix="Train it without a distribution strategy, or choose another method.",
         )
 
     def _unpacked(self, data: Any) -> tuple[tf.Tensor, tf.Tensor | None, tf.Tensor, tf.Tensor | None]:
@@ -265,7 +267,7 @@ class AdversarialModel(keras.Model):
             "compile(loss=...)",
             got="a loss",
             expected="none, since the method has its own",
-            mend="Leave out loss= in compile().",
+            fix="Leave out loss= in compile().",
         )
         x, y, sample_weight = keras.utils.unpack_x_y_sample_weight(data)
         images, index = image_and_index(x)

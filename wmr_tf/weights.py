@@ -171,7 +171,7 @@ class Exponential(Weighting):
             "alpha",
             got=self.alpha,
             expected=f"at most {LARGEST_EXPONENT:g}, since the weight exp(alpha) of an update ends with float32",
-            mend="Lower alpha; the paper's are at most 5.",
+            fix="Lower alpha; the paper's are at most 5.",
         )
 
     def __call__(self, logits: tf.Tensor, labels: tf.Tensor) -> tf.Tensor:
@@ -213,7 +213,7 @@ def class_indices(labels: tf.Tensor, classes: int | None = None) -> tf.Tensor:
         "labels",
         got=f"shape {tuple(labels.shape)}",
         expected=f"shape [batch], or one-hot [batch, {classes or 'classes'}]",
-        mend="Give one class an image.",
+        fix="Give one class an image.",
     )
     if labels.shape[-1] == 1:
         return tf.cast(labels[:, 0], tf.int32)
@@ -232,6 +232,6 @@ def number_of_classes(logits: tf.Tensor) -> int:
         "logits",
         got=f"shape {tuple(logits.shape)}",
         expected="shape [batch, classes] with at least two classes",
-        mend="Let the classifier return one logit a class; a binary one has two.",
+        fix="Let the classifier return one logit a class; a binary one has two.",
     )
     return classes

@@ -96,7 +96,7 @@ def image_input(input_shape: tuple[int, int, int], minimum: int = 8) -> keras.Ke
         "input_shape",
         got=input_shape,
         expected=f"(height, width, channels) with a height and width of at least {minimum}",
-        mend="Give the shape of one image, channels last, without the batch, or choose another architecture.",
+        fix="Give the shape of one image, channels last, without the batch, or choose another architecture.",
     )
     return keras.Input(input_shape, name="image")
 

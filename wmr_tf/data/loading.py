@@ -134,8 +134,8 @@ def _first(what: str, indices: np.ndarray, count: int | None) -> np.ndarray:
     if count is None:
         return indices
     count = at_least(what, count, 1)
-    mend = f"Lower {what}, or leave it out to use all."
-    require(count <= len(indices), what, got=count, expected=f"at most {len(indices)}", mend=mend)
+    fix = f"Lower {what}, or leave it out to use all."
+    require(count <= len(indices), what, got=count, expected=f"at most {len(indices)}", fix=fix)
     return indices[:count]
 
 
@@ -143,6 +143,6 @@ def _folder(data_dir: str | os.PathLike | None) -> Path | None:
     if data_dir is None:
         return None
     folder = Path(data_dir).expanduser()
-    mend = "Create it, name another one, or leave data_dir out for the default of tensorflow-datasets."
-    require(folder.is_dir(), "data_dir", got=repr(str(data_dir)), expected="an existing folder", mend=mend)
+    fix = "Create it, name another one, or leave data_dir out for the default of tensorflow-datasets."
+    require(folder.is_dir(), "data_dir", got=repr(str(data_dir)), expected="an existing folder", fix=fix)
     return folder

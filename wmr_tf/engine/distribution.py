@@ -104,7 +104,7 @@ def to_share_out(data: Any, strategy: tf.distribute.Strategy) -> Any:
         "data",
         got=f"{type(data).__name__} with {workers(strategy)} workers",
         expected="a tf.data.Dataset, of the same batches in the same order on every worker",
-        mend="Make one of it: tf.data.Dataset.from_tensor_slices(...).shuffle(examples, seed=0).batch(batch_size).",
+        fix="Make one of it: tf.data.Dataset.from_tensor_slices(...).shuffle(examples, seed=0).batch(batch_size).",
     )
     count = strategy.num_replicas_in_sync
     if count == 1 or not isinstance(data, tf.data.Dataset):

@@ -275,14 +275,14 @@ def finite(what: str, values: Any) -> np.ndarray:
         what,
         got=f"{array.size} of which {np.sum(~np.isfinite(array))} are not finite",
         expected="at least one, all finite",
-        mend="Look for NaN in the images or in the classifier's weights.",
+        fix="Look for NaN in the images or in the classifier's weights.",
     )
     return array
 
 
 def _check_level(level: float) -> None:
-    mend = "Pass for instance level=0.1 for the worst tenth of the images."
-    require(0 < level <= 1, "level", got=level, expected="a number in (0, 1]", mend=mend)
+    fix = "Pass for instance level=0.1 for the worst tenth of the images."
+    require(0 < level <= 1, "level", got=level, expected="a number in (0, 1]", fix=fix)
 
 
 def _stderr(moves: np.ndarray) -> float:

@@ -97,7 +97,7 @@ class Robustness:
             "alpha",
             got=alpha,
             expected=f"one of the evaluated {', '.join(map(str, self.weighted_margins))}",
-            mend="Name it in alpha_test: A_tr needs an attack of its own for each alpha.",
+            fix="Name it in alpha_test: A_tr needs an attack of its own for each alpha.",
         )
         return weighted_accuracy(self.weighted_margins[alpha], alpha)
 

@@ -49,7 +49,7 @@ def temperature_for(logits: np.ndarray, top_probability: float) -> float:
         "top_probability",
         got=top_probability,
         expected=f"a number in [{reachable[0]:.4f}, {reachable[1]:.4f}]",
-        mend="Take the mean top probability of another classifier with as many classes.",
+        fix="Take the mean top probability of another classifier with as many classes.",
     )
     while high - low > 1e-9:
         middle = (low + high) / 2

@@ -23,9 +23,9 @@ LOWEST_ORDER = 1.01
 
 def checked_order(what: str, p: Any) -> float:
     """Return the order of a budget if it is a number >= 1.01 or infinity, and raise `InvalidInput` otherwise."""
-    mend = f"Pass for instance {what}=2, or {what}=inf for a budget per image."
+    fix = f"Pass for instance {what}=2, or {what}=inf for a budget per image."
     expected = f"a number >= {LOWEST_ORDER}, or inf"
-    require(isinstance(p, int | float) and p >= LOWEST_ORDER, what, got=p, expected=expected, mend=mend)
+    require(isinstance(p, int | float) and p >= LOWEST_ORDER, what, got=p, expected=expected, fix=fix)
     return p
 
 

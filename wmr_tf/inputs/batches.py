@@ -54,7 +54,7 @@ def check_batched(data: tf.data.Dataset) -> None:
         "data",
         got=f"elements {spec}",
         expected="batches of (image, label) or (image, label, sample_weight)",
-        mend="Call .batch(256) on the data set.",
+        fix="Call .batch(256) on the data set.",
     )
 
 
@@ -85,7 +85,7 @@ def image_and_index(x: Any) -> tuple[Any, Any]:
         "images",
         got=f"a dictionary with {', '.join(map(repr, x)) or 'nothing'}",
         expected="'image' and 'index'",
-        mend='Give images, or {"image": images, "index": index}.',
+        fix='Give images, or {"image": images, "index": index}.',
     )
     return x["image"], x["index"]
 
@@ -96,9 +96,9 @@ def check_index(index: Any, examples: int | None = None) -> None:
     Raises:
         InvalidInput: If there is no index, or one that is out of range.
     """
-    mend = 'Give batches of ({"image": images, "index": index}, labels), as load(..., with_index=True) does.'
+    fix = 'Give batches of ({"image": images, "index": index}, labels), as load(..., with_index=True) does.'
     expected = "images that come with their index in the training set, which the method needs"
-    require(index is not None, "data", got="images without an index", expected=expected, mend=mend)
+    require(index is not None, "data", got="images without an index", expected=expected, fix=fix)
     if examples is not None:
         low, high = int(np.min(index)), int(np.max(index))
         require(
@@ -106,7 +106,7 @@ def check_index(index: Any, examples: int | None = None) -> None:
             "index",
             got=f"values from {low} to {high}",
             expected=f"places in the training set, in [0, {examples})",
-            mend="Give the method the number of training images as `examples`, and number them from 0.",
+            fix="Give the method the number of training images as `examples`, and number them from 0.",
         )
 
 
@@ -130,7 +130,7 @@ def check_first_batch(classifier: keras.Model, batch: Any) -> int:
         "data",
         got="nothing" if batch is None else "a batch without labels",
         expected="batches of (image, label) or (image, label, sample_weight)",
-        mend="Give images and labels, at least one batch of them.",
+        fix="Give images and labels, at least one batch of them.",
     )
     x, index = image_and_index(batch[0])
     images, labels, *sample_weight = (np.asarray(part) for part in (x, *batch[1:]) if part is not None)
@@ -144,7 +144,7 @@ def check_first_batch(classifier: keras.Model, batch: Any) -> int:
             "sample_weight",
             got=f"shape {weights.shape} with {unusable} values that are negative or not finite",
             expected=f"shape ({len(images)},), finite and >= 0",
-            mend="Give one weight an image.",
+            fix="Give one weight an image.",
         )
     logits = np.asarray(classifier(tf.cast(images[:64], tf.float32), training=False), np.float32)
     classes = check_logits(logits)
@@ -158,5 +158,5 @@ def _check_form(index: np.ndarray, images: int) -> None:
         "index",
         got=f"dtype {index.dtype} of shape {list(index.shape)} with {images} images",
         expected=f"integers of shape [{images}]",
-        mend="Give each image its place in the training set.",
+        fix="Give each image its place in the training set.",
     )

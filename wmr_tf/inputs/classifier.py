@@ -8,7 +8,7 @@ import numpy as np
 from wmr_tf.checks import require
 from wmr_tf.engine.precision import layers_backwards
 
-MEND_LOGITS = "Remove the last activation (activation=None): softmax belongs to the losses, which take it in float32."
+FIX_LOGITS = "Remove the last activation (activation=None): softmax belongs to the losses, which take it in float32."
 
 
 def check_architecture(classifier: Any) -> None:
@@ -24,7 +24,7 @@ def check_architecture(classifier: Any) -> None:
         "classifier",
         got=type(classifier).__name__,
         expected="a keras.Model that returns logits",
-        mend="Wrap it in keras.Sequential([...]) or subclass keras.Model.",
+        fix="Wrap it in keras.Sequential([...]) or subclass keras.Model.",
     )
     last = next(layers_backwards(classifier), classifier)
     activation = getattr(getattr(last, "activation", None), "__name__", type(last).__name__.lower())
@@ -33,7 +33,7 @@ def check_architecture(classifier: Any) -> None:
         f"classifier {classifier.name!r}",
         got=f"a last layer ({last.name!r}) with {activation}",
         expected="logits",
-        mend=MEND_LOGITS,
+        fix=FIX_LOGITS,
     )
 
 
@@ -54,14 +54,14 @@ def check_logits(logits: np.ndarray) -> int:
         "classifier",
         got=f"an output of shape {logits.shape}",
         expected="logits of shape (batch, classes) with at least two classes",
-        mend="Let it return one logit a class; a binary one has two.",
+        fix="Let it return one logit a class; a binary one has two.",
     )
     require(
         bool(np.isfinite(logits).all()),
         "classifier",
         got=f"{np.sum(~np.isfinite(logits))} outputs that are NaN or infinite",
         expected="finite logits",
-        mend="Look at its weights and at the scale of its inputs.",
+        fix="Look at its weights and at the scale of its inputs.",
     )
     rows_are_probabilities = (logits >= 0).all() and np.allclose(logits.sum(axis=1), 1.0, atol=2e-3)
     require(
@@ -69,6 +69,6 @@ def check_logits(logits: np.ndarray) -> int:
         "classifier",
         got="outputs that are probabilities (each row is >= 0 and sums to 1)",
         expected="logits",
-        mend=MEND_LOGITS,
+        fix=FIX_LOGITS,
     )
     return logits.shape[1]

@@ -28,8 +28,8 @@ def check_images_and_labels(images: Any, labels: Any, num_classes: int | None = 
     _check_images(images)
     one_each = labels.ndim in (1, 2) and len(labels) == len(images) and labels.size > 0
     got = f"{len(images)} images and labels of shape {list(labels.shape)}"
-    mend = "Batch images and labels together."
-    require(one_each, "labels", got=got, expected="one label an image", mend=mend)
+    fix = "Batch images and labels together."
+    require(one_each, "labels", got=got, expected="one label an image", fix=fix)
     if labels.ndim == 2 and labels.shape[1] > 1:
         _check_one_hot(labels, num_classes)
     else:
@@ -38,22 +38,22 @@ def check_images_and_labels(images: Any, labels: Any, num_classes: int | None = 
 
 def _check_images(images: np.ndarray) -> None:
     got, expected = f"shape {list(images.shape)}", "[batch, height, width, channels] or [batch, features], not empty"
-    require(images.ndim >= 2 and images.size > 0, "images", got=got, expected=expected, mend="Batch the data set.")
+    require(images.ndim >= 2 and images.size > 0, "images", got=got, expected=expected, fix="Batch the data set.")
 
     whole = images.dtype.kind in "iu"
     floating = images.dtype.kind == "f" or images.dtype.name == "bfloat16"  # which NumPy does not count as floating
-    mend = "They look like 0..255: cast to float32 and divide by 255." if whole else "Cast them to float32."
-    require(floating, "images", got=f"dtype {images.dtype}", expected="a floating type", mend=mend)
+    fix = "They look like 0..255: cast to float32 and divide by 255." if whole else "Cast them to float32."
+    require(floating, "images", got=f"dtype {images.dtype}", expected="a floating type", fix=fix)
 
     values = images if images.dtype.kind == "f" else images.astype(np.float32)
     nans, infinities = int(np.isnan(values).sum()), int(np.isinf(values).sum())
     got = f"{nans} NaN and {infinities} infinite values of {values.size}"
-    require(nans + infinities == 0, "images", got=got, expected="finite values", mend="Remove them from the data.")
+    require(nans + infinities == 0, "images", got=got, expected="finite values", fix="Remove them from the data.")
 
     low, high = float(values.min()), float(values.max())
     got = f"values from {low:g} to {high:g}"
     in_range = low >= -_TOLERANCE and high <= 1 + _TOLERANCE
-    require(in_range, "images", got=got, expected="values in [0, 1]", mend=_rescaling(low, high))
+    require(in_range, "images", got=got, expected="values in [0, 1]", fix=_rescaling(low, high))
 
 
 def _rescaling(low: float, high: float) -> str:
@@ -64,27 +64,27 @@ def _rescaling(low: float, high: float) -> str:
 
 def _check_integers(labels: np.ndarray, num_classes: int | None) -> None:
     got = f"dtype {labels.dtype} of shape {list(labels.shape)}"
-    mend = "Cast class numbers to int32."
-    require(labels.dtype.kind in "iu", "labels", got=got, expected="integers, or one-hot rows", mend=mend)
+    fix = "Cast class numbers to int32."
+    require(labels.dtype.kind in "iu", "labels", got=got, expected="integers, or one-hot rows", fix=fix)
     low, high = int(labels.min()), int(labels.max())
     expected = "class numbers >= 0" if num_classes is None else f"class numbers in [0, {num_classes})"
-    mend = "Number the classes from 0, and give the classifier one logit for each class."
+    fix = "Number the classes from 0, and give the classifier one logit for each class."
     in_range = low >= 0 and (num_classes is None or high < num_classes)
-    require(in_range, "labels", got=f"values from {low} to {high}", expected=expected, mend=mend)
+    require(in_range, "labels", got=f"values from {low} to {high}", expected=expected, fix=fix)
 
 
 def _check_one_hot(labels: np.ndarray, num_classes: int | None) -> None:
-    mend = "Give the classifier one logit for each class, or pass class numbers as labels."
+    fix = "Give the classifier one logit for each class, or pass class numbers as labels."
     expected = f"[batch, {num_classes}]"
     fits = num_classes in (None, labels.shape[1])
-    require(fits, "labels", got=f"shape {list(labels.shape)}", expected=expected, mend=mend)
+    require(fits, "labels", got=f"shape {list(labels.shape)}", expected=expected, fix=fix)
 
     ones, zeros = (labels == 1).sum(axis=1), (labels == 0).sum(axis=1)
     wrong = np.flatnonzero((ones != 1) | (zeros != labels.shape[1] - 1))
     got = f"{wrong.size} of {len(labels)} rows with other values, the first {_shown(labels[wrong[:1]])}"
     expected = "one-hot rows, one 1 and otherwise 0"
-    mend = "Soft or smoothed labels have no margin: weighted margins need one true class; pass its number."
-    require(not wrong.size, "labels", got=got, expected=expected, mend=mend)
+    fix = "Soft or smoothed labels have no margin: weighted margins need one true class; pass its number."
+    require(not wrong.size, "labels", got=got, expected=expected, fix=fix)
 
 
 def _shown(row: np.ndarray) -> str:

@@ -105,8 +105,8 @@ class Method(keras.layers.Layer, abc.ABC):
         Raises:
             InvalidInput: If it has not been built, or for other batches.
         """
-        mend = "Train with fit, or call method.build(images.shape) first."
-        require(self.built, f"method {type(self).__name__}", got="no shape of a batch", expected="one", mend=mend)
+        fix = "Train with fit, or call method.build(images.shape) first."
+        require(self.built, f"method {type(self).__name__}", got="no shape of a batch", expected="one", fix=fix)
 
     @abc.abstractmethod
     def train_batch(self, model: Learner, batch: Batch) -> tf.Tensor:
@@ -144,9 +144,9 @@ class AdversarialMethod(Method):
 
     def __init__(self, attack: Attack, alpha: float | Weighting) -> None:
         super().__init__()
-        mend = "Pass for instance wmr_tf.attacks.PGD(epsilon=0.3, step_size=0.01, steps=40)."
+        fix = "Pass for instance wmr_tf.attacks.PGD(epsilon=0.3, step_size=0.01, steps=40)."
         is_attack = isinstance(attack, Attack)
-        require(is_attack, "attack", got=repr(attack), expected="a wmr_tf.attacks.Attack", mend=mend)
+        require(is_attack, "attack", got=repr(attack), expected="a wmr_tf.attacks.Attack", fix=fix)
         self.attack = attack
         self.alpha = alpha
 

@@ -50,7 +50,7 @@ class Fast(AdversarialMethod):
             "attack",
             got=attack,
             expected="one step from a random start",
-            mend='Give the attack steps=1, restarts=1 and start="uniform", or take method PGD.',
+            fix='Give the attack steps=1, restarts=1 and start="uniform", or take method PGD.',
         )
 
     def train_batch(self, model: Learner, batch: Batch) -> tf.Tensor:

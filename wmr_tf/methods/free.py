@@ -42,6 +42,8 @@ class Free(AdversarialMethod):
         Each replay is a step of the optimizer: a `LearningRateSchedule` and `optimizer.iterations` count replays.
     """
 
+    attack: attacks.PGD
+
     def __init__(
         self,
         attack: attacks.PGD,
@@ -49,15 +51,15 @@ class Free(AdversarialMethod):
         replays: int = 8,
         alpha: float | Weighting = 0.0,
     ) -> None:
-        super().__init__(attack, alpha)
-        self.replays = at_least("replays", replays, 1)
         require(
             isinstance(attack, attacks.PGD) and (attack.steps, attack.restarts, attack.start) == (1, 1, "none"),
             "attack",
             got=attack,
             expected="one step from where the last replay left the images: steps=1, restarts=1 and start='none'",
-            mend="Pass for instance wmr_tf.attacks.FGSM(epsilon=0.3).",
+            fix="Pass for instance wmr_tf.attacks.FGSM(epsilon=0.3).",
         )
+        super().__init__(attack, alpha)
+        self.replays = at_least("replays", replays, 1)
 
     def build(self, images_shape: tuple[int | None, ...]) -> None:
         """Create the perturbation, shaped as the first batch."""
@@ -70,8 +72,8 @@ class Free(AdversarialMethod):
         super().check_batch(images_shape)
         size, batch = self.perturbation.shape[0], images_shape[0]
         expected = f"at most {size} images, as in the first one that it was trained on"
-        mend = "Make the batches smaller, or train with a new method."
-        require(batch is None or batch <= size, "batch", got=f"{batch} images", expected=expected, mend=mend)
+        fix = "Make the batches smaller, or train with a new method."
+        require(batch is None or batch <= size, "batch", got=f"{batch} images", expected=expected, fix=fix)
 
     def train_batch(self, model: Learner, batch: Batch) -> tf.Tensor:
         """Descend and ascends in turn; see `Method.train_batch`."""

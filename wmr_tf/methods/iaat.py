@@ -55,6 +55,7 @@ class IAAT(AdversarialMethod):
         radii of images that it misclassifies clean towards 0 at once.
     """
 
+    attack: attacks.PGD
     needs_index = True
 
     def __init__(
@@ -68,8 +69,8 @@ class IAAT(AdversarialMethod):
         epsilon_max: float | None = None,
         alpha: float | Weighting = 0.0,
     ) -> None:
-        mend = "Pass for instance wmr_tf.attacks.PGD(epsilon=0.031, step_size=0.007, steps=10)."
-        require(isinstance(attack, attacks.PGD), "attack", got=attack, expected="a wmr_tf.attacks.PGD", mend=mend)
+        fix = "Pass for instance wmr_tf.attacks.PGD(epsilon=0.031, step_size=0.007, steps=10)."
+        require(isinstance(attack, attacks.PGD), "attack", got=attack, expected="a wmr_tf.attacks.PGD", fix=fix)
         super().__init__(attack, alpha)
         self.examples = at_least("examples", examples, 1)
         self.radius_growth = nonnegative("radius_growth", radius_growth)
@@ -81,7 +82,7 @@ class IAAT(AdversarialMethod):
             ("epsilon_max", self.epsilon_max, attack.epsilon, float("inf")),
         ]:
             expected = f"a number in [{low:g}, {high:g}]"
-            require(low <= number <= high, name, got=number, expected=expected, mend=f"Change {name}.")
+            require(low <= number <= high, name, got=number, expected=expected, fix=f"Change {name}.")
 
     def build(self, images_shape: tuple[int | None, ...]) -> None:
         """Create the radii, all equal; the shape does not matter."""

@@ -55,7 +55,7 @@ class TRADES(AdversarialMethod):
             "attack",
             got=attack,
             expected="a random start, since the divergence from the clean image has no gradient there",
-            mend='Give the attack start="gaussian" or start="uniform".',
+            fix='Give the attack start="gaussian" or start="uniform".',
         )
 
     def train_batch(self, model: Learner, batch: Batch) -> tf.Tensor:

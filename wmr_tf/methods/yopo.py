@@ -50,6 +50,8 @@ class YOPO(AdversarialMethod):
         inference mode, should it have any.
     """
 
+    attack: attacks.PGD
+
     def __init__(
         self,
         attack: attacks.PGD,
@@ -58,16 +60,16 @@ class YOPO(AdversarialMethod):
         split: str | None = None,
         alpha: float | Weighting = 0.0,
     ) -> None:
-        super().__init__(attack, alpha)
-        self.passes = at_least("passes", passes, 1)
-        self.split = split
         require(
             isinstance(attack, attacks.PGD) and attack.restarts == 1,
             "attack",
             got=attack,
             expected="a wmr_tf.attacks.PGD without restarts, which would need full passes",
-            mend="Pass for instance wmr_tf.attacks.PGD(epsilon=0.031, step_size=0.008, steps=3).",
+            fix="Pass for instance wmr_tf.attacks.PGD(epsilon=0.031, step_size=0.008, steps=3).",
         )
+        super().__init__(attack, alpha)
+        self.passes = at_least("passes", passes, 1)
+        self.split = split
 
     def check(self, classifier: keras.Model) -> None:
         """Look for the layer to split the classifier behind; see `Method.check`."""
@@ -132,7 +134,7 @@ def first_layer(classifier: keras.Model, name: str | None = None) -> Any:
         f"classifier {classifier.name!r}",
         got=f"{len(layers)} layers in a graph, none of them {wanted}",
         expected="a Functional or Sequential model to split behind its first convolution, or behind a named layer",
-        mend='Name the layer with split="...", or choose another method.',
+        fix='Name the layer with split="...", or choose another method.',
     )
     layer, is_only_way = found[0]
     require(
@@ -140,7 +142,7 @@ def first_layer(classifier: keras.Model, name: str | None = None) -> Any:
         f"layer {layer.name!r}",
         got="a way around it, or several calls",
         expected="a layer that everything goes through once",
-        mend='Name another one with split="...", or choose another method.',
+        fix='Name another one with split="...", or choose another method.',
     )
     return layer
 

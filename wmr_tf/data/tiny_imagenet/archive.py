@@ -15,7 +15,7 @@ NUM_CLASSES = 200
 _ROOT = "tiny-imagenet-200"
 _TRAIN_IMAGE = re.compile(rf"{_ROOT}/train/([^/]+)/images/[^/]+\.JPEG")
 _TEST_IMAGE = re.compile(rf"{_ROOT}/val/images/([^/]+\.JPEG)")
-_MEND = f"Get {FILE_NAME} again: the official one has 248,100,043 bytes."
+_FIX = f"Get {FILE_NAME} again: the official one has 248,100,043 bytes."
 
 
 class Archive:
@@ -76,7 +76,7 @@ class Archive:
 
     def require(self, condition: bool, got: str, expected: str) -> None:
         """Raise `InvalidInput` that names this archive unless `condition` holds."""
-        require(condition, "Tiny ImageNet archive", got=f"{got} in {self.path}", expected=expected, mend=_MEND)
+        require(condition, "Tiny ImageNet archive", got=f"{got} in {self.path}", expected=expected, fix=_FIX)
 
     @contextlib.contextmanager
     def _reported(self) -> Iterator[None]:
@@ -84,7 +84,7 @@ class Archive:
             yield
         except Exception as error:  # which one zipfile raises depends on where the damage is
             message = f"Tiny ImageNet archive: got {self.path}, which cannot be read ({type(error).__name__}: {error})"
-            raise InvalidInput(f"{message}, expected a whole zip file. {_MEND}") from error
+            raise InvalidInput(f"{message}, expected a whole zip file. {_FIX}") from error
 
     def _check_paths(self) -> None:
         for member in self._zip.infolist():
