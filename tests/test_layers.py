@@ -13,7 +13,7 @@ ROOT = Path(__file__).resolve().parents[1]
 LIBRARY = {
     "L0": {"architectures", "attacks", "checks", "data", "engine", "inputs", "losses", "saving", "weights"},
     "L1": {"evaluation", "methods", "report"},
-    "L2": {"callbacks", "model"},
+    "L2": {"alarms", "callbacks", "model"},
 }
 FACE = "the face wmr_tf/__init__.py"
 ABOVE = {"trainers": "L3 trainers", "tuning": "L4 tuning", "studies": "L5 studies"}

@@ -10,7 +10,7 @@ import keras_tuner as kt
 import numpy as np
 
 from wmr_tf import AdversarialModel
-from wmr_tf.callbacks import RobustEvaluation, log_key
+from wmr_tf.callbacks import RobustEvaluation, announce, log_key
 from wmr_tf.checks import InvalidInput, one_of, require
 from wmr_tf.engine.precision import float32_compute
 from wmr_tf.evaluation.temperature import temperature_for
@@ -98,6 +98,7 @@ class MatchedEvaluation(keras.callbacks.Callback):
         self.evaluation.set_model(keras.Sequential([self._classifier, self._temperature]))
         self.evaluation.set_params(self.params)
         self.evaluation.on_train_begin(logs)
+        announce(model, [f"{key}{MATCHED}" for key in self.evaluation.keys])
 
     def on_epoch_end(self, epoch: int, logs: dict[str, float] | None = None) -> None:
         """Find this epoch's temperature and evaluate the scaled classifier."""

@@ -1,23 +1,48 @@
 """Keras callbacks: robustness every epoch, and the best classifier kept."""
 
+import contextlib
 import os
 import sys
+import weakref
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 import keras
+import numpy as np
 import tensorflow as tf
 
+from wmr_tf.alarms import SMALLER_STEPS, constant_prediction, is_at_chance
 from wmr_tf.attacks import Attack
 from wmr_tf.checks import alphas, at_least, require
 from wmr_tf.checks import seed as checked_seed
 from wmr_tf.engine.precision import float32_compute
+from wmr_tf.engine.progress import Lines
 from wmr_tf.evaluation import Robustness, RobustnessEvaluator
 from wmr_tf.inputs.batches import check_batched, check_first_batch
 from wmr_tf.model import AdversarialModel
+from wmr_tf.weights import class_indices
 
 BATCH_SIZE = 250
+
+GRACE_EPOCHS = 2
+"""For how many epochs a classifier may be at chance without a word."""
+
+# By model the keys that the callbacks of the running `fit` are going to put into `logs`.
+_ANNOUNCED: weakref.WeakKeyDictionary[keras.Model, set[str]] = weakref.WeakKeyDictionary()
+
+
+def announce(model: keras.Model, keys: Iterable[str]) -> None:
+    """Say which keys a callback will put into `logs`, so that a wrong `monitor` is found when training starts.
+
+    Args:
+        model: The model that is trained, `self.model` of the callback.
+        keys: Their names; a callback of your own calls this in `on_train_begin`.
+
+    Example:
+        >>> announce(classifier, ["val_my_score"])
+    """
+    _ANNOUNCED.setdefault(model, set()).update(keys)
 
 
 def log_key(name: str, alpha: float) -> str:
@@ -31,7 +56,8 @@ class RobustEvaluation(keras.callbacks.Callback):
     The keys are `val_A_nat`, `val_A_rob`, for the first alpha_test `val_A_sa` and `val_A_tr`, and for every
     alpha_test such as 1.5 `val_A_sa_1p5` and `val_A_tr_1p5`. All are there in every epoch, NaN in one that is
     skipped or after which the logits are NaN or infinite (EarlyStopping counts such an epoch as no better). Put it
-    before the callbacks that read them (ModelCheckpoint, EarlyStopping, CSVLogger, TensorBoard).
+    before the callbacks that read them (ModelCheckpoint, EarlyStopping, CSVLogger, TensorBoard). A classifier that
+    has become constant, or is at chance after three epochs, is told in one line in that epoch, and again at the end.
 
     Args:
         data: Validation batches of (images, labels), or a pair of arrays; read here, once.
@@ -74,16 +100,31 @@ class RobustEvaluation(keras.callbacks.Callback):
         # Arrays rather than the data set, which cannot be copied, and Keras Tuner copies callbacks for each trial.
         self.batches = list(pairs.batch(BATCH_SIZE).as_numpy_iterator())
         self._evaluator: RobustnessEvaluator | None = None
+        self._useless = ""  # what is wrong with the classifier of the last epoch, and since when
+
+    @property
+    def keys(self) -> list[str]:
+        """The keys that it puts into `logs`."""
+        return list(self._values(None))
 
     def on_train_begin(self, logs: dict[str, float] | None = None) -> None:
         """Check the data, so that a mistake in them does not cost an epoch."""
+        announce(self.model, self.keys)
+        self._useless = ""
         check_first_batch(_classifier_of(self.model), self.batches[0] if self.batches else None)
 
     def on_epoch_end(self, epoch: int, logs: dict[str, float] | None = None) -> None:
         """Evaluate the model's classifier, or the model itself where it is a plain one."""
-        classifier = _classifier_of(self.model)
+        result = self._evaluate(_classifier_of(self.model)) if self.is_due(epoch) else None
+        if result is not None:
+            self._tell_if_useless(epoch, result)
         if logs is not None:
-            logs.update(self._values(self._evaluate(classifier) if self.is_due(epoch) else None))
+            logs.update(self._values(result))
+
+    def on_train_end(self, logs: dict[str, float] | None = None) -> None:
+        """Say once more if the classifier is of no use."""
+        if self._useless:
+            print(f"warning: training ended with a classifier {self._useless}. {SMALLER_STEPS}", flush=True)
 
     def is_due(self, epoch: int) -> bool:
         """Return whether an epoch, counted from 0, is evaluated."""
@@ -91,17 +132,33 @@ class RobustEvaluation(keras.callbacks.Callback):
 
     def _evaluate(self, classifier: keras.Model) -> Robustness | None:
         """Return the accuracies, None if the classifier has diverged."""
-        with float32_compute(classifier):
-            logits = classifier(self.batches[0][0], training=False)
-        if not tf.reduce_all(tf.math.is_finite(logits)):
+        if not tf.reduce_all(tf.math.is_finite(self._logits(classifier))):
             return None
         if self._evaluator is None or self._evaluator.classifier is not classifier:
             self._evaluator = RobustnessEvaluator(classifier, self.attack, alpha_test=self.alpha_test, seed=self.seed)
-        is_shown = self.params["verbose"] in (1, "auto")  # "auto" is what `fit` passes on when it is told nothing
-        if is_shown and sys.stdout.isatty():
+        verbose = self.params["verbose"]
+        verbose = 1 if verbose == "auto" else int(verbose)  # "auto" is what `fit` passes on when it is told nothing
+        if verbose == 1 and sys.stdout.isatty():
             print("\r\033[K", end="")  # wipes the epoch's own progress bar, which is drawn again when the epoch ends
-        result = self._evaluator(self.batches, verbose=int(is_shown))
+        result = self._evaluator(self.batches, verbose=verbose)
         return result if result.is_finite else None
+
+    def _logits(self, classifier: keras.Model) -> tf.Tensor:
+        """Return those of the first batch, computed eagerly, where NaN is seen."""
+        with float32_compute(classifier):
+            return classifier(self.batches[0][0], training=False)
+
+    def _tell_if_useless(self, epoch: int, result: Robustness) -> None:
+        labels = np.asarray(class_indices(np.concatenate([labels for _, labels, *_ in self.batches])))
+        constant = constant_prediction(
+            self._logits(_classifier_of(self.model)).numpy(), labels[: len(self.batches[0][1])]
+        )
+        found = "" if constant is None else f"that predicts class {constant} for every image"
+        if not found and epoch >= GRACE_EPOCHS and is_at_chance(result.A_nat.value, labels):
+            found = f"at chance (A_nat {result.A_nat.value:.2%})"
+        if found and not self._useless:
+            print(f"warning: epoch {epoch + 1} leaves a classifier {found}. {SMALLER_STEPS}", flush=True)
+        self._useless = found
 
     def _values(self, result: Robustness | None) -> dict[str, float]:
         nan = float("nan")
@@ -126,11 +183,12 @@ class SaveBestClassifier(keras.callbacks.Callback):
     """Keeps the classifier of the best epoch as a plain float32 Keras model.
 
     Args:
-        path: The `.keras` file, replaced in one move, so that a killed run leaves a whole file.
+        path: The `.keras` file, replaced in one move, so that a killed run leaves a whole file. Its folder is created.
         monitor: The key in `logs` to maximise; epochs where it is NaN are passed over.
 
     Raises:
-        InvalidInput: After the first epoch, if no callback before this one has put the key into `logs`.
+        InvalidInput: When training starts, if the folder cannot be written or, after the first batch, if the key is
+            neither one of Keras's nor announced by another callback, see `announce`.
 
     Example:
         >>> callbacks = [RobustEvaluation(validation, attack), SaveBestClassifier("best.keras")]
@@ -138,23 +196,64 @@ class SaveBestClassifier(keras.callbacks.Callback):
 
     def __init__(self, path: str | os.PathLike, monitor: str = "val_A_sa") -> None:
         super().__init__()
-        self.path = Path(path)
+        self.path = Path(path).expanduser()
         self.monitor = monitor
         self.best = float("-inf")
         self.best_epoch: int | None = None
+        self._is_known = False
+
+    def on_train_begin(self, logs: dict[str, float] | None = None) -> None:
+        """Create the folder, so that one that cannot be written does not cost an epoch."""
+        folder, self._is_known = self.path.parent, False
+        with contextlib.suppress(OSError):
+            folder.mkdir(parents=True, exist_ok=True)
+        require(
+            folder.is_dir() and os.access(folder, os.W_OK),
+            "path",
+            got=repr(str(self.path)),
+            expected="a file in a folder that can be written",
+            fix="Name another file.",
+        )
+
+    def on_train_batch_end(self, batch: int, logs: dict[str, float] | None = None) -> None:
+        """Check the key, once: Keras's metrics are known after the first batch."""
+        if self._is_known:
+            return
+        metrics = [name for name in logs or {} if name not in ("batch", "size")]
+        known = [*metrics, *(f"val_{name}" for name in metrics), *sorted(_ANNOUNCED.get(self.model, ()))]
+        self._is_known = self.monitor in known
+        fix = "Add RobustEvaluation to the callbacks, or call wmr_tf.callbacks.announce in your own."
+        expected = f"one of {', '.join(known)}"
+        require(self._is_known, "monitor", got=repr(self.monitor), expected=expected, fix=fix)
 
     def on_epoch_end(self, epoch: int, logs: dict[str, float] | None = None) -> None:
         """Save if this epoch is the best so far."""
         require(
             self.monitor in (logs or {}),
             "monitor",
-            got=repr(self.monitor),
+            got=f"no {self.monitor!r} after epoch {epoch + 1}",
             expected=f"one of {', '.join(logs or {})}",
             fix="Put RobustEvaluation before this callback.",
         )
         if logs is not None and logs[self.monitor] > self.best:
             self.best, self.best_epoch = logs[self.monitor], epoch
             save_classifier(_classifier_of(self.model), self.path)
+
+
+class LogProgress(keras.callbacks.Callback):
+    """Print a line at least every minute of an epoch, for a log file, in which a progress bar has no place.
+
+    Example:
+        >>> model.fit(train, verbose=2, callbacks=[LogProgress()])  # doctest: +SKIP
+    """
+
+    def on_epoch_begin(self, epoch: int, logs: dict[str, float] | None = None) -> None:
+        """Start the epoch's clock."""
+        self._lines = Lines(self.params["steps"], unit=f"epoch {epoch + 1}/{self.params['epochs']}: step")
+
+    def on_train_batch_end(self, batch: int, logs: dict[str, float] | None = None) -> None:
+        """Count the batch."""
+        self._lines.add(1, told=f", loss {logs['loss']:.3g}" if logs and "loss" in logs else "")
 
 
 def save_classifier(classifier: keras.Model, path: str | os.PathLike) -> None:

@@ -8,6 +8,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from wmr_tf.alarms import LossAlarm
 from wmr_tf.checks import nonnegative, require
 from wmr_tf.checks import seed as checked_seed
 from wmr_tf.engine import distribution, seeds
@@ -66,6 +67,7 @@ class AdversarialModel(keras.Model):
             method.check(classifier)
         self.weight_decay = nonnegative("weight_decay", weight_decay)
         self.seed = checked_seed(seed)
+        self._alarm: LossAlarm | None = None  # for the first steps of each `fit`
         self.built = classifier.built
 
     def build(self, images_shape: tuple[int | None, ...]) -> None:
@@ -85,6 +87,7 @@ class AdversarialModel(keras.Model):
                 needs an index, or a single replica, and has none, or batches no larger than before.
         """
         first, x = self._checked(x, y, kwargs.get("sample_weight"))
+        self._alarm = LossAlarm(self._classes)
         whole = first[0] is x  # arrays, which Keras cuts into batches
         self._prepare_method(first[0], (kwargs.get("batch_size", args[0] if args else None) or 32) if whole else None)
         if isinstance(validation_data, tuple | list):
@@ -135,10 +138,12 @@ class AdversarialModel(keras.Model):
         step, traced = self.train_function, self._settings_of_method()
 
         def train_function(iterator: Any) -> dict[str, Any]:
-            if self._settings_of_method() == traced:
-                return step(iterator)
-            self.make_train_function(force=True)
-            return self.train_function(iterator)
+            if self._settings_of_method() != traced:
+                self.make_train_function(force=True)
+                return self.train_function(iterator)
+            logs = step(iterator)
+            self._watch_loss()
+            return logs
 
         self.train_function = train_function
 
@@ -196,6 +201,12 @@ class AdversarialModel(keras.Model):
         """Return the model that `get_config` describes."""
         return cls(**keras.saving.deserialize_keras_object(config, custom_objects))
 
+    def _watch_loss(self) -> None:
+        if self._alarm is not None and self._alarm.is_watching:
+            seen = self._loss_tracker
+            if told := self._alarm.see(float(seen.total), float(seen.count)):
+                print(f"\n{told}", flush=True)
+
     def _settings_of_method(self) -> list[Any]:
         return [getattr(self.method, name) for name in self._method_settings]
 
@@ -234,7 +245,7 @@ class AdversarialModel(keras.Model):
         else:
             first = (x, y, sample_weight)
         with self.distribute_strategy.scope():  # the classifier may be built by this call
-            check_first_batch(self.classifier, first)
+            self._classes = check_first_batch(self.classifier, first)
         self.built = True  # since the classifier is, which has just been called
         images, labels, sample_weight = keras.utils.unpack_x_y_sample_weight(first)
         super()._maybe_symbolic_build(data_batch=(image_and_index(images)[0], labels, sample_weight))

@@ -14,6 +14,7 @@ from wmr_tf.engine import seeds
 from wmr_tf.engine.distribution import shared
 from wmr_tf.engine.frozen import freeze_in
 from wmr_tf.engine.precision import COMPUTE
+from wmr_tf.engine.progress import Progress
 from wmr_tf.evaluation.robustness import Robustness
 from wmr_tf.inputs.batches import checked_batches, in_batches
 from wmr_tf.losses import cross_entropy
@@ -91,7 +92,7 @@ class RobustnessEvaluator:
 
         Args:
             data: Batches of (images, labels), the same images in the same order each time.
-            verbose: 1 shows a progress bar, 0 nothing.
+            verbose: 1 shows a progress bar, 2 prints a line a minute, 0 nothing.
 
         Returns:
             Margins and losses, and the accuracies that follow.
@@ -104,7 +105,7 @@ class RobustnessEvaluator:
         attacks = [0.0, *self.alphas]
         clean: list[tf.Tensor] = []
         attacked: list[list[np.ndarray]] = [[] for _ in attacks]  # margins and losses `[2, batch]` of each batch
-        progress = keras.utils.Progbar(len(batches) * len(attacks), verbose=verbose, unit_name="attack")
+        progress = Progress(len(batches) * len(attacks), unit="attack", verbose=verbose)
         position = 0
         clean_margins, attacked_margins = self._on_replicas
         self._trace(batches[0][0])
@@ -146,7 +147,7 @@ def evaluate_robustness(
         alpha_test: Powers of the non-uniform attacker, one or several, each >= 0.
         seed: Of the attack's random start, which is keyed by the image's position in the data.
         batch_size: Images attacked together; no result depends on it but for rounding.
-        verbose: 1 shows a progress bar, 0 nothing.
+        verbose: 1 shows a progress bar, 2 prints a line a minute, 0 nothing.
         attack_precision: "float32", or "bfloat16" for a faster and less exact attack; scored in float32 all the same.
 
     Returns:

@@ -12,6 +12,7 @@ import tensorflow as tf
 from wmr_tf.attacks.base import input_gradient
 from wmr_tf.checks import at_least, nonnegative, positive, require
 from wmr_tf.engine.frozen import freeze_in
+from wmr_tf.engine.progress import Progress
 from wmr_tf.evaluation.robustness import WeightedAccuracy, weighted_accuracy
 from wmr_tf.inputs.batches import checked_batches, in_batches
 from wmr_tf.losses import cross_entropy
@@ -196,7 +197,7 @@ def evaluate_wasserstein(
         data: Batches of (images, labels) as a `tf.data.Dataset`, or a pair of arrays.
         attack: The attack.
         batch_size: Images in one pass; no result depends on it but for rounding.
-        verbose: 1 shows a progress bar, 0 nothing.
+        verbose: 1 shows a progress bar, 2 prints a line a minute, 0 nothing.
 
     Returns:
         Attacked images, their margins, the accuracy, and what was used of the budget.
@@ -215,7 +216,7 @@ def evaluate_wasserstein(
     """
     batches = checked_batches(classifier, in_batches(classifier, data, batch_size))
     specs = [tf.TensorSpec([None, *batches[0][0].shape[1:]]), tf.TensorSpec([None], tf.int32)]
-    progress = keras.utils.Progbar(len(batches) * (attack.steps + 1), verbose=verbose, unit_name="pass")
+    progress = Progress(len(batches) * (attack.steps + 1), unit="pass", verbose=verbose)
 
     @tf.function(autograph=False, input_signature=specs)
     def gradients(images: tf.Tensor, labels: tf.Tensor) -> tf.Tensor:

@@ -1,0 +1,91 @@
+"""What a training run says when it goes wrong: one line, while there is time to stop it."""
+
+import math
+from typing import Any
+
+import numpy as np
+
+WATCHED_STEPS = 200
+"""For how many steps of a `fit` its loss is watched; later on a rising loss has other causes."""
+
+EXPLOSION = 4.0
+"""How many times the loss of the first batch, and that of guessing, a batch's loss must exceed to be exploding."""
+
+SMALLER_STEPS = (
+    "Lower the learning rate, or keep the weights from changing the size of the steps: "
+    "alpha=wmr_tf.weights.Exponential(alpha, normalize=True), --weighting=exponential:normalize=true."
+)
+
+
+class LossAlarm:
+    """Tell whether the loss explodes in the first steps, once.
+
+    It does if a batch's loss is not finite, or larger than four times that of the first batch and than four times that
+    of guessing, `log(classes)`. Importance weights are the usual cause: they multiply a step by up to `exp(alpha)`.
+
+    Args:
+        classes: The number of classes.
+
+    Example:
+        >>> alarm = LossAlarm(classes=10)
+        >>> [alarm.see(total, images) is None for total, images in ((2.3, 1), (4.4, 2), (44.4, 3))]
+        [True, True, False]
+    """
+
+    def __init__(self, classes: int) -> None:
+        self._guessing = math.log(classes)
+        self._steps, self._total, self._images, self._first = 0, 0.0, 0.0, 0.0
+
+    @property
+    def is_watching(self) -> bool:
+        """Whether it still looks at losses."""
+        return self._steps < WATCHED_STEPS
+
+    def see(self, total: float, images: float) -> str | None:
+        """Return what to print after a batch, None if all is well.
+
+        Args:
+            total: The sum of the losses of all images of the epoch so far.
+            images: How many these are.
+        """
+        self._steps += 1
+        if images <= self._images:  # another epoch
+            self._total = self._images = 0.0
+        loss = (total - self._total) / (images - self._images)  # of this batch
+        self._total, self._images = total, images
+        self._first = self._first or loss
+        if math.isfinite(loss) and loss <= EXPLOSION * max(self._first, self._guessing):
+            return None
+        found = f"{loss:.3g} in step {self._steps}, {self._first:.3g} in the first"
+        self._steps = WATCHED_STEPS  # once is enough
+        return f"warning: the loss is exploding: {found}. {SMALLER_STEPS}"
+
+
+def constant_prediction(logits: np.ndarray, labels: Any) -> int | None:
+    """Return the class that is predicted for every image though the labels differ, None if there is no such class.
+
+    Args:
+        logits: Floats `[images, classes]`.
+        labels: Integers `[images]`.
+
+    Example:
+        >>> constant_prediction(np.array([[0.0, 1.0], [2.0, 3.0]]), np.array([0, 1]))
+        1
+    """
+    predicted = np.unique(np.argmax(logits, axis=1))
+    return int(predicted[0]) if len(predicted) == 1 and len(np.unique(labels)) > 1 else None
+
+
+def is_at_chance(accuracy: float, labels: Any) -> bool:
+    """Return whether an accuracy is that of guessing the most frequent class, but for two standard errors.
+
+    Args:
+        accuracy: A fraction of 1.
+        labels: Integers `[images]`, those that it was measured on.
+
+    Example:
+        >>> is_at_chance(0.12, np.arange(1000) % 10), is_at_chance(0.2, np.arange(1000) % 10)
+        (True, False)
+    """
+    chance = np.unique(labels, return_counts=True)[1].max() / len(labels)
+    return chance < 1 and accuracy <= chance + 2 * math.sqrt(chance * (1 - chance) / len(labels))
