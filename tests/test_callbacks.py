@@ -290,10 +290,16 @@ def test_a_save_that_fails_leaves_the_file_of_before(tmp_path, monkeypatch):
 
 
 def test_a_missing_key_says_what_to_do(tmp_path):
-    message = "monitor: got 'val_A_sa', expected one of accuracy, loss. Put RobustEvaluation before this callback."
+    message = "monitor: got 'val_A_sa', expected one of accuracy, loss, .* Add RobustEvaluation to the callbacks"
     with pytest.raises(InvalidInput, match=message):
         fit(adversarial(make_classifier()), SaveBestClassifier(tmp_path / "best.keras"))
     assert not list(tmp_path.iterdir())
+
+
+def test_an_evaluation_that_comes_too_late_says_what_to_do(tmp_path):
+    late = [SaveBestClassifier(tmp_path / "best.keras"), RobustEvaluation(dataset(30, 30), ATTACK)]
+    with pytest.raises(InvalidInput, match="no 'val_A_sa' after epoch 1.* Put RobustEvaluation before this callback."):
+        fit(adversarial(make_classifier()), *late)
 
 
 def test_the_best_classifier_opens_with_keras_alone(tmp_path):

@@ -1,0 +1,131 @@
+"""Does alpha change the size of the steps? The paper's weights and normalised ones, from a new and a trained network.
+
+python -m studies.weighting --output=results/weighting.md     # about 20 minutes on 2 slow cores
+
+The update descends on `mean(s * loss)`. With the paper's `s = exp(-alpha * margin)` a batch on which the classifier is
+fooled, early in training or when a network trained naturally is hardened, makes a step of up to `exp(alpha)` times the
+size. `Exponential(alpha, normalize=True)` divides s by its mean over the batch. Both are trained here as the README
+does it, TRADES with beta 6 and plain SGD at 0.01, each from the same weights.
+"""
+
+import statistics
+from collections.abc import Iterable
+from pathlib import Path
+
+import keras
+from absl import app, flags
+
+from studies.runs import made_by, publish
+from trainers.run import first_images
+from wmr_tf import AdversarialModel, architectures, attacks, data, methods, report
+from wmr_tf.evaluation import evaluate_robustness
+from wmr_tf.weights import Exponential
+
+ALPHA_TEST = 2.0
+CASES = {
+    "digits": {
+        "network": architectures.digits_cnn,
+        "attack": attacks.PGD(epsilon=0.15, step_size=0.03, steps=10, start="gaussian"),
+        "test_attack": attacks.PGD(epsilon=0.15, step_size=0.015, steps=20),
+        "images": None,
+        "epochs": 8,
+        "natural": (0.05, 8),  # learning rate and epochs of the start that is trained naturally
+    },
+    "mnist": {
+        "network": architectures.small_cnn,
+        "attack": attacks.PGD(epsilon=0.3, step_size=0.05, steps=10, start="gaussian"),
+        "test_attack": attacks.PGD(epsilon=0.3, step_size=0.02, steps=40),
+        "images": 6400,
+        "epochs": 2,
+        "natural": (0.05, 2),
+    },
+}
+
+_DATASETS = flags.DEFINE_list("datasets", list(CASES), "Data sets.")
+_ALPHAS = flags.DEFINE_list("alphas", ["0", "1", "2", "3"], "Powers of the attacker that is trained against.")
+_SEEDS = flags.DEFINE_integer("seeds", 3, "How many seeds, from 0.", lower_bound=1)
+_EXAMPLES = flags.DEFINE_integer("eval_examples", 500, "How many test images are attacked, the first ones.")
+_DATA = flags.DEFINE_string("data_dir", None, "Where tensorflow-datasets keeps prepared data.")
+_OUTPUT = flags.DEFINE_string("output", "results/weighting.md", "The table, as Markdown.")
+
+
+def starts(dataset: str, seed: int) -> dict[str, keras.Model]:
+    """Return a new network and one that has been trained naturally."""
+    case = CASES[dataset]
+    keras.utils.set_random_seed(seed)
+    new, trained = case["network"](), case["network"]()
+    rate, epochs = case["natural"]
+    model = AdversarialModel(trained, methods.Natural())
+    model.compile(optimizer=keras.optimizers.SGD(rate, momentum=0.9))
+    model.fit(splits(dataset, seed).train, epochs=epochs, verbose=0)
+    return {"new": new, "trained naturally": trained}
+
+
+def splits(dataset: str, seed: int) -> data.Splits:
+    """Return the data of a run."""
+    return data.load(dataset, batch_size=64, seed=seed, data_dir=_DATA.value, train_examples=CASES[dataset]["images"])
+
+
+def measure(dataset: str, start: keras.Model, weighting: Exponential, seed: int) -> dict[str, float]:
+    """Train from the weights of `start`; return the first epoch's loss over that of its baseline, and accuracies."""
+    case = CASES[dataset]
+    classifier = keras.models.clone_model(start)
+    classifier.set_weights(start.get_weights())
+    model = AdversarialModel(classifier, methods.TRADES(case["attack"], beta=6.0, alpha=weighting), seed=seed)
+    model.compile(optimizer=keras.optimizers.SGD(0.01))
+    loaded = splits(dataset, seed)
+    history = model.fit(loaded.train, epochs=case["epochs"], verbose=0).history
+    test = first_images(loaded.test, _EXAMPLES.value)
+    found = evaluate_robustness(classifier, test, case["test_attack"], alpha_test=ALPHA_TEST, seed=seed, verbose=0)
+    return {
+        "first loss": history["loss"][0],
+        "A_nat": found.A_nat.value,
+        "A_rob": found.A_rob.value,
+        "A_sa": found.A_sa(ALPHA_TEST).value,
+    }
+
+
+def section(dataset: str) -> str:
+    """Return the table of a data set."""
+    networks = {seed: starts(dataset, seed) for seed in range(_SEEDS.value)}
+    rows = []
+    for start in ("new", "trained naturally"):
+        for alpha in map(float, _ALPHAS.value):
+            for normalize in (False, True)[: 1 if alpha == 0 else 2]:
+                weighting = Exponential(alpha, normalize=normalize)
+                measured = [measure(dataset, of[start], weighting, seed) for seed, of in networks.items()]
+                form = "-" if alpha == 0 else "normalised" if normalize else "the paper's"
+                rows.append([start, f"{alpha:g}", form, *_cells(measured)])
+                print(dataset, *rows[-1], flush=True)
+    header = ["start", "alpha", "weights", "loss, first epoch", "A_nat (%)", "A_rob (%)", f"A_sa({ALPHA_TEST:g}) (%)"]
+    case = CASES[dataset]
+    images = "all training images" if case["images"] is None else f"the first {case['images']} training images"
+    described = f"{case['epochs']} epochs on {images}, attacked by {case['attack']}; tested by {case['test_attack']}."
+    return f"## {dataset}\n\n{described}\n\n{report.format_table(header, rows, markdown=True)}"
+
+
+def _cells(measured: Iterable[dict[str, float]]) -> list[str]:
+    """Return mean and range over seeds of each number."""
+    cells = []
+    for name in ("first loss", "A_nat", "A_rob", "A_sa"):
+        scale, digits = (1, 2) if name == "first loss" else (100, 1)
+        values = [scale * of[name] for of in measured]
+        span = f" ({min(values):.{digits}f} to {max(values):.{digits}f})" if len(values) > 1 else ""
+        cells.append(f"{statistics.mean(values):.{digits}f}{span}")
+    return cells
+
+
+def main(argv: list[str]) -> None:
+    """Measure and write the tables."""
+    del argv
+    sections = [section(dataset) for dataset in _DATASETS.value]
+    head = (
+        f"# Weights and the size of the steps\n\n{made_by('studies.weighting')}, seeds 0 to {_SEEDS.value - 1}. "
+        f"TRADES with beta 6, SGD at 0.01 without momentum, batch 64; the first {_EXAMPLES.value} test images; mean "
+        "and range over seeds."
+    )
+    publish([head, *sections], Path(_OUTPUT.value))
+
+
+if __name__ == "__main__":
+    app.run(main)
