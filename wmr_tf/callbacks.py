@@ -136,7 +136,7 @@ class SaveBestClassifier(keras.callbacks.Callback):
         >>> callbacks = [RobustEvaluation(validation, attack), SaveBestClassifier("best.keras")]
     """
 
-    def __init__(self, path: str | os.PathLike, monitor: str = "val_A_sa") -> None:
+    def __init__(self, path: str | os.PathLike[str], monitor: str = "val_A_sa") -> None:
         super().__init__()
         self.path = Path(path)
         self.monitor = monitor
@@ -157,7 +157,7 @@ class SaveBestClassifier(keras.callbacks.Callback):
             save_classifier(_classifier_of(self.model), self.path)
 
 
-def save_classifier(classifier: keras.Model, path: str | os.PathLike) -> None:
+def save_classifier(classifier: keras.Model, path: str | os.PathLike[str]) -> None:
     """Save a classifier as a plain float32 Keras model, in one move.
 
     Args:

@@ -60,7 +60,7 @@ def attack_alone(task: Task, build: Build) -> Callable[[], Any]:
 
 
 def evaluation(task: Task, build: Build) -> Callable[[], Any]:
-    """Return the evaluation of A_rob on all images, attacked and scored in float32 in batches of 256, as `evaluate_robustness` does it."""
+    """Return the evaluation of A_rob, in float32 and in batches of 256, as `evaluate_robustness` does it."""
     evaluator = RobustnessEvaluator(build(task), attack_of(task), alpha_test=(), seed=SEED)
     data = tf.data.Dataset.from_tensor_slices((task.images(), task.labels())).batch(256)
     return lambda: evaluator(data, verbose=0)
