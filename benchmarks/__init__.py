@@ -1,0 +1,1 @@
+"""Speed against other libraries, in an environment of its own: `make bench`."""

@@ -8,6 +8,7 @@ import matplotlib
 matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 import numpy as np
+from matplotlib.axes import Axes
 
 from benchmarks.report import Measured, line
 from benchmarks.tables import OURS, Curve, Table
@@ -30,7 +31,7 @@ def draw(speeds: Sequence[tuple[Table, Measured]], lines: Sequence[tuple[Curve, 
     plt.close(figure)
 
 
-def _bars(axes: plt.Axes, table: Table, measured: Measured) -> None:
+def _bars(axes: Axes, table: Table, measured: Measured) -> None:
     names = [f"{m.row.label}, {m.row.task.precision}" for m in measured]
     rates = [np.array([m.row.task.size / seconds for seconds in m.seconds]) for m in measured]
     medians = [float(np.median(rate)) for rate in rates]
@@ -45,7 +46,7 @@ def _bars(axes: plt.Axes, table: Table, measured: Measured) -> None:
     axes.set_xlabel("images/s")
 
 
-def _curve(axes: plt.Axes, curve: Curve, measured: Measured) -> None:
+def _curve(axes: Axes, curve: Curve, measured: Measured) -> None:
     ran = [(point, m) for point, m in zip(curve.points, measured, strict=True) if not m.error]
     for point, m in ran:
         axes.plot([point] * len(m.seconds), m.seconds, ".", color=PEER)

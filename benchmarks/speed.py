@@ -1,4 +1,4 @@
-"""Measures wmr_tf against its peers, and writes results/speed.md and results/speed.png.
+"""Measure wmr_tf against its peers, and write results/speed.md and results/speed.png.
 
 make bench                                        # all of it, about 25 minutes on a quiet machine with 2 cores
 .venv-bench/bin/python -m benchmarks.speed --quick --output_dir=/tmp/speed     # the mechanics only, 2 minutes
@@ -63,7 +63,7 @@ def joined(before: list[Measurement], after: list[Measurement]) -> list[Measurem
 
 
 def say(line: str) -> None:
-    """Tell how far it is."""
+    """Print a line at once."""
     print(line, flush=True)
 
 

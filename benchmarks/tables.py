@@ -89,20 +89,20 @@ def speed_tables(scale: Scale) -> list[Table]:
 
 
 def trades_rows(task: Task) -> list[Row]:
-    """TRADES with beta 6."""
+    """Return the rows of TRADES with beta 6."""
     task = dataclasses.replace(task, kind="trades")
     libraries = {OURS: "ours", PLAIN: "plain_keras", COMPETENT: "torch_competent", PUBLIC: "torch_trades"}
     return _in_both_precisions(task, libraries) + [_row("ART, PyTorch", "art_torch", task)]
 
 
 def pgd_rows(task: Task) -> list[Row]:
-    """PGD adversarial training."""
+    """Return the rows of PGD adversarial training."""
     task = dataclasses.replace(task, kind="pgd")
     return _in_both_precisions(task, {OURS: "ours", COMPETENT: "torch_competent"}) + [_row("ART, TF2", "art_tf", task)]
 
 
 def attack_rows(task: Task) -> list[Row]:
-    """PGD on one batch."""
+    """Return the rows of PGD on one batch."""
     task = dataclasses.replace(task, kind="attack")
     peers = {
         "CleverHans, TF2": "cleverhans_tf",
@@ -149,7 +149,7 @@ def curves(scale: Scale) -> list[Curve]:
 
 
 def matmul_rows(scale: Scale) -> list[Row]:
-    """Products of square matrices, whose best time gives the machine's peak."""
+    """Return products of square matrices, whose best time gives the machine's peak."""
     libraries = {"TensorFlow": "ours", "PyTorch": "torch_competent"}
     return [
         Row(label, library, Task("matmul", precision, size))

@@ -46,17 +46,16 @@ class Worker:
             cwd=ROOT,
             env={**os.environ, **threads, "TF_CPP_MIN_LOG_LEVEL": "2"},
         )
-        self._tasks = 0
+        assert self._process.stdin and self._process.stdout  # which they are by PIPE
+        self._requests, self._answers = self._process.stdin, self._process.stdout
 
     def prepare(self, task: Task) -> int:
-        """Build a task and runs its first step; return the index to `run` it by.
+        """Build a task and run its first step; return the index to `run` it by.
 
         Raises:
             DidNotRun: If the library cannot do it.
         """
-        self._ask({"prepare": dataclasses.asdict(task)})
-        self._tasks += 1
-        return self._tasks - 1
+        return self._ask({"prepare": dataclasses.asdict(task)})
 
     def run(self, index: int, at_least: float) -> float:
         """Run a prepared task again and again for `at_least` seconds, once or more; return seconds a step.
@@ -67,17 +66,17 @@ class Worker:
         return self._ask({"run": index, "at_least": at_least})
 
     def close(self) -> None:
-        """End the process and waits until it and its memory are gone."""
+        """End the process and wait until it and its memory are gone."""
         with contextlib.suppress(BrokenPipeError):  # it may have ended by itself
-            self._process.stdin.close()
+            self._requests.close()
         self._process.wait()
         self._stderr.close()
 
     def _ask(self, request: dict[str, Any]) -> Any:
         try:
-            self._process.stdin.write(json.dumps(request) + "\n")
-            self._process.stdin.flush()
-            answer = json.loads(self._process.stdout.readline())
+            self._requests.write(json.dumps(request) + "\n")
+            self._requests.flush()
+            answer = json.loads(self._answers.readline())
         except (BrokenPipeError, json.JSONDecodeError):
             raise DidNotRun(f"its process ended with status {self._process.wait()}: {self._last_words()}") from None
         if "error" in answer:
@@ -91,18 +90,19 @@ class Worker:
 
 
 def serve(library: str) -> None:
-    """The child's side: answers requests until stdin ends."""
+    """Answer requests until stdin ends: the child's side."""
     answers = os.fdopen(os.dup(1), "w", buffering=1)
     os.dup2(2, 1)  # what a library prints goes to stderr, not between the answers
     steps: list[Callable[[], Any]] = []
+    answer: dict[str, Any]
     for line in sys.stdin:
         request = json.loads(line)
         try:
             if "prepare" in request:
-                result = steps.append(prepared(library, Task(**request["prepare"])))
+                steps.append(prepared(library, Task(**request["prepare"])))
+                answer = {"result": len(steps) - 1}
             else:
-                result = seconds_per_step(steps[request["run"]], request["at_least"])
-            answer = {"result": result}
+                answer = {"result": seconds_per_step(steps[request["run"]], request["at_least"])}
         except Exception as error:  # whatever it is, it becomes a row of the table
             answer = {"error": " ".join(f"{type(error).__name__}: {error}".split())[:200]}
         print(json.dumps(answer), file=answers)

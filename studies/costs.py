@@ -16,7 +16,7 @@ import numpy as np
 import tensorflow as tf
 from absl import app, flags
 
-from studies.runs import made_by
+from studies.runs import made_by, publish
 from trainers import run
 from trainers.config import PRECISIONS, Experiment
 from wmr_tf import report
@@ -89,15 +89,15 @@ def main(argv: list[str]) -> None:
         milliseconds = f"{1000 * statistics.median(found):.0f} ({1000 * min(found):.0f} to {1000 * max(found):.0f})"
         rows.append([label, passes, milliseconds, f"{ratio:.2f}", f"{per_update:.2f}"])
     header = ["method", "passes (forward + back)", "ms a batch", "against PGD-10", "and for each time it is trained on"]
-    text = (
-        f"# The cost of a training step\n\n{made_by('studies.costs')}. SmallCNN, {IMAGES} images, "
+    sections = [
+        "# The cost of a training step",
+        f"{made_by('studies.costs')}. SmallCNN, {IMAGES} images, "
         f"{_PRECISION.value}, {_ROUNDS.value} rounds in turns: median, and range; ratios are medians of those within a "
         "round. Without BatchNorm, TRADES, MART and mixed train on clean and attacked images in one pass, counted as "
-        "two here. Free trains on each batch as often as it replays it, and so needs as many fewer epochs.\n\n"
-        f"{report.format_table(header, rows, markdown=True)}\n"
-    )
-    Path(_OUTPUT.value).write_text(text)
-    print(text)
+        "two here. Free trains on each batch as often as it replays it, and so needs as many fewer epochs.",
+        report.format_table(header, rows, markdown=True),
+    ]
+    publish(sections, Path(_OUTPUT.value))
 
 
 if __name__ == "__main__":

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from absl import app, flags
 
-from studies.runs import NAMES, at_alpha, made_by, spread, trained
+from studies.runs import NAMES, at_alpha, made_by, publish, spread, trained
 from trainers import run
 from trainers.config import Experiment
 from trainers.matched import confidence, with_confidence
@@ -32,8 +32,8 @@ def measure(seed: int, splits: data.Splits) -> dict[str, dict[str, float]]:
     classifiers = {}
     for defence, (method, alpha) in DEFENCES.items():
         folder = Path(_RUNS.value) / f"{defence}-{seed}"
-        experiment = Experiment.of("digits", method, alpha_train=alpha, seed=seed, output_dir=str(folder))
-        metrics = trained(experiment)
+        experiment = Experiment.of("digits", method, alpha_train=alpha, seed=seed)
+        metrics = trained(experiment, folder)
         classifiers[defence] = run.load_classifier(folder / run.BEST)
         measured[defence] = {"top": confidence(classifiers[defence], splits), **at_alpha(metrics, ALPHA_TEST)}
     result = evaluate_robustness(
@@ -75,13 +75,13 @@ def main(argv: list[str]) -> None:
     splits = data.load("digits")
     measured = [measure(seed, splits) for seed in range(_SEEDS.value)]
     attack = Experiment.of("digits").test_attack()
-    text = (
-        f"# The digits over {_SEEDS.value} seeds\n\n"
+    sections = [
+        f"# The digits over {_SEEDS.value} seeds",
         f"{made_by('studies.digits')}, seeds 0 to {_SEEDS.value - 1}. All 599 test images, {attack}, "
-        f"alpha_test {ALPHA_TEST:g}; mean ± standard deviation over seeds.\n\n{tables(measured)}\n"
-    )
-    Path(_OUTPUT.value).write_text(text)
-    print(text)
+        f"alpha_test {ALPHA_TEST:g}; mean ± standard deviation over seeds.",
+        tables(measured),
+    ]
+    publish(sections, Path(_OUTPUT.value))
 
 
 if __name__ == "__main__":

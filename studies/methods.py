@@ -16,7 +16,7 @@ from typing import Any
 import keras
 from absl import app, flags
 
-from studies.runs import NAMES, at_alpha, made_by, spread, trained
+from studies.runs import NAMES, at_alpha, made_by, publish, spread, trained
 from trainers import run
 from trainers.config import Experiment
 from wmr_tf import methods, report
@@ -74,8 +74,8 @@ def on_digits(method: str, alpha: float) -> list[dict[str, float]]:
     found = []
     for seed in range(_SEEDS.value):
         folder = Path(_RUNS.value) / f"digits-{method}-{alpha:g}-{seed}"
-        settings = {"alpha_train": alpha, "alpha_test": (ALPHA,), "seed": seed, "output_dir": str(folder)}
-        metrics = trained(Experiment.of("digits", method, **settings))
+        settings = {"alpha_train": alpha, "alpha_test": (ALPHA,), "seed": seed}
+        metrics = trained(Experiment.of("digits", method, **settings), folder)
         found.append({**at_alpha(metrics, ALPHA), "seconds": metrics["seconds"]})
     return found
 
@@ -92,6 +92,7 @@ def on_mnist(method: str, alpha: float) -> dict[str, float]:
     recipe = mnist_recipe(method, alpha)
     run.seed_everything(recipe)
     splits = run.load_data(recipe)
+    assert splits.train_examples is not None  # which `data.load` sets
     model = run.build_model(recipe, splits.train_examples)
     clock = TrainFor(_SECONDS.value)
     model.fit(splits.train, epochs=1000, callbacks=[clock, keras.callbacks.TerminateOnNaN()], verbose=2)
@@ -149,9 +150,7 @@ def main(argv: list[str]) -> None:
         f"{SHORT_ATTACK['attack_steps']} steps of {SHORT_ATTACK['attack_step_size']} where the recipe has more. Epochs "
         f"are passes over the 55,000 images, without the replays of free.\n\n{mnist}",
     ]
-    text = "\n\n".join(sections) + "\n"
-    Path(_OUTPUT.value).write_text(text)
-    print(text)
+    publish(sections, Path(_OUTPUT.value))
 
 
 if __name__ == "__main__":

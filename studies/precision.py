@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 from absl import app, flags
 
-from studies.runs import NAMES, at_alpha, made_by, spread, trained
+from studies.runs import NAMES, at_alpha, made_by, publish, spread, trained
 from trainers import run
 from trainers.config import Experiment
 from wmr_tf import report
@@ -33,14 +33,18 @@ _OUTPUT = flags.DEFINE_string("output", "results/precision.md", "The tables, as 
 
 def experiment(dataset: str, precision: str, seed: int, **changes: object) -> Experiment:
     """Return weighted TRADES on a data set in a precision."""
-    folder = Path(_RUNS.value) / f"{dataset}-{precision}-{seed}"
-    settings = {"precision": precision, "seed": seed, "alpha_test": (ALPHA_TEST,), "output_dir": str(folder)}
+    settings = {"precision": precision, "seed": seed, "alpha_test": (ALPHA_TEST,)}
     return Experiment.of(dataset, "trades", **settings, **changes)
+
+
+def folder_of(made: Experiment) -> Path:
+    """Return the folder of a run."""
+    return Path(_RUNS.value) / f"{made.dataset}-{made.precision}-{made.seed}"
 
 
 def attacked(trained_as: Experiment) -> dict[str, Robustness]:
     """Return the evaluation of a trained classifier by the precision of the attack."""
-    classifier = run.load_classifier(Path(trained_as.output_dir) / run.BEST)
+    classifier = run.load_classifier(folder_of(trained_as) / run.BEST)
     test = run.load_data(dataclasses.replace(trained_as, precision="float32")).test
     return {
         precision: evaluate_robustness(
@@ -58,7 +62,10 @@ def attacked(trained_as: Experiment) -> dict[str, Robustness]:
 
 def training_table(experiments: dict[str, list[Experiment]]) -> str:
     """Return the accuracies by the precision of training; mean and standard deviation where there are seeds."""
-    found = {name: [at_alpha(trained(each), ALPHA_TEST) for each in several] for name, several in experiments.items()}
+    found = {
+        name: [at_alpha(trained(each, folder_of(each)), ALPHA_TEST) for each in several]
+        for name, several in experiments.items()
+    }
     header = ["trained in", *(f"{name} (%)" for name in NAMES)]
     rows = [
         [precision, *(shown([of[name] for of in several]) for name in NAMES)] for precision, several in found.items()
@@ -105,9 +112,7 @@ def main(argv: list[str]) -> None:
         f"## The attack of an evaluation: the digits' classifiers\n\n{attack_table(sum(digits.values(), []))}",
         f"## The attack of an evaluation: the MNIST classifiers\n\n{attack_table(sum(mnist.values(), []))}",
     ]
-    text = "\n\n".join(sections) + "\n"
-    Path(_OUTPUT.value).write_text(text)
-    print(text)
+    publish(sections, Path(_OUTPUT.value))
 
 
 if __name__ == "__main__":

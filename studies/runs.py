@@ -1,5 +1,6 @@
-"""What the studies over methods, seeds and precisions share: runs that are made once, and their numbers in tables."""
+"""What the studies share: runs that are made once, their numbers, and the file that a study ends in."""
 
+import dataclasses
 import datetime
 import json
 import shlex
@@ -7,6 +8,7 @@ import shutil
 import statistics
 import sys
 import time
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -16,17 +18,20 @@ from trainers.config import Experiment
 NAMES = ("A_nat", "A_rob", "A_sa", "A_tr")
 
 
-def trained(experiment: Experiment) -> dict[str, Any]:
-    """Return the metrics of an experiment, which is run unless its folder holds just this run, finished.
+def trained(experiment: Experiment, folder: Path) -> dict[str, Any]:
+    """Return the metrics of an experiment, which is run unless the folder holds this very run, finished.
 
-    Beside them stands, under "seconds", how long the whole run took.
+    The key "seconds" has the time that the whole run took.
+
+    Args:
+        experiment: All settings.
+        folder: Where the run is or goes; another run in there is deleted.
     """
-    folder = Path(experiment.output_dir)
     clock = folder / "seconds.json"
     if not (run.is_finished(experiment, folder) and clock.exists()):
         shutil.rmtree(folder, ignore_errors=True)
         start = time.perf_counter()
-        run.train(experiment)
+        run.train(dataclasses.replace(experiment, output_dir=str(folder)))
         clock.write_text(json.dumps(time.perf_counter() - start))
     return {**json.loads((folder / "metrics.json").read_text()), "seconds": json.loads(clock.read_text())}
 
@@ -45,3 +50,11 @@ def spread(values: list[float]) -> str:
 def made_by(module: str) -> str:
     """Return the command of this process and today's date, for the head of a table."""
     return f"`{shlex.join(['python', '-m', module, *sys.argv[1:]])}`, {datetime.date.today()}"
+
+
+def publish(sections: Iterable[str], path: Path) -> None:
+    """Write the sections of a study to a Markdown file, and print them."""
+    text = "\n\n".join(sections) + "\n"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(text)
+    print(text)

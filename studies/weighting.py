@@ -8,8 +8,9 @@ size. `Exponential(alpha, normalize=True)` divides s by its mean over the batch.
 does it, TRADES with beta 6 and plain SGD at 0.01, each from the same weights.
 """
 
+import dataclasses
 import statistics
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import keras
@@ -22,24 +23,44 @@ from wmr_tf.evaluation import evaluate_robustness
 from wmr_tf.weights import Exponential
 
 ALPHA_TEST = 2.0
+
+
+@dataclasses.dataclass(frozen=True)
+class Case:
+    """What is trained on a data set.
+
+    Attributes:
+        network: Makes a new network.
+        attack: Of training.
+        test_attack: What the accuracies are measured with.
+        images: How many training images are used; None takes all.
+        epochs: Of TRADES, and of the natural training before it where there is one.
+    """
+
+    network: Callable[[], keras.Model]
+    attack: attacks.PGD
+    test_attack: attacks.PGD
+    images: int | None
+    epochs: int
+
+
 CASES = {
-    "digits": {
-        "network": architectures.digits_cnn,
-        "attack": attacks.PGD(epsilon=0.15, step_size=0.03, steps=10, start="gaussian"),
-        "test_attack": attacks.PGD(epsilon=0.15, step_size=0.015, steps=20),
-        "images": None,
-        "epochs": 8,
-        "natural": (0.05, 8),  # learning rate and epochs of the start that is trained naturally
-    },
-    "mnist": {
-        "network": architectures.small_cnn,
-        "attack": attacks.PGD(epsilon=0.3, step_size=0.05, steps=10, start="gaussian"),
-        "test_attack": attacks.PGD(epsilon=0.3, step_size=0.02, steps=40),
-        "images": 6400,
-        "epochs": 2,
-        "natural": (0.05, 2),
-    },
+    "digits": Case(
+        architectures.digits_cnn,
+        attacks.PGD(epsilon=0.15, step_size=0.03, steps=10, start="gaussian"),
+        attacks.PGD(epsilon=0.15, step_size=0.015, steps=20),
+        images=None,
+        epochs=8,
+    ),
+    "mnist": Case(
+        architectures.small_cnn,
+        attacks.PGD(epsilon=0.3, step_size=0.05, steps=10, start="gaussian"),
+        attacks.PGD(epsilon=0.3, step_size=0.02, steps=40),
+        images=6400,
+        epochs=2,
+    ),
 }
+NATURAL_RATE = 0.05
 
 _DATASETS = flags.DEFINE_list("datasets", list(CASES), "Data sets.")
 _ALPHAS = flags.DEFINE_list("alphas", ["0", "1", "2", "3"], "Powers of the attacker that is trained against.")
@@ -53,17 +74,16 @@ def starts(dataset: str, seed: int) -> dict[str, keras.Model]:
     """Return a new network and one that has been trained naturally."""
     case = CASES[dataset]
     keras.utils.set_random_seed(seed)
-    new, trained = case["network"](), case["network"]()
-    rate, epochs = case["natural"]
+    new, trained = case.network(), case.network()
     model = AdversarialModel(trained, methods.Natural())
-    model.compile(optimizer=keras.optimizers.SGD(rate, momentum=0.9))
-    model.fit(splits(dataset, seed).train, epochs=epochs, verbose=0)
+    model.compile(optimizer=keras.optimizers.SGD(NATURAL_RATE, momentum=0.9))
+    model.fit(splits(dataset, seed).train, epochs=case.epochs, verbose=0)
     return {"new": new, "trained naturally": trained}
 
 
 def splits(dataset: str, seed: int) -> data.Splits:
     """Return the data of a run."""
-    return data.load(dataset, batch_size=64, seed=seed, data_dir=_DATA.value, train_examples=CASES[dataset]["images"])
+    return data.load(dataset, batch_size=64, seed=seed, data_dir=_DATA.value, train_examples=CASES[dataset].images)
 
 
 def measure(dataset: str, start: keras.Model, weighting: Exponential, seed: int) -> dict[str, float]:
@@ -71,12 +91,12 @@ def measure(dataset: str, start: keras.Model, weighting: Exponential, seed: int)
     case = CASES[dataset]
     classifier = keras.models.clone_model(start)
     classifier.set_weights(start.get_weights())
-    model = AdversarialModel(classifier, methods.TRADES(case["attack"], beta=6.0, alpha=weighting), seed=seed)
+    model = AdversarialModel(classifier, methods.TRADES(case.attack, beta=6.0, alpha=weighting), seed=seed)
     model.compile(optimizer=keras.optimizers.SGD(0.01))
     loaded = splits(dataset, seed)
-    history = model.fit(loaded.train, epochs=case["epochs"], verbose=0).history
+    history = model.fit(loaded.train, epochs=case.epochs, verbose=0).history
     test = first_images(loaded.test, _EXAMPLES.value)
-    found = evaluate_robustness(classifier, test, case["test_attack"], alpha_test=ALPHA_TEST, seed=seed, verbose=0)
+    found = evaluate_robustness(classifier, test, case.test_attack, alpha_test=ALPHA_TEST, seed=seed, verbose=0)
     return {
         "first loss": history["loss"][0],
         "A_nat": found.A_nat.value,
@@ -99,7 +119,7 @@ def section(dataset: str) -> str:
                 print(dataset, *rows[-1], flush=True)
     header = ["start", "alpha", "weights", "loss, first epoch", "A_nat (%)", "A_rob (%)", f"A_sa({ALPHA_TEST:g}) (%)"]
     case = CASES[dataset]
-    images = "all training images" if case["images"] is None else f"the first {case['images']} training images"
+    images = "all training images" if case.images is None else f"the first {case['images']} training images"
     described = f"{case['epochs']} epochs on {images}, attacked by {case['attack']}; tested by {case['test_attack']}."
     return f"## {dataset}\n\n{described}\n\n{report.format_table(header, rows, markdown=True)}"
 

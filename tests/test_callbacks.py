@@ -23,7 +23,7 @@ from wmr_tf.weights import probability_margin
 
 ATTACK = PGD(epsilon=0.2, step_size=0.05, steps=3)
 ALPHAS = (1.5, 1.0, 2.0)
-# DESIGN.md, section 4, for these alphas.
+# The keys of a callback in ARCHITECTURE.md, for these alphas.
 KEYS = ["val_A_nat", "val_A_rob", "val_A_sa", "val_A_tr"]
 KEYS += ["val_A_sa_1p5", "val_A_tr_1p5", "val_A_sa_1", "val_A_tr_1", "val_A_sa_2", "val_A_tr_2"]
 

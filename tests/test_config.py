@@ -1,4 +1,4 @@
-"""The recipes against DESIGN.md's table, the settings' checks, and the command lines that are made from them."""
+"""The recipes against a table, the settings' checks, and the command lines that are made from them."""
 
 import dataclasses
 import math
@@ -14,8 +14,8 @@ from wmr_tf import attacks, data, methods
 from wmr_tf.checks import InvalidInput
 from wmr_tf.weights import Exponential
 
-# DESIGN.md, section 4, row by row: alpha_train, beta, epsilon, training attack, start, learning rate, weight decay,
-# drop, milestones, test attack.
+# The recipes of PGD and TRADES, row by row (see ARCHITECTURE.md): alpha_train, beta, epsilon, training attack, start,
+# learning rate, weight decay, drop, milestones, test attack.
 TABLE = {
     ("mnist", "trades"): (2.0, 6, 0.3, (40, 0.01), "gaussian", 0.01, 0, 0.1, (0.55, 0.75, 0.90), (40, 0.01)),
     ("mnist", "pgd"): (0.5, None, 0.3, (40, 0.01), "uniform", 0.01, 5e-4, 0.2, (0.60,), (40, 0.01)),
@@ -27,7 +27,7 @@ TABLE = {
 
 
 @pytest.mark.parametrize(("dataset", "method"), TABLE)
-def test_recipes_are_those_of_the_design(dataset, method):
+def test_recipes_are_those_of_the_table(dataset, method):
     alpha, beta, epsilon, (steps, size), start, rate, decay, drop, milestones, test = TABLE[dataset, method]
     experiment = Experiment.of(dataset, method)
     assert (

@@ -155,7 +155,7 @@ def test_metrics_have_the_keys_of_the_design_and_are_fractions(digits):
         worst = {f"{name}{suffix}" for name in ("rho", "A_worst") for suffix in ("", "_stderr")}
         assert set(row) == {"alpha_test", *of_both, *worst}
         assert row["rho"] > 0 and 0 <= row["A_worst"] <= row["A_sa"]
-        # DESIGN.md, section 1: the bound of A_sa by A_rob.
+        # The bounds in ARCHITECTURE.md.
         rob, fragile = metrics["A_rob"], math.exp(2 * row["alpha_test"])
         assert rob / (rob + (1 - rob) * fragile) <= row["A_sa"] <= rob
         assert 0 <= row["A_tr"] <= 1 and 1 <= row["A_tr_effective_sample_size"] <= 64

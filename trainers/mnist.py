@@ -2,7 +2,8 @@
 
 python -m trainers.mnist --alpha_train=2.0
 
-The recipe is the paper's, 100 epochs with attacks of 40 steps: hours on a CPU. A short schedule,
+The recipe, mostly that of the public TRADES code (trainers/recipes.py), has 100 epochs with attacks of 40 steps: hours
+on a CPU. A short schedule,
 
 python -m trainers.mnist --alpha_train=2.0 --precision=bfloat16 --epochs=8 --attack_steps=10 --attack_step_size=0.05 \
     --learning_rate=0.02

@@ -194,7 +194,7 @@ class SaveBestClassifier(keras.callbacks.Callback):
         >>> callbacks = [RobustEvaluation(validation, attack), SaveBestClassifier("best.keras")]
     """
 
-    def __init__(self, path: str | os.PathLike, monitor: str = "val_A_sa") -> None:
+    def __init__(self, path: str | os.PathLike[str], monitor: str = "val_A_sa") -> None:
         super().__init__()
         self.path = Path(path).expanduser()
         self.monitor = monitor
@@ -256,7 +256,7 @@ class LogProgress(keras.callbacks.Callback):
         self._lines.add(1, told=f", loss {logs['loss']:.3g}" if logs and "loss" in logs else "")
 
 
-def save_classifier(classifier: keras.Model, path: str | os.PathLike) -> None:
+def save_classifier(classifier: keras.Model, path: str | os.PathLike[str]) -> None:
     """Save a classifier as a plain float32 Keras model, in one move.
 
     Args:

@@ -17,12 +17,16 @@ EAGER = False
 POLICIES = {"float32": "float32", "bfloat16": "mixed_bfloat16"}
 
 
-def prepare(task: Task) -> Callable[[], Any]:
-    """Return one step of a task."""
+Build = Callable[[Task], keras.Model]
+
+
+def prepare(task: Task, build: Build = build) -> Callable[[], Any]:
+    """Return one step of a task, on the classifier that `build` makes."""
     keras.config.set_dtype_policy(POLICIES[task.precision])
-    return {"trades": training, "pgd": training, "attack": attack_alone, "evaluation": evaluation, "matmul": matmul}[
-        task.kind
-    ](task)
+    if task.kind == "matmul":
+        return matmul(task)
+    step_of = {"trades": training, "pgd": training, "attack": attack_alone, "evaluation": evaluation}[task.kind]
+    return step_of(task, build)
 
 
 def attack_of(task: Task) -> wmr_tf.attacks.PGD:
@@ -31,8 +35,8 @@ def attack_of(task: Task) -> wmr_tf.attacks.PGD:
     return wmr_tf.attacks.PGD(epsilon=task.epsilon, step_size=task.step_size, steps=task.steps, start=start)
 
 
-def training(task: Task) -> Callable[[], Any]:
-    """One call of the function that `fit` compiles, on a batch that is in memory already."""
+def training(task: Task, build: Build) -> Callable[[], Any]:
+    """Return one call of the function that `fit` compiles, on a batch that is in memory already."""
     attack = attack_of(task)
     method = wmr_tf.methods.TRADES(attack, beta=BETA) if task.kind == "trades" else wmr_tf.methods.PGD(attack)
     model = wmr_tf.AdversarialModel(build(task), method, seed=SEED)
@@ -42,8 +46,8 @@ def training(task: Task) -> Callable[[], Any]:
     return lambda: float(model.train_function(batches)["loss"])
 
 
-def attack_alone(task: Task) -> Callable[[], Any]:
-    """The attack on a frozen classifier; freezing is part of it, since in training it happens once a batch."""
+def attack_alone(task: Task, build: Build) -> Callable[[], Any]:
+    """Return the attack on a frozen classifier; freezing is part of it, since training freezes once a batch."""
     classifier, attack = build(task), attack_of(task)
     images, labels = tf.constant(task.images()), tf.constant(task.labels(), tf.int32)
 
@@ -55,15 +59,15 @@ def attack_alone(task: Task) -> Callable[[], Any]:
     return lambda: attacked().numpy()
 
 
-def evaluation(task: Task) -> Callable[[], Any]:
-    """A_rob of all images, attacked and scored in float32 in batches of 256, as `evaluate_robustness` does it."""
+def evaluation(task: Task, build: Build) -> Callable[[], Any]:
+    """Return the evaluation of A_rob, in float32 and in batches of 256, as `evaluate_robustness` does it."""
     evaluator = RobustnessEvaluator(build(task), attack_of(task), alpha_test=(), seed=SEED)
     data = tf.data.Dataset.from_tensor_slices((task.images(), task.labels())).batch(256)
     return lambda: evaluator(data, verbose=0)
 
 
 def matmul(task: Task) -> Callable[[], Any]:
-    """The product of two square matrices."""
+    """Return the product of two square matrices."""
     a, b = (tf.cast(tf.random.normal([task.size, task.size], seed=seed), task.precision) for seed in (0, 1))
     product = tf.function(lambda: tf.matmul(a, b), autograph=False)
     return lambda: product()[0, 0].numpy()

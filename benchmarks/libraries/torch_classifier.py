@@ -36,7 +36,7 @@ class Classifier(nn.Module):
 
 
 def small_cnn() -> nn.Sequential:
-    """SmallCNN of `models/small_cnn.py` in https://github.com/yaodongyu/TRADES."""
+    """Return SmallCNN, that of `models/small_cnn.py` in https://github.com/yaodongyu/TRADES."""
     network = nn.Sequential(
         *(nn.Conv2d(1, 32, 3), nn.ReLU(inplace=True), nn.Conv2d(32, 32, 3), nn.ReLU(inplace=True), nn.MaxPool2d(2)),
         *(nn.Conv2d(32, 64, 3), nn.ReLU(inplace=True), nn.Conv2d(64, 64, 3), nn.ReLU(inplace=True), nn.MaxPool2d(2)),
@@ -51,7 +51,7 @@ def small_cnn() -> nn.Sequential:
 
 
 def resnet18() -> nn.Sequential:
-    """ResNet-18 of `models/resnet.py` there, which is that of https://github.com/kuangliu/pytorch-cifar."""
+    """Return ResNet-18 of `models/resnet.py` there, which is that of https://github.com/kuangliu/pytorch-cifar."""
     blocks, channels = [], 64
     for stage, filters in enumerate((64, 128, 256, 512)):
         for stride in (1 if stage == 0 else 2, 1):
@@ -77,5 +77,5 @@ class Block(nn.Module):
 
 
 def conv_bn(channels: int, filters: int, size: int, stride: int) -> tuple[nn.Module, nn.Module]:
-    """A padded convolution without bias, and its BatchNorm."""
+    """Return a padded convolution without bias, and its BatchNorm."""
     return nn.Conv2d(channels, filters, size, stride, size // 2, bias=False), nn.BatchNorm2d(filters)

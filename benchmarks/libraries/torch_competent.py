@@ -43,7 +43,7 @@ def prepare(task: Task) -> Callable[[], Any]:
 
 
 def trades_loss(task: Task, classifier: nn.Module, logits, images: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
-    """The loss of TRADES; the clean probabilities of its attack are computed once."""
+    """Return the loss of TRADES; the clean probabilities of its attack are computed once."""
     with frozen(classifier):
         clean = F.softmax(logits(images), dim=1)
         start = images + 0.001 * torch.randn_like(images)
@@ -54,20 +54,20 @@ def trades_loss(task: Task, classifier: nn.Module, logits, images: torch.Tensor,
 
 
 def pgd_loss(task: Task, classifier: nn.Module, logits, images: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
-    """The cross-entropy of attacked images."""
+    """Return the cross-entropy of attacked images."""
     with frozen(classifier):
         attacked = attack_cross_entropy(task, logits, images, labels)
     return F.cross_entropy(logits(attacked), labels)
 
 
 def attack_cross_entropy(task: Task, logits, images: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
-    """PGD on the cross-entropy from a uniform start."""
+    """Attack the cross-entropy by PGD from a uniform start."""
     start = images + torch.empty_like(images).uniform_(-task.epsilon, task.epsilon)
     return pgd(task, lambda x: F.cross_entropy(logits(x), labels, reduction="sum"), images, start)
 
 
 def pgd(task: Task, loss, images: torch.Tensor, start: torch.Tensor) -> torch.Tensor:
-    """Ascends on the loss; ball and box together are one box."""
+    """Ascend on the loss; ball and box together are one box."""
     low, high = (images - task.epsilon).clamp(min=0), (images + task.epsilon).clamp(max=1)
     attacked = torch.clamp(start, low, high)
     for _ in range(task.steps):
@@ -79,13 +79,13 @@ def pgd(task: Task, loss, images: torch.Tensor, start: torch.Tensor) -> torch.Te
 
 @contextlib.contextmanager
 def frozen(classifier: nn.Module) -> Iterator[None]:
-    """Inference mode without gradients of the weights, while the classifier is attacked."""
+    """Put the classifier in inference mode, without gradients of its weights, while it is attacked."""
     classifier.eval().requires_grad_(False)
     yield
     classifier.train().requires_grad_(True)
 
 
 def matmul(task: Task) -> Callable[[], Any]:
-    """The product of two square matrices."""
+    """Return the product of two square matrices."""
     a, b = (torch.randn(task.size, task.size).to(getattr(torch, task.precision)) for _ in range(2))
     return lambda: (a @ b)[0, 0].item()

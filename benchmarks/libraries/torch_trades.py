@@ -36,7 +36,7 @@ def prepare(task: Task) -> Callable[[], Any]:
 
 
 def attack(task: Task, classifier: nn.Module, images: torch.Tensor) -> torch.Tensor:
-    """PGD on the divergence; the classifier is in training mode again afterwards."""
+    """Attack the divergence by PGD; the classifier is in training mode again afterwards."""
     classifier.eval()
     attacked = images + 0.001 * torch.randn(images.shape)
     for _ in range(task.steps):
@@ -50,6 +50,6 @@ def attack(task: Task, classifier: nn.Module, images: torch.Tensor) -> torch.Ten
 
 
 def divergence(classifier: nn.Module, images: torch.Tensor, attacked: torch.Tensor) -> torch.Tensor:
-    """The summed KL divergence of attacked from clean probabilities, both computed here."""
+    """Return the summed KL divergence of attacked from clean probabilities, both computed here."""
     log_q = F.log_softmax(classifier(attacked), dim=1)
     return F.kl_div(log_q, F.softmax(classifier(images), dim=1), reduction="sum")

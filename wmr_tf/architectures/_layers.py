@@ -40,7 +40,7 @@ def torch_bias(fan_in: int) -> keras.Initializer:
 def conv(
     x: keras.KerasTensor, filters: int, size: int, *, stride: int = 1, initializer: InitializerFactory, name: str
 ) -> keras.KerasTensor:
-    """A convolution without bias that is padded by `size // 2` zeros on all four sides, at stride 2 too.
+    """Return a convolution without bias that is padded by `size // 2` zeros on all four sides, at stride 2 too.
 
     Keras's `padding="same"` puts the zeros of a stride-2 convolution at the bottom and the right only, which shifts the
     image by one pixel; hence the padding of its own.
@@ -74,7 +74,7 @@ def logits(
     kernel: keras.Initializer | str | None = None,
     bias: keras.Initializer | str = "zeros",
 ) -> keras.KerasTensor:
-    """The last layer, in float32 under every precision; its kernel starts as PyTorch's unless `kernel` is given.
+    """Return the last layer, in float32 under every precision; its kernel starts as PyTorch's unless `kernel` is given.
 
     Raises:
         InvalidInput: If there are fewer than two classes.
@@ -86,7 +86,7 @@ def logits(
 
 
 def image_input(input_shape: tuple[int, int, int], minimum: int = 8) -> keras.KerasTensor:
-    """The input of a network; `minimum` is the height and width below which its images would shrink to nothing.
+    """Return the input of a network; `minimum` is the height and width below which its images would shrink to nothing.
 
     Raises:
         InvalidInput: If `input_shape` is not that of an image of that size or more, channels last.

@@ -133,7 +133,7 @@ class L1(Ball):
         def excess(threshold: tf.Tensor) -> tf.Tensor:
             return _sum(left(threshold)) - self.epsilon
 
-        def halve(low: tf.Tensor, high: tf.Tensor):
+        def halve(low: tf.Tensor, high: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
             middle = 0.5 * (low + high)
             outside = excess(middle) > 0
             return tf.where(outside, middle, low), tf.where(outside, high, middle)

@@ -83,7 +83,7 @@ class PGD(Attack):
             return tf.stop_gradient(self._attempt(loss_fn, ball, seed))
         score_fn = score_fn or (lambda images: -loss_fn(images))
 
-        def restart(r: tf.Tensor, best: tf.Tensor, best_score: tf.Tensor):
+        def restart(r: tf.Tensor, best: tf.Tensor, best_score: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
             attempt = self._attempt(loss_fn, ball, seeds.nth(seed, r))
             score = score_fn(attempt)
             # The first NaN is kept, so that it is seen in the end: a later attempt must not hide it.
@@ -141,7 +141,7 @@ class PGD(Attack):
         return ball.project(attacked + self.step_size * ball.direction(attacked, gradient))
 
     def _attempt(self, loss_fn: PerExample, ball: Ball, seed: tf.Tensor) -> tf.Tensor:
-        def step(k: tf.Tensor, attacked: tf.Tensor):
+        def step(k: tf.Tensor, attacked: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
             return k + 1, self._step(ball, attacked, input_gradient(loss_fn, attacked))
 
         return tf.while_loop(lambda k, _: k < self.steps, step, (0, self._start(ball, seed)))[1]

@@ -58,7 +58,7 @@ def load(
     *,
     batch_size: int = 128,
     seed: int = 0,
-    data_dir: str | os.PathLike | None = None,
+    data_dir: str | os.PathLike[str] | None = None,
     train_examples: int | None = None,
     validation_examples: int | None = None,
     with_index: bool = False,
@@ -139,7 +139,7 @@ def _first(what: str, indices: np.ndarray, count: int | None) -> np.ndarray:
     return indices[:count]
 
 
-def _folder(data_dir: str | os.PathLike | None) -> Path | None:
+def _folder(data_dir: str | os.PathLike[str] | None) -> Path | None:
     if data_dir is None:
         return None
     folder = Path(data_dir).expanduser()

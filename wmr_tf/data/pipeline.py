@@ -71,5 +71,5 @@ def _scaled(raw: tf.Tensor, scale: int) -> tf.Tensor:
     return tf.cast(raw, tf.float32) / scale  # a division, so that `scale` becomes exactly 1
 
 
-def _mapped(dataset: tf.data.Dataset, batch: Callable) -> tf.data.Dataset:
+def _mapped(dataset: tf.data.Dataset, batch: Callable[..., Any]) -> tf.data.Dataset:
     return dataset.map(batch, num_parallel_calls=tf.data.AUTOTUNE).prefetch(tf.data.AUTOTUNE)

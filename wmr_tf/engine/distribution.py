@@ -115,7 +115,7 @@ def to_share_out(data: Any, strategy: tf.distribute.Strategy) -> Any:
     return data.map(lambda *batch: _with_an_image_each(batch, count)).with_options(options)
 
 
-def shared(strategy: tf.distribute.Strategy, function: Callable) -> Callable:
+def shared(strategy: tf.distribute.Strategy, function: Callable[..., Any]) -> Callable[..., Any]:
     """Return a function that computes image by image, such that each replica computes its share.
 
     Args:

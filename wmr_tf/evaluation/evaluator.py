@@ -57,11 +57,13 @@ class RobustnessEvaluator:
         one_of("attack_precision", attack_precision, COMPUTE)
 
         @tf.function(autograph=False)
-        def clean_margins(images: tf.Tensor, labels: tf.Tensor):
+        def clean_margins(images: tf.Tensor, labels: tf.Tensor) -> tuple[tf.Tensor]:
             return (probability_margin(freeze_in("float32", classifier)(images), labels),)
 
         @tf.function(autograph=False)
-        def attacked_margins(images: tf.Tensor, labels: tf.Tensor, positions: tf.Tensor, alpha: tf.Tensor):
+        def attacked_margins(
+            images: tf.Tensor, labels: tf.Tensor, positions: tf.Tensor, alpha: tf.Tensor
+        ) -> tuple[tf.Tensor, tf.Tensor]:
             used = {"float32", attack_precision}
             # Here, so that every call reads the weights as they are by then.
             logits_of = {precision: freeze_in(precision, classifier) for precision in sorted(used)}

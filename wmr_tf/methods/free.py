@@ -76,11 +76,11 @@ class Free(AdversarialMethod):
         require(batch is None or batch <= size, "batch", got=f"{batch} images", expected=expected, fix=fix)
 
     def train_batch(self, model: Learner, batch: Batch) -> tf.Tensor:
-        """Descend and ascends in turn; see `Method.train_batch`."""
+        """Descend and ascend in turn; see `Method.train_batch`."""
         self.check_batch(batch.images.shape)
         clean, size = batch.images, tf.shape(batch.images)[0]
 
-        def replay(k: tf.Tensor, attacked: tf.Tensor, _: tf.Tensor):
+        def replay(k: tf.Tensor, attacked: tf.Tensor, _: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
             loss = self.loss_of(model.classifier, attacked, batch)
             logits, gradients, ascent = model.differentiate(batch, loss, at=attacked)
             model.update(gradients)

@@ -28,7 +28,7 @@ class Natural(Method):
 def descend_on_clean(model: Learner, batch: Batch) -> tf.Tensor:
     """Make one optimiser step on the cross-entropy of the clean images; return their logits."""
 
-    def loss():
+    def loss() -> tuple[tf.Tensor, tf.Tensor]:
         logits = training_logits(model.classifier, batch.images)
         return cross_entropy(logits, batch.labels), logits
 

@@ -76,14 +76,16 @@ class YOPO(AdversarialMethod):
         first_layer(classifier, self.split)
 
     def train_batch(self, model: Learner, batch: Batch) -> tf.Tensor:
-        """Pass m times, moves the images behind each pass, and descend once; see `Method.train_batch`."""
+        """Pass m times, move the images after each pass, and descend once; see `Method.train_batch`."""
         layer = first_layer(model.classifier, self.split)
         in_training = graph.in_mode(layer, True)
 
         def first(images: tf.Tensor) -> tf.Tensor:
             return tf.cast(graph.output_of(layer, model.classifier, images), tf.float32)
 
-        def full_pass(k: tf.Tensor, attacked: tf.Tensor, sums: list[tf.Tensor], _: tf.Tensor):
+        def full_pass(
+            k: tf.Tensor, attacked: tf.Tensor, sums: list[tf.Tensor], _: tf.Tensor
+        ) -> tuple[tf.Tensor, tf.Tensor, list[tf.Tensor], tf.Tensor]:
             zero = tf.zeros([tf.shape(attacked)[0], *first(attacked).shape[1:]])
             cut = {id(layer): lambda x, **kwargs: _cut(in_training(x, **kwargs), zero)}
 
@@ -98,7 +100,7 @@ class YOPO(AdversarialMethod):
             return k + 1, attacked, sums, tf.cast(logits, tf.float32)
 
         def moved(attacked: tf.Tensor, p: tf.Tensor) -> tf.Tensor:
-            def step(k: tf.Tensor, x: tf.Tensor):
+            def step(k: tf.Tensor, x: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
                 ascent = input_gradient(lambda x: p * first(x), x)
                 return k + 1, self.attack.step(x, ascent, clean=batch.images)
 

@@ -35,7 +35,7 @@ class TinyImagenet(tfds.core.GeneratorBasedBuilder):
         _URL: UrlInfo(248_100_043, "6198c8ae015e2b3e007c7841da39ec069199b9aa3bfa943a462022fe5e43c821", FILE_NAME)
     }
 
-    def __init__(self, *, archive: str | os.PathLike | None = None, **kwargs: Any) -> None:
+    def __init__(self, *, archive: str | os.PathLike[str] | None = None, **kwargs: Any) -> None:
         self._archive = archive
         super().__init__(**kwargs)
 
@@ -51,7 +51,7 @@ class TinyImagenet(tfds.core.GeneratorBasedBuilder):
             description=description, features=features, supervised_keys=("image", "label")
         )
 
-    def _split_generators(self, dl_manager: tfds.download.DownloadManager) -> dict[str, Iterator]:
+    def _split_generators(self, dl_manager: tfds.download.DownloadManager) -> dict[str, Iterator[Any]]:
         path = Path(self._archive or dl_manager.download(_URL))
         return {"train": self._generate_examples(path, "train"), "validation": self._generate_examples(path, "test")}
 
