@@ -119,8 +119,8 @@ def section(dataset: str) -> str:
                 print(dataset, *rows[-1], flush=True)
     header = ["start", "alpha", "weights", "loss, first epoch", "A_nat (%)", "A_rob (%)", f"A_sa({ALPHA_TEST:g}) (%)"]
     case = CASES[dataset]
-    images = "all training images" if case.images is None else f"the first {case['images']} training images"
-    described = f"{case['epochs']} epochs on {images}, attacked by {case['attack']}; tested by {case['test_attack']}."
+    images = "all training images" if case.images is None else f"the first {case.images} training images"
+    described = f"{case.epochs} epochs on {images}, attacked by {case.attack}; tested by {case.test_attack}."
     return f"## {dataset}\n\n{described}\n\n{report.format_table(header, rows, markdown=True)}"
 
 
