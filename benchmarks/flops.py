@@ -9,8 +9,8 @@ gradient only an attack needs, in multiply-adds an image:
     PGD training step         attack + update on the attacked image                        (2 k + 3) F - F1
     TRADES training step      clean logits + attack + update on clean and attacked image   (2 k + 7) F - 2 F1
 
-This is what the methods cannot do without; activations, pooling, BatchNorm, losses and the optimiser do not count. A
-row that computes more, such as clean logits at every step, gets no credit for it.
+These are the operations that the methods cannot do without. Activations, pooling, BatchNorm, losses and the optimizer
+do not count. A row that computes more, such as clean logits at every step, gets no credit for it.
 """
 
 import functools

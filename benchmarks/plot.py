@@ -1,4 +1,4 @@
-"""results/speed.png: the measurements as one picture."""
+"""Draw the measurements as one picture, results/speed.png."""
 
 from collections.abc import Sequence
 from pathlib import Path

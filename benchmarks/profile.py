@@ -1,4 +1,4 @@
-"""Where the time of one step goes, kernel by kernel, as TensorFlow's profiler saw it.
+"""Measure where the time of one step goes, kernel by kernel, with TensorFlow's profiler.
 
 .venv-bench/bin/python -m benchmarks.profile --kind=trades --architecture=small_cnn --precision=bfloat16 --steps=40
 
@@ -68,7 +68,7 @@ def main() -> None:
 
 
 def seconds(step: Callable[[], Any]) -> float:
-    """Return how long one step takes."""
+    """Return the seconds of one step."""
     start = time.perf_counter()
     step()
     return time.perf_counter() - start

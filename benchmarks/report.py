@@ -1,4 +1,4 @@
-"""results/speed.md: the measurements as text."""
+"""Write the measurements as text, results/speed.md."""
 
 from collections.abc import Iterable
 

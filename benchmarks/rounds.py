@@ -1,4 +1,4 @@
-"""Measuring rows in turns, A B C A B C ..., so that what slows the machine for a minute slows them all."""
+"""Measure rows in turns, A B C A B C ..., so that what slows the machine for a minute slows them all."""
 
 import contextlib
 import dataclasses

@@ -34,7 +34,7 @@ class Curve:
 
 @dataclasses.dataclass(frozen=True)
 class Scale:
-    """How much work there is: that of the issue, or next to none, which tests the mechanics."""
+    """How much work there is: all of it, or next to none to test the mechanics."""
 
     images: int
     cnn_steps: int

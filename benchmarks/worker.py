@@ -1,4 +1,4 @@
-"""One process a library: it keeps models and images in memory, and times steps when it is told to.
+"""One process for each library, which keeps models and images in memory and times steps on request.
 
 Parent and child talk in lines of JSON: `{"prepare": task}` builds a task and runs its first step, `{"run": index}`
 times a prepared one. The answer is `{"result": ...}` or `{"error": one line}`.

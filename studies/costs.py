@@ -1,9 +1,9 @@
-"""What a training step of each method costs, against PGD training with ten steps.
+"""Measure the time of a training step of each method, relative to PGD training with ten steps.
 
 python -m studies.costs --output=results/costs.md     # two minutes
 
-SmallCNN on a batch of 128 images that is in memory already; the methods take turns, so that what slows the machine for
-a moment slows them all. Recipes are those of MNIST but for the settings in the label.
+SmallCNN on a batch of 128 images that is in memory already. The methods take turns, so that what slows the machine for
+a moment slows them all. Recipes are those of MNIST, except for the settings in the label.
 """
 
 import statistics

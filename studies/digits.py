@@ -1,10 +1,10 @@
-"""What the weights do on the digits over several seeds, as trained and with equal confidence.
+"""Measure the effect of the weights on the digits over several seeds, as trained and at equal confidence.
 
 python -m studies.digits --seeds=5 --output=results/digits.md
 
-Trains natural, TRADES and weighted TRADES for each seed (a finished run of the same settings is not repeated, any other
-in its folder is replaced), then evaluates the two TRADES models again at one mean top probability on clean validation
-images, since smaller logits alone raise A_sa.
+Trains natural, TRADES and weighted TRADES for each seed (a finished run of the same settings is kept, any other run in
+its folder is replaced). Then evaluates weighted TRADES again at the mean top probability that TRADES has on clean
+validation images, since smaller logits alone raise A_sa.
 """
 
 from pathlib import Path

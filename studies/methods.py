@@ -1,10 +1,10 @@
-"""Every training method on the digits, over seeds, and on MNIST, all for the same time; unweighted and weighted.
+"""Train with every method, unweighted and weighted: on the digits over seeds, on MNIST all for the same time.
 
 python -m studies.methods --data_dir=FOLDER --output=results/methods.md     # about 50 minutes on 2 cores
 
 On the digits each method trains by its recipe. On MNIST each trains for the same processor time, attacks of ten steps
-where the recipe has forty, with one learning rate for all, which drops at 60 and 85 % of the time. What is
-finished is kept in --runs: a study that was stopped goes on where it was, and the MNIST run that was cut starts again.
+where the recipe has forty, and one learning rate for all, which drops at 60 and 85 % of the time. Finished runs are
+kept in --runs: a study that was stopped resumes there, and an MNIST run that was cut starts again.
 """
 
 import json
@@ -39,13 +39,13 @@ _OUTPUT = flags.DEFINE_string("output", "results/methods.md", "The tables, as Ma
 
 
 class TrainFor(keras.callbacks.Callback):
-    """Stops training after a time that starts with the end of the first step, in which the graph is traced.
+    """Stops training after a given processor time, and lowers the learning rate on the way.
 
-    The learning rate drops on the way. What counts is the processor time of this process, so that other work on the
-    machine takes nothing from a method.
+    The time starts after the first step, in which the graph is traced. It is the processor time of this process, so
+    that other work on the machine takes nothing from a method.
 
     Args:
-        seconds: How long, of all cores together.
+        seconds: Processor time, of all cores together.
     """
 
     def __init__(self, seconds: float) -> None:
@@ -55,7 +55,7 @@ class TrainFor(keras.callbacks.Callback):
         self.images = 0
 
     def on_train_batch_end(self, batch: int, logs: dict[str, Any] | None = None) -> None:
-        """Lowers the learning rate, and stops when the time is over."""
+        """Lower the learning rate, and stop when the time is over."""
         self.start = self.start or time.process_time()
         self.images += BATCH
         passed = (time.process_time() - self.start) / self.seconds
@@ -115,7 +115,7 @@ def mnist_recipe(method: str, alpha: float) -> Experiment:
 
 
 def tables() -> tuple[str, str]:
-    """Return the table of the digits and that of MNIST, which train what is missing."""
+    """Return the table of the digits and that of MNIST, training what is missing."""
     header = ["method", "alpha_train", *(f"{name} (%)" for name in NAMES)]
     digits, mnist = [], []
     for method, alpha in variants():

@@ -1,11 +1,11 @@
-"""Whether training in bfloat16 costs robustness, and what an attack in bfloat16 does to an evaluation.
+"""Measure whether training in bfloat16 costs robustness, and how an attack in bfloat16 changes an evaluation.
 
 python -m studies.precision --output=results/precision.md
 python -m studies.precision --data_dir=FOLDER ...     # with MNIST from a folder that tensorflow-datasets prepared
 
 Trains weighted TRADES with one recipe in both precisions, on the digits over seeds and on MNIST once, and evaluates
-every classifier twice, attacked in float32 and in bfloat16 (scored in float32 both times). Finished runs are kept, so
-that a study which was stopped goes on.
+every classifier twice, attacked in float32 and in bfloat16 (scored in float32 both times). Finished runs are kept: a
+study that was stopped resumes.
 """
 
 import dataclasses

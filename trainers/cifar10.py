@@ -2,7 +2,8 @@
 
 python -m trainers.cifar10 --alpha_train=2.0 --precision=auto
 
-The recipe is the paper's, 100 epochs of a ResNet-18 with attacks of 10 steps: days on a CPU, a task for a GPU.
+The recipe (trainers/recipes.py says what of it is the paper's) has 100 epochs of a ResNet-18 with attacks of 10 steps:
+days on a CPU, a task for a GPU.
 """
 
 from trainers.cli import main

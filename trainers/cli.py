@@ -18,7 +18,7 @@ from wmr_tf.methods import BY_NAME
 
 
 class _Parser(flags.ArgumentParser):
-    """Turns what stands behind `--name=` into a value, and says what it got and expected if it cannot."""
+    """Turns the text after `--name=` into a value; a text that is none gets a message with got and expected."""
 
     def __init__(self, convert: Callable[[str], Any], expected: str) -> None:
         self.convert, self.syntactic_help = convert, expected
@@ -43,10 +43,10 @@ _PARSERS: dict[Any, flags.ArgumentParser] = {
 
 
 def main(settings: type[Evaluation], run: Callable[[Any], object], **fixed: Any) -> None:
-    """Parse the command line into settings and runs; exits with 0, 2 after a user's mistake, 1 if training failed.
+    """Parse the command line and run its settings; exit with 0, with 2 after a user's mistake, 1 if training failed.
 
     Args:
-        settings: The dataclass whose fields are the flags; what is not given is the recipe's.
+        settings: The dataclass whose fields are the flags; those that are not given take the recipe's value.
         run: What to do with an instance of it.
         **fixed: Settings that are no flags here, such as `dataset="mnist"`.
     """
@@ -88,7 +88,7 @@ def as_flag(name: str, value: Any) -> str:
 
 
 def as_text(value: Any) -> str:
-    """Return what stands behind `--name=` for a value, such as "1.0,2.0" for a pair."""
+    """Return the text after `--name=` for a value, such as "1.0,2.0" for a pair."""
     return ",".join(map(str, value)) if isinstance(value, tuple) else str(value)
 
 
@@ -96,7 +96,7 @@ def value_of(settings: type[Evaluation], name: str, text: str) -> Any:
     """Return the value that `--name=text` stands for.
 
     Raises:
-        InvalidInput: If the text stands for none; what is out of range is left to the settings.
+        InvalidInput: If the text is no such value. Whether it is in range is checked by the settings.
     """
     kind = _without_none(typing.get_type_hints(settings)[name])
     try:
@@ -106,7 +106,7 @@ def value_of(settings: type[Evaluation], name: str, text: str) -> Any:
 
 
 def fail(message: str, status: int = 2) -> typing.NoReturn:
-    """Print one line on stderr and exits."""
+    """Print one line on stderr and exit."""
     print(f"error: {' '.join(message.split())}", file=sys.stderr)
     sys.exit(status)
 

@@ -36,16 +36,16 @@ def read(folder: str) -> dict[str, Any]:
 
 def conditions(metrics: dict[str, Any]) -> dict[str, Any]:
     """Return what must be alike for two evaluations to be compared: the images and the attack, but not its seed."""
-    settings = {"precision": "float32", **metrics["attack"]}  # files without it are of a time when there was no other
+    settings = {"precision": "float32", **metrics["attack"]}  # older files do not name it
     attack = {f"attack {name}": value for name, value in settings.items() if name != "seed"}
     return {name: metrics[name] for name in ("dataset", "split", "examples")} | attack
 
 
 def check_alike(results: list[dict[str, Any]]) -> None:
-    """Check that all metrics are of one evaluation.
+    """Check that all metrics are from the same images and the same attack.
 
     Raises:
-        InvalidInput: If they are not; it names what differs.
+        InvalidInput: If they are not; the message names the difference.
     """
     first, *others = map(conditions, results)
     for other in others:

@@ -178,11 +178,11 @@ class Experiment(Evaluation):
     attack_steps: int | None = setting("Steps of the training attack.")
     attack_step_size: float | None = setting("Step size of the training attack.")
     attack_start: str | None = setting("Start of the training attack: uniform, gaussian, none or noise (N-FGSM).")
-    replays: int | None = setting("How often free trains on each batch; it goes through the images so much less often.")
+    replays: int | None = setting("How often free trains on each batch; the epochs are divided by it.")
     passes: int | None = setting("Full passes of YOPO for each batch, the m of YOPO-m-n; n is attack_steps.")
     split: str | None = setting("Layer that YOPO's first part ends with; the first convolution if not given.")
     radius_growth: float | None = setting("By how much IAAT lets an image's radius grow or shrink.")
-    radius_smoothing: float | None = setting("How much of that happens at once, in [0, 1].")
+    radius_smoothing: float | None = setting("Fraction of that by which the radius moves, in [0, 1].")
     radius_warmup: float | None = setting("Fraction of the epochs in which IAAT's radii stay as they are.")
     epsilon_max: float | None = setting("The largest radius of IAAT.")
     eval_every: int = setting("Evaluate on validation images every so many epochs, and after the last.", 1)
@@ -231,7 +231,7 @@ class Experiment(Evaluation):
         """Return the training method, given those of the settings that it takes.
 
         Args:
-            examples: The number of training images, which a method needs that keeps something for each of them.
+            examples: The number of training images, for a method that keeps something for each of them.
 
         Raises:
             InvalidInput: If a setting is out of range, or the method needs the number of images and it is not given.
@@ -295,7 +295,7 @@ class Experiment(Evaluation):
 
 
 def _check_own_radius(changes: dict[str, Any], norm: str, *own: str) -> None:
-    """Check that who changes a norm says what is measured in it: what is wide in linf is next to nothing in l1."""
+    """Check that a changed norm comes with a radius and step size of its own: 0.3 is much in linf and little in l1."""
     missing = [f"--{name}" for name in own if name not in changes]
     require(
         changes.get(norm, RECIPES_NORM) == RECIPES_NORM or not missing,

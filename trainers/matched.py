@@ -30,7 +30,7 @@ def confidence(classifier: keras.Model, splits: data.Splits) -> float:
 
 
 def with_confidence(classifier: keras.Model, splits: data.Splits, top_probability: float) -> keras.Model:
-    """Return the classifier with its logits divided such that its confidence is `top_probability`."""
+    """Return the classifier with its logits divided so that its mean top probability is `top_probability`."""
     logits = classifier.predict(splits.validation, verbose=0)
     return temperature.at_temperature(classifier, temperature.temperature_for(logits, top_probability))
 

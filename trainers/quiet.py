@@ -1,4 +1,4 @@
-"""TensorFlow's start-up, without the lines that say nothing."""
+"""TensorFlow's start-up, without the lines that tell nothing."""
 
 import os
 import sys
@@ -9,7 +9,7 @@ _SAYS_NOTHING = ("absl::InitializeLog", "oneDNN custom operations are on", "Coul
 
 
 def import_tensorflow() -> None:
-    """Import TensorFlow and looks for devices; of what its C++ side prints, only what tells something is shown."""
+    """Import TensorFlow and look for devices, without the known lines of its C++ side that tell nothing."""
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     sys.stderr.flush()
     stderr = os.dup(2)

@@ -33,7 +33,7 @@ from wmr_tf.checks import nonnegative, one_of
 
 @dataclasses.dataclass(frozen=True)
 class Epsilons:
-    """A length in multiples of the training attack's radius, so that it follows `--epsilon`, in whatever norm."""
+    """A length in multiples of the training attack's radius, so that it follows `--epsilon` in every norm."""
 
     times: float
 
@@ -52,7 +52,7 @@ ARCHITECTURES = {
     "wide_resnet_34_10": architectures.wide_resnet_34_10,
 }
 
-# What holds for a data set whatever the method; the test attack is among it.
+# The settings of a data set, for every method; the test attack is among them.
 _DATASETS: dict[str, dict[str, Any]] = {
     "digits": {
         "architecture": "digits_cnn",
@@ -117,7 +117,7 @@ _YOPO = {**_PGD, "attack_steps": 3, "passes": 5}
 _RADII = {"radius_growth": Epsilons(0.24), "epsilon_max": Epsilons(2.0)}
 _IAAT = {**_PGD, **_RADII, "radius_smoothing": 0.1, "radius_warmup": 0.1}
 
-_TINY_IMAGENET = {"learning_rate_drop": 0.1, "milestones": (0.75, 0.90)}  # whatever the method
+_TINY_IMAGENET = {"learning_rate_drop": 0.1, "milestones": (0.75, 0.90)}  # for every method
 
 _METHODS: dict[tuple[str, str], dict[str, Any]] = {
     ("digits", "trades"): {**_TRADES, "alpha_train": 2.0, "beta": 3.0, "milestones": (0.75, 0.90)},

@@ -2,9 +2,9 @@
 
 python -m trainers.tiny_imagenet --data_dir=FOLDER_OF_THE_ARCHIVE --precision=auto
 
-The recipe is the paper's, 100 epochs with attacks of 10 steps, where the paper is silent TRADES's: weeks on a CPU, a
-task for a GPU. The ResNet-18 is that of CIFAR-10 on images of 64 x 64 and with 200 logits: its first convolution keeps
-the image's size, its last stage is 8 x 8, and the global average takes any size.
+The recipe (trainers/recipes.py says what of it is the paper's) has 100 epochs with attacks of 10 steps: weeks on a CPU,
+a task for a GPU. The network is the ResNet-18 of CIFAR-10 on images of 64 x 64 and with 200 logits: its first
+convolution keeps the size of the image, its last stage is 8 x 8, and the global average takes any size.
 """
 
 from trainers.cli import main

@@ -25,8 +25,8 @@ class RobustHyperModel(kt.HyperModel):
     """A search space of your own, for any of Keras Tuner's tuners.
 
     Args:
-        build: From hyperparameters to a compiled `AdversarialModel` (or any compiled classifier of logits).
-        evaluation: What is measured after each epoch, on validation images; copied for each trial.
+        build: Maps hyperparameters to a compiled `AdversarialModel` (or any compiled classifier of logits).
+        evaluation: The measurement after each epoch, on validation images; copied for each trial.
         objective: What the search maximises, as `Objective` takes it; the attribute of this name goes to the tuner.
         top_probability: The confidence at which a matched objective is measured, see `Objective`.
 
@@ -103,7 +103,7 @@ class ExperimentHyperModel(kt.HyperModel):
         needs_index = BY_NAME[experiment.method].needs_index
         read = (*(getattr(experiment, name) for name in _DATA), needs_index)
         if self._kept is None or self._kept[0] != read:
-            self._kept = None  # first, lest there be two at a time
+            self._kept = None  # first, so that there are never two in memory
             self._kept = read, run.load_data(experiment)
         return self._kept[1]
 

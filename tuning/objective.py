@@ -1,4 +1,4 @@
-"""What a search maximises, always on validation images, and the accuracies at matched confidence."""
+"""The objective of a search, always on validation images, and the accuracies at matched confidence."""
 
 import copy
 import math
@@ -24,9 +24,9 @@ class Objective(kt.Objective):
 
     Smaller logits alone raise A_sa and A_tr: dividing all logits by a number changes no prediction, but it changes
     every margin and with it every weight. A search that maximises `val_A_sa` is therefore drawn to models that are
-    less confident, whether or not they are harder to fool. `val_A_sa_matched` takes that out: before it is measured,
-    the logits are divided by the temperature at which the mean top probability on clean validation images is a given
-    number, the same in all trials, and the scaled model is attacked again. Every key has such a twin.
+    less confident, whether or not they are harder to fool. `val_A_sa_matched` removes that effect: first the logits
+    are divided by the temperature at which the mean top probability on clean validation images is a given number, the
+    same in all trials, and then the scaled model is attacked. Every key has such a twin.
 
     Args:
         text: A key such as "val_A_sa", "val_A_tr" or "val_A_sa_1p5", or a sum such as "0.7*val_A_sa+0.3*val_A_nat".
@@ -110,7 +110,7 @@ class MatchedEvaluation(keras.callbacks.Callback):
             logs.update({f"{key}{MATCHED}": value for key, value in values.items()})
 
     def _found_temperature(self) -> float:
-        """Return NaN where there is none, which makes the logits NaN, and the evaluation says so."""
+        """Return this epoch's temperature; NaN if there is none, which makes the logits NaN and so the evaluation."""
         with float32_compute(self._classifier):
             batches = [self._classifier(images, training=False) for images, *_ in self.evaluation.batches]
         logits = np.concatenate([np.asarray(batch, np.float32) for batch in batches])

@@ -1,4 +1,4 @@
-"""What a search found: a table and a picture of all trials, the best one's command, and its test on test images."""
+"""The outcome of a search: a table and a picture of all trials, the best one's command, its test on test images."""
 
 import csv
 import dataclasses
@@ -80,7 +80,7 @@ def write(rows: list[dict[str, Any]], space: Space, objective: Objective, folder
 
 
 def draw(rows: list[dict[str, Any]], space: Space, objective: Objective, folder: Path, title: str) -> None:
-    """Write tradeoff.png, if a trial that has what it is drawn against was completed."""
+    """Write tradeoff.png, if there is a completed trial with the setting on its horizontal axis."""
     names = [item.name for item in space.searched]
     x = "alpha_train" if "alpha_train" in names else names[0]
     shown = [row for row in rows if row["objective"] is not None and x in row]
@@ -89,7 +89,7 @@ def draw(rows: list[dict[str, Any]], space: Space, objective: Objective, folder:
 
 
 def command(space: Space, values: dict[str, Any]) -> str:
-    """Return the command that trains a trial's experiment, on whatever devices and into whatever folder."""
+    """Return the command that trains a trial's experiment; it names neither devices nor folder."""
     left_out = {"output_dir", "strategy"}
     settings = {name: value for name, value in space.settings(values).items() if name not in left_out}
     dataset = settings.pop("dataset")

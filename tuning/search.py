@@ -1,19 +1,19 @@
-"""Search over alpha_train, and over anything else that is a flag of the trainers.
+"""Search over alpha_train, or over any other flag of the trainers.
 
 python -m tuning.search --dataset=mnist --tuner=bayesian --max_trials=12 --search=alpha_train:0:4
 
-All flags of the trainers are settings that every trial shares. The same command goes on with a search that was killed.
+Flags of the trainers are settings that every trial shares. The same command resumes a search that was killed.
 
 In parallel, run the same command once as the chief, which trains nothing, and once for each worker, with a folder that
-all of them share as --output_dir and a port of the chief's that is free:
+all share as --output_dir and a free port of the chief:
 
 KERASTUNER_TUNER_ID=chief   KERASTUNER_ORACLE_IP=10.0.0.1 KERASTUNER_ORACLE_PORT=8000 python -m tuning.search ...
 KERASTUNER_TUNER_ID=worker0 KERASTUNER_ORACLE_IP=10.0.0.1 KERASTUNER_ORACLE_PORT=8000 python -m tuning.search ...
 KERASTUNER_TUNER_ID=worker1 KERASTUNER_ORACLE_IP=10.0.0.1 KERASTUNER_ORACLE_PORT=8000 python -m tuning.search ...
 
-Workers end when there are no more trials, and the chief, which then evaluates the best, up to 20 s after the last of
-them. The chief waits for a worker that died: start one under the same name, on whatever machine, and it takes the
-trial up from the start. If the chief died, stop the workers and start all of them again.
+Workers end when there are no more trials. Up to 20 s after the last of them the chief evaluates the best trial and
+ends. The chief waits for a worker that died: start one under the same name, on any machine, and it trains the trial
+again from the start. If the chief died, stop the workers and start all of them again.
 """
 
 import dataclasses

@@ -23,7 +23,7 @@ _EXAMPLE = "Write for instance --search=alpha_train:0:4,method:pgd/trades."
 
 @dataclasses.dataclass(frozen=True)
 class Range:
-    """Numbers from low to high, every so many if a step is given."""
+    """Numbers from low to high, in steps if a step is given."""
 
     name: str
     low: float
@@ -46,7 +46,7 @@ class Range:
 
     @property
     def ends(self) -> tuple[Any, ...]:
-        """The values which, if they are in order, the others are too."""
+        """The values to check: if these are valid, so are all between them."""
         return self.low, self.high
 
 
@@ -78,9 +78,9 @@ class Space:
     """Which experiments there are to choose from.
 
     Args:
-        given: The settings that all trials share, by the names of `trainers.config.Experiment`; for what is in neither,
-            a trial takes the recipe of its method.
-        searched: What differs from trial to trial.
+        given: The settings that all trials share, by the names of `trainers.config.Experiment`. A trial takes all
+            other settings from the recipe of its method.
+        searched: The settings that differ from trial to trial.
 
     Raises:
         InvalidInput: If a setting is both given and searched, does not fit the methods, or has a first, last or
@@ -131,7 +131,7 @@ class Space:
         return {name: value for name, value in values.items() if value is not None}
 
     def settings(self, values: Mapping[str, Any]) -> dict[str, Any]:
-        """Return what a trial's recipe is changed by: what is given, if its method takes it, and what is searched."""
+        """Return the settings of a trial beyond its recipe: those given that its method takes, and those searched."""
         settings = {"method": self.methods[0], **self.given, **values}
         method = settings["method"]
         # A method that is not searched gets all that is given, and an error if it does not take it.
@@ -180,7 +180,7 @@ class Space:
 
 
 def parse(text: str) -> tuple[Range | Choice, ...]:
-    """Return what a `--search` asks for.
+    """Return the settings that a `--search` names.
 
     Args:
         text: Settings with commas between them, each `name:low:high`, `name:low:high:step`, `name:low:high:log` or

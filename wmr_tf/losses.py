@@ -1,4 +1,4 @@
-"""Losses as per-example functions of logits, in float32; whoever calls them takes the mean, once and visibly."""
+"""Losses as per-example functions of logits, in float32; the caller takes the mean."""
 
 import tensorflow as tf
 
@@ -66,13 +66,13 @@ def boosted_cross_entropy(logits: tf.Tensor, labels: tf.Tensor) -> tf.Tensor:
     is_label = tf.one_hot(class_indices(labels, classes), classes, True, False, dtype=tf.bool)
     strongest_other = tf.argmax(tf.where(is_label, logits.dtype.min, logits), axis=-1)
     is_other = tf.one_hot(strongest_other, classes, True, False, dtype=tf.bool)
-    # 1 - p[j] is what is left to all classes but j: summed up without j, it keeps its digits when p[j] nears 1.
+    # 1 - p[j], summed over all classes but j, so that it keeps its digits when p[j] is near 1.
     log_rest = tf.reduce_logsumexp(tf.where(is_other, logits.dtype.min, tf.nn.log_softmax(logits)), axis=-1)
     return cross_entropy(logits, labels) - log_rest
 
 
 def mart_loss(clean_logits: tf.Tensor, logits: tf.Tensor, labels: tf.Tensor, beta: float) -> tf.Tensor:
-    """Return the loss of MART of each image: `BCE(x', y) + beta * KL(p(x) || p(x')) * (1 - p(x)[y])`.
+    """Return MART's loss of each image: `BCE(x', y) + beta * KL(p(x) || p(x')) * (1 - p(x)[y])`.
 
     Args:
         clean_logits: Floats `[batch, classes]`, of the clean images x.
@@ -95,7 +95,7 @@ def mart_loss(clean_logits: tf.Tensor, logits: tf.Tensor, labels: tf.Tensor, bet
 
 
 def weighted_cross_entropy(logits: tf.Tensor, labels: tf.Tensor, alpha: float | Weighting) -> tf.Tensor:
-    """Return `s * cross_entropy` of each image, s its weight.
+    """Return `s * cross_entropy` of each image, with s its weight.
 
     Args:
         logits: Floats `[batch, classes]`.
@@ -117,7 +117,7 @@ def weighted_cross_entropy(logits: tf.Tensor, labels: tf.Tensor, alpha: float | 
 def weighted_kl_divergence(
     clean_logits: tf.Tensor, logits: tf.Tensor, labels: tf.Tensor, alpha: float | Weighting
 ) -> tf.Tensor:
-    """Return `s * kl_divergence(clean, attacked)` of each image, s the weight of the attacked image.
+    """Return `s * kl_divergence(clean, attacked)` of each image, with s the weight of the attacked image.
 
     Args:
         clean_logits: Floats `[batch, classes]`, of the clean images.

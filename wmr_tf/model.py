@@ -22,17 +22,17 @@ from wmr_tf.weights import class_indices
 
 @keras.saving.register_keras_serializable("wmr_tf")
 class AdversarialModel(keras.Model):
-    """Trains a classifier with a method; what is trained, saved and used afterwards is the classifier.
+    """Trains a classifier with a method; the classifier is what you save and use afterwards.
 
     `compile` takes an optimizer and metrics and no loss: the method has its own. In `fit`, "loss" and the metrics
     are of the images that the update saw (the attacked ones in an adversarial method); `evaluate` and
-    `validation_data` measure cross-entropy and metrics on the images as they are given. Images may come as
+    `validation_data` measure cross-entropy and metrics on the images themselves. Images may come as
     `{"image": images, "index": index}`; methods that keep something for each training image need the index.
 
     Args:
         classifier: Any Keras model of images, float32 in [0, 1], that returns logits `[batch, classes]`.
         method: How a batch updates it, see `wmr_tf.methods`.
-        weight_decay: As PyTorch means it: `weight_decay * w` is added to the gradient of every trainable w.
+        weight_decay: As in PyTorch: `weight_decay * w` is added to the gradient of every trainable w.
         seed: Of the attacks' random starts; the step and the replica are folded in.
 
     Raises:
@@ -48,7 +48,7 @@ class AdversarialModel(keras.Model):
 
     Source: Algorithm 1 of Zeng et al. 2021.
 
-    Note: Regularisation losses of weights are added to the method's loss; of activity, those of the last forward pass.
+    Note: Regularisation losses are added to the method's loss; those of activity are from the last forward pass.
     """
 
     train_function: Any
@@ -120,7 +120,7 @@ class AdversarialModel(keras.Model):
         return self._logs(images, y, logits, sample_weight)
 
     def test_step(self, data: Any) -> dict[str, Any]:
-        """Measure cross-entropy and the metrics on one batch of images as they are given."""
+        """Measure cross-entropy and the metrics on one batch of images, not attacked."""
         images, _, y, sample_weight = self._unpacked(data)
         logits = self(images, training=False)
         loss = _weighted_mean(cross_entropy(logits, y), sample_weight)

@@ -17,22 +17,22 @@ InitializerFactory = Callable[[], keras.Initializer]
 
 
 def he_normal() -> keras.Initializer:
-    """PyTorch's `kaiming_normal_`: N(0, 2 / fan_in), not truncated as Keras's `he_normal` is."""
+    """Return PyTorch's `kaiming_normal_`: N(0, 2 / fan_in), not truncated as Keras's `he_normal` is."""
     return keras.initializers.VarianceScaling(scale=2.0, mode="fan_in", distribution="untruncated_normal")
 
 
 def he_normal_fan_out() -> keras.Initializer:
-    """N(0, 2 / fan_out), as Wide ResNets initialise their convolutions."""
+    """Return N(0, 2 / fan_out), as Wide ResNets initialise their convolutions."""
     return keras.initializers.VarianceScaling(scale=2.0, mode="fan_out", distribution="untruncated_normal")
 
 
 def torch_uniform() -> keras.Initializer:
-    """PyTorch's default for kernels: uniform in +-1 / sqrt(fan_in)."""
+    """Return PyTorch's default for kernels: uniform in +-1 / sqrt(fan_in)."""
     return keras.initializers.VarianceScaling(scale=1 / 3, mode="fan_in", distribution="uniform")
 
 
 def torch_bias(fan_in: int) -> keras.Initializer:
-    """PyTorch's default for biases: uniform in +-1 / sqrt(fan_in), the fan-in of the kernel beside it."""
+    """Return PyTorch's default for biases: uniform in +-1 / sqrt(fan_in), the fan-in of the kernel beside it."""
     bound = fan_in**-0.5
     return keras.initializers.RandomUniform(-bound, bound)
 
@@ -55,14 +55,14 @@ def conv(
 
 
 def batch_norm(x: keras.KerasTensor, *, name: str) -> keras.KerasTensor:
-    """BatchNorm with the momentum and epsilon of PyTorch (whose momentum 0.1 is Keras's 0.9)."""
+    """Return BatchNorm with the momentum and epsilon of PyTorch (whose momentum 0.1 is Keras's 0.9)."""
     return layers.BatchNormalization(momentum=0.9, epsilon=1e-5, name=name)(x)
 
 
 def conv_bn(
     x: keras.KerasTensor, filters: int, size: int, *, stride: int = 1, initializer: InitializerFactory, name: str
 ) -> keras.KerasTensor:
-    """`conv` followed by `batch_norm`, the latter named `{name}_bn`."""
+    """Return `conv` followed by `batch_norm`, the latter named `{name}_bn`."""
     x = conv(x, filters, size, stride=stride, initializer=initializer, name=name)
     return batch_norm(x, name=f"{name}_bn")
 

@@ -1,4 +1,4 @@
-"""What every attack is: a start, a step rule and a projection around a loss it knows nothing about."""
+"""What every attack is: images in, attacked images out, given nothing but functions of images."""
 
 import abc
 import dataclasses
@@ -46,7 +46,7 @@ class Attack(abc.ABC):
     @property
     @abc.abstractmethod
     def starts_clean(self) -> bool:
-        """Whether it first looks at the loss on the clean images themselves, not near by."""
+        """Whether the first gradient is taken at the clean images themselves, not at points near them."""
 
     def describe(self) -> dict[str, Any]:
         """Return name, norm and settings as plain values, as `metrics.json` prints them."""

@@ -13,7 +13,7 @@ from wmr_tf.engine import seeds
 @keras.saving.register_keras_serializable("wmr_tf.attacks")
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class NFGSM(Attack):
-    """The noisy fast gradient sign method, which trains robust classifiers with one step and measures none.
+    """The noisy fast gradient sign method: an attack of one step, to train with and not to measure with.
 
     `x' = clip(x_n + step_size * sign(grad loss(x_n)))` with `x_n = clip(x + u)`, u uniform in
     `[-noise * epsilon, noise * epsilon]`; both are clipped to [0, 1] and to nothing else.
@@ -32,8 +32,8 @@ class NFGSM(Attack):
 
     Source: de Jorge et al. 2022, Algorithm 1, whose k is `noise` and whose alpha is `step_size`.
 
-    Note: The images leave the epsilon ball, by up to `noise * epsilon + step_size` from the clean image in all, that
-        is 3 epsilon unless set otherwise. That is what training needs; do not measure robustness with it.
+    Note: The images leave the epsilon ball: they are up to `noise * epsilon + step_size` from the clean image, which
+        is 3 epsilon by default. Training needs that; do not measure robustness with it.
     """
 
     epsilon: float

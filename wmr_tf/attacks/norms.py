@@ -1,7 +1,7 @@
 """The norms of an attack: what a random start, a step and a projection are in the ball of each.
 
 `NORMS` maps the name of a norm to its ball. An attack that steps by `direction` and then projects needs no other
-knowledge of the norm, and all three are per image.
+knowledge of the norm. All three work image by image.
 """
 
 import abc
@@ -11,12 +11,12 @@ import tensorflow as tf
 from wmr_tf.engine import seeds
 
 SPARSITY = 0.05
-"""The share of an image's values that a step in l1 moves. Steepest ascent proper moves one, as far as it goes, and no
-loss is linear that far. CleverHans and Foolbox move 1 %, which of an 8x8 image is one again; this is three."""
+"""The share of an image's values that a step in l1 moves. Exact steepest ascent moves a single value by the whole step,
+and no loss is linear that far. CleverHans and Foolbox move 1 %, which is one value of an 8x8 image; 5 % is three."""
 
 BISECTIONS = 20
-"""Halvings of the interval in which the projection in l1 looks for its threshold, before it interpolates: what is left
-to the interpolation is a millionth of the largest change, as good as always a straight line."""
+"""Halvings of the interval in which the projection in l1 looks for its threshold, before it interpolates. The interval
+is then a millionth of the largest change, and the function in it almost always a straight line."""
 
 
 class Ball(abc.ABC):
@@ -75,8 +75,8 @@ class L2(Ball):
     """The Euclidean ball.
 
     Note: The projection is the one onto the ball followed by the one onto the box. The outcome is in both, since the
-        box holds the centre, and it is the nearest image of the two wherever the box does not cut; where it does, the
-        nearest image would spend on other pixels what the box takes away.
+        box holds the centre. Where the box does not cut, it is the nearest such image; where it does, the nearest one
+        would spend on other pixels what the box takes away.
     """
 
     def _unit_noise(self, seed: tf.Tensor) -> tf.Tensor:
@@ -123,7 +123,7 @@ class L1(Ball):
         return tf.math.divide_no_nan(chosen * tf.sign(gradient), _sum(chosen))
 
     def project(self, attacked: tf.Tensor) -> tf.Tensor:
-        """Return the nearest images in ball and box: each change less its image's threshold, within the room."""
+        """Return the nearest images in ball and box: each change less its image's threshold, clipped to the box."""
         change = attacked - self.clean
         size, room = tf.abs(change), tf.where(change > 0, 1.0 - self.clean, self.clean)
 

@@ -29,7 +29,7 @@ class PGD(Attack):
 
     Args:
         epsilon: Radius of the ball in the norm, >= 0, in units of the images' range [0, 1].
-        step_size: Length of a step in the norm, > 0, in the same unit.
+        step_size: Length of a step in the norm, > 0, in the same units.
         steps: Number of steps, >= 1.
         restarts: How often to start afresh, >= 1; each image keeps the attempt with the smallest score.
         start: "uniform" in the ball, "gaussian" with standard deviation 0.001, or "none" (the clean image).
@@ -147,7 +147,7 @@ class PGD(Attack):
         return tf.while_loop(lambda k, _: k < self.steps, step, (0, self._start(ball, seed)))[1]
 
 
-def FGSM(epsilon: float) -> PGD:  # in capitals: the field writes it so, and it stands for a class
+def FGSM(epsilon: float) -> PGD:  # in capitals, as the field writes it
     """Return the fast gradient sign method: PGD with one step of length epsilon from the clean image.
 
     Args:

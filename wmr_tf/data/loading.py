@@ -31,14 +31,14 @@ class Splits:
     validation: tf.data.Dataset
     test: tf.data.Dataset
     train_examples: int | None = None
-    """How many images training goes through, those included that an epoch leaves out; None if that is not known."""
+    """The number of training images, including those of a last, incomplete batch; None if it is not known."""
 
     def __iter__(self) -> Iterator[tf.data.Dataset]:
         return iter((self.train, self.validation, self.test))
 
 
 def info(name: str) -> Source:
-    """Return what is known of a data set (`num_classes`, `image_shape`, ...) without loading it.
+    """Return the facts of a data set (`num_classes`, `image_shape`, ...) without loading it.
 
     Args:
         name: One of "digits", "mnist", "cifar10", "tiny_imagenet".
@@ -66,17 +66,18 @@ def load(
     """Load a data set into memory and return its training, validation and test batches.
 
     Validation images are cut from the training images: 5,000 of MNIST and CIFAR-10, 10 % elsewhere, the same ones
-    whatever the seed. Training batches are reshuffled in every epoch and a last, smaller one is left out; those of
-    CIFAR-10 and Tiny ImageNet are also randomly cropped and flipped. Validation and test batches are complete and
-    always in one order. The test images of Tiny ImageNet are its official validation images: its own have no labels.
+    with every seed. Training batches are reshuffled in every epoch, and a last, smaller one is left out; those of
+    CIFAR-10 and Tiny ImageNet are also randomly cropped and flipped. Validation and test batches hold all images, in
+    the same order each time. The test images of Tiny ImageNet are its official validation images: its own test images
+    have no labels.
 
     Args:
         name: One of "digits", "mnist", "cifar10", "tiny_imagenet".
         batch_size: Examples a batch, >= 1.
         seed: Of the training order and of the augmentation, >= 0.
         data_dir: An existing folder where tensorflow-datasets keeps prepared data; a copy found there is only read.
-            None: its default folder. What is not prepared is downloaded into that folder. For Tiny ImageNet also one
-            with tiny-imagenet-200.zip (or that in its downloads/manual), which is prepared once, in the default folder.
+            None: its default folder. What is not prepared is downloaded into that folder. For Tiny ImageNet also a
+            folder with tiny-imagenet-200.zip, or with that in downloads/manual; it is prepared once.
         train_examples: Keep only so many training images; None keeps all.
         validation_examples: Keep only so many validation images; None keeps all.
         with_index: Whether training images come as {"image": images, "index": index}: the index, int32 [batch], is the

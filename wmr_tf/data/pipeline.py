@@ -28,7 +28,7 @@ def training(
         batch_size: Examples a batch.
         seed: Of order and augmentation: both differ from epoch to epoch and repeat in a run with the same seed.
         augment: Whether to crop and flip.
-        with_index: Whether the images come as {"image", "index"}, the index int32 [batch] that in `images`.
+        with_index: Whether the images come as {"image", "index"}, the index, int32 [batch], their place in `images`.
 
     Returns:
         A data set of (float32 [batch, height, width, channels] in [0, 1], int32 [batch]).
@@ -51,7 +51,7 @@ def training(
 
 
 def evaluation(images: np.ndarray, labels: np.ndarray, *, scale: int, batch_size: int) -> tf.data.Dataset:
-    """Return all images in the given order and as they are; arguments and result as those of `training`."""
+    """Return batches of all images, in order and not augmented; arguments and result as in `training`."""
     gather = _gather(images, labels)
 
     def batch(index: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:

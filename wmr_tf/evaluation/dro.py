@@ -9,8 +9,8 @@ gives two different numbers:
   p that is worst for the expected margin;
 - the values are *correctness*, 0 or 1: the mean itself is the worst accuracy in the ball, A_worst <= A_sa.
 
-Standard errors are those of many images drawn independently, `std(d) / sqrt(n)`, with d_i by how much one more image
-like the i-th would move the measure, times n.
+Standard errors are those of many images drawn independently, `std(d) / sqrt(n)`, where d_i is n times the change of the
+measure if one more image like the i-th were added.
 """
 
 import math
@@ -22,11 +22,11 @@ from wmr_tf.checks import nonnegative, require
 
 
 def tilt(values: np.ndarray, alpha: float) -> np.ndarray:
-    """Return the weights `exp(-alpha * value)` of an attacker of power alpha, scaled such that the largest is 1.
+    """Return the weights `exp(-alpha * value)` of an attacker of power alpha, scaled to a largest weight of 1.
 
     Args:
         values: Finite floats `[images]`, at least one, such as margins.
-        alpha: A number >= 0; infinity leaves only the images of the smallest value, all alike.
+        alpha: A number >= 0; at infinity only the images of the smallest value have a weight, all the same.
 
     Returns:
         float64 `[images]` in [0, 1]; divided by their sum, the probabilities that the attacker picks each image.
@@ -101,15 +101,15 @@ def kl_radius_stderr(values: np.ndarray, alpha: float) -> float:
 
 
 def alpha_for_radius(values: np.ndarray, rho: float) -> float:
-    """Return the power alpha of the tilt that a KL radius buys, the inverse of `kl_radius`.
+    """Return the power alpha of the tilt at a KL radius: the inverse of `kl_radius`.
 
     Args:
         values: Finite floats `[images]`, such as margins.
         rho: Radius of the ball in nats, >= 0.
 
     Returns:
-        alpha >= 0, by bisection to a relative 1e-12; infinity if rho is at or beyond the largest radius there is,
-        `log(n / number of smallest values)`: the attacker then picks nothing but these.
+        alpha >= 0, by bisection to a relative 1e-12; infinity if rho is at or beyond the largest possible radius,
+        `log(n / number of smallest values)`, where the attacker picks only these images.
 
     Raises:
         InvalidInput: If there are no values or one is not finite, or rho is negative or not finite.
@@ -159,7 +159,7 @@ def worst_case_mean(values: np.ndarray, rho: float) -> float:
 
 
 def worst_case_mean_stderr(values: np.ndarray, rho: float) -> float:
-    """Return the standard error of `worst_case_mean` at a radius that is given, with `d = n p / alpha`.
+    """Return the standard error of `worst_case_mean` at a fixed radius, with `d = n p / alpha`.
 
     By the dual of the worst case, p is the tilt of `values` of the power alpha that spends the radius.
 
@@ -243,14 +243,16 @@ def cvar(losses: np.ndarray, level: float) -> float:
 
 
 def cvar_stderr(losses: np.ndarray, level: float) -> float:
-    """Return the standard error of `cvar`, with `d = max(loss - quantile, 0) / level`, the quantile its smallest loss.
+    """Return the standard error of `cvar`, with `d = max(loss - quantile, 0) / level`.
+
+    The quantile is the smallest loss that `cvar` counts.
 
     Args:
         losses: Finite floats `[images]`.
         level: The fraction, in (0, 1]; 1 gives the standard error of the mean.
 
     Returns:
-        A number >= 0; too small where the level holds but a few images, and 0 for one.
+        A number >= 0; too small where the level holds only a few images, and 0 for one.
 
     Raises:
         InvalidInput: If there are no losses or one is not finite, or the level is out of range.

@@ -1,4 +1,4 @@
-"""Attacks a whole set of images and measures what is left of a classifier."""
+"""Attack a whole set of images and measure a classifier's accuracy."""
 
 from collections.abc import Iterable
 from typing import Any
@@ -22,17 +22,17 @@ from wmr_tf.weights import importance_weights, of_unit_size, probability_margin
 
 
 class RobustnessEvaluator:
-    """Evaluates one classifier again and again with one trace of the attack, as a callback needs it.
+    """Evaluates one classifier any number of times with one trace of the attack, as a callback does.
 
-    The classifier is scored in float32 whatever precision it trains in, and attacked so unless told otherwise.
+    Scores are computed in float32 in every training precision, and so is the attack unless `attack_precision` is set.
 
     Args:
         classifier: A Keras model that returns logits.
         attack: The test attack; among its restarts each image keeps the smallest margin.
         alpha_test: Powers of the non-uniform attacker, each >= 0; none gives A_nat, A_rob and A_sa in one attack.
         seed: Of the attack's random start, which is keyed by the image's position in the data.
-        attack_precision: "float32", or "bfloat16" for gradients that are faster to have, where the processor has it,
-            and less exact: no headline number should rest on it.
+        attack_precision: "float32", or "bfloat16" for faster and less exact gradients, where the processor has it. Do
+            not base a headline number on it.
 
     Raises:
         InvalidInput: If an alpha is negative or not finite, or there is no such precision.
@@ -65,7 +65,7 @@ class RobustnessEvaluator:
             images: tf.Tensor, labels: tf.Tensor, positions: tf.Tensor, alpha: tf.Tensor
         ) -> tuple[tf.Tensor, tf.Tensor]:
             used = {"float32", attack_precision}
-            # Here, so that every call reads the weights as they are by then.
+            # Here, so that every call reads the present weights.
             logits_of = {precision: freeze_in(precision, classifier) for precision in sorted(used)}
 
             def weighted_losses(x: tf.Tensor) -> tf.Tensor:
@@ -148,9 +148,9 @@ def evaluate_robustness(
         attack: The test attack; among its restarts each image keeps the smallest margin.
         alpha_test: Powers of the non-uniform attacker, one or several, each >= 0.
         seed: Of the attack's random start, which is keyed by the image's position in the data.
-        batch_size: Images attacked together; no result depends on it but for rounding.
+        batch_size: Images attacked together; results depend on it only by rounding.
         verbose: 1 shows a progress bar, 2 prints a line a minute, 0 nothing.
-        attack_precision: "float32", or "bfloat16" for a faster and less exact attack; scored in float32 all the same.
+        attack_precision: "float32", or "bfloat16" for a faster and less exact attack; always scored in float32.
 
     Returns:
         Margins and losses, and the accuracies that follow; `.metrics()` gives them as plain values.

@@ -11,7 +11,7 @@ from wmr_tf.checks import require
 from wmr_tf.evaluation import dro
 
 CVAR_LEVELS = (1.0, 0.1)
-"""The fractions of the images, worst first, whose mean loss `metrics.json` has."""
+"""The fractions of the images, worst first, whose mean loss is in `metrics.json`."""
 
 
 class WeightedAccuracy(NamedTuple):
@@ -87,11 +87,11 @@ class Robustness:
         return weighted_accuracy(self.margins, 0.0)
 
     def A_sa(self, alpha: float) -> WeightedAccuracy:
-        """Accuracy on the images of A_rob, picked by a non-uniform attacker; any alpha, no new attack."""
+        """Return the accuracy on the images of A_rob, picked by a non-uniform attacker; any alpha, no new attack."""
         return weighted_accuracy(self.margins, alpha)
 
     def A_tr(self, alpha: float) -> WeightedAccuracy:
-        """Accuracy on images attacked with the weighted loss and picked by weight; an alpha that was evaluated."""
+        """Return the accuracy on images attacked with the weighted loss, picked by weight; an evaluated alpha."""
         require(
             alpha in self.weighted_margins,
             "alpha",
@@ -102,29 +102,29 @@ class Robustness:
         return weighted_accuracy(self.weighted_margins[alpha], alpha)
 
     def rho(self, alpha: float) -> float:
-        """Radius, in nats, of the KL ball that the attacker of A_sa(alpha) uses up; any alpha, also infinity."""
+        """Return the KL radius, in nats, that the attacker of A_sa(alpha) needs; any alpha, also infinity."""
         return dro.kl_radius(self.margins, alpha)
 
     def alpha(self, rho: float) -> float:
-        """Power of the attacker of A_sa that the KL radius rho, in nats, buys; infinity from the largest one on."""
+        """Return the alpha of A_sa's attacker at the KL radius rho, in nats; infinity from the largest radius on."""
         return dro.alpha_for_radius(self.margins, rho)
 
     def A_worst(self, alpha: float) -> float:
-        """Lowest accuracy in the KL ball of radius rho(alpha), on the images of A_rob; never above A_sa(alpha).
+        """Return the lowest accuracy in the KL ball of radius rho(alpha), on the images of A_rob.
 
-        A_sa is the accuracy where the expected margin is worst, this one where the accuracy itself is.
+        It is never above A_sa(alpha), which is the accuracy where the expected margin is worst.
         """
         return dro.worst_case_accuracy(self.margins, self.rho(alpha))
 
     def cvar(self, level: float) -> float:
-        """Mean cross-entropy of that fraction of the images of A_rob where it is largest; level 1 is the mean.
+        """Return the mean cross-entropy of the worst fraction `level` of the images of A_rob; level 1 is the mean.
 
         With restarts these images are the end points of smallest margin, which need not be those of largest loss.
         """
         return dro.cvar(self.losses, level)
 
     def ball(self, rho: float) -> dict[str, Any]:
-        """Return what a KL radius buys, in nats, in the form of `metrics.json`: alpha_test, A_sa, rho, A_worst.
+        """Return alpha_test, A_sa, rho and A_worst at a KL radius, in nats, in the form of `metrics.json`.
 
         The standard errors of A_sa and A_worst are for this alpha and this rho; an infinite alpha is "inf".
         """

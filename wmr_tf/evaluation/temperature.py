@@ -1,7 +1,7 @@
 """Temperature: what a classifier's confidence alone does to the weighted accuracies.
 
-Dividing the logits by a number changes no prediction, so A_rob on given images stays, but margins and with them A_sa
-move freely. Compare two defences at the same mean top probability before saying that one of them is more robust.
+Dividing the logits by a number changes no prediction and so not A_rob on given images, but it changes the margins and
+with them A_sa. Compare two defences at the same mean top probability before you call one of them more robust.
 """
 
 import keras
@@ -34,7 +34,7 @@ def temperature_for(logits: np.ndarray, top_probability: float) -> float:
 
     Args:
         logits: Floats `[images, classes]`, for instance of clean validation images.
-        top_probability: What it shall be, in (1 / classes, 1).
+        top_probability: The mean top probability to reach, in (1 / classes, 1).
 
     Returns:
         The temperature, by bisection, to a relative 1e-9.
@@ -58,7 +58,7 @@ def temperature_for(logits: np.ndarray, top_probability: float) -> float:
 
 
 def at_temperature(classifier: keras.Model, temperature: float) -> keras.Model:
-    """Return the classifier with its logits divided by `temperature`: same predictions, other confidence.
+    """Return the classifier with its logits divided by `temperature`: the same predictions, another confidence.
 
     Raises:
         InvalidInput: If the temperature is not a finite number > 0.

@@ -1,4 +1,4 @@
-"""An attacker with a budget on the average perturbation of all images, shared out as it likes: a Wasserstein ball."""
+"""An attacker with a budget on the average perturbation, which it distributes over the images: a Wasserstein ball."""
 
 import dataclasses
 import math
@@ -32,7 +32,7 @@ def checked_order(what: str, p: Any) -> float:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class WassersteinAttack:
-    """Steps to where the linearised loss is largest near by, under a budget on the average perturbation.
+    """Ascends on the linearised loss, step by step, under a budget on the average perturbation.
 
     The budget is `mean_i(||delta_i||_inf^p) <= epsilon^p` over the whole set. Each step goes to the maximiser of
     `sum_i <g_i, delta_i>`, g_i the gradient of image i, among all perturbations of the whole set within the budget,
@@ -42,8 +42,8 @@ class WassersteinAttack:
 
     Args:
         epsilon: The budget, >= 0, in units of the images' range [0, 1].
-        step_size: How far a pixel moves in a step, > 0; none moves further than `reach = steps * step_size` in all,
-            so a reach of several times epsilon is what lets fragile images have more than their share.
+        step_size: How far a pixel moves in a step, > 0. No pixel moves further than `reach = steps * step_size`: with
+            a reach of several epsilon, fragile images can get more than the average.
         steps: Number of steps, >= 1.
         p: Order of the budget, >= 1.01; infinity is the budget per image, and the attack is PGD from the clean image.
 
@@ -58,11 +58,11 @@ class WassersteinAttack:
     Source: Staib and Jegelka 2017, for the budget and its linear problem, the ball of a mixed norm.
 
     Note: This is not their Frank-Wolfe rule, which averages, `delta <- (1 - gamma) delta + gamma * maximiser`, with the
-        maximiser over the whole ball. Ours is over a trust region of step_size and is gone to all the way: it needs no
-        schedule, is PGD when p is infinite, which the average is not, and comes as high in as many steps (tested on
-        a small network: mean losses within 0.01 after 20 steps of 5 epsilon / 20). The box [0, 1] is part of the
-        linear problem, so that no budget is lost to clipping. Orders below 1.01 are left out: there the budget goes
-        to the images of the largest gradients, and which ones these are hangs on rounding.
+        maximiser over the whole ball. Ours is the maximiser over a trust region of step_size, without an average. It
+        needs no schedule, equals PGD when p is infinite (the average does not), and reaches as high a loss in as many
+        steps (tested on a small network: mean losses within 0.01 after 20 steps of 5 epsilon / 20). The box [0, 1] is
+        part of the linear problem, so that clipping wastes no budget. Orders below 1.01 are refused: there the budget
+        goes to the images of the largest gradients, and rounding decides which these are.
     """
 
     epsilon: float
@@ -96,7 +96,7 @@ class WassersteinAttack:
 
     @property
     def reach(self) -> float:
-        """How far a pixel can get from the clean image at most, whatever the budget: `steps * step_size`."""
+        """How far a pixel can move from the clean image, even with an unlimited budget: `steps * step_size`."""
         return self.steps * self.step_size
 
     def describe(self) -> dict[str, Any]:
@@ -148,7 +148,7 @@ class WassersteinAttack:
 
 @dataclasses.dataclass(frozen=True)
 class WassersteinRobustness:
-    """What the attack with an average budget left of the classifier.
+    """The outcome of an attack with a budget on the average perturbation.
 
     Attributes:
         attack: The attack.
@@ -173,7 +173,7 @@ class WassersteinRobustness:
         return _power_mean(self.sizes, self.attack.p)
 
     def metrics(self) -> dict[str, Any]:
-        """Return the attack, its reach, what it used of these, and the accuracy, in the form of `metrics.json`."""
+        """Return the attack, its reach, how much of both it used, and the accuracy, as in `metrics.json`."""
         used = {"mean_size": self.mean_size, "largest_size": float(self.sizes.max()), "reach": self.attack.reach}
         accuracy = {"accuracy": self.accuracy.value, "accuracy_stderr": self.accuracy.stderr}
         return {**self.attack.describe(), **used, **accuracy}
@@ -187,20 +187,20 @@ def evaluate_wasserstein(
     batch_size: int = 256,
     verbose: int = 1,
 ) -> WassersteinRobustness:
-    """Return what an attacker with a budget on the average perturbation of all of `data` does to a classifier.
+    """Attack all of `data` with a budget on the average perturbation, and return the outcome.
 
-    It maximises the mean cross-entropy, in float32, without randomness. It does not maximise the number of errors:
-    much of the budget may go to images that are wrong already.
+    The attack maximises the mean cross-entropy, in float32, without randomness. It does not maximise the number of
+    errors: much of the budget may go to images that are wrong already.
 
     Args:
         classifier: A Keras model of images, float32 in [0, 1], that returns logits `[batch, classes]`.
         data: Batches of (images, labels) as a `tf.data.Dataset`, or a pair of arrays.
         attack: The attack.
-        batch_size: Images in one pass; no result depends on it but for rounding.
+        batch_size: Images in one pass; results depend on it only by rounding.
         verbose: 1 shows a progress bar, 2 prints a line a minute, 0 nothing.
 
     Returns:
-        Attacked images, their margins, the accuracy, and what was used of the budget.
+        Attacked images, their margins, the accuracy, and how much of the budget was used.
 
     Raises:
         InvalidInput: If data, classifier or a setting is not what it should be.
@@ -211,8 +211,8 @@ def evaluate_wasserstein(
 
     Source: Staib and Jegelka 2017.
 
-    Note: All images, their perturbations, gradients and pixels in order are in the host's memory together, about ten
-        times the images in float32: 0.3 GB for 10,000 of MNIST, 1.2 GB for 10,000 of CIFAR-10.
+    Note: All images, perturbations, gradients and sorted pixels are in the host's memory at once, about ten times the
+        images in float32: 0.3 GB for 10,000 of MNIST, 1.2 GB for 10,000 of CIFAR-10.
     """
     batches = checked_batches(classifier, in_batches(classifier, data, batch_size))
     specs = [tf.TensorSpec([None, *batches[0][0].shape[1:]]), tf.TensorSpec([None], tf.int32)]

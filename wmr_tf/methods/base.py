@@ -54,13 +54,13 @@ class Learner(Protocol):
 
 
 def unit_gradient(gradient: tf.Tensor) -> tf.Tensor:
-    """Return what an attack needs of a gradient that was scaled for `update`: its direction for each image.
+    """Return the direction of each image's gradient, for an attack that shares a gradient scaled for `update`.
 
     Args:
         gradient: float32 `[batch, ...]`.
 
     Returns:
-        The same with a largest value of 1 in each image; 0 where it is 0 or has overflowed.
+        The gradient scaled to a largest absolute value of 1 in each image; 0 where it is 0 or has overflowed.
     """
     gradient = tf.where(tf.math.is_finite(gradient), gradient, 0.0)
     largest = tf.reduce_max(tf.abs(gradient), list(range(1, gradient.shape.rank)), keepdims=True)
@@ -74,9 +74,9 @@ def zero_logits(classifier: keras.Model, images: tf.Tensor) -> tf.Tensor:
 
 
 class Method(keras.layers.Layer, abc.ABC):
-    """How one batch updates the model; a Keras layer, so that whatever state it keeps is saved with the model.
+    """How one batch updates the model; a Keras layer, so that its state is saved with the model.
 
-    What its constructor takes are attributes of the same names. One that is set anew, by hand or by a callback, holds
+    The arguments of its constructor are attributes of the same names. A new value, set by hand or by a callback, holds
     from the next batch on, for which the training step is traced again.
     """
 
@@ -87,17 +87,17 @@ class Method(keras.layers.Layer, abc.ABC):
         super().__init__(dtype="float32")
 
     def build(self, images_shape: tuple[int | None, ...]) -> None:
-        """Create what state the method keeps, given the shape of a batch of images; called before the first step."""
+        """Create the method's state, given the shape of a batch of images; called before the first step."""
 
     def check(self, classifier: keras.Model) -> None:
-        """Check that the method can train a classifier, which has been built; called when the model is made.
+        """Check that the method can train a classifier, which is built by then; called when the model is made.
 
         Raises:
             InvalidInput: If it cannot.
         """
 
     def check_batch(self, images_shape: tuple[int | None, ...]) -> None:
-        """Check that the state that has been built fits the batches; called by `fit`.
+        """Check that the state fits the batches; called by `fit`.
 
         Args:
             images_shape: Of the first batch of images.
@@ -118,7 +118,7 @@ class Method(keras.layers.Layer, abc.ABC):
 
     @classmethod
     def settings(cls) -> list[str]:
-        """Return the names of what the constructor takes, all of which are attributes too."""
+        """Return the names of the constructor's arguments, all of which are attributes too."""
         return list(inspect.signature(cls).parameters)
 
     def get_config(self) -> dict[str, Any]:
@@ -172,10 +172,10 @@ class AdversarialMethod(Method):
         """Return the batch's images as the attack on `s * loss` leaves them.
 
         Args:
-            network: What is attacked, the classifier as `wmr_tf.engine.frozen.freeze` returns it.
+            network: The classifier as `wmr_tf.engine.frozen.freeze` returns it.
             batch: Clean images `[batch, ...]` with labels and seed.
             losses_of: Maps logits to each image's loss `[batch]`; the cross-entropy if not given.
-            seed: Another seed than the batch's.
+            seed: A seed to use instead of the batch's.
             epsilon: A radius for each image, float32 `[batch]`; the attack's own for all if not given.
         """
         losses_of = losses_of or (lambda logits: cross_entropy(logits, batch.labels))

@@ -21,7 +21,7 @@ class Fast(AdversarialMethod):
         alpha: Power of the attacker trained against, or a `Weighting`; 0 is the method of Wong et al.
 
     Raises:
-        InvalidInput: If alpha is out of range, or the attack is none, makes several steps, restarts, or
+        InvalidInput: If alpha is out of range, or `attack` is no attack, makes several steps, restarts, or
             starts on the clean image.
 
     Example:

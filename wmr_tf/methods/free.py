@@ -20,13 +20,13 @@ class Free(AdversarialMethod):
     both gradients from one pass, `s = exp(-alpha * margin)`. A batch starts from where the last one left d.
 
     Args:
-        attack: The step that follows each replay and the ball that d stays in: `PGD` with one step from where it is,
+        attack: The step after each replay, and the ball that d stays in: a `PGD` of one step without a random start,
             such as `wmr_tf.attacks.FGSM(epsilon)`, whose step is the paper's, epsilon.
         replays: How often each batch is trained on, >= 1. Divide the number of epochs by it, as the trainers do.
         alpha: Power of the attacker trained against, or a `Weighting`; 0 is the method of Shafahi et al.
 
     Raises:
-        InvalidInput: If a number is out of range, or the attack makes more than a step, restarts or has a start; in
+        InvalidInput: If a number is out of range, or the attack makes several steps, restarts or starts at random; in
             `fit`, if the first batch is larger than the one that d was made for.
 
     Example:
@@ -37,8 +37,8 @@ class Free(AdversarialMethod):
     Source: Shafahi et al. 2019, Algorithm 1; alpha as in Zeng et al. 2021, Algorithm 1.
 
     Note: The gradient for the images is that of the update, so BatchNorm uses the batch's statistics in it and dropout
-        is on. d stays such that the images are in [0, 1]; the paper's is clipped to the ball only and may leave them.
-        Where a batch is smaller than the first one, the first part of d serves it; none may be larger.
+        is on. d keeps the images in [0, 1]; the paper clips it to the ball only.
+        A batch smaller than the first one uses the first part of d; a larger one is refused.
         Each replay is a step of the optimizer: a `LearningRateSchedule` and `optimizer.iterations` count replays.
     """
 

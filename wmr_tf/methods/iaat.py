@@ -15,8 +15,8 @@ from wmr_tf.weights import Weighting, probability_margin
 class IAAT(AdversarialMethod):
     """IAAT: PGD training with a radius for each training image, which grows where the image withstands the attack.
 
-    Image i has the radius r, at first the attack's. When its turn comes, it is attacked within `r + growth` and within
-    r, and its radius becomes
+    Each image starts with the attack's radius r. Whenever it is in a batch, it is attacked within `r + growth` and
+    within r, and its radius becomes
 
         (1 - smoothing) * r + smoothing * c,   c = r + growth if it is still classified correctly within r + growth,
                                                    else r if it is within r, else r - growth,
@@ -29,16 +29,17 @@ class IAAT(AdversarialMethod):
         attack: Makes x' from x; its epsilon is the radius to start from.
         examples: The number of training images; the data give an index in [0, examples) for each image, as
             `wmr_tf.data.load(..., with_index=True)` does.
-        radius_growth: By how much a radius may grow or shrink, >= 0, in units of the images' range [0, 1].
-        radius_smoothing: How much of that happens at once, in [0, 1].
-        warmup_epochs: For how many epochs the radii stay as they are, >= 0.
+        radius_growth: How much larger or smaller the radius is that is tried, >= 0, in units of the images' range
+            [0, 1].
+        radius_smoothing: The fraction of that by which the radius moves, in [0, 1].
+        warmup_epochs: The number of epochs in which the radii stay as they are, >= 0.
         epsilon_max: The largest radius, >= the attack's epsilon; None for twice that.
         alpha: Power of the attacker trained against, or a `Weighting`; 0 is the method of Balaji et al.
 
     Raises:
         InvalidInput: If a number is out of range, or `attack` is no PGD; in `fit`, if the first batches have no index
-            or one that is out of range (in a later batch it is TensorFlow's InvalidArgumentError, and under XLA,
-            which checks nothing, the index of another image).
+            or one that is out of range. In a later batch that is TensorFlow's InvalidArgumentError; XLA does not
+            check, and another image's radius is used.
 
     Example:
         >>> attack = wmr_tf.attacks.PGD(epsilon=0.031, step_size=0.007, steps=10)
@@ -46,7 +47,7 @@ class IAAT(AdversarialMethod):
         >>> train, *_ = wmr_tf.data.load("cifar10", with_index=True)
         >>> wmr_tf.AdversarialModel(classifier, method).fit(train)
 
-    Cost: after the warm-up three times PGD training's attack and two passes forward more; in the warm-up that of PGD.
+    Cost: in the warm-up that of PGD training; after it three attacks instead of one, and two more passes forward.
 
     Source: Balaji et al. 2019, Algorithms 1 and 2; alpha as in Zeng et al. 2021, Algorithm 1.
 
@@ -91,7 +92,7 @@ class IAAT(AdversarialMethod):
         self.seen = self.add_weight(name="seen", shape=(), initializer="zeros", dtype="int64", trainable=False)
 
     def train_batch(self, model: Learner, batch: Batch) -> tf.Tensor:
-        """Adapt the radii, attacks the batch within them, and descend once; see `Method.train_batch`."""
+        """Adapt the radii, attack the batch within them, and descend once; see `Method.train_batch`."""
         self.check_batch(batch.images.shape)
         frozen = freeze(model.classifier)
 

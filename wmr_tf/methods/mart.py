@@ -13,11 +13,12 @@ from wmr_tf.weights import Weighting
 
 @keras.saving.register_keras_serializable("wmr_tf.methods")
 class MART(AdversarialMethod):
-    """Misclassification-aware training: the attack maximises `s(x') * CE(x', y)`, the update minimises the mean of
+    """Misclassification-aware training (MART): the divergence counts more for images that are wrong before the attack.
 
+    The attack maximises `s(x') * CE(x', y)`, the update minimises the mean of
     `s(x') * (BCE(x', y) + beta * KL(p(x) || p(x')) * (1 - p(x)[y]))` with
-    `BCE(x', y) = -log p(x')[y] - log(1 - max_{k != y} p(x')[k])` and `s(x') = exp(-alpha * margin(x'))`: images that
-    are misclassified before the attack are pulled together harder. The gradient flows through all factors.
+    `BCE(x', y) = -log p(x')[y] - log(1 - max_{k != y} p(x')[k])` and `s(x') = exp(-alpha * margin(x'))`. The gradient
+    flows through all factors.
 
     Args:
         attack: Makes x' from x.
@@ -37,7 +38,7 @@ class MART(AdversarialMethod):
     Source: Wang et al. 2020, Algorithm 1; the weights s are those of Equation 7 of Zeng et al. 2021.
 
     Note: beta is 6 by default, as in the released code of Wang et al. (the paper has 5). The code adds small constants
-        inside its logarithms, which bounds the loss; here they are computed without, from log-probabilities.
+        inside its logarithms, which bound the loss; ours are exact, from log-probabilities.
         With BatchNorm, clean and attacked images go through the network separately, as in that code.
     """
 

@@ -14,9 +14,10 @@ from wmr_tf.weights import Weighting
 
 @keras.saving.register_keras_serializable("wmr_tf.methods")
 class Mixed(AdversarialMethod):
-    """Natural plus adversarial training: the attack maximises `s(x') * CE(x', y)`, the update minimises
+    """Natural plus adversarial training: cross-entropy of clean images plus that of attacked images.
 
-    `mean(CE(x, y)) + lambda * mean(s(x') * CE(x', y))` with `s(x') = exp(-alpha * margin(x'))`, whose gradient counts
+    The attack maximises `s(x') * CE(x', y)`, the update minimises
+    `mean(CE(x, y)) + lambda * mean(s(x') * CE(x', y))`, with `s(x') = exp(-alpha * margin(x'))`, whose gradient counts
     in the attack and in the update.
 
     Args:

@@ -10,7 +10,7 @@ from wmr_tf.methods.base import Batch, Learner, Method
 
 @keras.saving.register_keras_serializable("wmr_tf.methods")
 class Natural(Method):
-    """Natural training: minimises `mean(CE(x, y))` on clean images.
+    """Natural training: the update minimises `mean(CE(x, y))` of clean images.
 
     Example:
         >>> model = wmr_tf.AdversarialModel(classifier, Natural())

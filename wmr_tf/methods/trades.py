@@ -13,9 +13,10 @@ from wmr_tf.weights import Weighting
 
 @keras.saving.register_keras_serializable("wmr_tf.methods")
 class TRADES(AdversarialMethod):
-    """TRADES: the attack maximises `s(x') * KL(p(x) || p(x'))`, the update minimises
+    """TRADES: cross-entropy of clean images plus the divergence of attacked predictions from clean ones.
 
-    `mean(CE(x, y)) + beta * mean(s(x') * KL(p(x) || p(x')))` with `s(x') = exp(-alpha * margin(x'))`. The clean
+    The attack maximises `s(x') * KL(p(x) || p(x'))`, the update minimises
+    `mean(CE(x, y)) + beta * mean(s(x') * KL(p(x) || p(x')))`, with `s(x') = exp(-alpha * margin(x'))`. The clean
     probabilities are constant in the attack; in the update the gradient flows through both branches and through s.
 
     Args:
@@ -24,7 +25,7 @@ class TRADES(AdversarialMethod):
         alpha: Power of the attacker trained against, or a `Weighting`; 0 is the method of Zhang et al.
 
     Raises:
-        InvalidInput: If beta or alpha is out of range, or the attack is none or starts on the clean image.
+        InvalidInput: If beta or alpha is out of range, or `attack` is no attack or starts on the clean image.
 
     Example:
         >>> attack = wmr_tf.attacks.PGD(epsilon=0.3, step_size=0.01, steps=40, start="gaussian")

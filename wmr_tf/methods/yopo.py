@@ -32,7 +32,7 @@ class YOPO(AdversarialMethod):
 
     Raises:
         InvalidInput: If a number is out of range, the attack is no PGD or restarts; in `AdversarialModel`, if the
-            classifier cannot be split there (in `fit`, if it has not been built before).
+            classifier cannot be split there (in `fit`, if it is not built before that).
 
     Example:
         >>> attack = wmr_tf.attacks.PGD(epsilon=0.031, step_size=0.008, steps=3)
@@ -46,8 +46,8 @@ class YOPO(AdversarialMethod):
     Note: The m gradients are averaged. The paper adds them up and its code divides the learning rate by m; the weight
         decay is that of one step here. As in their code all n steps come after the full pass, and the other weights
         never see the images after the last ones. A convolution with an activation of its own is split off with it.
-        p is taken with BatchNorm and dropout in training mode; in the n steps and for its own weights f0 is in
-        inference mode, should it have any.
+        p is taken with BatchNorm and dropout in training mode. In the n steps, and for the gradient of its own
+        weights, f0 is in inference mode.
     """
 
     attack: attacks.PGD
@@ -118,7 +118,7 @@ def first_layer(classifier: keras.Model, name: str | None = None) -> Any:
     """Return the layer that YOPO splits off together with what comes before it.
 
     Args:
-        classifier: A Functional or Sequential model; nested ones are looked into.
+        classifier: A Functional or Sequential model; nested models are searched too.
         name: The layer's name; None takes the first convolution.
 
     Raises:

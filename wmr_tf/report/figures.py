@@ -30,8 +30,8 @@ _ACCURACIES = (
 def plot_training(history: Mapping[str, Sequence[float]], path: str | PathLike[str], *, title: str = "") -> Figure:
     """Draw accuracy, clean and under attack, and the loss by epoch, and write the picture as PNG.
 
-    An epoch that was not evaluated (NaN) has no marker; the line goes on over it. Grey uprights mark the epochs before
-    which the learning rate was cut.
+    An epoch that was not evaluated (NaN) has no marker; the line passes over it. Vertical grey lines mark where the
+    learning rate was cut.
 
     Args:
         history: Values by epoch under the names of history.csv: `loss`, and at least one accuracy.
@@ -107,7 +107,7 @@ def plot_alpha(
 def plot_search(
     trials: Sequence[Mapping[str, Any]], path: str | PathLike[str], *, x: str, objective: str, title: str = ""
 ) -> Figure:
-    """Draw what a search maximised, and below it the accuracies, against a searched setting; write it as PNG.
+    """Draw the objective of a search, and below it the accuracies, against a searched setting; write it as PNG.
 
     A star marks the trial of the highest objective.
 

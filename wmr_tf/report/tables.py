@@ -50,8 +50,8 @@ def format_table(header: Sequence[str], rows: Iterable[Sequence[str]], *, markdo
 def comparison_table(results: Sequence[tuple[str, Mapping[str, Any]]]) -> tuple[list[str], list[list[str]]]:
     """Return the header and rows of a table like the paper's Table 1: all defences at one alpha_test, then the next.
 
-    Accuracies are in percent, with their standard error where there is one; what is missing is a dash. So the paper's
-    own rows can stand beside ours.
+    Accuracies are in percent, with their standard error where there is one; what is missing is a dash, so that rows
+    quoted from a paper fit in.
 
     Args:
         results: For each defence its label and its metrics in the form of metrics.json (fractions of 1).
@@ -81,16 +81,16 @@ def comparison_table(results: Sequence[tuple[str, Mapping[str, Any]]]) -> tuple[
 def worst_case_table(results: Sequence[tuple[str, Mapping[str, Any]]]) -> tuple[list[str], list[list[str]]]:
     """Return the header and rows of a table of worst cases, in the order of `comparison_table`.
 
-    `A_worst` is the lowest accuracy, in percent, in the KL ball of radius `rho` that the attacker of alpha_test uses
-    up, `A_sa` that under this attacker; a CVaR is the mean attacked cross-entropy of that share of the images where it
-    is largest, of all with 100%. Below stand the radii that were asked for, with the alpha that each buys.
+    `A_sa` is the accuracy, in percent, under the attacker of alpha_test, who stays within the KL radius `rho`, and
+    `A_worst` is the lowest accuracy within that radius. A CVaR is the mean attacked cross-entropy of the worst part of
+    the images; 100% are all of them. Below are the radii that were asked for, with the alpha of each.
 
     Args:
         results: For each defence its label and its metrics in the form of metrics.json.
 
     Returns:
-        The columns' names, and a row of as many cells for each alpha_test, or radius, and defence that has a worst
-        case; metrics from before there was one, and quoted ones, have none.
+        The columns' names, and for each alpha_test, or radius, and defence a row of as many cells. Defences without
+        worst cases, such as quoted ones, have no row.
 
     Example:
         >>> entry = {"alpha_test": 2.0, "A_sa": 0.52, "rho": 0.41, "A_worst": 0.45}
@@ -119,7 +119,7 @@ def worst_case_table(results: Sequence[tuple[str, Mapping[str, Any]]]) -> tuple[
 
 
 def tables(results: Sequence[tuple[str, Mapping[str, Any]]], *, markdown: bool = False) -> str:
-    """Return as text all that there is to print of results: accuracies, worst cases, and average budgets.
+    """Return the tables of results as text: accuracies, worst cases, and average budgets.
 
     Args:
         results: For each defence its label and its metrics in the form of metrics.json.
