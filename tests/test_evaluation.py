@@ -1,5 +1,4 @@
 import dataclasses
-import doctest
 import math
 
 import keras
@@ -8,7 +7,7 @@ import pytest
 import tensorflow as tf
 from keras import layers
 
-from wmr_tf import evaluate_robustness, evaluation
+from wmr_tf import evaluate_robustness
 from wmr_tf.attacks import PGD
 from wmr_tf.checks import InvalidInput
 from wmr_tf.engine import seeds
@@ -149,11 +148,6 @@ def test_what_a_radius_buys():
 def test_a_bad_alpha_is_refused(alpha):
     with pytest.raises(InvalidInput, match=f"^alpha: got {alpha!r}, expected a finite number >= 0"):
         weighted_accuracy(np.array([0.5]), alpha)
-
-
-def test_example_in_the_documentation():
-    (example,) = doctest.DocTestFinder().find(weighted_accuracy, globs=vars(evaluation))
-    assert doctest.DocTestRunner().run(example) == doctest.TestResults(failed=0, attempted=1)
 
 
 # The evaluation of a classifier
