@@ -5,7 +5,12 @@ import os
 import sys
 from pathlib import Path
 
+import hypothesis
 import pytest
+
+# Random cases are the same in every run, few, and as slow as the first one, which makes a graph.
+hypothesis.settings.register_profile("wmr_tf", database=None, deadline=None, derandomize=True, max_examples=50)
+hypothesis.settings.load_profile("wmr_tf")
 
 # All of these are read once, when the library is imported.
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
