@@ -5,6 +5,8 @@ INSTALLED := .venv/.installed
 BENCH := .venv-bench/bin
 BENCH_INSTALLED := .venv-bench/.installed
 DEMO := runs/demo
+# Two processes for the tests, about 3 GB each; one that is done takes over tests of the other.
+WORKERS := --numprocesses=2 --dist=worksteal
 
 export TF_CPP_MIN_LOG_LEVEL ?= 2
 
@@ -23,10 +25,10 @@ $(INSTALLED): pyproject.toml requirements.txt requirements-dev.txt
 	@touch $@
 
 test: $(INSTALLED) ## Run the fast tests
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest $(WORKERS)
 
 test-all: $(INSTALLED) ## Run all tests, the slow ones too
-	$(BIN)/python -m pytest -m ""
+	$(BIN)/python -m pytest $(WORKERS) -m ""
 
 check: $(INSTALLED) ## Lint, formatting and types
 	$(BIN)/ruff check .

@@ -1,12 +1,33 @@
 """Every test starts from the same random state and Keras settings, and leaves nothing behind."""
 
+import gc
 import os
 import sys
 from pathlib import Path
 
+import hypothesis
 import pytest
 
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # read once, when TensorFlow is imported
+# Random cases are the same in every run, few, and as slow as the first one, which makes a graph.
+hypothesis.settings.register_profile("wmr_tf", database=None, deadline=None, derandomize=True, max_examples=50)
+hypothesis.settings.load_profile("wmr_tf")
+
+# All of these are read once, when the library is imported.
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+if "PYTEST_XDIST_WORKER" in os.environ:  # workers share the cores: one thread each, and in the processes they start
+    for threads in ("TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS", "OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
+        os.environ.setdefault(threads, "1")
+
+
+def _keep_kernels():
+    """Keep TensorFlow from forgetting its compiled kernels whenever Keras is seeded or cleared.
+
+    Most tests use the same kernels, and making them again took a good part of the short ones. What is lost is the
+    restart of TensorFlow's stateful random numbers at each seed; nothing here draws any.
+    """
+    from tensorflow.python import pywrap_tfe
+
+    pywrap_tfe.TFE_ContextClearCaches = lambda context: None
 
 
 @pytest.fixture(autouse=True)
@@ -14,11 +35,19 @@ def _fresh_keras():
     """Seed Python, NumPy and TensorFlow before each test; afterwards restores float32 and forgets Keras's names."""
     # Not imported here: a test of plain Python should not wait for TensorFlow.
     if keras := sys.modules.get("keras"):
+        _keep_kernels()
         keras.utils.set_random_seed(0)
     yield
     if keras := sys.modules.get("keras"):
         keras.config.set_dtype_policy("float32")
         keras.utils.clear_session(free_memory=False)  # collecting garbage after each test would cost more than it frees
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _collect_garbage():
+    """Free a file's models and graphs after it: they refer to themselves, and Python takes long to notice."""
+    yield
+    gc.collect()
 
 
 @pytest.fixture(scope="session")

@@ -1,6 +1,5 @@
 """KL balls and CVaR against the simplex searched by an optimiser, dual problems and definitions."""
 
-import doctest
 import math
 
 import numpy as np
@@ -179,8 +178,3 @@ def test_settings_out_of_range_are_refused(measure, name, bad):
     for value in bad:
         with pytest.raises(InvalidInput, match=f"^{name}: got {value}, expected a"):
             measure(np.array([0.1, 0.2]), value)
-
-
-def test_examples_in_the_documentation():
-    outcome = doctest.testmod(dro)
-    assert outcome.attempted >= 10 and outcome.failed == 0

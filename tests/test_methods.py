@@ -32,10 +32,13 @@ def convnet():
     return keras.Sequential([keras.Input([5, 5, 1]), *layers])
 
 
-def losses_of_training(classifier, method, x, y, *, steps=1, rate=0.5, seed=0):
-    """Train with plain SGD on one and the same batch; return the loss of each step."""
+def losses_of_training(classifier, method, x, y, *, steps=1, rate=0.5, seed=0, eager=True):
+    """Train with plain SGD on one and the same batch; return the loss of each step.
+
+    Not in a graph, whose making would take most of the time: that it is the same there is a test of its own.
+    """
     model = AdversarialModel(classifier, method, seed=seed)
-    model.compile(optimizer=keras.optimizers.SGD(rate))
+    model.compile(optimizer=keras.optimizers.SGD(rate), run_eagerly=eager)
     return model.fit(x, y, batch_size=len(y), epochs=steps, shuffle=False, verbose=0).history["loss"]
 
 
@@ -111,6 +114,17 @@ def method_named(name, **settings):
     return methods.BY_NAME[name](**settings)
 
 
+@pytest.mark.parametrize("name", methods.BY_NAME)
+def test_a_step_in_a_graph_is_that_without_one(name):
+    x, y = data(5, 5, 1)
+    images = {"image": x, "index": np.arange(16)} if name == "iaat" else x
+    graph, eager = convnet(), convnet()
+    losses = losses_of_training(graph, method_named(name), images, y, steps=2, eager=False)
+    assert losses == pytest.approx(losses_of_training(eager, method_named(name), images, y, steps=2), rel=1e-6)
+    for weight, expected in zip(graph.get_weights(), eager.get_weights(), strict=True):
+        np.testing.assert_allclose(weight, expected, atol=1e-6)
+
+
 @pytest.mark.parametrize(
     ("method", "plain_step"),
     [(methods.PGD(ATTACK), plain_pgd_step), (methods.TRADES(GAUSSIAN, beta=2.5), plain_trades_step)],
@@ -119,7 +133,7 @@ def method_named(name, **settings):
 def test_alpha_0_is_the_plain_method_step_for_step(method, plain_step):
     x, y = data(5, 5, 1)
     ours, plain = convnet(), convnet()
-    losses = losses_of_training(ours, method, x, y, steps=4, seed=7)
+    losses = losses_of_training(ours, method, x, y, steps=4, seed=7, eager=False)
     np.testing.assert_allclose(losses, [plain_step(plain, x, y, step) for step in range(4)], rtol=1e-5)
     for weight, expected in zip(ours.get_weights(), plain.get_weights(), strict=True):
         np.testing.assert_allclose(weight, expected, atol=2e-6)
@@ -313,7 +327,7 @@ def test_a_step_in_half_precision_is_near_that_in_float32(name, policy):
         keras.config.set_dtype_policy(dtype)
         classifier = convnet()
         before = classifier.get_weights()
-        losses_of_training(classifier, method, x, y, rate=0.1)
+        losses_of_training(classifier, method, x, y, rate=0.1, eager=dtype == "float32")
         assert all(weight.dtype == tf.float32 for weight in classifier.weights)
         steps[dtype] = np.concatenate(
             [(after - old).ravel() for after, old in zip(classifier.get_weights(), before, strict=True)]
@@ -413,7 +427,8 @@ def test_activity_regularizers_count_in_the_last_forward_pass(method, brighter):
     x, y = data(4)
     plain, regularised = linear(), linear(activity_regularizer=lambda logits: 0.1 * keras.ops.sum(logits))
     (loss,) = losses_of_training(plain, method, x, y)
-    (loss_with_penalty,) = losses_of_training(regularised, method, x, y)
+    # In a graph, where a loss of a layer in the attack's loop must not get out of it.
+    (loss_with_penalty,) = losses_of_training(regularised, method, x, y, eager=False)
     # Keras divides what a layer adds by the batch size.
     last = x + brighter
     kernel, bias = linear().get_weights()

@@ -1,12 +1,9 @@
-import doctest
-
 import keras
 import numpy as np
 import pytest
 import tensorflow as tf
 
 from wmr_tf.checks import InvalidInput
-from wmr_tf.evaluation import temperature
 from wmr_tf.evaluation.temperature import at_temperature, mean_top_probability, temperature_for
 
 
@@ -74,9 +71,3 @@ def test_at_temperature_survives_saving(tmp_path):
 def test_a_bad_temperature_is_refused(value):
     with pytest.raises(InvalidInput, match="^temperature: got .*, expected a finite number > 0"):
         at_temperature(keras.Sequential([keras.Input([4]), keras.layers.Dense(5)]), value)
-
-
-def test_examples_in_the_documentation():
-    outcome = doctest.testmod(temperature)
-    assert outcome.attempted >= 1
-    assert outcome.failed == 0

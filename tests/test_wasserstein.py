@@ -1,6 +1,5 @@
 """The attack with an average budget: linear problems solved independently, identities, and the budget itself."""
 
-import doctest
 import math
 
 import keras
@@ -14,7 +13,6 @@ from trainers.config import REACH
 from wmr_tf import evaluate_robustness
 from wmr_tf.attacks import PGD
 from wmr_tf.checks import InvalidInput
-from wmr_tf.evaluation import wasserstein
 from wmr_tf.evaluation.wasserstein import WassersteinAttack, evaluate_wasserstein
 
 RNG = np.random.default_rng(0)
@@ -224,8 +222,3 @@ def test_what_the_classifier_cannot_take_is_refused():
     attack = WassersteinAttack(epsilon=EPSILON, step_size=STEP, steps=STEPS)
     with pytest.raises(InvalidInput, match="^classifier: got outputs that are probabilities"):
         evaluate_wasserstein(softmax, small_data(), attack)
-
-
-def test_example_in_the_documentation():
-    found = doctest.DocTestFinder(recurse=False).find(WassersteinAttack, globs=vars(wasserstein))
-    assert [doctest.DocTestRunner().run(example) for example in found] == [doctest.TestResults(0, 2)]

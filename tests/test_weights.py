@@ -1,11 +1,9 @@
-import doctest
 import math
 
 import numpy as np
 import pytest
 import tensorflow as tf
 
-from wmr_tf import weights
 from wmr_tf.checks import InvalidInput
 from wmr_tf.weights import class_indices, importance_weights, probability_margin
 
@@ -128,9 +126,3 @@ def test_labels_of_another_shape_are_refused(shape):
     assert str(error.value) == (
         f"labels: got shape {shape}, expected shape [batch], or one-hot [batch, 5]. Give one class an image."
     )
-
-
-def test_examples_in_the_documentation():
-    outcome = doctest.testmod(weights)
-    assert outcome.attempted >= 2
-    assert outcome.failed == 0

@@ -34,6 +34,7 @@ class RobustHyperModel(kt.HyperModel):
         InvalidInput: If the objective is none of what is measured.
 
     Example:
+        >>> import keras_tuner
         >>> def build(hp):
         ...     method = wmr_tf.methods.TRADES(attack, beta=6.0, alpha=hp.Float("alpha_train", 0.0, 4.0))
         ...     model = wmr_tf.AdversarialModel(my_classifier(), method)
@@ -41,8 +42,8 @@ class RobustHyperModel(kt.HyperModel):
         ...     return model
         >>> evaluation = wmr_tf.callbacks.RobustEvaluation(validation, attack, alpha_test=(1.0, 2.0))
         >>> hypermodel = RobustHyperModel(build, evaluation, objective="val_A_sa_2")
-        >>> tuner = keras_tuner.BayesianOptimization(hypermodel, hypermodel.objective, max_trials=12)
-        >>> tuner.search(train, epochs=10)
+        >>> tuner = keras_tuner.BayesianOptimization(hypermodel, hypermodel.objective, max_trials=2)
+        >>> tuner.search(train, epochs=1, verbose=0)
         >>> classifier = tuner.get_best_models()[0].classifier
     """
 

@@ -73,7 +73,10 @@ class RobustEvaluation(keras.callbacks.Callback):
 
     Example:
         >>> attack = wmr_tf.attacks.PGD(epsilon=0.3, step_size=0.01, steps=40)
-        >>> model.fit(train, callbacks=[RobustEvaluation(validation, attack, alpha_test=(1.0, 2.0))])
+        >>> evaluation = RobustEvaluation(validation, attack, alpha_test=(1.0, 2.0))
+        >>> history = model.fit(train, callbacks=[evaluation], verbose=0)
+        >>> len(history.history["val_A_sa_2"])
+        1
 
     Source: Equations 17 to 19 of Zeng et al. 2021.
     """

@@ -43,7 +43,7 @@ class AdversarialModel(keras.Model):
         >>> attack = wmr_tf.attacks.PGD(epsilon=0.3, step_size=0.01, steps=40)
         >>> model = AdversarialModel(classifier, wmr_tf.methods.TRADES(attack, beta=6.0, alpha=2.0))
         >>> model.compile(optimizer="sgd", metrics=["accuracy"])
-        >>> model.fit(train, epochs=10)
+        >>> history = model.fit(train, epochs=10, verbose=0)
         >>> classifier.save("robust.keras")
 
     Source: Algorithm 1 of Zeng et al. 2021.

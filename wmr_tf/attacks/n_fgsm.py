@@ -28,7 +28,9 @@ class NFGSM(Attack):
 
     Example:
         >>> attack = NFGSM(epsilon=0.031)
-        >>> attacked = attack(lambda x: cross_entropy(classifier(x), labels), images, seed=tf.constant([0, 1]))
+        >>> def loss(x):
+        ...     return wmr_tf.losses.cross_entropy(classifier(x), labels)
+        >>> attacked = attack(loss, images, seed=tf.constant([0, 1]))
 
     Source: de Jorge et al. 2022, Algorithm 1, whose k is `noise` and whose alpha is `step_size`.
 

@@ -40,7 +40,9 @@ class PGD(Attack):
 
     Example:
         >>> attack = PGD(epsilon=0.3, step_size=0.01, steps=40)
-        >>> attacked = attack(lambda x: cross_entropy(classifier(x), labels), images, seed=tf.constant([0, 1]))
+        >>> def loss(x):
+        ...     return wmr_tf.losses.cross_entropy(classifier(x), labels)
+        >>> attacked = attack(loss, images, seed=tf.constant([0, 1]))
 
     Source: Madry et al. 2018, Equation 2.2; the Gaussian start is Algorithm 1 of Zeng et al. 2021; what the norms take
         from where is in `wmr_tf.attacks.norms`.

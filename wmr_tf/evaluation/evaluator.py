@@ -39,7 +39,9 @@ class RobustnessEvaluator:
 
     Example:
         >>> evaluator = RobustnessEvaluator(classifier, attack, alpha_test=(1.0, 2.0))
-        >>> evaluator(test, verbose=0).A_sa(2.0).value
+        >>> result = evaluator(test, verbose=0)
+        >>> result.A_sa(2.0).value <= result.A_sa(1.0).value <= result.A_rob.value
+        True
     """
 
     def __init__(
@@ -159,8 +161,11 @@ def evaluate_robustness(
         InvalidInput: If data, classifier or a setting is not what it should be.
 
     Example:
-        >>> result = evaluate_robustness(classifier, test, PGD(epsilon=0.3, step_size=0.01, steps=40), alpha_test=[2.0])
-        >>> result.A_rob.value, result.A_sa(2.0).value, result.A_tr(2.0).value
+        >>> attack = wmr_tf.attacks.PGD(epsilon=0.3, step_size=0.01, steps=40)
+        >>> result = evaluate_robustness(classifier, test, attack, alpha_test=[2.0], verbose=0)
+        >>> A_nat, A_rob, A_tr = result.A_nat.value, result.A_rob.value, result.A_tr(2.0).value
+        >>> result.A_sa(2.0).value <= A_rob
+        True
 
     Source: Equations 17 to 19 of Zeng et al. 2021.
     """

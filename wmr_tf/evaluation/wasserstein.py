@@ -207,7 +207,9 @@ def evaluate_wasserstein(
 
     Example:
         >>> attack = WassersteinAttack(epsilon=0.1, step_size=0.01, steps=40, p=2.0)
-        >>> evaluate_wasserstein(classifier, test, attack).accuracy.value
+        >>> result = evaluate_wasserstein(classifier, test, attack, verbose=0)
+        >>> 0 <= result.accuracy.value <= 1
+        True
 
     Source: Staib and Jegelka 2017.
 

@@ -43,9 +43,11 @@ class IAAT(AdversarialMethod):
 
     Example:
         >>> attack = wmr_tf.attacks.PGD(epsilon=0.031, step_size=0.007, steps=10)
-        >>> method = IAAT(attack, examples=45_000, radius_growth=0.0075, warmup_epochs=10)
-        >>> train, *_ = wmr_tf.data.load("cifar10", with_index=True)
-        >>> wmr_tf.AdversarialModel(classifier, method).fit(train)
+        >>> splits = wmr_tf.data.load("digits", with_index=True)  # of ({"image": image, "index": index}, label)
+        >>> method = IAAT(attack, examples=splits.train_examples, radius_growth=0.0075, warmup_epochs=10)
+        >>> model = wmr_tf.AdversarialModel(classifier, method)
+        >>> model.compile(optimizer="sgd")
+        >>> history = model.fit(splits.train, verbose=0)
 
     Cost: in the warm-up that of PGD training; after it three attacks instead of one, and two more passes forward.
 
