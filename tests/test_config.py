@@ -48,7 +48,7 @@ def test_recipes_are_those_of_the_table(dataset, method):
     trained = experiment.make_method()
     assert type(trained) is {"pgd": methods.PGD, "trades": methods.TRADES}[method]
     assert trained.attack == attacks.PGD(epsilon=epsilon, step_size=size, steps=steps, start=start)
-    assert (trained.alpha, getattr(trained, "beta", None)) == (alpha, beta)
+    assert (trained.weighting, getattr(trained, "beta", None)) == (Exponential(alpha), beta)
     tested = attacks.PGD(epsilon=epsilon, step_size=test[1], steps=test[0], start="uniform")
     assert experiment.test_attack() == tested
 

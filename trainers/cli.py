@@ -13,7 +13,7 @@ from absl import app, flags, logging
 from trainers.config import Evaluation
 from trainers.recipes import recipe
 from trainers.strategy import LostWorker
-from wmr_tf.checks import InvalidInput, require
+from wmr_tf.checks import InvalidInput, refuse, require
 from wmr_tf.methods import BY_NAME
 
 
@@ -43,7 +43,7 @@ _PARSERS: dict[Any, flags.ArgumentParser] = {
 
 
 def main(settings: type[Evaluation], run: Callable[[Any], object], **fixed: Any) -> None:
-    """Parse the command line into settings and runs; exits with 0, 2 after a user's mistake, 1 if training failed.
+    """Parse the command line into settings and run; exit with 0, 2 after a user's mistake, 1 if training failed.
 
     Args:
         settings: The dataclass whose fields are the flags; what is not given is the recipe's.
@@ -99,14 +99,16 @@ def value_of(settings: type[Evaluation], name: str, text: str) -> Any:
         InvalidInput: If the text stands for none; what is out of range is left to the settings.
     """
     kind = _without_none(typing.get_type_hints(settings)[name])
+    parser = flags.BooleanParser() if kind is bool else _PARSERS[kind]
     try:
-        return (flags.BooleanParser() if kind is bool else _PARSERS[kind]).parse(text)
+        return parser.parse(text)
     except ValueError as error:
-        raise InvalidInput(f"{name}: {error}. Change {name}.") from error
+        expected = parser.syntactic_help or "true or false"
+        refuse(name, got=repr(text), expected=expected, fix=f"Change {name}.", cause=error)
 
 
 def fail(message: str, status: int = 2) -> typing.NoReturn:
-    """Print one line on stderr and exits."""
+    """Print one line on stderr and exit."""
     print(f"error: {' '.join(message.split())}", file=sys.stderr)
     sys.exit(status)
 

@@ -1,6 +1,7 @@
 """Checks of what people pass in: each message says what was got, what was expected and how to fix it."""
 
 import math
+import re
 from collections.abc import Iterable
 from typing import Any, NoReturn
 
@@ -32,6 +33,20 @@ def require(
 def refuse(what: str, *, got: Any, expected: str, fix: str, cause: BaseException | None = None) -> NoReturn:
     """Raise `InvalidInput`; the arguments are those of `require`."""
     raise InvalidInput(f"{what}: got {got}, expected {expected}. {fix}") from cause
+
+
+def one_line(error: object) -> str:
+    """Return what another library's error says in one line of at most 200 characters, its type if it says nothing.
+
+    Args:
+        error: The error, or a part of its text.
+
+    Example:
+        >>> one_line(OSError("no space\\n  left."))
+        'no space left.'
+    """
+    text = re.sub(r"\{\{function_node.*?\}\}", "", str(error))  # the name of a TensorFlow kernel helps nobody
+    return " ".join(text.split())[:200] or type(error).__name__
 
 
 def nonnegative(what: str, value: Any) -> float:
