@@ -3,7 +3,7 @@
 import pytest
 import tensorflow as tf
 
-from wmr_tf.checks import InvalidInput, one_line, refuse
+from wmr_tf.checks import InvalidInput, one_line, radius, refuse
 
 
 @pytest.mark.parametrize(
@@ -32,3 +32,12 @@ def test_a_refusal_keeps_its_cause():
     with pytest.raises(InvalidInput, match="^data: got nothing, expected images. Give some.$") as error:
         refuse("data", got="nothing", expected="images", fix="Give some.", cause=cause)
     assert error.value.__cause__ is cause
+
+
+def test_a_radius_in_steps_of_255_is_refused_where_the_ball_would_hold_all_images():
+    with pytest.raises(InvalidInput, match=r"^epsilon: got 8, expected a radius in \[0, 1\].* Pass 8/255, .* 0\.03137"):
+        radius("epsilon", 8, "linf")
+    assert radius("epsilon", 1, "linf") == 1.0
+    assert radius("epsilon", 8, "l2") == 8.0  # of 3072 pixels
+    with pytest.raises(InvalidInput, match=r"^epsilon: got -1, expected a finite number >= 0"):
+        radius("epsilon", -1, "linf")

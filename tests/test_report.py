@@ -207,3 +207,14 @@ def test_examples_in_the_documentation(tmp_path, monkeypatch):
     outcome = doctest.testmod(report)
     assert outcome.attempted >= 4
     assert outcome.failed == 0
+
+
+def test_a_weak_attack_is_said_once_below_the_table():
+    message = "attack: its steps reach 0.01 in all and epsilon is 0.3."
+    flagged = {**TRADES, "flags": [{"name": "attack_cannot_reach", "message": message}]}
+    for markdown in (False, True):
+        lines = report.tables([("TRADES", flagged), ("TRADES again", flagged)], markdown=markdown).splitlines()
+        assert lines.count(f"Warning: {message}") == 1
+    sound = {**TRADES, "flags": []}
+    assert report.tables([("TRADES", sound)]) == report.tables([("TRADES", TRADES)])
+    assert "Warning" not in report.tables([("TRADES", sound)])

@@ -32,6 +32,9 @@ from wmr_tf.checks import InvalidInput
 from wmr_tf.evaluation import evaluate_robustness
 from wmr_tf.weights import Exponential
 
+# Few steps on purpose: what is tested here needs no strong attack.
+pytestmark = pytest.mark.filterwarnings("ignore:attack. its steps reach")
+
 ROOT = Path(__file__).resolve().parents[1]
 FEW = {
     "epochs": 2,
@@ -82,6 +85,9 @@ def digits(tmp_path_factory) -> tuple[Path, str]:
     ended = start("trainers.digits", *DIGITS_FLAGS, "--output_dir=new/run", cwd=place)
     assert ended.returncode == 0, ended.stderr
     assert "Traceback" not in ended.stderr and "Warning" not in ended.stderr
+    # One line for the attack that trains and one for the one that tests, here with too few steps; else nothing.
+    warned = {line.partition(" in all")[0] for line in ended.stderr.splitlines() if line.startswith("warning: ")}
+    assert warned == {f"warning: attack: its steps reach {reach}" for reach in (0.06, 0.03)}
     return place / "new/run", ended.stdout
 
 
@@ -145,7 +151,10 @@ def test_metrics_have_the_keys_of_the_design_and_are_fractions(digits):
     metrics = read_json(digits[0] / "metrics.json")
     keys = "dataset split examples checkpoint method alpha_train beta seed precision attack A_nat A_nat_stderr A_rob"
     keys += " weighting norm epsilon attack_steps attack_step_size attack_start"
-    assert set(metrics) == {*keys.split(), "A_rob_stderr", "non_uniform", "cvar"}
+    assert set(metrics) == {*keys.split(), "A_rob_stderr", "non_uniform", "cvar", "flags"}
+    (flag,) = metrics["flags"]
+    assert flag == {"name": "attack_cannot_reach", "reach": 0.03, "epsilon": 0.15, "message": ANY}
+    assert digits[1].splitlines().count(f"Warning: {flag['message']}") == 1
     expected = {"dataset": "digits", "split": "test", "examples": 64, "checkpoint": "best.keras", "method": "trades"}
     expected |= {"alpha_train": 2.0, "beta": Experiment.of("digits").beta, "seed": 3, "precision": "float32"}
     expected |= {"norm": "linf", "epsilon": 0.15, "attack_steps": 2, "attack_start": "gaussian"}

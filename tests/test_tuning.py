@@ -28,6 +28,9 @@ from tuning.tuner import SearchTuner, check_role, combinations, is_chief, is_wor
 from wmr_tf import report
 from wmr_tf.checks import InvalidInput
 
+# Few steps on purpose: what is tested here needs no strong attack.
+pytestmark = pytest.mark.filterwarnings("ignore:attack. its steps reach")
+
 FEW = {
     "epochs": 2,
     "train_examples": 96,

@@ -5,6 +5,7 @@ import difflib
 import sys
 import types
 import typing
+import warnings
 from collections.abc import Callable
 from typing import Any
 
@@ -73,7 +74,9 @@ def main(settings: type[Evaluation], run: Callable[[Any], object], **fixed: Any)
                 expected="a data set",
                 fix="Pass --dataset=mnist.",
             )
-            run(settings.of(**{**fixed, **given}))
+            with warnings.catch_warnings():
+                warnings.showwarning = _print_warning  # the way Python has for it; undone at the end of the block
+                run(settings.of(**{**fixed, **given}))
         except InvalidInput as mistake:
             fail(str(mistake))
         except (FloatingPointError, LostWorker) as end:
@@ -111,6 +114,13 @@ def fail(message: str, status: int = 2) -> typing.NoReturn:
     """Print one line on stderr and exit."""
     print(f"error: {' '.join(message.split())}", file=sys.stderr)
     sys.exit(status)
+
+
+def _print_warning(
+    message: Warning | str, category: type, filename: str, lineno: int, file: Any = None, line: str | None = None
+) -> None:
+    """Print one line on stderr, as `fail` does; where in the code it was said helps nobody here."""
+    print(f"warning: {' '.join(str(message).split())}", file=sys.stderr)
 
 
 def parse(argv: list[str]) -> list[str]:

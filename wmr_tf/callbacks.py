@@ -14,6 +14,7 @@ import tensorflow as tf
 
 from wmr_tf.alarms import SMALLER_STEPS, constant_prediction, is_at_chance
 from wmr_tf.attacks import Attack
+from wmr_tf.attacks.base import warn_if_weak
 from wmr_tf.checks import alphas, at_least, require
 from wmr_tf.checks import seed as checked_seed
 from wmr_tf.engine.precision import float32_compute
@@ -61,7 +62,7 @@ class RobustEvaluation(keras.callbacks.Callback):
 
     Args:
         data: Validation batches of (images, labels), or a pair of arrays; read here, once.
-        attack: The test attack.
+        attack: The test attack; a warning is given if it cannot reach the edge of its ball.
         alpha_test: Powers of the non-uniform attacker, at least one, each >= 0.
         examples: How many images to attack, the first ones; fewer if there are not as many. None attacks all.
         every: Evaluate every so many epochs, and after the last.
@@ -90,6 +91,7 @@ class RobustEvaluation(keras.callbacks.Callback):
     ) -> None:
         super().__init__()
         self.alpha_test = alphas("alpha_test", alpha_test)
+        warn_if_weak(attack)
         self.attack = attack
         self.every = at_least("every", every, 1)
         self.seed = checked_seed(seed)

@@ -59,6 +59,32 @@ def positive(what: str, value: Any) -> float:
     return _number(what, value, "a finite number > 0", lambda number: number > 0)
 
 
+def radius(what: str, value: Any, norm: str) -> float:
+    """Return the radius of an attack's ball as a float, in units of the images' range [0, 1].
+
+    Args:
+        what: The name of the argument.
+        value: A finite number >= 0; in "linf" at most 1, where the ball holds all images.
+        norm: The norm that it is measured in.
+
+    Raises:
+        InvalidInput: If it is out of range, such as 8 for 8/255.
+
+    Example:
+        >>> radius("epsilon", 8 / 255, "linf")
+        0.03137254901960784
+    """
+    number = nonnegative(what, value)
+    require(
+        norm != "linf" or number <= 1,
+        what,
+        got=repr(value),
+        expected="a radius in [0, 1], the range of the images",
+        fix=f"Pass {number:g}/255, that is {number / 255:.5f}, if it is meant for images in [0, 255].",
+    )
+    return number
+
+
 def at_least(what: str, value: Any, minimum: int) -> int:
     """Return `value` as an int if it is a whole number >= `minimum`, and raise `InvalidInput` otherwise."""
     expected = f"a whole number >= {minimum}"
