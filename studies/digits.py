@@ -12,11 +12,12 @@ from pathlib import Path
 from absl import app, flags
 
 from studies.runs import NAMES, at_alpha, made_by, publish, spread, trained
-from trainers import run
 from trainers.config import Experiment
+from trainers.folder import BEST
 from trainers.matched import confidence, with_confidence
 from wmr_tf import data, report
 from wmr_tf.evaluation import evaluate_robustness
+from wmr_tf.saving import load_classifier
 
 ALPHA_TEST = 2.0
 DEFENCES = {"natural": ("natural", 0.0), "TRADES": ("trades", 0.0), "TRADES+ours": ("trades", 2.0)}
@@ -34,7 +35,7 @@ def measure(seed: int, splits: data.Splits) -> dict[str, dict[str, float]]:
         folder = Path(_RUNS.value) / f"{defence}-{seed}"
         experiment = Experiment.of("digits", method, alpha_train=alpha, seed=seed)
         metrics = trained(experiment, folder)
-        classifiers[defence] = run.load_classifier(folder / run.BEST)
+        classifiers[defence] = load_classifier(folder / BEST)
         measured[defence] = {"top": confidence(classifiers[defence], splits), **at_alpha(metrics, ALPHA_TEST)}
     result = evaluate_robustness(
         with_confidence(classifiers["TRADES+ours"], splits, measured["TRADES"]["top"]),

@@ -20,8 +20,8 @@ from studies.runs import NAMES, at_alpha, made_by, publish, spread, trained
 from trainers import run
 from trainers.config import Experiment
 from wmr_tf import methods, report
-from wmr_tf.callbacks import save_classifier
 from wmr_tf.evaluation import evaluate_robustness
+from wmr_tf.saving import save_classifier, write_json
 
 ALPHA = 1.0
 BATCH = 128
@@ -100,7 +100,7 @@ def on_mnist(method: str, alpha: float) -> dict[str, float]:
     result = {**wanted, "epochs": clock.images / splits.train_examples, **at_alpha(measured.metrics(), ALPHA)}
     file.parent.mkdir(parents=True, exist_ok=True)
     save_classifier(model.classifier, file.parent / "classifier.keras")
-    file.write_text(json.dumps(result, indent=2) + "\n")  # last, so that a run that was cut is no result
+    write_json(file, result)  # last, so that a run that was cut is no result
     return result
 
 

@@ -18,8 +18,10 @@ from absl import app, flags
 from studies.runs import NAMES, at_alpha, made_by, publish, spread, trained
 from trainers import run
 from trainers.config import Experiment
+from trainers.folder import BEST
 from wmr_tf import report
 from wmr_tf.evaluation import Robustness, evaluate_robustness
+from wmr_tf.saving import load_classifier
 
 PRECISIONS = ("float32", "bfloat16")
 ALPHA_TEST = 2.0
@@ -44,7 +46,7 @@ def folder_of(made: Experiment) -> Path:
 
 def attacked(trained_as: Experiment) -> dict[str, Robustness]:
     """Return the evaluation of a trained classifier by the precision of the attack."""
-    classifier = run.load_classifier(folder_of(trained_as) / run.BEST)
+    classifier = load_classifier(folder_of(trained_as) / BEST)
     test = run.load_data(dataclasses.replace(trained_as, precision="float32")).test
     return {
         precision: evaluate_robustness(

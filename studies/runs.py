@@ -14,6 +14,8 @@ from typing import Any
 
 from trainers import run
 from trainers.config import Experiment
+from trainers.folder import METRICS, is_finished
+from wmr_tf.saving import write_json
 
 NAMES = ("A_nat", "A_rob", "A_sa", "A_tr")
 
@@ -28,12 +30,12 @@ def trained(experiment: Experiment, folder: Path) -> dict[str, Any]:
         folder: Where the run is or goes; another run in there is deleted.
     """
     clock = folder / "seconds.json"
-    if not (run.is_finished(experiment, folder) and clock.exists()):
+    if not (is_finished(experiment, folder) and clock.exists()):
         shutil.rmtree(folder, ignore_errors=True)
         start = time.perf_counter()
         run.train(dataclasses.replace(experiment, output_dir=str(folder)))
-        clock.write_text(json.dumps(time.perf_counter() - start))
-    return {**json.loads((folder / "metrics.json").read_text()), "seconds": json.loads(clock.read_text())}
+        write_json(clock, time.perf_counter() - start)
+    return {**json.loads((folder / METRICS).read_text()), "seconds": json.loads(clock.read_text())}
 
 
 def at_alpha(metrics: dict[str, Any], alpha: float) -> dict[str, float]:

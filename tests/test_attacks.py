@@ -1,13 +1,14 @@
 import dataclasses
 import math
+import re
 
 import keras
 import numpy as np
 import pytest
 import tensorflow as tf
 
-from wmr_tf.attacks import FGSM, PGD, STARTS
-from wmr_tf.attacks.base import input_gradient
+from wmr_tf.attacks import FGSM, NFGSM, PGD, STARTS
+from wmr_tf.attacks.base import input_gradient, warn_if_weak
 from wmr_tf.checks import InvalidInput
 from wmr_tf.engine import seeds
 from wmr_tf.losses import cross_entropy, weighted_cross_entropy, weighted_kl_divergence
@@ -393,3 +394,41 @@ def attack_once(clean, restart):
 def test_settings_are_named():
     with pytest.raises(TypeError, match="positional"):
         PGD(0.3, 0.01, 40)
+
+
+@pytest.mark.parametrize(
+    ("attack", "runs", "reach"),
+    [
+        (PGD(epsilon=0.3, step_size=0.01, steps=1), 1, 0.01),
+        (PGD(epsilon=0.3, step_size=0.01, steps=5, norm="l2", start="none"), 2, 0.1),
+        (PGD(epsilon=0.3, step_size=0.01, steps=5), 6, None),
+        (PGD(epsilon=0.031, step_size=0.0031, steps=10), 1, None),  # 10 * 0.0031 is a little less in float64
+        (PGD(epsilon=0.7, step_size=0.1, steps=7), 1, None),
+        (PGD(epsilon=0.0, step_size=0.01, steps=1), 1, None),
+        (FGSM(0.3), 1, None),
+        (NFGSM(epsilon=0.3, step_size=0.01), 1, None),  # its noise alone is wider than the ball
+    ],
+    ids=str,
+)
+def test_an_attack_that_cannot_reach_the_edge_of_its_ball_says_so(attack, runs, reach):
+    flags = attack.flags(runs=runs)
+    assert [flag["name"] for flag in flags] == ([] if reach is None else ["attack_cannot_reach"])
+    for flag in flags:
+        assert (flag["reach"], flag["epsilon"]) == (pytest.approx(reach), 0.3)
+        assert flag["message"].startswith(f"attack: its steps reach {reach} in all and epsilon is 0.3, so ")
+        with pytest.warns(UserWarning, match=f"^{re.escape(flag['message'])}$"):
+            warn_if_weak(attack, runs=runs)
+    if not flags:
+        warn_if_weak(attack, runs=runs)
+
+
+@pytest.mark.parametrize("make", [FGSM, lambda e: NFGSM(epsilon=e), lambda e: PGD(epsilon=e, step_size=2, steps=10)])
+def test_a_radius_above_1_in_linf_is_refused(make):
+    with pytest.raises(
+        InvalidInput, match=r"^epsilon: got 8.*, expected a radius in \[0, 1\], .*Pass 8/255, that is 0\."
+    ):
+        make(8)
+
+
+def test_a_radius_above_1_in_other_norms_is_fine():
+    assert PGD(epsilon=8, step_size=2, steps=10, norm="l2").epsilon == 8.0

@@ -21,7 +21,7 @@ from wmr_tf.methods import PGD as PGDTraining
 from wmr_tf.methods import TRADES, Natural
 from wmr_tf.weights import probability_margin
 
-ATTACK = PGD(epsilon=0.2, step_size=0.05, steps=3)
+ATTACK = PGD(epsilon=0.15, step_size=0.05, steps=3)
 ALPHAS = (1.5, 1.0, 2.0)
 # The keys of a callback in ARCHITECTURE.md, for these alphas.
 KEYS = ["val_A_nat", "val_A_rob", "val_A_sa", "val_A_tr"]
@@ -205,7 +205,7 @@ def test_evaluation_retraces_neither_the_training_step_nor_itself():
         return CountedNatural.traces
 
     keras.config.set_dtype_policy("mixed_bfloat16")
-    attack = CountedPGD(epsilon=0.2, step_size=0.05, steps=1)
+    attack = CountedPGD(epsilon=0.05, step_size=0.05, steps=1)
     evaluation = RobustEvaluation(dataset(30, 30), attack, alpha_test=ALPHAS)
     assert training_traces(evaluation) == training_traces()
     assert CountedPGD.traces == 1  # for the unweighted attack and all alphas, in all epochs
@@ -289,6 +289,11 @@ def test_a_save_that_fails_leaves_the_file_of_before(tmp_path, monkeypatch):
     assert (tmp_path / "best.keras").read_bytes() == whole
 
 
+def test_a_weak_attack_is_warned_of_before_training():
+    with pytest.warns(UserWarning, match="^attack: its steps reach 0.1 in all and epsilon is 0.3, so it cannot"):
+        RobustEvaluation(dataset(7, 7), PGD(epsilon=0.3, step_size=0.1, steps=1))
+
+
 def test_a_missing_key_says_what_to_do(tmp_path):
     message = "monitor: got 'val_A_sa', expected one of accuracy, loss, .* Add RobustEvaluation to the callbacks"
     with pytest.raises(InvalidInput, match=message):
@@ -305,7 +310,7 @@ def test_an_evaluation_that_comes_too_late_says_what_to_do(tmp_path):
 def test_the_best_classifier_opens_with_keras_alone(tmp_path):
     keras.config.set_dtype_policy("mixed_bfloat16")
     classifier = make_classifier()
-    attack = PGD(epsilon=0.2, step_size=0.05, steps=1, start="gaussian")
+    attack = PGD(epsilon=0.05, step_size=0.05, steps=1, start="gaussian")
     model = AdversarialModel(classifier, TRADES(attack, alpha=1.0))
     model.compile(optimizer="sgd")
     fit(model, RobustEvaluation(dataset(30, 30), attack), SaveBestClassifier(tmp_path / "best.keras"))

@@ -249,11 +249,31 @@ def test_lengths_that_are_multiples_of_epsilon_follow_it(dataset, changes):
         experiment = Experiment.of(dataset, method, **changes)
         assert getattr(experiment, name) == pytest.approx(times * experiment.epsilon)
         assert Experiment.of(dataset, method, epsilon=0.04, attack_step_size=0.3).attack_step_size == 0.3
-    steps = {"attack_step_size": 0.1} if "norm" in changes else {}  # IAAT's steps are those of PGD training
+    steps = {"attack_step_size": 0.2} if "norm" in changes else {}  # IAAT's steps are those of PGD training
     iaat = Experiment.of(dataset, "iaat", **changes, **steps)
     assert iaat.epsilon_max == pytest.approx((4 / 3 if dataset == "mnist" else 2) * iaat.epsilon)
     assert iaat.radius_growth == pytest.approx(0.24 * iaat.epsilon)
     assert iaat.make_method(examples=1).epsilon_max == iaat.epsilon_max
+
+
+@pytest.mark.parametrize("dataset", data.SOURCES)
+@pytest.mark.parametrize("method", methods.BY_NAME)
+def test_no_recipe_has_an_attack_that_cannot_reach_its_ball(dataset, method):
+    experiment = Experiment.of(dataset, method)
+    experiment.make_method(examples=1)  # a warning is an error here
+    assert experiment.test_attack().flags() == []
+
+
+def test_settings_do_not_warn_of_a_weak_attack_and_the_method_that_trains_does():
+    experiment = Experiment.of("digits", attack_steps=1)
+    with pytest.warns(UserWarning, match="^attack: its steps reach 0.03 in all and epsilon is 0.15"):
+        experiment.make_method()
+
+
+@pytest.mark.parametrize("name", ["epsilon", "eval_epsilon"])
+def test_a_radius_of_8_is_refused_before_anything_is_done(name):
+    with pytest.raises(InvalidInput, match=rf"^{name}: got 8, expected a radius in \[0, 1\].*Pass 8/255"):
+        Experiment.of("digits", **{name: 8})
 
 
 def test_iaat_needs_the_number_of_images():

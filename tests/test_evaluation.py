@@ -1,6 +1,7 @@
 import dataclasses
 import functools
 import math
+import re
 
 import keras
 import numpy as np
@@ -126,6 +127,43 @@ def test_confidence_alone_moves_a_sa_between_its_bounds():
 def test_margins_that_are_none_are_refused(margins):
     with pytest.raises(InvalidInput, match=r"^margins: got \d of which \d are not finite"):
         weighted_accuracy(np.array(margins), 1.0)
+
+
+ERRORS = r"(\d+\.\d\d) ± (\d+\.\d\d) %"
+
+
+def test_a_result_is_printed_with_its_conditions_and_errors():
+    margins = np.array([0.5, 0.1, -0.2, 0.9])
+    attack = PGD(epsilon=0.3, step_size=0.1, steps=40)
+    result = Robustness(np.abs(margins), margins, {1.0: margins, 2.5: margins - 0.2}, margins, attack)
+    conditions, plain, *by_alpha = str(result).splitlines()
+    assert conditions == f"4 images, {attack}"
+    assert repr(result) == f"Robustness(4 images, {attack})"
+    assert plain == "A_nat 100.00 ± 0.00 %, A_rob 75.00 ± 21.65 %"
+    assert len(by_alpha) == 2
+    for line, alpha in zip(by_alpha, (1.0, 2.5), strict=True):
+        found = re.fullmatch(rf"alpha_test {alpha:g}: A_sa {ERRORS}, A_tr {ERRORS}", line)
+        expected = [*result.A_sa(alpha)[:2], *result.A_tr(alpha)[:2]]
+        assert [float(number) for number in found.groups()] == pytest.approx(100 * np.array(expected), abs=0.005)
+    assert result.metrics()["flags"] == []
+
+
+def test_a_result_without_accuracies_can_be_printed():
+    diverged = np.array([0.5, math.nan])
+    assert str(Robustness(diverged, diverged, {1.0: diverged}, diverged)) == (
+        "2 images\nno accuracies: the classifier gave NaN or infinity for some of them"
+    )
+    assert repr(Robustness(np.array([]), np.array([]), {}, np.array([]))) == "Robustness(0 images)"
+
+
+def test_an_attack_that_cannot_reach_its_ball_is_flagged():
+    weak = PGD(epsilon=0.15, step_size=0.05, steps=1)
+    with pytest.warns(UserWarning, match="^attack: its steps reach 0.05 in all and epsilon is 0.15, so it cannot"):
+        result = evaluate(attack=weak)
+    (flag,) = result.metrics()["flags"]
+    assert (flag["name"], flag["reach"], flag["epsilon"]) == ("attack_cannot_reach", 0.05, 0.15)
+    assert result.attack == weak
+    assert str(result).splitlines()[-1] == f"Warning: {flag['message']}"
 
 
 def test_what_a_radius_buys():
@@ -285,7 +323,8 @@ def test_the_weighted_attack_of_alpha_zero_is_the_plain_one():
 def test_metrics_have_the_keys_of_metrics_json():
     result = evaluate(alpha_test=(1, 2))
     metrics = result.metrics()
-    assert list(metrics) == ["examples", "A_nat", "A_nat_stderr", "A_rob", "A_rob_stderr", "non_uniform", "cvar"]
+    keys = "examples A_nat A_nat_stderr A_rob A_rob_stderr non_uniform cvar flags"
+    assert list(metrics) == keys.split()
     losses = result.losses.tolist()
     worst = sorted(losses)[-2:]  # a tenth of 13 is the worst and 0.3 of the next
     tenth = pytest.approx((worst[1] + 0.3 * worst[0]) / 1.3)

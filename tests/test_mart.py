@@ -86,7 +86,7 @@ def test_a_step_on_a_linear_classifier_by_finite_differences(alpha, normalize, s
     x, y = data(4)
     classifier, rate = linear(), 0.1
     kernel, bias = (weight.astype("float64") for weight in classifier.get_weights())
-    attack = attacks.PGD(epsilon=0.2, step_size=0.1, steps=1, start="none")
+    attack = attacks.PGD(epsilon=0.1, step_size=0.1, steps=1, start="none")
     method = methods.MART(attack, beta=2.0, alpha=Exponential(alpha, stop_gradient=stop, normalize=normalize))
     (logged,) = losses_of_training(classifier, method, x, y, rate=rate)
 
@@ -117,7 +117,7 @@ def test_a_step_on_a_linear_classifier_by_finite_differences(alpha, normalize, s
 
 
 def test_beta_is_6_and_at_0_the_clean_images_do_not_count():
-    attack = attacks.PGD(epsilon=0.2, step_size=0.1, steps=1)
+    attack = attacks.PGD(epsilon=0.1, step_size=0.1, steps=1)
     assert methods.MART(attack).beta == 6.0
     clean, attacked, labels = next(cases())
     _, [of_clean, _] = value_and_gradient(lambda c, z: mart_loss(c, z, labels, 0.0), clean, attacked)
@@ -135,4 +135,4 @@ def test_weights_multiply_the_whole_loss():
 @pytest.mark.parametrize("value", NOT_AN_AMOUNT)
 def test_a_beta_below_zero_or_not_finite_is_refused(value):
     with pytest.raises(InvalidInput, match=r"^beta: got .*, expected a finite number >= 0"):
-        methods.MART(attacks.PGD(epsilon=0.2, step_size=0.1, steps=1), beta=value)
+        methods.MART(attacks.PGD(epsilon=0.1, step_size=0.1, steps=1), beta=value)

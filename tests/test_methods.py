@@ -194,7 +194,7 @@ def test_a_pgd_step_on_a_linear_classifier_by_hand(alpha, stop):
     x, y = data(4)
     classifier = linear()
     kernel, bias = (weight.astype("float64") for weight in classifier.get_weights())
-    attack = attacks.PGD(epsilon=0.2, step_size=0.1, steps=1, start="none")
+    attack = attacks.PGD(epsilon=0.1, step_size=0.1, steps=1, start="none")
     (logged,) = losses_of_training(classifier, methods.PGD(attack, alpha=Exponential(alpha, stop_gradient=stop)), x, y)
 
     _, slope = cross_entropy_by_hand(x @ kernel + bias, y, alpha, stop)
@@ -204,6 +204,19 @@ def test_a_pgd_step_on_a_linear_classifier_by_hand(alpha, stop):
     assert_descended(classifier, kernel - 0.5 * attacked.T @ slope / len(x), bias - 0.5 * slope.mean(axis=0))
 
 
+def test_who_trains_with_an_attack_that_cannot_reach_its_ball_is_warned():
+    attack = attacks.PGD(epsilon=0.2, step_size=0.05, steps=3)
+    for method in (methods.PGD, methods.TRADES, methods.MART, methods.Mixed):
+        with pytest.warns(UserWarning, match="^attack: its steps reach 0.15 in all and epsilon is 0.2, so"):
+            method(attack)
+    with pytest.warns(UserWarning, match="^attack: its steps reach 0.15 in all"):
+        methods.YOPO(attack, passes=1)
+    methods.YOPO(attack, passes=2)  # its steps go on behind each pass,
+    step = attacks.PGD(epsilon=0.2, step_size=0.01, steps=1, start="none")
+    methods.Free(step, replays=2)  # and those of free from batch to batch
+
+
+@pytest.mark.filterwarnings("ignore:attack. its steps reach")
 @pytest.mark.parametrize(("alpha", "stop"), WEIGHTS)
 def test_a_trades_step_on_a_linear_classifier_by_hand(alpha, stop):
     x, y = data(4)

@@ -73,7 +73,7 @@ def test_alpha_weights_the_adversarial_term_only(alpha, stop, normalize):
     x, y = data(4)
     classifier = linear()
     kernel, bias = (weight.astype("float64") for weight in classifier.get_weights())
-    attack = attacks.PGD(epsilon=0.2, step_size=0.1, steps=1, start="none")
+    attack = attacks.PGD(epsilon=0.1, step_size=0.1, steps=1, start="none")
     weighting = Exponential(alpha, stop_gradient=stop, normalize=normalize)
     method = methods.Mixed(attack, adversarial_weight=3.0, alpha=weighting)
     (logged,) = losses_of_training(classifier, method, x, y)

@@ -15,8 +15,8 @@ from wmr_tf import AdversarialModel, InvalidInput, attacks, callbacks, methods
 
 CLASSES = 3
 FEATURES = 4
-PGD = methods.PGD(attacks.PGD(epsilon=0.1, step_size=0.04, steps=2), alpha=1.0)
-TRADES = methods.TRADES(attacks.PGD(epsilon=0.1, step_size=0.04, steps=2, start="gaussian"), beta=2.0, alpha=1.0)
+PGD = methods.PGD(attacks.PGD(epsilon=0.1, step_size=0.05, steps=2), alpha=1.0)
+TRADES = methods.TRADES(attacks.PGD(epsilon=0.1, step_size=0.05, steps=2, start="gaussian"), beta=2.0, alpha=1.0)
 METHODS = {"pgd": PGD, "trades": TRADES}
 RNG = np.random.default_rng(0)
 X, Y = RNG.random((20, FEATURES), dtype="float32"), RNG.integers(0, CLASSES, 20)
@@ -362,6 +362,7 @@ def test_nothing_is_traced_again_after_the_first_batch():
     assert traces[0] <= 2  # TensorFlow traces twice where a function creates variables, here the optimizer's
 
 
+@pytest.mark.filterwarnings("ignore:attack. its steps reach")
 def test_each_step_and_each_seed_has_its_own_noise():
     method = methods.PGD(attacks.PGD(epsilon=0.3, step_size=1e-6, steps=1))
 

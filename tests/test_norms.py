@@ -194,7 +194,7 @@ def test_start_near_and_step_make_the_attack(norm):
 def test_equal_radii_are_the_attack_bit_for_bit(norm, start, restarts):
     clean = tf.constant(clean_images())
     attack = attack_in(norm, start=start, restarts=restarts)
-    other = attack_in(norm, start=start, restarts=restarts, epsilon=9.0)
+    other = attack_in(norm, start=start, restarts=restarts, epsilon=0.9)
     equal = other(wavy_loss, clean, seed=SEED, epsilon=tf.fill([16], RADII[norm]))
     assert np.array_equal(equal, attack(wavy_loss, clean, seed=SEED))
 

@@ -19,6 +19,15 @@ def _few_images(name: str) -> wmr_tf.data.Splits:
     return wmr_tf.data.Splits(*[tf.data.Dataset.from_tensor_slices((images, labels)).batch(8)] * 3)
 
 
+def numbers_in(line: str) -> list[float]:
+    return [float(number) for number in re.findall(r"\d+(?:\.\d+)?", line)]
+
+
+def shown(*accuracies) -> list[float]:
+    """Return value and standard error of each in percent, as `print(result)` rounds them."""
+    return [round(100 * number, 2) for accuracy in accuracies for number in accuracy[:2]]
+
+
 def test_the_code_of_the_readme_runs(tmp_path, monkeypatch, capsys):
     blocks = re.findall(r"```python\n(.*?)```", README.read_text(), flags=re.DOTALL)
     assert len(blocks) == 3
@@ -29,10 +38,12 @@ def test_the_code_of_the_readme_runs(tmp_path, monkeypatch, capsys):
         exec(compile(block, "README.md", "exec"), names)
     history = names["model"].history.history
     assert len(history["val_A_sa_2"]) == 10
-    printed = [float(number) for number in capsys.readouterr().out.splitlines()[-1].split()]
+    conditions, plain, *by_alpha = capsys.readouterr().out.splitlines()[-4:]
     result = names["result"]
-    assert printed[:2] == [result.A_nat.value, result.A_rob.value]
-    assert len(printed) == 5
+    assert conditions == f"8 images, {names['attack']}"
+    assert numbers_in(plain) == shown(result.A_nat, result.A_rob)
+    for line, alpha in zip(by_alpha, (1.0, 2.0), strict=True):
+        assert numbers_in(line) == [alpha, *shown(result.A_sa(alpha), result.A_tr(alpha))]
     images = next(iter(names["test"]))[0]
     np.testing.assert_array_equal(keras.models.load_model("robust.keras")(images), names["classifier"](images))
     fewer = blocks[2].replace("max_trials=12", "max_trials=2").replace("epochs=10", "epochs=1")

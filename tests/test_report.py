@@ -199,3 +199,14 @@ def test_pictures_are_png_in_colour_and_the_same_each_time(plot, values, tmp_pat
     assert pixels.shape[:2] == tuple(int(150 * inches) for inches in figure.get_size_inches()[::-1])
     for colour in ("#0072B2", "#D55E00"):
         assert (np.abs(pixels - matplotlib.colors.to_rgb(colour)).max(axis=-1) < 0.01).sum() > 500
+
+
+def test_a_weak_attack_is_said_once_below_the_table():
+    message = "attack: its steps reach 0.01 in all and epsilon is 0.3."
+    flagged = {**TRADES, "flags": [{"name": "attack_cannot_reach", "message": message}]}
+    for markdown in (False, True):
+        lines = report.tables([("TRADES", flagged), ("TRADES again", flagged)], markdown=markdown).splitlines()
+        assert lines.count(f"Warning: {message}") == 1
+    sound = {**TRADES, "flags": []}
+    assert report.tables([("TRADES", sound)]) == report.tables([("TRADES", TRADES)])
+    assert "Warning" not in report.tables([("TRADES", sound)])

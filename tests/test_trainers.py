@@ -1,7 +1,9 @@
 """The trainers as people run them: in a process of their own on a few images, and their mistakes mostly in this one."""
 
+import concurrent.futures
 import csv
 import dataclasses
+import datetime
 import importlib.metadata
 import json
 import math
@@ -21,11 +23,17 @@ import tensorflow as tf
 from absl import flags
 
 from tests.test_config import run_main
-from trainers import compare, evaluate, run
+from trainers import compare, evaluate, naming, run
 from trainers.config import Experiment, ModelEvaluation
+from trainers.folder import is_finished, make_folder
 from wmr_tf import data
+from wmr_tf.callbacks import RobustEvaluation, SaveBestClassifier
 from wmr_tf.checks import InvalidInput
 from wmr_tf.evaluation import evaluate_robustness
+from wmr_tf.weights import Exponential
+
+# Few steps on purpose: what is tested here needs no strong attack.
+pytestmark = pytest.mark.filterwarnings("ignore:attack. its steps reach")
 
 ROOT = Path(__file__).resolve().parents[1]
 FEW = {
@@ -77,6 +85,9 @@ def digits(tmp_path_factory) -> tuple[Path, str]:
     ended = start("trainers.digits", *DIGITS_FLAGS, "--output_dir=new/run", cwd=place)
     assert ended.returncode == 0, ended.stderr
     assert "Traceback" not in ended.stderr and "Warning" not in ended.stderr
+    # One line for the attack that trains and one for the one that tests, here with too few steps; else nothing.
+    warned = {line.partition(" in all")[0] for line in ended.stderr.splitlines() if line.startswith("warning: ")}
+    assert warned == {f"warning: attack: its steps reach {reach}" for reach in (0.06, 0.03)}
     return place / "new/run", ended.stdout
 
 
@@ -140,7 +151,10 @@ def test_metrics_have_the_keys_of_the_design_and_are_fractions(digits):
     metrics = read_json(digits[0] / "metrics.json")
     keys = "dataset split examples checkpoint method alpha_train beta seed precision attack A_nat A_nat_stderr A_rob"
     keys += " weighting norm epsilon attack_steps attack_step_size attack_start"
-    assert set(metrics) == {*keys.split(), "A_rob_stderr", "non_uniform", "cvar"}
+    assert set(metrics) == {*keys.split(), "A_rob_stderr", "non_uniform", "cvar", "flags"}
+    (flag,) = metrics["flags"]
+    assert flag == {"name": "attack_cannot_reach", "reach": 0.03, "epsilon": 0.15, "message": ANY}
+    assert digits[1].splitlines().count(f"Warning: {flag['message']}") == 1
     expected = {"dataset": "digits", "split": "test", "examples": 64, "checkpoint": "best.keras", "method": "trades"}
     expected |= {"alpha_train": 2.0, "beta": Experiment.of("digits").beta, "seed": 3, "precision": "float32"}
     expected |= {"norm": "linf", "epsilon": 0.15, "attack_steps": 2, "attack_start": "gaussian"}
@@ -242,15 +256,15 @@ def test_the_training_model_is_as_the_design_says(digits):
     assert type(model.optimizer) is keras.optimizers.SGD
     assert (float(model.optimizer.learning_rate), model.optimizer.momentum) == (pytest.approx(0.07), 0.9)
     assert model.optimizer.weight_decay is None  # it would be Keras's decoupled one
-    assert (model.weight_decay, model.seed, model.method.alpha) == (5e-4, 5, 0.5)
+    assert (model.weight_decay, model.seed, model.method.weighting) == (5e-4, 5, Exponential(0.5))
 
 
 def test_every_validation_image_is_attacked(tmp_path):
     # `load` has cut them already; the callback's own limit of 1,000 must not cut them again.
     count = 1100
     batches = tf.data.Dataset.from_tensors((np.zeros([count, 8, 8, 1], np.float32), np.zeros([count], np.int32)))
-    used = run.callbacks(Experiment.of("digits"), data.Splits(batches, batches, batches), tmp_path, None)
-    (evaluation,) = (callback for callback in used if isinstance(callback, run.RobustEvaluation))
+    used = run.run_callbacks(Experiment.of("digits"), data.Splits(batches, batches, batches), tmp_path, None)
+    (evaluation,) = (callback for callback in used if isinstance(callback, RobustEvaluation))
     assert sum(len(images) for images, _ in evaluation.batches) == count
 
 
@@ -328,11 +342,11 @@ def test_compare_prints_the_table_and_draws_the_picture(digits, tmp_path, capsys
 )
 def test_a_defence_is_named_with_what_is_not_the_recipes(method, changes, label):
     config = dataclasses.asdict(Experiment.of("digits", method, **changes))
-    facts = json.loads(json.dumps({"dataset": "digits", **run.training_facts(config)}))
-    assert run.defence(facts) == label
+    facts = json.loads(json.dumps({"dataset": "digits", **naming.training_facts(config)}))
+    assert naming.defence(facts) == label
     # Files of a time before settings were written.
     old = {name: facts[name] for name in ("dataset", "method", "alpha_train", "beta", "seed", "precision")}
-    assert run.defence(old) == (label if "beta" in changes else label.split(" (")[0])
+    assert naming.defence(old) == (label if "beta" in changes else label.split(" (")[0])
 
 
 def refusal(capsys, *, trained: bool = False) -> str:
@@ -362,7 +376,7 @@ def test_divergence_is_one_line_and_status_1(tmp_path, capsys):
 
 
 def test_divergence_after_a_good_epoch_names_the_file_that_was_kept(tmp_path):
-    best = run.SaveBestClassifier(tmp_path / "best.keras")
+    best = SaveBestClassifier(tmp_path / "best.keras")
     best.best_epoch = 0
     history = {"loss": [1.0, math.nan], "val_A_sa": [0.3, math.nan]}
     with pytest.raises(FloatingPointError, match="after epoch 2, .*best.keras is of epoch 1"):
@@ -495,20 +509,43 @@ def test_an_evaluation_of_more_images_than_there_are_is_refused(tmp_path, capsys
     assert [path.name for path in tmp_path.iterdir()] == ["model.keras"]
 
 
+def test_runs_of_the_same_second_get_a_folder_each(tmp_path, monkeypatch):
+    class Clock(datetime.datetime):
+        @classmethod
+        def now(cls):
+            return cls(2026, 11, 22, 10, 30, 59)
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("trainers.folder.datetime.datetime", Clock)
+    experiment = Experiment.of("digits", seed=3)
+    with concurrent.futures.ThreadPoolExecutor(8) as threads:
+        found = sorted(threads.map(lambda _: str(make_folder(experiment, "digits")), range(8)))
+    first = "runs/digits-seed3-20261122-103059"
+    assert found == sorted([first, *(f"{first}-{number}" for number in range(2, 9))])
+    assert all(Path(folder).is_dir() for folder in found)
+
+
+def test_a_folder_of_runs_that_cannot_be_written_is_refused(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    Path("runs").write_text("a file")
+    with pytest.raises(InvalidInput, match="^output_dir: got 'runs/digits-.*', expected a folder that can be written"):
+        make_folder(Experiment.of("digits"), "digits")
+
+
 def test_a_finished_run_is_known_by_its_settings(digits, tmp_path):
     settings = {**FEW, "seed": 3, "deterministic": True, "alpha_test": (1.0, 1.5)}
     experiment = Experiment.of("digits", **settings, output_dir="elsewhere")
-    assert run.is_finished(experiment, digits[0])
-    assert not run.is_finished(dataclasses.replace(experiment, beta=2.5), digits[0])
-    assert not run.is_finished(experiment, tmp_path)
+    assert is_finished(experiment, digits[0])
+    assert not is_finished(dataclasses.replace(experiment, beta=2.5), digits[0])
+    assert not is_finished(experiment, tmp_path)
     copy = tmp_path / "copy"
     shutil.copytree(digits[0], copy)
-    assert run.is_finished(experiment, copy)
+    assert is_finished(experiment, copy)
     (copy / "config.json").write_text("[]")
-    assert not run.is_finished(experiment, copy)
+    assert not is_finished(experiment, copy)
     shutil.copy(digits[0] / "config.json", copy)
     (copy / "metrics.json").unlink()
-    assert not run.is_finished(experiment, copy)
+    assert not is_finished(experiment, copy)
 
 
 @pytest.mark.parametrize(

@@ -20,12 +20,16 @@ import wmr_tf as wmr
 from tests.test_config import run_main, settings_of
 from trainers import run
 from trainers.config import Experiment
+from trainers.folder import read_history
 from tuning import results, space
 from tuning.hypermodel import ExperimentHyperModel, best_epoch
 from tuning.search import Search, claim_folder, search
-from tuning.tuner import SearchTuner, check_role, combinations, is_chief, is_worker, make_oracle, take_up
+from tuning.tuner import SearchTuner, check_role, combinations, is_chief, is_worker, make_oracle, run_unfinished_again
 from wmr_tf import report
 from wmr_tf.checks import InvalidInput
+
+# Few steps on purpose: what is tested here needs no strong attack.
+pytestmark = pytest.mark.filterwarnings("ignore:attack. its steps reach")
 
 FEW = {
     "epochs": 2,
@@ -469,7 +473,7 @@ def test_an_unfinished_trial_forgets_what_it_had_reported(tmp_path):
     oracle = tuner_of(Parabola(), tmp_path, max_trials=4).oracle
     trial = oracle.create_trial("tuner0")
     oracle.update_trial(trial.trial_id, {"val_A_sa": 0.9})
-    take_up(oracle)
+    run_unfinished_again(oracle)
     assert not trial.metrics.exists("val_A_sa") and oracle._retry_queue == [trial.trial_id]
 
 
@@ -556,7 +560,7 @@ def test_a_trial_is_the_run_of_its_command(found, tmp_path):
     assert "A run of this command keeps the epoch of highest val_A_sa, not 0.5*val_A_sa+0.5*val_A_nat." in printed
     for row, command in zip(rows, commands, strict=True):
         again = settings_of(Experiment, *shlex.split(command)[3:], dataset="digits")
-        history = run.read_history(run.train(dataclasses.replace(again, output_dir=str(tmp_path / str(row["trial"])))))
+        history = read_history(run.train(dataclasses.replace(again, output_dir=str(tmp_path / str(row["trial"])))))
         for name in results.ACCURACIES:
             assert history[f"val_{name}"][row["epoch"] - 1] == pytest.approx(row[name], abs=1e-5)
 
@@ -621,9 +625,9 @@ def test_chief_and_workers_that_start_together_share_a_folder(tmp_path, monkeypa
 
 def test_a_difference_between_a_trial_and_the_run_of_its_command_is_said():
     plain, other = tuning.Objective("val_A_sa"), tuning.Objective("val_A_tr")
-    assert results.difference("grid", plain) == ""
-    assert "from scratch" in results.difference("hyperband", plain)
-    assert results.difference("grid", other).endswith("keeps the epoch of highest val_A_sa, not val_A_tr.")
+    assert results.difference_from_trial("grid", plain) == ""
+    assert "from scratch" in results.difference_from_trial("hyperband", plain)
+    assert results.difference_from_trial("grid", other).endswith("keeps the epoch of highest val_A_sa, not val_A_tr.")
 
 
 def test_a_picture_that_fails_costs_nothing_and_a_tuple_is_a_word_in_it(tmp_path, monkeypatch):

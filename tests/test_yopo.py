@@ -75,6 +75,7 @@ def test_an_update_is_that_written_out(alpha, activation):
         np.testing.assert_allclose(got, wanted, atol=3e-6)
 
 
+@pytest.mark.filterwarnings("ignore:attack. its steps reach")
 def test_the_first_layers_gradient_is_the_whole_networks_where_p_was_taken():
     """With one step between passes, each is made where p belongs: YOPO-m-1 follows the full gradient."""
     attack = dataclasses.replace(ATTACK, steps=1)

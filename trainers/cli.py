@@ -5,6 +5,7 @@ import difflib
 import sys
 import types
 import typing
+import warnings
 from collections.abc import Callable
 from typing import Any
 
@@ -13,7 +14,7 @@ from absl import app, flags, logging
 from trainers.config import Evaluation
 from trainers.recipes import recipe
 from trainers.strategy import LostWorker
-from wmr_tf.checks import InvalidInput, require
+from wmr_tf.checks import InvalidInput, refuse, require
 from wmr_tf.methods import BY_NAME
 
 
@@ -73,7 +74,9 @@ def main(settings: type[Evaluation], run: Callable[[Any], object], **fixed: Any)
                 expected="a data set",
                 fix="Pass --dataset=mnist.",
             )
-            run(settings.of(**{**fixed, **given}))
+            with warnings.catch_warnings():
+                warnings.showwarning = _print_warning  # the way Python has for it; undone at the end of the block
+                run(settings.of(**{**fixed, **given}))
         except InvalidInput as mistake:
             fail(str(mistake))
         except (FloatingPointError, LostWorker) as end:
@@ -99,16 +102,25 @@ def value_of(settings: type[Evaluation], name: str, text: str) -> Any:
         InvalidInput: If the text is no such value. Whether it is in range is checked by the settings.
     """
     kind = _without_none(typing.get_type_hints(settings)[name])
+    parser = flags.BooleanParser() if kind is bool else _PARSERS[kind]
     try:
-        return (flags.BooleanParser() if kind is bool else _PARSERS[kind]).parse(text)
+        return parser.parse(text)
     except ValueError as error:
-        raise InvalidInput(f"{name}: {error}. Change {name}.") from error
+        expected = parser.syntactic_help or "true or false"
+        refuse(name, got=repr(text), expected=expected, fix=f"Change {name}.", cause=error)
 
 
 def fail(message: str, status: int = 2) -> typing.NoReturn:
     """Print one line on stderr and exit."""
     print(f"error: {' '.join(message.split())}", file=sys.stderr)
     sys.exit(status)
+
+
+def _print_warning(
+    message: Warning | str, category: type, filename: str, lineno: int, file: Any = None, line: str | None = None
+) -> None:
+    """Print one line on stderr, as `fail` does; where in the code it was said helps nobody here."""
+    print(f"warning: {' '.join(str(message).split())}", file=sys.stderr)
 
 
 def parse(argv: list[str]) -> list[str]:

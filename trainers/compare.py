@@ -9,9 +9,11 @@ from typing import Any
 from absl import app, flags
 
 from trainers.cli import fail, parse
-from trainers.run import defence, read_json, title
+from trainers.folder import METRICS
+from trainers.naming import defence, title
 from wmr_tf import report
-from wmr_tf.checks import InvalidInput, require
+from wmr_tf.checks import InvalidInput, refuse, require
+from wmr_tf.saving import read_json
 
 _OUTPUT = flags.DEFINE_string("output", "comparison.png", "The picture.")
 _MARKDOWN = flags.DEFINE_bool("markdown", False, "Print the tables as Markdown.")
@@ -23,14 +25,14 @@ def read(folder: str) -> dict[str, Any]:
     Raises:
         InvalidInput: If there is no metrics.json in it, or it is not one.
     """
-    path = Path(folder) / "metrics.json"
+    path = Path(folder) / METRICS
     fix = "Name the folders of finished runs."
     require(path.is_file(), "run", got=repr(folder), expected="a folder with metrics.json", fix=fix)
     metrics = read_json(path, "run", fix=fix)
     try:  # all that is going to be done with them
         conditions(metrics), title(metrics), report.tables([(defence(metrics), metrics)])
     except (AttributeError, KeyError, TypeError, ValueError) as error:
-        raise InvalidInput(f"run: got {str(path)!r}, expected metrics of an evaluation. {fix}") from error
+        refuse("run", got=repr(str(path)), expected="metrics of an evaluation", fix=fix, cause=error)
     return metrics
 
 
@@ -68,7 +70,7 @@ def compare(argv: list[str]) -> None:
         except OSError as error:
             fix = "Name another file with --output."
             expected = "a file that can be written, in an existing folder"
-            raise InvalidInput(f"output: got {_OUTPUT.value!r}, expected {expected}. {fix}") from error
+            refuse("output", got=repr(_OUTPUT.value), expected=expected, fix=fix, cause=error)
     except InvalidInput as mistake:
         fail(str(mistake))
     print(report.tables(results, markdown=_MARKDOWN.value))

@@ -2,13 +2,14 @@
 
 import dataclasses
 import math
+import warnings
 from typing import Any, Self
 
 from trainers.recipes import ARCHITECTURES, Epsilons, recipe
 from trainers.strategy import STRATEGIES
 from trainers.weighting import make_weighting
 from wmr_tf import attacks, data, methods, weights
-from wmr_tf.checks import alphas, at_least, nonnegative, one_of, positive, require
+from wmr_tf.checks import alphas, at_least, nonnegative, one_of, positive, radius, require
 from wmr_tf.checks import seed as checked_seed
 from wmr_tf.engine.precision import COMPUTE, has_bfloat16
 from wmr_tf.evaluation.wasserstein import WassersteinAttack, checked_order
@@ -103,7 +104,7 @@ class Evaluation:
         one_of("dataset", self.dataset, data.SOURCES)
         alphas("alpha_test", self.alpha_test)
         one_of("eval_norm", self.eval_norm, attacks.NORMS)
-        nonnegative("eval_epsilon", self.eval_epsilon)
+        radius("eval_epsilon", self.eval_epsilon, self.eval_norm)
         positive("eval_attack_step_size", self.eval_attack_step_size)
         at_least("eval_attack_steps", self.eval_attack_steps, 1)
         at_least("eval_restarts", self.eval_restarts, 1)
@@ -225,7 +226,8 @@ class Experiment(Evaluation):
         for name in ("train_examples", "validation_examples"):
             _if_given(at_least, name, getattr(self, name), 1)
         self._check_method_settings()
-        self.make_method(examples=1)  # for its checks
+        with warnings.catch_warnings(action="ignore"):  # for its checks; the one that trains warns of a weak attack
+            self.make_method(examples=1)
 
     def make_method(self, examples: int | None = None) -> methods.Method:
         """Return the training method, given those of the settings that it takes.
@@ -258,7 +260,7 @@ class Experiment(Evaluation):
         return self.learning_rate * self.learning_rate_drop**passed
 
     def _training_attack(self) -> attacks.Attack:
-        epsilon = nonnegative("epsilon", self.epsilon)
+        epsilon = radius("epsilon", self.epsilon, self.norm)
         step_size = positive("attack_step_size", self.attack_step_size)
         steps = at_least("attack_steps", self.attack_steps, 1)
         start = one_of("attack_start", self.attack_start, [*attacks.STARTS, "noise"])

@@ -9,17 +9,20 @@ from typing import Any
 from trainers import run
 from trainers.cli import main
 from trainers.config import ModelEvaluation
+from trainers.folder import CONFIG, make_folder
+from trainers.naming import training_facts
 from wmr_tf import data
+from wmr_tf.saving import load_classifier, read_json
 
 
 def evaluate(settings: ModelEvaluation) -> None:
     """Evaluate `settings.model`, print the table, and write metrics.json and robustness.png."""
     path = Path(settings.model).expanduser()
-    classifier = run.load_classifier(path)
-    facts = {"checkpoint": str(path), **run.training_facts(config_beside(path))}
+    classifier = load_classifier(path)
+    facts = {"checkpoint": str(path), **training_facts(config_beside(path))}
     test = run.first_images(data.load(settings.dataset, data_dir=settings.data_dir).test, settings.eval_examples)
     run.check_fits(classifier, test)
-    folder = run.make_folder(settings, f"evaluation-{settings.dataset}-{path.stem}")
+    folder = make_folder(settings, f"evaluation-{settings.dataset}-{path.stem}")
     run.evaluate(settings, test, classifier, folder, facts)
     print(f"Written into {folder}")
 
@@ -30,9 +33,9 @@ def config_beside(path: Path) -> dict[str, Any]:
     Raises:
         InvalidInput: If it is not a JSON object.
     """
-    config = path.parent / "config.json"
+    config = path.parent / CONFIG
     fix = "Fix it, or move it away from the model to evaluate without it."
-    return run.read_json(config, "config.json", fix=fix) if config.exists() else {}
+    return read_json(config, CONFIG, fix=fix) if config.exists() else {}
 
 
 if __name__ == "__main__":

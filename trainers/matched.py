@@ -1,23 +1,24 @@
-"""Two models under attack at equal confidence, since smaller logits alone raise A_sa.
+"""Compare two models under attack at equal confidence, since smaller logits alone raise A_sa.
 
 python -m trainers.matched runs/BASELINE/best.keras runs/OTHER/best.keras --dataset=mnist --eval_examples=2000
 
 Divides the other model's logits by the temperature at which its mean top probability on clean validation images is the
-baseline's, and evaluates both.
+baseline's, and evaluates both models, and the other one also as it is.
 """
 
 from collections.abc import Iterable
-from pathlib import Path
 
 import keras
 from absl import app, flags
 
-from trainers import run
 from trainers.cli import fail, parse
 from trainers.config import Evaluation
+from trainers.run import check_fits, first_images
 from wmr_tf import data, report
 from wmr_tf.checks import InvalidInput, require
-from wmr_tf.evaluation import Robustness, evaluate_robustness, temperature
+from wmr_tf.evaluation import Robustness, evaluate_robustness
+from wmr_tf.evaluation.temperature import at_temperature, mean_top_probability, temperature_for
+from wmr_tf.saving import load_classifier
 
 _DATASET = flags.DEFINE_string("dataset", "mnist", "Data set.")
 _DATA_DIR = flags.DEFINE_string("data_dir", None, "Where tensorflow-datasets keeps prepared data.")
@@ -26,13 +27,13 @@ _EXAMPLES = flags.DEFINE_integer("eval_examples", None, "How many test images to
 
 def confidence(classifier: keras.Model, splits: data.Splits) -> float:
     """Return the mean top probability on clean validation images."""
-    return temperature.mean_top_probability(classifier.predict(splits.validation, verbose=0))
+    return mean_top_probability(classifier.predict(splits.validation, verbose=0))
 
 
 def with_confidence(classifier: keras.Model, splits: data.Splits, top_probability: float) -> keras.Model:
     """Return the classifier with its logits divided so that its mean top probability is `top_probability`."""
     logits = classifier.predict(splits.validation, verbose=0)
-    return temperature.at_temperature(classifier, temperature.temperature_for(logits, top_probability))
+    return at_temperature(classifier, temperature_for(logits, top_probability))
 
 
 def table(rows: Iterable[tuple[str, float, Robustness]]) -> str:
@@ -42,40 +43,46 @@ def table(rows: Iterable[tuple[str, float, Robustness]]) -> str:
     for label, top, result in rows:
         for alpha in result.weighted_margins:
             accuracies = result.A_rob, result.A_sa(alpha), result.A_tr(alpha)
-            cells.append([label, f"{100 * top:.2f}", f"{alpha:g}"])
-            cells[-1] += [f"{100 * accuracy.value:.2f} ± {100 * accuracy.stderr:.2f}" for accuracy in accuracies]
+            shown = [f"{100 * accuracy.value:.2f} ± {100 * accuracy.stderr:.2f}" for accuracy in accuracies]
+            cells.append([label, f"{100 * top:.2f}", f"{alpha:g}", *shown])
     return report.format_table(header, cells, markdown=True)
 
 
-def evaluate(settings: Evaluation, paths: list[str]) -> str:
+def evaluate(settings: Evaluation, baseline: str, other: str) -> str:
     """Return the table of the baseline, the other model, and the other at the baseline's confidence.
+
+    Args:
+        settings: The data and the test attack.
+        baseline: The `.keras` file of the model whose confidence both get.
+        other: That of the model which is brought to it.
 
     Raises:
         InvalidInput: If data or models are not what they should be.
     """
     splits = data.load(settings.dataset, data_dir=settings.data_dir)
-    test = run.first_images(splits.test, settings.eval_examples)
-    baseline, other = (run.load_classifier(Path(path)) for path in paths)
-    for model in (baseline, other):
-        run.check_fits(model, test)
-    matched = with_confidence(other, splits, confidence(baseline, splits))
+    test = first_images(splits.test, settings.eval_examples)
+    models = {"baseline": load_classifier(baseline), "other": load_classifier(other)}
+    for model in models.values():
+        check_fits(model, test)
+    top = confidence(models["baseline"], splits)
+    models["other, confidence of the baseline"] = with_confidence(models["other"], splits, top)
     rows = []
-    for label, model in (("baseline", baseline), ("other", other), ("other, confidence of the baseline", matched)):
+    for label, model in models.items():
         result = evaluate_robustness(model, test, settings.test_attack(), alpha_test=settings.alpha_test)
         rows.append((label, confidence(model, splits), result))
     return table(rows)
 
 
-def main(argv: list[str]) -> None:
-    """Evaluate both models and print the table."""
+def matched(argv: list[str]) -> None:
+    """Evaluate the two models named on the command line and print the table."""
     try:
         fix = "Write python -m trainers.matched BASELINE.keras OTHER.keras."
         require(len(argv) == 3, "command line", got=f"{len(argv) - 1} models", expected="two", fix=fix)
         settings = Evaluation.of(_DATASET.value, data_dir=_DATA_DIR.value, eval_examples=_EXAMPLES.value)
-        print(evaluate(settings, argv[1:]))
+        print(evaluate(settings, *argv[1:]))
     except InvalidInput as mistake:
         fail(str(mistake))
 
 
 if __name__ == "__main__":
-    app.run(main, flags_parser=parse)
+    app.run(matched, flags_parser=parse)

@@ -12,7 +12,7 @@ from typing import Any
 
 import tensorflow as tf
 
-from wmr_tf.checks import one_of, require
+from wmr_tf.checks import one_line, one_of, require
 from wmr_tf.engine.distribution import is_chief, workers
 
 STRATEGIES = ("none", "mirrored", "multi_worker")
@@ -65,7 +65,7 @@ def make_strategy(name: str) -> tf.distribute.Strategy:
     try:
         return tf.distribute.MultiWorkerMirroredStrategy()
     except (tf.errors.OpError, RuntimeError) as error:
-        raise LostWorker(f"strategy: the workers did not find together ({_first_line(error)}).") from error
+        raise LostWorker(f"strategy: the workers did not find together ({_loss_told(error)}).") from error
     finally:
         faulthandler.cancel_dump_traceback_later()
 
@@ -106,7 +106,7 @@ def checked_tf_config(text: str | None) -> dict[str, Any]:
 
 
 @contextlib.contextmanager
-def losses_named(strategy: tf.distribute.Strategy, kept: Path) -> Iterator[None]:
+def lost_worker_reported(strategy: tf.distribute.Strategy, kept: Path) -> Iterator[None]:
     """Turn what TensorFlow raises when a worker is gone into one sentence; alone, errors stay as they are.
 
     Args:
@@ -125,13 +125,13 @@ def losses_named(strategy: tf.distribute.Strategy, kept: Path) -> Iterator[None]
         lost = f"{task[1]} {task[2]}" if task else "another worker"
         weights = str(kept) if is_chief(strategy) else f"{kept.name} in the chief's folder"
         raise LostWorker(
-            f"training: lost {lost} ({_first_line(error)}). Start all workers again; with --initialize_from={weights}, "
+            f"training: lost {lost} ({_loss_told(error)}). Start all workers again; with --initialize_from={weights}, "
             "if it is there, and another --output_dir they go on from the weights of the best epoch."
         ) from error
 
 
 @contextlib.contextmanager
-def chief_writes(strategy: tf.distribute.Strategy) -> Iterator[str | None]:
+def only_the_chief_writes(strategy: tf.distribute.Strategy) -> Iterator[str | None]:
     """Yield the folder that a worker writes into instead of the run's, None for the chief, who has the run's own.
 
     So every worker does all that the chief does, and meets it wherever replicas meet; what it writes is deleted, what
@@ -154,7 +154,8 @@ def _is_address(address: Any) -> bool:
     return isinstance(address, str) and re.fullmatch(r"[^:\s]+:\d+|\[[^\]\s]+\]:\d+", address) is not None
 
 
-def _first_line(error: Exception) -> str:
-    lines = [line.strip() for line in str(error).splitlines()]
-    told = [line for line in lines if "aborted" in line or "eartbeat" in line or "nreachable" in line]
-    return (told or [line for line in lines if line] or [type(error).__name__])[0][:200].rstrip(".: ")
+def _loss_told(error: Exception) -> str:
+    """Return the line of an error that tells who was lost or how, the first one if none does."""
+    lines = [line for line in str(error).splitlines() if line.strip()] or [type(error).__name__]
+    telling = [line for line in lines if any(word in line for word in ("aborted", "eartbeat", "nreachable"))]
+    return one_line((telling or lines)[0]).rstrip(".: ")

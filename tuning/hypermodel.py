@@ -135,8 +135,8 @@ class ExperimentHyperModel(kt.HyperModel):
         experiment = self.space.experiment(self.space.values(hp))
         splits = self.splits(experiment)
         self._kept = None  # their order goes on from epoch to epoch, and the next trial has to begin with the first
-        evaluation = run.validation_of(experiment, splits)
-        measuring = run.schedule_and_measure(experiment, evaluation)
+        evaluation = run.validation_evaluation(experiment, splits)
+        measuring = run.measuring_callbacks(experiment, evaluation)
         measuring += _matched(evaluation, self.objective, self.top_probability)
         history = model.fit(
             splits.train,

@@ -9,11 +9,11 @@ import keras
 import keras_tuner as kt
 import numpy as np
 
-from wmr_tf import AdversarialModel
 from wmr_tf.callbacks import RobustEvaluation, announce, log_key
-from wmr_tf.checks import InvalidInput, one_of, require
+from wmr_tf.checks import InvalidInput, one_of, refuse, require
 from wmr_tf.engine.precision import float32_compute
 from wmr_tf.evaluation.temperature import temperature_for
+from wmr_tf.saving import classifier_of
 
 MATCHED = "_matched"
 _TERM = re.compile(r"(?:(\d+(?:\.\d*)?|\.\d+)\*)?(\w+)")
@@ -48,7 +48,7 @@ class Objective(kt.Objective):
         for term in text.replace(" ", "").split("+"):
             if (match := _TERM.fullmatch(term)) is None:
                 fix = "Write for instance --objective=0.7*val_A_sa+0.3*val_A_nat."
-                raise InvalidInput(f"objective: got {text!r}, expected weight*key+weight*key. {fix}")
+                refuse("objective", got=repr(text), expected="weight*key+weight*key", fix=fix)
             weight, key = match.groups()
             one_of("objective", key.removesuffix(MATCHED), names)
             self.weights[key] = self.weights.get(key, 0.0) + float(weight or 1.0)
@@ -92,13 +92,12 @@ class MatchedEvaluation(keras.callbacks.Callback):
 
     def on_train_begin(self, logs: dict[str, float] | None = None) -> None:
         """Put the temperature behind the classifier."""
-        model = self.model
-        self._classifier = model.classifier if isinstance(model, AdversarialModel) else model
+        self._classifier = classifier_of(self.model)
         self._temperature = _Temperature()
         self.evaluation.set_model(keras.Sequential([self._classifier, self._temperature]))
         self.evaluation.set_params(self.params)
         self.evaluation.on_train_begin(logs)
-        announce(model, [f"{key}{MATCHED}" for key in self.evaluation.keys])
+        announce(self.model, [f"{key}{MATCHED}" for key in self.evaluation.keys])
 
     def on_epoch_end(self, epoch: int, logs: dict[str, float] | None = None) -> None:
         """Find this epoch's temperature and evaluate the scaled classifier."""

@@ -2,7 +2,6 @@
 
 import csv
 import dataclasses
-import json
 import shlex
 from pathlib import Path
 from typing import Any
@@ -11,14 +10,17 @@ import keras_tuner as kt
 
 from trainers import run
 from trainers.cli import as_flag, as_text
+from trainers.folder import BEST, METRICS, write_config
+from trainers.naming import training_facts
 from tuning.objective import Objective
 from tuning.space import Space
 from tuning.tuner import FAILURE, SearchTuner
 from wmr_tf import report
-from wmr_tf.callbacks import save_classifier
+from wmr_tf.saving import load_classifier, read_json, save_classifier, write_json
 
 ACCURACIES = ("A_nat", "A_rob", "A_sa", "A_tr")
-BEST = "best"
+BEST_TRIAL = "best"
+"""The folder of the best trial, like that of a run."""
 
 
 def rows_of(oracle: kt.Oracle, space: Space, trials: Path) -> list[dict[str, Any]]:
@@ -71,7 +73,7 @@ def table(rows: list[dict[str, Any]], space: Space, objective: Objective) -> str
 
 def write(rows: list[dict[str, Any]], space: Space, objective: Objective, folder: Path) -> None:
     """Write trials.json, trials.csv and trials.md."""
-    (folder / "trials.json").write_text(json.dumps(rows, indent=2) + "\n")
+    write_json(folder / "trials.json", rows)
     (folder / "trials.md").write_text(table(rows, space, objective) + "\n")
     with open(folder / "trials.csv", "w", newline="") as file:
         writer = csv.DictWriter(file, list(dict.fromkeys(name for row in rows for name in row)))
@@ -96,7 +98,7 @@ def command(space: Space, values: dict[str, Any]) -> str:
     return shlex.join(["python", "-m", f"trainers.{dataset}", *(as_flag(*pair) for pair in settings.items())])
 
 
-def difference(tuner: str, objective: Objective) -> str:
+def difference_from_trial(tuner: str, objective: Objective) -> str:
     """Return in one sentence how a run of the best trial's command differs from the trial, "" if it does not."""
     reasons = []
     if tuner == "hyperband":
@@ -108,21 +110,20 @@ def difference(tuner: str, objective: Objective) -> str:
 
 def evaluate_best(tuner: SearchTuner, space: Space, trial: Any, folder: Path) -> None:
     """Evaluate a trial's best epoch on test images, unless that has been done, in a folder like that of a run."""
-    best = folder / BEST
-    metrics = best / "metrics.json"
-    if metrics.exists() and run.read_json(metrics, "metrics.json", fix="Remove it.").get("trial") == trial.trial_id:
+    best = folder / BEST_TRIAL
+    metrics = best / METRICS
+    if metrics.exists() and read_json(metrics, METRICS, fix="Remove it.").get("trial") == trial.trial_id:
         print(f"Trial {trial.trial_id} has been evaluated on test images before: {metrics}")
         return
     values = space.values(trial.hyperparameters.copy())
     experiment = space.experiment(values)
     best.mkdir(exist_ok=True)
-    save_classifier(tuner.load_model(trial).classifier, best / run.BEST)
-    config = dataclasses.asdict(experiment)
-    run.write_json(best / "config.json", {**config, "command": command(space, values), "versions": run.versions()})
+    save_classifier(tuner.load_model(trial).classifier, best / BEST)
+    write_config(best, experiment, command=command(space, values))
     print(f"Evaluating trial {trial.trial_id} on test images", flush=True)
-    facts = {"checkpoint": run.BEST, "trial": trial.trial_id, **run.training_facts(config)}
+    facts = {"checkpoint": BEST, "trial": trial.trial_id, **training_facts(dataclasses.asdict(experiment))}
     test = tuner.hypermodel.splits(experiment).test
-    run.evaluate(experiment, test, run.load_classifier(best / run.BEST), best, facts)
+    run.evaluate(experiment, test, load_classifier(best / BEST), best, facts)
 
 
 def _cell(value: Any, form: str) -> str:

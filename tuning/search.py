@@ -22,13 +22,13 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Self
 
-from trainers import run
 from trainers.cli import main
 from trainers.config import Experiment, setting
 from tuning import results, space, tuner
 from tuning.hypermodel import ExperimentHyperModel
 from tuning.objective import Objective, checked_top_probability
-from wmr_tf.checks import InvalidInput, at_least, one_of, require
+from wmr_tf.checks import at_least, one_of, refuse, require
+from wmr_tf.saving import read_json, write_json
 
 RECORD = "search.json"
 # A search may be moved, and may go on for longer.
@@ -133,7 +133,7 @@ def search(settings: Search) -> None:
     )
     searcher = tuner.SearchTuner(oracle, hypermodel, folder)
     if tuner.is_chief():
-        tuner.tell_of_workers(oracle)
+        tuner.print_workers(oracle)
     searcher.search()
     if tuner.is_worker():
         print("No more trials for this worker.")
@@ -155,7 +155,7 @@ def conclude(settings: Search, searcher: tuner.SearchTuner, objective: Objective
     print(
         f"Best: trial {best.trial_id}, {objective.name} {best.score:.4f}\n{results.command(trials, values)}", flush=True
     )
-    if said := results.difference(settings.tuner, objective):
+    if said := results.difference_from_trial(settings.tuner, objective):
         print(said, flush=True)
     results.evaluate_best(searcher, trials, best, folder)
     title = f"{settings.dataset}, {len(rows)} trials, validation images"
@@ -177,7 +177,7 @@ def claim_folder(settings: Search) -> Path:
     held = [path.name for path in folder.iterdir()] if folder.is_dir() else []
     strangers = [name for name in held if not name.startswith(f".{RECORD}.")]
     if (folder / RECORD).exists():
-        found = run.read_json(folder / RECORD, RECORD, fix=fix)
+        found = read_json(folder / RECORD, RECORD, fix=fix)
         for name in [name for name in record if name not in _MAY_CHANGE]:
             got = f"{str(folder)!r}, a search with {name} {found.get(name)!r}"
             require(found.get(name) == record[name], "output_dir", got=got, expected=repr(record[name]), fix=fix)
@@ -186,9 +186,9 @@ def claim_folder(settings: Search) -> Path:
     require(is_free, "output_dir", got=repr(str(folder)), expected="a new folder, or this search's", fix=fix)
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        tuner.write_whole(folder / RECORD, record, indent=2)
+        write_json(folder / RECORD, record)
     except OSError as error:
-        raise InvalidInput(f"output_dir: got {str(folder)!r}, expected a folder that can be written. {fix}") from error
+        refuse("output_dir", got=repr(str(folder)), expected="a folder that can be written", fix=fix, cause=error)
     return folder
 
 

@@ -2,9 +2,7 @@
 
 import functools
 import itertools
-import json
 import os
-import secrets
 import threading
 import time
 import traceback
@@ -13,20 +11,13 @@ from typing import Any
 
 import keras_tuner as kt
 
-from trainers import run
 from tuning.objective import Objective
-from wmr_tf.checks import require
+from wmr_tf.checks import one_line, require
+from wmr_tf.saving import write_json
 
 TRIALS, FAILURE = "trials", "failure.txt"
 ROLE = ("KERASTUNER_TUNER_ID", "KERASTUNER_ORACLE_IP", "KERASTUNER_ORACLE_PORT")
 _ENDED = ("COMPLETED", "FAILED")
-
-
-def write_whole(path: Path, content: Any, *, indent: int | None = None) -> None:
-    """Write JSON in one move: a process that is killed leaves the file as it was."""
-    unfinished = path.with_name(f".{path.name}.{secrets.token_hex(4)}")  # others may be writing the same file
-    unfinished.write_text(json.dumps(content, indent=indent) + "\n")
-    os.replace(unfinished, path)
 
 
 class WholeFiles(kt.Oracle):
@@ -34,10 +25,10 @@ class WholeFiles(kt.Oracle):
 
     def save(self) -> None:
         """Write the state of the search."""
-        write_whole(Path(self._get_oracle_fname()), self.get_state())
+        write_json(self._get_oracle_fname(), self.get_state())
 
     def _save_trial(self, trial: Any) -> None:
-        write_whole(Path(self._get_trial_dir(trial.trial_id)) / "trial.json", trial.get_state())
+        write_json(Path(self._get_trial_dir(trial.trial_id)) / "trial.json", trial.get_state())
 
 
 class GridOracle(kt.Oracle):
@@ -107,13 +98,13 @@ class SearchTuner(kt.Hyperband):
             oracle=oracle, hypermodel=hypermodel, directory=str(folder), project_name=TRIALS
         )
         if not is_worker():
-            take_up(oracle)
+            run_unfinished_again(oracle)
 
     def save(self) -> None:
         """Write the state of the search, and that there is one."""
         if not is_worker():
             self.oracle.save()
-        write_whole(Path(self._get_tuner_fname()), self.get_state())
+        write_json(self._get_tuner_fname(), self.get_state())
 
     def _activate_all_conditions(self) -> None:
         """Do nothing: the hypermodel declares all that is searched, where Keras Tuner would build models to see."""
@@ -137,13 +128,13 @@ class SearchTuner(kt.Hyperband):
         except kt.errors.FatalError:
             raise
         except Exception as error:
-            reason = run.reason(error)
+            reason = one_line(error)
             failure.write_text(f"{reason}\n\n{traceback.format_exc()}")
             print(f"Trial {trial.trial_id} failed: {reason}", flush=True)
             raise kt.errors.FailedTrialError(reason) from None
 
 
-def take_up(oracle: kt.Oracle) -> None:
+def run_unfinished_again(oracle: kt.Oracle) -> None:
     """Let a reloaded oracle run again what was running when it was killed, once, and nothing else.
 
     Keras Tuner saves a trial and its list of trials one after the other. A kill in between leaves a trial that is in
@@ -187,7 +178,7 @@ def is_chief() -> bool:
     return ROLE[1] in os.environ and "chief" in os.environ[ROLE[0]]
 
 
-def tell_of_workers(oracle: kt.Oracle) -> None:
+def print_workers(oracle: kt.Oracle) -> None:
     """Start a thread that prints who is at work whenever that changes, so that one sees for whom the chief waits."""
 
     def tell() -> None:

@@ -14,13 +14,14 @@ import tensorflow as tf
 
 from wmr_tf.alarms import SMALLER_STEPS, constant_prediction, is_at_chance
 from wmr_tf.attacks import Attack
+from wmr_tf.attacks.base import warn_if_weak
 from wmr_tf.checks import alphas, at_least, require
 from wmr_tf.checks import seed as checked_seed
 from wmr_tf.engine.precision import float32_compute
 from wmr_tf.engine.progress import Lines
 from wmr_tf.evaluation import Robustness, RobustnessEvaluator
 from wmr_tf.inputs.batches import check_batched, check_first_batch
-from wmr_tf.model import AdversarialModel
+from wmr_tf.saving import classifier_of, save_classifier
 from wmr_tf.weights import class_indices
 
 BATCH_SIZE = 250
@@ -61,7 +62,7 @@ class RobustEvaluation(keras.callbacks.Callback):
 
     Args:
         data: Validation batches of (images, labels), or a pair of arrays; read here, once.
-        attack: The test attack.
+        attack: The test attack; a warning is given if it cannot reach the edge of its ball.
         alpha_test: Powers of the non-uniform attacker, at least one, each >= 0.
         examples: How many images to attack, the first ones; fewer if there are not as many. None attacks all.
         every: Evaluate every so many epochs, and after the last.
@@ -93,6 +94,7 @@ class RobustEvaluation(keras.callbacks.Callback):
     ) -> None:
         super().__init__()
         self.alpha_test = alphas("alpha_test", alpha_test)
+        warn_if_weak(attack)
         self.attack = attack
         self.every = at_least("every", every, 1)
         self.seed = checked_seed(seed)
@@ -114,11 +116,11 @@ class RobustEvaluation(keras.callbacks.Callback):
         """Check the data, so that a mistake in them does not cost an epoch."""
         announce(self.model, self.keys)
         self._useless = ""
-        check_first_batch(_classifier_of(self.model), self.batches[0] if self.batches else None)
+        check_first_batch(classifier_of(self.model), self.batches[0] if self.batches else None)
 
     def on_epoch_end(self, epoch: int, logs: dict[str, float] | None = None) -> None:
         """Evaluate the model's classifier, or the model itself where it is a plain one."""
-        result = self._evaluate(_classifier_of(self.model)) if self.is_due(epoch) else None
+        result = self._evaluate(classifier_of(self.model)) if self.is_due(epoch) else None
         if result is not None:
             self._tell_if_useless(epoch, result)
         if logs is not None:
@@ -154,7 +156,7 @@ class RobustEvaluation(keras.callbacks.Callback):
     def _tell_if_useless(self, epoch: int, result: Robustness) -> None:
         labels = np.asarray(class_indices(np.concatenate([labels for _, labels, *_ in self.batches])))
         constant = constant_prediction(
-            self._logits(_classifier_of(self.model)).numpy(), labels[: len(self.batches[0][1])]
+            self._logits(classifier_of(self.model)).numpy(), labels[: len(self.batches[0][1])]
         )
         found = "" if constant is None else f"that predicts class {constant} for every image"
         if not found and epoch >= GRACE_EPOCHS and is_at_chance(result.A_nat.value, labels):
@@ -240,7 +242,7 @@ class SaveBestClassifier(keras.callbacks.Callback):
         )
         if logs is not None and logs[self.monitor] > self.best:
             self.best, self.best_epoch = logs[self.monitor], epoch
-            save_classifier(_classifier_of(self.model), self.path)
+            save_classifier(classifier_of(self.model), self.path)
 
 
 class LogProgress(keras.callbacks.Callback):
@@ -257,23 +259,3 @@ class LogProgress(keras.callbacks.Callback):
     def on_train_batch_end(self, batch: int, logs: dict[str, float] | None = None) -> None:
         """Count the batch."""
         self._lines.add(1, told=f", loss {logs['loss']:.3g}" if logs and "loss" in logs else "")
-
-
-def save_classifier(classifier: keras.Model, path: str | os.PathLike[str]) -> None:
-    """Save a classifier as a plain float32 Keras model, in one move.
-
-    Args:
-        classifier: A built Keras model, in whatever precision it trains.
-        path: The `.keras` file; it loads with `keras.models.load_model` alone if its layers are Keras's own.
-
-    Example:
-        >>> save_classifier(model.classifier, "robust.keras")
-    """
-    unfinished = Path(path).with_suffix(".unfinished.keras")
-    with float32_compute(classifier):
-        classifier.save(unfinished)
-    os.replace(unfinished, path)
-
-
-def _classifier_of(model: keras.Model) -> keras.Model:
-    return model.classifier if isinstance(model, AdversarialModel) else model

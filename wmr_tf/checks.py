@@ -1,6 +1,7 @@
 """Checks of what people pass in: each message says what was got, what was expected and how to fix it."""
 
 import math
+import re
 from collections.abc import Iterable
 from typing import Any, NoReturn
 
@@ -34,6 +35,20 @@ def refuse(what: str, *, got: Any, expected: str, fix: str, cause: BaseException
     raise InvalidInput(f"{what}: got {got}, expected {expected}. {fix}") from cause
 
 
+def one_line(error: object) -> str:
+    """Return what another library's error says in one line of at most 200 characters, its type if it says nothing.
+
+    Args:
+        error: The error, or a part of its text.
+
+    Example:
+        >>> one_line(OSError("no space\\n  left."))
+        'no space left.'
+    """
+    text = re.sub(r"\{\{function_node.*?\}\}", "", str(error))  # the name of a TensorFlow kernel helps nobody
+    return " ".join(text.split())[:200] or type(error).__name__
+
+
 def nonnegative(what: str, value: Any) -> float:
     """Return `value` as a float if it is a finite number >= 0, and raise `InvalidInput` otherwise."""
     return _number(what, value, "a finite number >= 0", lambda number: number >= 0)
@@ -42,6 +57,32 @@ def nonnegative(what: str, value: Any) -> float:
 def positive(what: str, value: Any) -> float:
     """Return `value` as a float if it is a finite number > 0, and raise `InvalidInput` otherwise."""
     return _number(what, value, "a finite number > 0", lambda number: number > 0)
+
+
+def radius(what: str, value: Any, norm: str) -> float:
+    """Return the radius of an attack's ball as a float, in units of the images' range [0, 1].
+
+    Args:
+        what: The name of the argument.
+        value: A finite number >= 0; in "linf" at most 1, where the ball holds all images.
+        norm: The norm that it is measured in.
+
+    Raises:
+        InvalidInput: If it is out of range, such as 8 for 8/255.
+
+    Example:
+        >>> radius("epsilon", 8 / 255, "linf")
+        0.03137254901960784
+    """
+    number = nonnegative(what, value)
+    require(
+        norm != "linf" or number <= 1,
+        what,
+        got=repr(value),
+        expected="a radius in [0, 1], the range of the images",
+        fix=f"Pass {number:g}/255, that is {number / 255:.5f}, if it is meant for images in [0, 255].",
+    )
+    return number
 
 
 def at_least(what: str, value: Any, minimum: int) -> int:

@@ -2,6 +2,7 @@
 
 import abc
 import dataclasses
+import warnings
 from collections.abc import Callable
 from typing import Any
 
@@ -48,6 +49,17 @@ class Attack(abc.ABC):
     def starts_clean(self) -> bool:
         """Whether the first gradient is taken at the clean images themselves, not at points near them."""
 
+    def flags(self, *, runs: float = 1) -> list[dict[str, Any]]:
+        """Return what makes the attack weaker than it looks, as `metrics.json` prints it; here nothing is known of it.
+
+        Args:
+            runs: How often in a row it goes on from where it was.
+
+        Returns:
+            For each fault its "name", a "message" for people, and the numbers that show it.
+        """
+        return []
+
     def describe(self) -> dict[str, Any]:
         """Return name, norm and settings as plain values, as `metrics.json` prints them."""
         return {"name": type(self).__name__, "norm": self.norm, **dataclasses.asdict(self)}
@@ -60,6 +72,20 @@ class Attack(abc.ABC):
     def from_config(cls, config: dict[str, Any]) -> "Attack":
         """Return the attack with these settings, for Keras's serialisation."""
         return cls(**config)
+
+
+def warn_if_weak(attack: Attack, *, runs: float = 1) -> None:
+    """Warn of what makes an attack weaker than it looks, once for each message.
+
+    For those who put an attack to use, to measure or to train: by its settings alone nobody can tell, since YOPO makes
+    few steps in each of many runs, and Free goes on from batch to batch.
+
+    Args:
+        attack: The attack.
+        runs: How often in a row it goes on from where it was.
+    """
+    for flag in attack.flags(runs=runs):
+        warnings.warn(flag["message"], stacklevel=1)  # Python shows a warning once for each place, and this is one
 
 
 def input_gradient(loss_fn: PerExample, x: tf.Tensor) -> tf.Tensor:

@@ -6,7 +6,7 @@ import keras
 import tensorflow as tf
 
 from wmr_tf.attacks.base import Attack, PerExample, input_gradient
-from wmr_tf.checks import nonnegative
+from wmr_tf.checks import nonnegative, radius
 from wmr_tf.engine import seeds
 
 
@@ -19,7 +19,7 @@ class NFGSM(Attack):
     `[-noise * epsilon, noise * epsilon]`; both are clipped to [0, 1] and to nothing else.
 
     Args:
-        epsilon: Radius of the l-infinity ball to become robust in, >= 0, in units of the images' range [0, 1].
+        epsilon: Radius of the l-infinity ball to become robust in, in [0, 1], in units of the images' range [0, 1].
         step_size: Length of the step, >= 0, in the same unit; epsilon if not given.
         noise: Amplitude of the noise in multiples of epsilon, >= 0.
 
@@ -43,8 +43,9 @@ class NFGSM(Attack):
     noise: float = 2.0
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "epsilon", radius("epsilon", self.epsilon, self.norm))
         step_size = self.epsilon if self.step_size is None else self.step_size
-        for name, value in {"epsilon": self.epsilon, "step_size": step_size, "noise": self.noise}.items():
+        for name, value in {"step_size": step_size, "noise": self.noise}.items():
             object.__setattr__(self, name, nonnegative(name, value))
 
     @property

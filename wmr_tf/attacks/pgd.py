@@ -1,13 +1,14 @@
 """Projected gradient descent in the ball of a norm, and the fast gradient sign method as its one-step case."""
 
 import dataclasses
+from typing import Any
 
 import keras
 import tensorflow as tf
 
 from wmr_tf.attacks.base import Attack, PerExample, input_gradient
 from wmr_tf.attacks.norms import NORMS, Ball
-from wmr_tf.checks import at_least, nonnegative, one_of, positive
+from wmr_tf.checks import at_least, one_of, positive, radius
 from wmr_tf.engine import seeds
 
 GAUSSIAN_STDDEV = 0.001
@@ -28,7 +29,7 @@ class PGD(Attack):
     signs of its largest values in equal shares.
 
     Args:
-        epsilon: Radius of the ball in the norm, >= 0, in units of the images' range [0, 1].
+        epsilon: Radius of the ball in the norm, >= 0, in linf <= 1, in units of the images' range [0, 1].
         step_size: Length of a step in the norm, > 0, in the same units.
         steps: Number of steps, >= 1.
         restarts: How often to start afresh, >= 1; each image keeps the attempt with the smallest score.
@@ -59,13 +60,14 @@ class PGD(Attack):
     norm: str = "linf"
 
     def __post_init__(self) -> None:
+        norm = one_of("norm", self.norm, NORMS)
         checked = {
-            "epsilon": nonnegative("epsilon", self.epsilon),
+            "epsilon": radius("epsilon", self.epsilon, norm),
             "step_size": positive("step_size", self.step_size),
             "steps": at_least("steps", self.steps, 1),
             "restarts": at_least("restarts", self.restarts, 1),
             "start": one_of("start", self.start, STARTS),
-            "norm": one_of("norm", self.norm, NORMS),
+            "norm": norm,
         }
         for name, value in checked.items():  # as plain numbers, also where NumPy's or a whole float was given
             object.__setattr__(self, name, value)
@@ -96,6 +98,22 @@ class PGD(Attack):
         nothing_yet = tf.fill(tf.shape(x)[:1], tf.constant(float("inf")))
         _, best, _ = tf.while_loop(lambda r, *_: r < self.restarts, restart, (0, x, nothing_yet))
         return tf.stop_gradient(best)
+
+    @property
+    def reach(self) -> float:
+        """How far from where it starts an image can get, in the norm: `steps * step_size`."""
+        return self.steps * self.step_size
+
+    def flags(self, *, runs: float = 1) -> list[dict[str, Any]]:
+        """Return that its steps are too few or too short for its ball, if they are; see `Attack.flags`."""
+        reach = runs * self.reach
+        if reach >= self.epsilon * (1 - 1e-6):  # ten steps of a tenth may come out a little short
+            return []
+        message = (
+            f"attack: its steps reach {reach:g} in all and epsilon is {self.epsilon:g}, so it cannot get from an image "
+            "to the edge of its ball, and accuracies under it look better than they are. Raise steps or step_size."
+        )
+        return [{"name": "attack_cannot_reach", "reach": reach, "epsilon": self.epsilon, "message": message}]
 
     @property
     def starts_clean(self) -> bool:

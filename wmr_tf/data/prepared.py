@@ -2,16 +2,14 @@
 
 import functools
 import logging
-import re
-import textwrap
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 from unittest import mock
 
 import numpy as np
 
-from wmr_tf.checks import InvalidInput
+from wmr_tf.checks import one_line, refuse
 from wmr_tf.data.source import Arrays, Source
 
 _BATCH = 1_000
@@ -33,11 +31,13 @@ def _download(name: str, builder: Any) -> None:
         with mock.patch.object(downloader, "MAX_RETRIES", 3):
             builder.download_and_prepare()
     except Exception as error:  # no connection, a wrong checksum, a full or a read-only disk
-        raise InvalidInput(
-            f"data set {name}: got no prepared copy in {builder.data_path} and no download ({_one_line(error)}), "
-            "expected one of the two. Pass --data_dir=FOLDER with a copy that tensorflow-datasets prepared, "
-            "or connect to the network."
-        ) from error
+        refuse(
+            f"data set {name}",
+            got=f"no prepared copy in {builder.data_path} and no download ({_told(error)})",
+            expected="one of the two",
+            fix="Pass --data_dir=FOLDER with a copy that tensorflow-datasets prepared, or connect to the network.",
+            cause=error,
+        )
 
 
 def read(
@@ -65,13 +65,13 @@ def read(
         prepared = builder.data_path.exists()
     except Exception as error:
         folder = data_dir or "the default folder of tensorflow-datasets"
-        raise InvalidInput(_damaged(name, folder, error)) from error
+        _refuse_damaged(name, folder, error)
     if not prepared:
         prepare(name, builder)
     try:
         return Arrays(*_split(builder, "train"), *_split(builder, test_split))
     except Exception as error:  # TensorFlow, tensorflow-datasets and JSON each report damage with errors of their own
-        raise InvalidInput(_damaged(name, builder.data_path, error)) from error
+        _refuse_damaged(name, builder.data_path, error)
 
 
 def _split(builder: Any, split: str) -> tuple[np.ndarray, np.ndarray]:
@@ -88,24 +88,29 @@ def _split(builder: Any, split: str) -> tuple[np.ndarray, np.ndarray]:
     return images, labels
 
 
-def _damaged(name: str, folder: Any, error: Exception) -> str:
-    return (
-        f"data set {name}: got a copy in {folder} that cannot be read ({_one_line(error)}), expected one that "
-        "tensorflow-datasets prepared. Delete it and prepare it again, or pass --data_dir=FOLDER with a whole copy."
+def _refuse_damaged(name: str, folder: Any, error: Exception) -> NoReturn:
+    refuse(
+        f"data set {name}",
+        got=f"a copy in {folder} that cannot be read ({_told(error)})",
+        expected="one that tensorflow-datasets prepared",
+        fix="Delete it and prepare it again, or pass --data_dir=FOLDER with a whole copy.",
+        cause=error,
     )
 
 
-def not_written(name: str, folder: Any, error: Exception) -> str:
-    """Return the message for a copy that could not be prepared from an archive."""
-    return (
-        f"data set {name}: got no prepared copy in {folder} ({_one_line(error)}), expected a folder that can be "
-        "written, with space for it. Set TFDS_DATA_DIR to another folder for prepared copies."
+def refuse_unwritten(name: str, folder: Any, error: Exception) -> NoReturn:
+    """Raise `InvalidInput` for a copy that could not be prepared from an archive."""
+    refuse(
+        f"data set {name}",
+        got=f"no prepared copy in {folder} ({_told(error)})",
+        expected="a folder that can be written, with space for it",
+        fix="Set TFDS_DATA_DIR to another folder for prepared copies.",
+        cause=error,
     )
 
 
-def _one_line(error: Exception) -> str:
-    message = re.sub(r"\{\{function_node.*?\}\}", "", str(error))  # the name of a TensorFlow kernel helps nobody
-    return textwrap.shorten(f"{type(error).__name__}: {message}", 200)
+def _told(error: Exception) -> str:
+    return f"{type(error).__name__}: {one_line(error)}"
 
 
 MNIST = Source(functools.partial(_read, "mnist"), num_classes=10, image_shape=(28, 28, 1), validation_examples=5_000)

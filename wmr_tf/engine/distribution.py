@@ -15,7 +15,7 @@ from typing import Any
 
 import tensorflow as tf
 
-from wmr_tf.checks import InvalidInput, require
+from wmr_tf.checks import refuse, require
 
 
 def replicas() -> int:
@@ -62,11 +62,15 @@ def meeting_point() -> Iterator[None]:
     try:
         yield
     except RuntimeError as error:
-        raise InvalidInput(
-            "method: got a loop over passes in which the replicas would have to meet, for BatchNorm's statistics or to "
-            "count a batch of unknown size, expected one replica. Train it without a distribution strategy, choose "
-            "another method, or a network without BatchNorm and batches with drop_remainder=True."
-        ) from error
+        refuse(
+            "method",
+            got="a loop over passes in which the replicas would have to meet, for BatchNorm's statistics or to count a "
+            "batch of unknown size",
+            expected="one replica",
+            fix="Train it without a distribution strategy, choose another method, or a network without BatchNorm and "
+            "batches with drop_remainder=True.",
+            cause=error,
+        )
 
 
 def as_keras_reduces(logs: dict[str, Any], strategy: tf.distribute.Strategy) -> dict[str, Any]:

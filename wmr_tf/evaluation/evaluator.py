@@ -8,6 +8,7 @@ import numpy as np
 import tensorflow as tf
 
 from wmr_tf.attacks import Attack
+from wmr_tf.attacks.base import warn_if_weak
 from wmr_tf.checks import alphas, one_of
 from wmr_tf.checks import seed as checked_seed
 from wmr_tf.engine import seeds
@@ -28,7 +29,8 @@ class RobustnessEvaluator:
 
     Args:
         classifier: A Keras model that returns logits.
-        attack: The test attack; among its restarts each image keeps the smallest margin.
+        attack: The test attack; among its restarts each image keeps the smallest margin. A warning is given if it
+            cannot reach the edge of its ball.
         alpha_test: Powers of the non-uniform attacker, each >= 0; none gives A_nat, A_rob and A_sa in one attack.
         seed: Of the attack's random start, which is keyed by the image's position in the data.
         attack_precision: "float32", or "bfloat16" for faster and less exact gradients, where the processor has it. Do
@@ -53,7 +55,8 @@ class RobustnessEvaluator:
         seed: int = 0,
         attack_precision: str = "float32",
     ) -> None:
-        self.classifier = classifier
+        warn_if_weak(attack)
+        self.classifier, self.attack = classifier, attack
         self.alphas = alphas("alpha_test", alpha_test, minimum=0)
         seed = checked_seed(seed)
         one_of("attack_precision", attack_precision, COMPUTE)
@@ -122,7 +125,7 @@ class RobustnessEvaluator:
                 progress.add(1)
         (margins, losses), *weighted = (np.concatenate(scores, axis=1) for scores in attacked)
         weighted_margins = {alpha: scores[0] for alpha, scores in zip(self.alphas, weighted, strict=True)}
-        return Robustness(np.concatenate(clean), margins, weighted_margins, losses)
+        return Robustness(np.concatenate(clean), margins, weighted_margins, losses, self.attack)
 
     def _trace(self, images: tf.Tensor) -> None:
         """Trace both functions, once, for batches of any size: the last one is often smaller."""
@@ -147,7 +150,8 @@ def evaluate_robustness(
     Args:
         classifier: A Keras model of images, float32 in [0, 1], that returns logits `[batch, classes]`.
         data: Batches of (images, labels) as a `tf.data.Dataset`, or a pair of arrays.
-        attack: The test attack; among its restarts each image keeps the smallest margin.
+        attack: The test attack; among its restarts each image keeps the smallest margin. A warning is given if it
+            cannot reach the edge of its ball.
         alpha_test: Powers of the non-uniform attacker, one or several, each >= 0.
         seed: Of the attack's random start, which is keyed by the image's position in the data.
         batch_size: Images attacked together; results depend on it only by rounding.
@@ -155,7 +159,7 @@ def evaluate_robustness(
         attack_precision: "float32", or "bfloat16" for a faster and less exact attack; always scored in float32.
 
     Returns:
-        Margins and losses, and the accuracies that follow; `.metrics()` gives them as plain values.
+        Margins and losses, and the accuracies that follow; `print` shows them, `.metrics()` gives plain values.
 
     Raises:
         InvalidInput: If data, classifier or a setting is not what it should be.

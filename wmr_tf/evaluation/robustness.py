@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from wmr_tf.attacks import Attack
 from wmr_tf.checks import require
 from wmr_tf.evaluation import dro
 
@@ -23,6 +24,9 @@ class WeightedAccuracy(NamedTuple):
     """`sqrt(sum(s^2 (correct - value)^2)) / sum(s)`."""
     effective_sample_size: float
     """`sum(s)^2 / sum(s^2)`, a number of images."""
+
+    def __str__(self) -> str:
+        return f"{100 * self.value:.2f} ± {100 * self.stderr:.2f} %"
 
 
 def weighted_accuracy(margins: np.ndarray, alpha: float) -> WeightedAccuracy:
@@ -57,19 +61,49 @@ def weighted_accuracy(margins: np.ndarray, alpha: float) -> WeightedAccuracy:
 
 @dataclasses.dataclass(frozen=True)
 class Robustness:
-    """What an evaluation measured: each image's margin and loss, from which every number follows.
+    """What an evaluation measured: each image's margin and loss, from which every number follows; print it.
 
     Attributes:
         clean_margins: `[images]`, not attacked.
         margins: `[images]`, attacked with the plain cross-entropy.
         weighted_margins: For each alpha_test, `[images]` attacked with `s * cross-entropy`.
         losses: `[images]`, the cross-entropy of the images of `margins`.
+        attack: The test attack, None if it is not known.
+
+    Example:
+        >>> margins = np.array([0.5, 0.5, -0.5, 0.5])
+        >>> print(Robustness(margins, margins, {1.0: margins}, -margins))
+        4 images
+        A_nat 75.00 ± 21.65 %, A_rob 75.00 ± 21.65 %
+        alpha_test 1: A_sa 52.46 ± 29.68 %, A_tr 52.46 ± 29.68 %
     """
 
     clean_margins: np.ndarray
     margins: np.ndarray
     weighted_margins: Mapping[float, np.ndarray]
     losses: np.ndarray
+    attack: Attack | None = None
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({self._conditions()})"
+
+    def __str__(self) -> str:
+        """Return the conditions, the accuracies with their standard errors, and what is wrong with the attack."""
+        if not self.is_finite:
+            return f"{self._conditions()}\nno accuracies: the classifier gave NaN or infinity for some of them"
+        lines = [self._conditions(), f"A_nat {self.A_nat}, A_rob {self.A_rob}"]
+        lines += [
+            f"alpha_test {alpha:g}: A_sa {self.A_sa(alpha)}, A_tr {self.A_tr(alpha)}" for alpha in self.weighted_margins
+        ]
+        return "\n".join([*lines, *(f"Warning: {flag['message']}" for flag in self.flags)])
+
+    def _conditions(self) -> str:
+        return f"{len(self.margins)} images" + (f", {self.attack}" if self.attack else "")
+
+    @property
+    def flags(self) -> list[dict[str, Any]]:
+        """What makes the attack weaker than it looks, see `wmr_tf.attacks.Attack.flags`; none for a sound one."""
+        return self.attack.flags() if self.attack else []
 
     @property
     def is_finite(self) -> bool:
@@ -145,6 +179,7 @@ class Robustness:
                 {"level": level, "loss": self.cvar(level), "loss_stderr": dro.cvar_stderr(self.losses, level)}
                 for level in CVAR_LEVELS
             ],
+            "flags": self.flags,
         }
 
     def _non_uniform(self, alpha: float) -> dict[str, float]:

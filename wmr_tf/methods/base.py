@@ -9,7 +9,7 @@ import keras
 import tensorflow as tf
 
 from wmr_tf.attacks import Attack
-from wmr_tf.attacks.base import PerExample
+from wmr_tf.attacks.base import PerExample, warn_if_weak
 from wmr_tf.checks import require
 from wmr_tf.engine.frozen import Network
 from wmr_tf.engine.training import joint_training_logits, training_logits
@@ -135,18 +135,20 @@ class AdversarialMethod(Method):
     """A method that trains on attacked images, each of which counts by its weight s, in the attack and in the update.
 
     Args:
-        attack: Makes x' from x.
+        attack: Makes x' from x; a warning is given if it cannot reach the edge of its ball.
         alpha: A weighting, or a number >= 0, the alpha of `wmr_tf.weights.Exponential`; 0 weights all alike.
+        runs: How often in a row the attack goes on from where it was.
 
     Raises:
         InvalidInput: If `attack` is no attack, or alpha is neither a weighting nor in [0, 80].
     """
 
-    def __init__(self, attack: Attack, alpha: float | Weighting) -> None:
+    def __init__(self, attack: Attack, alpha: float | Weighting, *, runs: float = 1) -> None:
         super().__init__()
         fix = "Pass for instance wmr_tf.attacks.PGD(epsilon=0.3, step_size=0.01, steps=40)."
         is_attack = isinstance(attack, Attack)
         require(is_attack, "attack", got=repr(attack), expected="a wmr_tf.attacks.Attack", fix=fix)
+        warn_if_weak(attack, runs=runs)
         self.attack = attack
         self.alpha = alpha
 

@@ -1,5 +1,7 @@
 """Adversarial training for free, weighted or not."""
 
+import math
+
 import keras
 import tensorflow as tf
 
@@ -58,7 +60,7 @@ class Free(AdversarialMethod):
             expected="one step from where the last replay left the images: steps=1, restarts=1 and start='none'",
             fix="Pass for instance wmr_tf.attacks.FGSM(epsilon=0.3).",
         )
-        super().__init__(attack, alpha)
+        super().__init__(attack, alpha, runs=math.inf)  # from batch to batch it gets as far as the ball goes
         self.replays = at_least("replays", replays, 1)
 
     def build(self, images_shape: tuple[int | None, ...]) -> None:

@@ -67,8 +67,9 @@ class YOPO(AdversarialMethod):
             expected="a wmr_tf.attacks.PGD without restarts, which would need full passes",
             fix="Pass for instance wmr_tf.attacks.PGD(epsilon=0.031, step_size=0.008, steps=3).",
         )
-        super().__init__(attack, alpha)
-        self.passes = at_least("passes", passes, 1)
+        passes = at_least("passes", passes, 1)
+        super().__init__(attack, alpha, runs=passes)
+        self.passes = passes
         self.split = split
 
     def check(self, classifier: keras.Model) -> None:

@@ -119,7 +119,7 @@ def worst_case_table(results: Sequence[tuple[str, Mapping[str, Any]]]) -> tuple[
 
 
 def tables(results: Sequence[tuple[str, Mapping[str, Any]]], *, markdown: bool = False) -> str:
-    """Return the tables of results as text: accuracies, worst cases, and average budgets.
+    """Return the tables of results as text: accuracies, worst cases, flags, and average budgets.
 
     Args:
         results: For each defence its label and its metrics in the form of metrics.json.
@@ -139,6 +139,8 @@ def tables(results: Sequence[tuple[str, Mapping[str, Any]]], *, markdown: bool =
     header, rows = worst_case_table(results)
     if rows:
         parts += [WORST_CASES, format_table(header, rows, markdown=markdown)]
+    messages = [flag["message"] for _, metrics in results for flag in metrics.get("flags", ())]
+    parts += [f"Warning: {message}" for message in dict.fromkeys(messages)]  # the same attack for all gives one
     parts += [_average_budget(label, metrics["wasserstein"]) for label, metrics in results if "wasserstein" in metrics]
     return "\n\n".join(parts)
 

@@ -51,7 +51,7 @@ def _prepare(name: str, builder: Any) -> None:
         if isinstance(error, InvalidInput):
             raise
         if not builder.data_path.exists():  # else another process was faster
-            raise InvalidInput(prepared.not_written(name, builder.data_path, error)) from error
+            prepared.refuse_unwritten(name, builder.data_path, error)
 
 
 TINY_IMAGENET = Source(_read, num_classes=NUM_CLASSES, image_shape=(64, 64, 3), augment=True)

@@ -8,7 +8,7 @@ import zipfile
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 
-from wmr_tf.checks import InvalidInput, require
+from wmr_tf.checks import one_line, refuse, require
 
 FILE_NAME = "tiny-imagenet-200.zip"
 NUM_CLASSES = 200
@@ -83,8 +83,8 @@ class Archive:
         try:
             yield
         except Exception as error:  # which one zipfile raises depends on where the damage is
-            message = f"Tiny ImageNet archive: got {self.path}, which cannot be read ({type(error).__name__}: {error})"
-            raise InvalidInput(f"{message}, expected a whole zip file. {_FIX}") from error
+            got = f"{self.path}, which cannot be read ({type(error).__name__}: {one_line(error)})"
+            refuse("Tiny ImageNet archive", got=got, expected="a whole zip file", fix=_FIX, cause=error)
 
     def _check_paths(self) -> None:
         for member in self._zip.infolist():

@@ -1,0 +1,81 @@
+"""How runs and evaluations are called in tables, titles and metrics."""
+
+import dataclasses
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from trainers.config import Experiment, settings_of_method
+from trainers.recipes import recipe
+from trainers.weighting import make_weighting
+
+
+def defence(metrics: dict[str, Any]) -> str:
+    """Return how the paper's tables name a defence, such as "TRADES" or "TRADES+ours"; else the model file's name.
+
+    Settings of the method that are not the recipe's follow in brackets, such as "TRADES+ours (beta 3)".
+    """
+    method = metrics["method"]
+    if method is None:
+        return Path(metrics["checkpoint"]).name
+    name = method if method == "natural" else method.upper()
+    # Metrics of before there were other weightings name none.
+    kind, *options = shown_weighting(metrics.get("weighting") or {"name": "Exponential"})
+    changed = ", ".join([*options, *changed_settings(metrics)])
+    is_weighted = metrics["alpha_train"] or kind != "ours"
+    return f"{name}{f'+{kind}' if is_weighted else ''}{f' ({changed})' if changed else ''}"
+
+
+def shown_weighting(weighting: dict[str, Any]) -> Iterator[str]:
+    """Yield what a defence's name says of a weighting: its name, "ours" for the paper's, and the options it has."""
+    yield "ours" if weighting["name"] == "Exponential" else weighting["name"]
+    for name, value in weighting.items():
+        if name not in ("name", "alpha") and value is not False:
+            yield name if value is True else f"{name} {value:g}"
+
+
+def changed_settings(metrics: dict[str, Any]) -> Iterator[str]:
+    """Yield the settings of a run's method that are not the recipe's, but alpha, which the tables name anyway.
+
+    Of a setting that old metrics do not name, nothing is said.
+    """
+    names = settings_of_method(metrics["method"])
+    given = {name: metrics.get(name) for name in names if name not in ("alpha_train", "weighting")}
+    if all(value is None for value in given.values()):
+        return
+    dataset, method = metrics["dataset"], metrics["method"]
+    radius = {} if given["epsilon"] is None else {"epsilon": given["epsilon"]}  # which some lengths are multiples of
+    usual = {
+        **dataclasses.asdict(Experiment.of(dataset, method, **radius)),
+        "epsilon": recipe(dataset, method)["epsilon"],
+    }
+    for name, value in given.items():
+        if value is not None and (value or None) != (usual[name] or None):
+            yield name if value is True else f"{name} {value:g}" if isinstance(value, float) else f"{name} {value}"
+
+
+def title(metrics: dict[str, Any]) -> str:
+    """Return what was evaluated by which attack, in one line."""
+    attack = metrics["attack"]
+    precision = attack.get("precision", "float32")
+    faster = "" if precision == "float32" else f", attacked in {precision}"
+    name = f"{attack['norm']} {attack['name']}-{attack['steps']}"
+    return f"{metrics['dataset']}, {name}, epsilon {attack['epsilon']:g}{faster}"
+
+
+def describe(experiment: Experiment) -> str:
+    """Return one line that says what is trained on what."""
+    beta = "" if experiment.beta is None else f", beta {experiment.beta:g}"
+    return (
+        f"{experiment.dataset}: {experiment.method}{beta}, alpha_train {experiment.alpha_train:g}, "
+        f"{experiment.architecture}, {experiment.precision}, {experiment.epochs} epochs, seed {experiment.seed}"
+    )
+
+
+def training_facts(config: dict[str, Any]) -> dict[str, Any]:
+    """Return what metrics.json says of a training, given its settings; None for what is not known."""
+    names = ["method", "alpha_train", "beta", "seed", "precision", *settings_of_method(config.get("method"))]
+    facts: dict[str, Any] = {name: config.get(name) for name in names}
+    if facts.get("weighting"):
+        facts["weighting"] = make_weighting(facts["weighting"], facts["alpha_train"]).describe()
+    return facts

@@ -1,0 +1,120 @@
+"""Files, each written whole: a classifier as a plain Keras model, and JSON."""
+
+import contextlib
+import json
+import os
+import secrets
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import keras
+
+from wmr_tf.checks import one_line, refuse, require
+from wmr_tf.engine.precision import float32_compute
+
+
+@contextlib.contextmanager
+def written_whole(path: str | os.PathLike[str]) -> Iterator[Path]:
+    """Yield the path of an unfinished file, which takes the place of `path` in one move once the block has ended.
+
+    A process that is killed, or fails, in the block leaves `path` as it was; several may write the same file at once.
+
+    Args:
+        path: The file to write, in an existing folder.
+
+    Example:
+        >>> with written_whole("notes.txt") as unfinished:
+        ...     _ = unfinished.write_text("all of it")
+    """
+    path = Path(path).expanduser()
+    # The name still ends as it did, since Keras goes by that.
+    unfinished = path.with_name(f".{path.name}.{secrets.token_hex(4)}{path.suffix}")
+    try:
+        yield unfinished
+        os.replace(unfinished, path)
+    finally:
+        unfinished.unlink(missing_ok=True)
+
+
+def save_classifier(classifier: keras.Model, path: str | os.PathLike[str]) -> None:
+    """Save a classifier as a plain float32 Keras model, in one move.
+
+    Args:
+        classifier: A built Keras model, in whatever precision it trains.
+        path: The `.keras` file; it loads with `keras.models.load_model` alone if its layers are Keras's own.
+
+    Example:
+        >>> save_classifier(model.classifier, "robust.keras")
+    """
+    with written_whole(path) as unfinished, float32_compute(classifier):
+        classifier.save(unfinished)
+
+
+def load_classifier(path: str | os.PathLike[str]) -> keras.Model:
+    """Load a classifier from a `.keras` file, also from that of the `AdversarialModel` which trained it.
+
+    Args:
+        path: The file.
+
+    Returns:
+        The classifier, not compiled.
+
+    Raises:
+        InvalidInput: If there is no such file, or it is no Keras model.
+
+    Example:
+        >>> classifier = load_classifier("runs/NAME/best.keras")
+    """
+    path, fix = Path(path).expanduser(), "Name a .keras file that a run wrote, such as runs/NAME/best.keras."
+    require(path.is_file(), "model", got=repr(str(path)), expected="an existing .keras file", fix=fix)
+    try:
+        return classifier_of(keras.models.load_model(path, compile=False))
+    except Exception as error:  # what Keras raises for a broken file depends on where it is broken
+        got = f"{str(path)!r}, which does not load ({one_line(error)})"
+        refuse("model", got=got, expected="a Keras model", fix=fix, cause=error)
+
+
+def classifier_of(model: keras.Model) -> keras.Model:
+    """Return the classifier that a training model trains; any other model is its own."""
+    # Known by both of its parts: a head named "classifier" is common, beside a method of training it is not.
+    classifier = getattr(model, "classifier", None) if hasattr(model, "method") else None
+    return classifier if isinstance(classifier, keras.Model) else model
+
+
+def write_json(path: str | os.PathLike[str], content: Any) -> None:
+    """Write lists, dictionaries and plain values as readable JSON, in one move.
+
+    Args:
+        path: The file, replaced if it is there.
+        content: What JSON can hold.
+
+    Example:
+        >>> write_json("metrics.json", {"A_rob": 0.9248})
+    """
+    text = json.dumps(content, indent=2) + "\n"
+    with written_whole(path) as unfinished:
+        unfinished.write_text(text, encoding="utf-8")
+
+
+def read_json(path: str | os.PathLike[str], what: str, *, fix: str) -> dict[str, Any]:
+    """Return the JSON object in a file.
+
+    Args:
+        path: The file.
+        what: What a message calls it.
+        fix: What to do if it holds anything else.
+
+    Raises:
+        InvalidInput: If it cannot be read, or holds anything else.
+
+    Example:
+        >>> read_json("metrics.json", "run", fix="Name the folder of a finished run.")
+        {'A_rob': 0.9248}
+    """
+    try:
+        content = json.loads(Path(path).read_text(encoding="utf-8"))
+    except (OSError, ValueError):  # which JSONDecodeError and UnicodeDecodeError are
+        content = None
+    require(isinstance(content, dict), what, got=repr(str(path)), expected="a file with a JSON object", fix=fix)
+    return content
