@@ -296,8 +296,15 @@ def test_fast_makes_one_step_from_a_random_start(change):
 def test_the_settings_of_mixed_and_mart_reach_the_method():
     assert Experiment.of("digits", "mixed", adversarial_weight=0.25).make_method().adversarial_weight == 0.25
     assert Experiment.of("digits", "mart").make_method().beta == 6.0
-    for method in ("pgd", "trades", "mart", "mixed", "fast", "n_fgsm"):
-        assert Experiment.of("digits", method).make_method().weighting.normalize is False
+    for method in ("pgd", "trades", "mart", "mixed", "fast", "n_fgsm", "free"):
+        recipe = Experiment.of("digits", method)
+        is_steady = method in (
+            "n_fgsm",
+            "free",
+        )  # the recipes in which the paper's weights end in a constant classifier
+        assert recipe.make_method().weighting == Exponential(
+            recipe.alpha_train, normalize=is_steady, stop_gradient=is_steady
+        )
         normalised = Experiment.of("digits", method, weighting="exponential:normalize=true")
         assert normalised.make_method().weighting == Exponential(normalised.alpha_train, normalize=True)
 

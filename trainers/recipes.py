@@ -108,9 +108,19 @@ _MART = {"attack_start": "gaussian", "beta": 6.0, "learning_rate_drop": 0.1, "mi
 _MIXED = {**_PGD, "adversarial_weight": 1.0}
 # Steps of Wong et al. and of de Jorge et al.; neither's cyclic learning rate.
 _FAST = {**_PGD, "attack_steps": 1, "attack_step_size": Epsilons(1.25)}
-_N_FGSM = {**_PGD, "attack_start": "noise", "attack_steps": 1, "attack_step_size": Epsilons(1.0)}
+# With the paper's weights these two become constant from an alpha of 1 or 2 on: a wrong image costs exp(alpha) times its
+# loss, so being sure of nothing is the cheapest, and the gradient through s leads there (results/weighting.md).
+_STEADY = {"weighting": "exponential:normalize=true,stop_gradient=true"}
+_N_FGSM = {**_PGD, **_STEADY, "attack_start": "noise", "attack_steps": 1, "attack_step_size": Epsilons(1.0)}
 # Replays of Shafahi et al. on CIFAR-10.
-_FREE = {**_PGD, "attack_start": "none", "attack_steps": 1, "attack_step_size": Epsilons(1.0), "replays": 8}
+_FREE = {
+    **_PGD,
+    **_STEADY,
+    "attack_start": "none",
+    "attack_steps": 1,
+    "attack_step_size": Epsilons(1.0),
+    "replays": 8,
+}
 # YOPO-5-3, as Zhang et al. have it on CIFAR-10.
 _YOPO = {**_PGD, "attack_steps": 3, "passes": 5}
 # The growth is about that of Balaji et al. on CIFAR-10; they have no largest radius.

@@ -28,7 +28,7 @@ from trainers.naming import defence, describe, title, training_facts
 from trainers.recipes import ARCHITECTURES
 from trainers.strategy import lost_worker_reported, make_strategy, only_the_chief_writes
 from wmr_tf import data, report
-from wmr_tf.callbacks import RobustEvaluation, SaveBestClassifier
+from wmr_tf.callbacks import LogProgress, RobustEvaluation, SaveBestClassifier
 from wmr_tf.checks import InvalidInput, at_least, one_line, refuse, require
 from wmr_tf.evaluation import evaluate_robustness
 from wmr_tf.evaluation.wasserstein import evaluate_wasserstein
@@ -80,7 +80,7 @@ def fit_and_evaluate(experiment: Experiment, splits: data.Splits, model: wmr_tf.
         splits.train,
         epochs=experiment.rounds,
         callbacks=run_callbacks(experiment, splits, folder, best),
-        verbose=1 if sys.stdout.isatty() else 2,
+        verbose=bar_or_lines(),
     )
     epoch = best_epoch(best, history.history)
     save_classifier(model.classifier, folder / LAST)
@@ -99,7 +99,7 @@ def evaluate(
 ) -> dict[str, Any]:
     """Evaluate a classifier on the given images; print the table and write metrics.json and robustness.png."""
     attack = settings.test_attack()
-    shown = int(sys.stdout.isatty())
+    verbose = bar_or_lines()
     result = evaluate_robustness(
         classifier,
         test,
@@ -107,7 +107,7 @@ def evaluate(
         alpha_test=settings.alpha_test,
         seed=settings.seed,
         attack_precision=settings.eval_attack_precision,
-        verbose=shown,
+        verbose=verbose,
     )
     described = {**attack.describe(), "seed": settings.seed, "precision": settings.eval_attack_precision}
     metrics = {"dataset": settings.dataset, "split": "test", **facts, "attack": described, **result.metrics()}
@@ -115,7 +115,7 @@ def evaluate(
         metrics["kl_balls"] = [result.ball(rho) for rho in settings.rho_test]
     wasserstein = settings.wasserstein_attack()
     if wasserstein is not None:
-        metrics["wasserstein"] = evaluate_wasserstein(classifier, test, wasserstein, verbose=shown).metrics()
+        metrics["wasserstein"] = evaluate_wasserstein(classifier, test, wasserstein, verbose=verbose).metrics()
     write_json(folder / METRICS, metrics)
     results = [(defence(metrics), metrics)]
     print(report.tables(results))
@@ -123,8 +123,13 @@ def evaluate(
     return metrics
 
 
+def bar_or_lines() -> int:
+    """Return Keras's `verbose` for this process: 1, a progress bar, on a terminal, and 2, lines, in a log."""
+    return 1 if sys.stdout.isatty() else 2
+
+
 def seed_everything(experiment: Experiment) -> None:
-    """Seed Keras, NumPy and Python, set the precision, and makes TensorFlow deterministic if that is asked for."""
+    """Seed Keras, NumPy and Python, set the precision, and make TensorFlow deterministic if that is asked for."""
     keras.utils.set_random_seed(experiment.seed)
     if experiment.deterministic:
         tf.config.experimental.enable_op_determinism()
@@ -202,6 +207,7 @@ def measuring_callbacks(experiment: Experiment, evaluation: RobustEvaluation) ->
     return [
         keras.callbacks.TerminateOnNaN(),
         keras.callbacks.LearningRateScheduler(lambda epoch, _: experiment.learning_rate_at(epoch)),
+        LogProgress(),
         keras.callbacks.ProgbarLogger(),  # its line ends here, and the validation gets one of its own
         evaluation,
         keras.callbacks.LambdaCallback(on_epoch_end=lambda _, logs: print_validation(logs, experiment.alpha_test[0])),

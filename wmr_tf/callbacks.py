@@ -246,16 +246,18 @@ class SaveBestClassifier(keras.callbacks.Callback):
 
 
 class LogProgress(keras.callbacks.Callback):
-    """Print a line at least every minute of an epoch, for a log file, in which a progress bar has no place.
+    """Print a line at least every minute of an epoch where `fit` shows no progress bar, with `verbose=2`.
 
     Example:
-        >>> model.fit(train, verbose=2, callbacks=[LogProgress()])  # doctest: +SKIP
+        >>> history = model.fit(train, verbose=0, callbacks=[LogProgress()])
     """
 
     def on_epoch_begin(self, epoch: int, logs: dict[str, float] | None = None) -> None:
         """Start the epoch's clock."""
-        self._lines = Lines(self.params["steps"], unit=f"epoch {epoch + 1}/{self.params['epochs']}: step")
+        unit = f"epoch {epoch + 1}/{self.params['epochs']}: step"
+        self._lines = Lines(self.params["steps"], unit=unit) if self.params["verbose"] == 2 else None
 
     def on_train_batch_end(self, batch: int, logs: dict[str, float] | None = None) -> None:
         """Count the batch."""
-        self._lines.add(1, told=f", loss {logs['loss']:.3g}" if logs and "loss" in logs else "")
+        if self._lines is not None:
+            self._lines.add(1, told=f", loss {logs['loss']:.3g}" if logs and "loss" in logs else "")
