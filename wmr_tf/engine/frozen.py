@@ -60,14 +60,14 @@ def _fold(classifier: keras.Model) -> dict[int, graph.Compute]:
     """Return for each layer that has constants what computes it with these constants, by the layer's id."""
     folded: dict[int, graph.Compute] = {}
     for layer, before in graph.layers_once(classifier):
-        if type(layer) is keras.layers.BatchNormalization:
+        if graph.is_plain(layer, keras.layers.BatchNormalization):
             scale, shift = _scale_and_shift(layer)
             if id(before) in folded and _is_linear(before) and layer.axis in (-1, len(before.output.shape) - 1):
                 folded[id(before)] = _linear(before, scale, shift)
                 folded[id(layer)] = lambda x, **_: x
             elif layer.axis in (-1, len(layer.output.shape) - 1):
                 folded[id(layer)] = _affine(layer.compute_dtype, scale, shift)
-        elif type(layer) is keras.layers.MaxPooling2D and id(before) in folded and _is_rectified(before):
+        elif graph.is_plain(layer, keras.layers.MaxPooling2D) and id(before) in folded and _is_rectified(before):
             # relu(max(x)) = max(relu(x)), gradients too, and a quarter of the pixels to rectify.
             folded[id(before)] = _linear(before, activation=keras.activations.linear)
             folded[id(layer)] = _then_relu(layer)
@@ -87,9 +87,9 @@ def _affine(dtype: str, scale: tf.Tensor, shift: tf.Tensor) -> graph.Compute:
 
 
 def _is_foldable(layer: Any) -> bool:
-    if type(layer) in _CONVOLUTIONS:
+    if graph.is_plain(layer, *_CONVOLUTIONS):
         return layer.data_format == "channels_last" and layer.padding in ("valid", "same")
-    return type(layer) is keras.layers.Dense
+    return graph.is_plain(layer, keras.layers.Dense)
 
 
 def _is_linear(layer: Any) -> bool:

@@ -74,13 +74,14 @@ def _treats_images_alone(layer: Any) -> bool:
     if isinstance(layer, keras.layers.Dropout) and layer.noise_shape is not None:  # may share a mask among images
         return False
     # What a regulariser of activity sums over the batch would count twice.
-    return type(layer) in _IMAGE_BY_IMAGE and layer.activity_regularizer is None
+    return graph.is_plain(layer, *_IMAGE_BY_IMAGE) and layer.activity_regularizer is None
 
 
 def _is_plain_norm(layer: Any) -> bool:
     return (
-        type(layer) is keras.layers.BatchNormalization
+        graph.is_plain(layer, keras.layers.BatchNormalization)
         and layer.trainable
+        and layer.activity_regularizer is None
         and layer.axis in (-1, len(layer.output.shape) - 1)
         and not layer.synchronized
         and not layer.renorm
