@@ -168,7 +168,7 @@ class AdversarialModel(keras.Model):
             tape.watch(watched)
             losses, logits = loss_fn()
             mean, penalty = _weighted_mean(losses, batch.sample_weight), self._regularisation()
-            decay = self.weight_decay * sum(tf.nn.l2_loss(weight) for weight in weights) if self.weight_decay else 0.0
+            decay = self.weight_decay * sum(map(_half_square, weights)) if self.weight_decay else 0.0
             # The optimizer sums gradients over replicas, each of which has taken the mean of its own share.
             part = mean * distribution.share_of_batch(batch.images) + (penalty + decay) / distribution.replicas()
             scaled = self.optimizer.scale_loss(part)
@@ -281,3 +281,7 @@ class AdversarialModel(keras.Model):
 def _weighted_mean(losses: tf.Tensor, sample_weight: tf.Tensor | None) -> tf.Tensor:
     # As Keras does it: the sum of the weighted losses over the number of images, not over the sum of the weights.
     return tf.reduce_mean(losses if sample_weight is None else losses * sample_weight)
+
+
+def _half_square(weight: keras.Variable) -> tf.Tensor:
+    return tf.nn.l2_loss(tf.cast(weight, tf.float32))

@@ -7,7 +7,7 @@ import keras
 import tensorflow as tf
 
 from wmr_tf.engine import graph, greyscale
-from wmr_tf.engine.precision import COMPUTE, compute_dtypes
+from wmr_tf.engine.precision import COMPUTE, compute_dtypes, widest
 
 Network = Callable[[tf.Tensor], tf.Tensor]
 
@@ -77,8 +77,11 @@ def _fold(classifier: keras.Model) -> dict[int, graph.Compute]:
 
 
 def _scale_and_shift(norm: keras.layers.BatchNormalization) -> tuple[tf.Tensor, tf.Tensor]:
-    scale = tf.math.rsqrt(norm.moving_variance + norm.epsilon) * (norm.gamma if norm.scale else 1.0)
-    return scale, (norm.beta if norm.center else 0.0) - norm.moving_mean * scale
+    wide = widest(norm.compute_dtype)
+    gamma = tf.cast(norm.gamma, wide) if norm.scale else 1.0
+    beta = tf.cast(norm.beta, wide) if norm.center else 0.0
+    scale = tf.math.rsqrt(tf.cast(norm.moving_variance, wide) + norm.epsilon) * gamma
+    return scale, beta - tf.cast(norm.moving_mean, wide) * scale
 
 
 def _affine(dtype: str, scale: tf.Tensor, shift: tf.Tensor) -> graph.Compute:
@@ -116,8 +119,11 @@ def _linear(
         and layer.kernel.shape[2] == layer.groups == 1
         and {*layer.strides, *layer.dilation_rate} == {1}
     )
-    kernel = tf.cast(layer.kernel * scale, dtype)
-    bias = tf.cast((layer.bias * scale if layer.use_bias else 0.0) + shift + tf.zeros(kernel.shape[-1]), dtype)
+    wide = widest(dtype)
+    scale, shift = tf.cast(scale, wide), tf.cast(shift, wide)
+    kernel = tf.cast(tf.cast(layer.kernel, wide) * scale, dtype)
+    bias = tf.cast(layer.bias, wide) * scale if layer.use_bias else 0.0
+    bias = tf.cast(bias + shift + tf.zeros(kernel.shape[-1], wide), dtype)
 
     def compute(x: tf.Tensor, **_: Any) -> tf.Tensor:
         x = tf.cast(x, dtype)
