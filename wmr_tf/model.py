@@ -242,6 +242,7 @@ class AdversarialModel(keras.Model):
 
     def _prepare_method(self, x: Any, batch_size: int | None) -> None:
         """Show the method the shape of a batch, given the first one, or all the images and the size of a batch."""
+        self.method.check(self.classifier)
         images, index = image_and_index(x)
         if self.method.needs_index:
             check_index(index, getattr(self.method, "examples", None))

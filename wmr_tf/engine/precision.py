@@ -16,7 +16,7 @@ CPUINFO = Path("/proc/cpuinfo")
 
 def compute_dtypes(classifier: keras.Model) -> set[str]:
     """Return the dtypes that the classifier's layers compute in, nested ones included."""
-    return {layer.compute_dtype for layer in _layers(classifier)}
+    return {layer.compute_dtype for layer in layers_of(classifier)}
 
 
 def has_bfloat16() -> bool:
@@ -79,9 +79,9 @@ COMPUTE = {"float32": float32_compute, "bfloat16": bfloat16_compute}
 
 @contextlib.contextmanager
 def _computing_in(classifier: keras.Model, policy_of: Callable[[keras.Layer], str]) -> Iterator[None]:
-    policies = [(layer, layer.dtype_policy) for layer in _layers(classifier)]
+    policies = [(layer, layer.dtype_policy) for layer in layers_of(classifier)]
     # An inner model that was built on half-precision tensors casts to their dtype whatever it is given.
-    halves = [(layer, layer.dtype) for layer in _layers(classifier) if _is_half_input(layer)]
+    halves = [(layer, layer.dtype) for layer in layers_of(classifier) if _is_half_input(layer)]
     try:
         for layer, policy in policies:
             wanted = _with_quantisation_of(policy, policy_of(layer))
@@ -128,6 +128,7 @@ def widest(dtype: str) -> str:
     return "float64" if dtype == "float64" else "float32"
 
 
-def _layers(classifier: keras.Model) -> list[keras.Layer]:
-    # Keras offers no public way to list nested layers; `model.layers` stops at the first level.
+def layers_of(classifier: keras.Model) -> list[keras.Layer]:
+    """Return the classifier and all its layers, those of nested and subclassed models included."""
+    # Keras offers no public way to list these; `model.layers` stops at the first level.
     return classifier._flatten_layers()

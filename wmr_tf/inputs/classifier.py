@@ -4,9 +4,10 @@ from typing import Any
 
 import keras
 import numpy as np
+from keras.src.layers.preprocessing.image_preprocessing import base_image_preprocessing_layer as keras_images
 
 from wmr_tf.checks import require
-from wmr_tf.engine.precision import layers_backwards
+from wmr_tf.engine.precision import layers_backwards, layers_of
 
 FIX_LOGITS = "Remove the last activation (activation=None): softmax belongs to the losses, which take it in float32."
 
@@ -35,6 +36,31 @@ def check_architecture(classifier: Any) -> None:
         expected="logits",
         fix=FIX_LOGITS,
     )
+
+
+def check_one_image_stays_one(classifier: keras.Model) -> None:
+    """Check that no layer of Keras transforms images at random, so that a clean and an attacked one stay comparable.
+
+    Such a layer (`RandomFlip`, `RandomCrop`, ...) would turn the two into different pictures. Layers that drop or add
+    noise to features (`Dropout`, `GaussianNoise`, ...) are taken: they regularise, and the picture stays the same. What
+    draws inside the `call` of a layer or a model of one's own cannot be seen.
+
+    Raises:
+        InvalidInput: If there is such a layer.
+    """
+    transforming = [layer.name for layer in layers_of(classifier) if _transforms_at_random(layer)]
+    require(
+        not transforming,
+        f"classifier {classifier.name!r}",
+        got=f"layers that transform each image at random ({', '.join(transforming)})",
+        expected="none, since the method compares a clean image with its attacked one, and each would be drawn anew",
+        fix="Augment in the data pipeline: train.map(lambda x, y: (augment(x, training=True), y)).",
+    )
+
+
+def _transforms_at_random(layer: keras.Layer) -> bool:
+    draws = any(isinstance(value, keras.random.SeedGenerator) for value in vars(layer).values())
+    return draws and isinstance(layer, keras_images.BaseImagePreprocessingLayer)
 
 
 def check_logits(logits: np.ndarray) -> int:

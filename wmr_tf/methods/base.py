@@ -13,6 +13,7 @@ from wmr_tf.attacks.base import PerExample
 from wmr_tf.checks import require
 from wmr_tf.engine.frozen import Network
 from wmr_tf.engine.training import joint_training_logits, training_logits
+from wmr_tf.inputs.classifier import check_one_image_stays_one
 from wmr_tf.losses import cross_entropy, weighted_cross_entropy
 from wmr_tf.weights import Weighting, as_weighting
 
@@ -90,7 +91,7 @@ class Method(keras.layers.Layer, abc.ABC):
         """Create what state the method keeps, given the shape of a batch of images; called before the first step."""
 
     def check(self, classifier: keras.Model) -> None:
-        """Check that the method can train a classifier, which has been built; called when the model is made.
+        """Check that the method can train a classifier, which has been built; called with the model and by `fit`.
 
         Raises:
             InvalidInput: If it cannot.
@@ -207,6 +208,17 @@ class AdversarialMethod(Method):
             return weighted_cross_entropy(logits, batch.labels, self.weighting), logits
 
         return loss
+
+
+class PairMethod(AdversarialMethod):
+    """An adversarial method whose update sees each image twice, clean and attacked; its loss is one of `loss_of_pairs`.
+
+    Layers that transform images at random are refused: they would draw anew for each of the two.
+    """
+
+    def check(self, classifier: keras.Model) -> None:
+        """Check that no layer of the classifier transforms images at random; see `Method.check`."""
+        check_one_image_stays_one(classifier)
 
 
 def loss_of_pairs(
