@@ -1,7 +1,5 @@
 """The Keras model that trains a classifier adversarially."""
 
-import itertools
-import types
 from typing import Any
 
 import keras
@@ -12,7 +10,7 @@ from wmr_tf.checks import nonnegative, require
 from wmr_tf.checks import seed as checked_seed
 from wmr_tf.engine import distribution, seeds
 from wmr_tf.engine.precision import compute_dtypes
-from wmr_tf.inputs.batches import check_first_batch, check_index, image_and_index
+from wmr_tf.inputs.batches import check_first_batch, check_index, first_batch, image_and_index
 from wmr_tf.inputs.classifier import check_architecture
 from wmr_tf.losses import cross_entropy
 from wmr_tf.methods import Batch, LossFn, Method
@@ -56,6 +54,13 @@ class AdversarialModel(keras.Model):
         self, classifier: keras.Model, method: Method, *, weight_decay: float = 0.0, seed: int = 0, **kwargs: Any
     ) -> None:
         check_architecture(classifier)
+        require(
+            isinstance(method, Method),
+            "method",
+            got=repr(method),
+            expected="one of wmr_tf.methods",
+            fix="Pass for instance wmr_tf.methods.TRADES(attack, beta=6.0).",
+        )
         # Keras scales the loss if this policy is float16; the classifier itself casts the images, or does not.
         policy = "mixed_float16" if "float16" in compute_dtypes(classifier) else classifier.dtype_policy
         super().__init__(**{"dtype": policy, "autocast": False, **kwargs})
@@ -222,17 +227,7 @@ class AdversarialModel(keras.Model):
 
     def _checked(self, x: Any, y: Any = None, sample_weight: Any = None) -> tuple[Any, Any]:
         """Look at the first batch; return it, and `x` such that this batch is not lost."""
-        if isinstance(x, types.GeneratorType):
-            first = next(x, None)
-            x = (batch for batch in itertools.chain([first], x))  # the one kind of iterator that Keras takes
-        elif isinstance(x, keras.utils.PyDataset):
-            first = x[0]
-        elif isinstance(x, tf.data.Dataset):
-            first = next(iter(x), None)
-        elif distribution.is_distributed(x):
-            first = distribution.first_share(x, self.distribute_strategy)
-        else:
-            first = (x, y, sample_weight)
+        first, x = first_batch(x, y, sample_weight, self.distribute_strategy)
         with self.distribute_strategy.scope():  # the classifier may be built by this call
             check_first_batch(self.classifier, first)
         self.built = True  # since the classifier is, which has just been called

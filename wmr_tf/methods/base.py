@@ -9,7 +9,7 @@ import keras
 import tensorflow as tf
 
 from wmr_tf.attacks import Attack
-from wmr_tf.attacks.base import PerExample
+from wmr_tf.attacks.base import PerExample, check_attack
 from wmr_tf.checks import require
 from wmr_tf.engine.frozen import Network
 from wmr_tf.engine.training import joint_training_logits, training_logits
@@ -145,9 +145,7 @@ class AdversarialMethod(Method):
 
     def __init__(self, attack: Attack, alpha: float | Weighting) -> None:
         super().__init__()
-        fix = "Pass for instance wmr_tf.attacks.PGD(epsilon=0.3, step_size=0.01, steps=40)."
-        is_attack = isinstance(attack, Attack)
-        require(is_attack, "attack", got=repr(attack), expected="a wmr_tf.attacks.Attack", fix=fix)
+        check_attack(attack)
         self.attack = attack
         self.alpha = alpha
 
