@@ -269,3 +269,37 @@ def test_sample_weights_in_every_good_form_pass(weights):
 def test_a_malformed_index_is_refused(x, message):
     with pytest.raises(InvalidInput, match=message):
         check_first_batch(keras.Sequential([keras.Input([4]), layers.Dense(2)]), (x, np.zeros(2, int)))
+
+
+# Layers that draw
+
+PAIRS = {
+    "trades": methods.TRADES(attacks.PGD(epsilon=0.02, step_size=0.01, steps=2, start="gaussian"), beta=2.0),
+    "mart": methods.MART(ATTACK),
+    "mixed": methods.Mixed(ATTACK),
+}
+RANDOM = {
+    "RandomFlip": lambda: sequential(layers.Reshape(SHAPE), layers.RandomFlip(), layers.Flatten(), layers.Dense(3)),
+    "nested": lambda: keras.Sequential([keras.Input(SHAPE), layers.RandomTranslation(0.1, 0.1), functional()]),
+    "unbuilt": lambda: keras.Sequential([layers.RandomCrop(4, 4), layers.Flatten(), layers.Dense(CLASSES)]),
+}
+
+
+@pytest.mark.parametrize("make", RANDOM.values(), ids=RANDOM)
+@pytest.mark.parametrize("method", PAIRS.values(), ids=PAIRS)
+def test_a_layer_that_draws_another_picture_for_each_of_a_pair_is_refused(method, make):
+    with pytest.raises(InvalidInput, match="got layers that transform each image at random .random_.* data pipeline"):
+        trained_with(method, make())
+
+
+def test_other_methods_and_layers_that_only_regularise_are_taken():
+    trained_with(methods.PGD(ATTACK), RANDOM["RandomFlip"]())
+    noise = [layers.GaussianNoise(0.1), layers.GaussianDropout(0.1), layers.Dropout(0.1)]
+    still = [layers.Reshape(SHAPE), layers.CenterCrop(4, 4), layers.Flatten()]
+    trained_with(PAIRS["trades"], sequential(*still, *noise, layers.Dense(CLASSES)))
+
+
+def trained_with(method, classifier):
+    model = AdversarialModel(classifier, method)
+    model.compile(optimizer="sgd")
+    model.fit(*data(), verbose=0)

@@ -5,8 +5,9 @@ import tensorflow as tf
 from keras import layers
 
 from wmr_tf.attacks import PGD
-from wmr_tf.engine.frozen import freeze
+from wmr_tf.engine.frozen import freeze, freeze_in
 from wmr_tf.engine.precision import compute_dtypes, float32_compute
+from wmr_tf.engine.training import training_logits
 from wmr_tf.losses import cross_entropy
 
 SHAPE = (6, 6, 2)
@@ -284,3 +285,80 @@ def test_a_model_saved_inside_loads_as_a_float32_one_with_keras_alone(make, poli
     assert {variable.dtype for variable in loaded.trainable_variables} == {"float32"}
     expected = randomised(make)(images(), training=False)
     np.testing.assert_allclose(loaded(images(), training=False), expected, rtol=0, atol=1e-6)
+
+
+# Policies whose variables are not float32 either
+
+PURE = {"bfloat16": 8e-2, "float16": 1e-2, "float64": 1e-5}
+"""How far a classifier under the policy may be from itself computed another way."""
+
+
+def twin_of(classifier, make):
+    """A float32 classifier with the very weights of another."""
+    twin = make()
+    twin.set_weights([tf.cast(weight, tf.float32).numpy() for weight in classifier.weights])
+    return twin
+
+
+@pytest.mark.parametrize("make", MODELS)
+@pytest.mark.parametrize("policy", PURE)
+def test_a_pure_policy_is_frozen_and_trained_in_its_precision_and_scored_in_float32(make, policy):
+    classifier = randomised(make, policy)
+    with tf.GradientTape() as tape:
+        trained = training_logits(classifier, images())
+        total = tf.reduce_sum(tf.cast(trained, tf.float32))
+    assert all(gradient is not None for gradient in tape.gradient(total, classifier.trainable_variables))
+    twin = twin_of(classifier, make)
+    np.testing.assert_allclose(
+        tf.cast(classifier(images(), training=False), tf.float32),
+        freeze(classifier)(images()),
+        rtol=0,
+        atol=PURE[policy],
+    )
+    expected = twin(images(), training=False)
+    for weight in classifier.weights:
+        assert weight.dtype in (policy, "uint32")  # the latter of dropout's seed
+    for logits_of in (freeze_in("float32", classifier), freeze(twin)):
+        np.testing.assert_allclose(logits_of(images()), expected, rtol=0, atol=1e-5)
+    np.testing.assert_allclose(freeze_in("bfloat16", classifier)(images()), expected, rtol=0, atol=0.1)
+    assert compute_dtypes(classifier) == {policy}
+
+
+@pytest.mark.parametrize("policy", PURE)
+def test_a_pure_policy_trains_batchnorm_as_float32_does(policy):
+    def without_dropout():
+        parts = [layers.Conv2D(4, 3), layers.BatchNormalization(), layers.ReLU()]
+        return keras.Sequential([keras.Input(SHAPE), *parts, layers.Flatten(), layers.Dense(3)])
+
+    classifier = randomised(without_dropout, policy)
+    twin = twin_of(classifier, without_dropout)
+    logits, expected = training_logits(classifier, images()), training_logits(twin, images())
+    np.testing.assert_allclose(tf.cast(logits, tf.float32), expected, rtol=0, atol=PURE[policy])
+    for weight, other in zip(classifier.non_trainable_variables, twin.non_trainable_variables, strict=True):
+        np.testing.assert_allclose(tf.cast(weight, tf.float32), other, rtol=0, atol=PURE[policy])
+
+
+@pytest.mark.parametrize("policy", PURE)
+def test_a_pure_policy_is_saved_inside_as_a_float32_model(policy, tmp_path):
+    classifier = randomised(sequential, policy)
+    with float32_compute(classifier):
+        classifier.save(tmp_path / "classifier.keras")
+    loaded = keras.models.load_model(tmp_path / "classifier.keras")
+    assert compute_dtypes(loaded) == {variable.dtype for variable in loaded.trainable_variables} == {"float32"}
+    expected = twin_of(classifier, sequential)(images(), training=False)
+    np.testing.assert_allclose(loaded(images(), training=False), expected, rtol=0, atol=1e-6)
+
+
+@pytest.mark.parametrize("mode", ["int8", "int4"])
+def test_a_quantised_layer_stays_quantised_in_every_precision(mode):
+    classifier = randomised(sequential, "mixed_bfloat16")
+    classifier.layers[-1].quantize(mode)
+    before = classifier.layers[-1].dtype_policy.name
+    with float32_compute(classifier):
+        expected = classifier(images(), training=False)
+        assert expected.dtype == tf.float32
+        assert compute_dtypes(classifier) == {"float32"}
+        assert classifier.layers[-1].quantization_mode == mode
+    np.testing.assert_allclose(tf.cast(classifier(images(), training=False), tf.float32), expected, atol=8e-2)
+    np.testing.assert_allclose(freeze_in("float32", classifier)(images()), expected, atol=1e-5)
+    assert classifier.layers[-1].dtype_policy.name == before

@@ -5,9 +5,13 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from wmr_tf import AdversarialModel, attacks, methods
 from wmr_tf.engine import graph
 from wmr_tf.engine.frozen import freeze
 from wmr_tf.engine.training import training_logits
+from wmr_tf.evaluation import evaluate_robustness
+from wmr_tf.losses import cross_entropy
+from wmr_tf.weights import probability_margin
 
 layers = keras.layers
 
@@ -207,3 +211,157 @@ def test_a_mode_that_is_set_in_the_graph_gives_way_to_training_as_in_keras():
     expected = model(images, training=True)
     np.testing.assert_allclose(training_logits(model, images), expected, rtol=1e-4, atol=1e-5)
     assert np.abs(expected - model(images, training=False)).max() > 0.05
+
+
+# Models that compute something else than their graph
+
+
+def _stack(kind=keras.Sequential, middle=(), **kwargs):
+    parts = [layers.Conv2D(4, 3), layers.BatchNormalization(), *middle, layers.Flatten(), layers.Dense(5)]
+    return _randomise(kind([keras.Input((8, 8, 3)), *parts], **kwargs))
+
+
+class Doubles(keras.Sequential):
+    def call(self, x, training=None, mask=None):
+        return 2.0 * super().call(x, training=training)
+
+
+class ClipsInCall(keras.Sequential):
+    def call(self, x):
+        return super().call(keras.ops.clip(x, 0.2, 0.5))
+
+
+class ClipsBefore(keras.Sequential):
+    def __call__(self, x, **kwargs):
+        return super().__call__(keras.ops.clip(x, 0.2, 0.5), **kwargs)
+
+
+class FunctionalThatDoubles(keras.Model):
+    def __init__(self):
+        image = keras.Input((8, 8, 3))
+        x = layers.BatchNormalization()(layers.Conv2D(4, 3)(image))
+        super().__init__(image, layers.Dense(5)(layers.Flatten()(x)))
+
+    def call(self, x, training=None, mask=None):
+        return 2.0 * super().call(x, training=training)
+
+
+def _patched_model():
+    model = _stack()
+    own_call = model.call
+    model.call = lambda x, training=None, mask=None: 2.0 * own_call(x, training=training)
+    return model
+
+
+def _patched_layer():
+    model = _stack()
+    dense = model.layers[-1]
+    own_call = dense.call
+    dense.call = lambda x, training=None: 2.0 * own_call(x)
+    return model
+
+
+class LayerThatDoublesFirst(layers.Dense):
+    def __call__(self, x, **kwargs):
+        return super().__call__(2.0 * x, **kwargs)
+
+
+def _own_call_of_a_layer():
+    image = keras.Input((8, 8, 3))
+    x = layers.Flatten()(layers.BatchNormalization()(layers.Conv2D(4, 3)(image)))
+    return _randomise(keras.Sequential([keras.Model(image, x), LayerThatDoublesFirst(5)]))
+
+
+@keras.saving.register_keras_serializable("tests")
+class CountsBrightPixels(layers.Layer):
+    """Sets a mask, which BatchNorm reads: the other pixels do not count in its statistics."""
+
+    supports_masking = True
+
+    def compute_mask(self, x, mask=None):
+        return x[..., 0] > 0.5
+
+    def call(self, x):
+        return 1.0 * x
+
+
+@keras.saving.register_keras_serializable("tests")
+class ForgetsMask(layers.Layer):
+    supports_masking = True
+
+    def compute_mask(self, x, mask=None):
+        return None
+
+    def call(self, x):
+        return 1.0 * x
+
+
+def _masked():
+    stack = [CountsBrightPixels(), layers.BatchNormalization(), ForgetsMask(), layers.Flatten(), layers.Dense(5)]
+    return _randomise(keras.Sequential([keras.Input((8, 8, 3)), *stack]))
+
+
+def _quantised(mode):
+    model = _stack(middle=[layers.Flatten(), layers.Dense(16, activation="relu")])
+    for layer in model.layers:
+        if isinstance(layer, layers.Dense):
+            layer.quantize(mode)
+    return model
+
+
+def _with_lora():
+    model = _stack()
+    model.layers[-1].enable_lora(2)
+    model.layers[-1].lora_kernel_b.assign(keras.ops.ones_like(model.layers[-1].lora_kernel_b))
+    return model
+
+
+def _inside(make):
+    return lambda: keras.Sequential([keras.Input((8, 8, 3)), layers.Rescaling(0.5), make()])
+
+
+MORE_THAN_A_GRAPH = {
+    "call of a Sequential": lambda: _stack(Doubles),
+    "call of a Sequential, inside": _inside(lambda: _stack(Doubles)),
+    "call without training": lambda: _stack(ClipsInCall),
+    "call without training, inside": _inside(lambda: _stack(ClipsInCall)),
+    "__call__ of a Sequential": lambda: _stack(ClipsBefore),
+    "__call__ of a Sequential, inside": _inside(lambda: _stack(ClipsBefore)),
+    "call of a Functional": lambda: _randomise(FunctionalThatDoubles()),
+    "call of a Functional, inside": _inside(lambda: _randomise(FunctionalThatDoubles())),
+    "call replaced on the model": _patched_model,
+    "call replaced on a layer": _patched_layer,
+    "__call__ of a layer": _own_call_of_a_layer,
+    "a mask": _masked,
+    "LoRA": _with_lora,
+}
+QUANTISED = {mode: lambda mode=mode: _quantised(mode) for mode in ("int8", "int4")}
+
+
+@pytest.mark.parametrize("make", (MORE_THAN_A_GRAPH | QUANTISED).values(), ids=MORE_THAN_A_GRAPH | QUANTISED)
+def test_what_is_more_than_its_graph_runs_as_it_is(make):
+    model, images = make(), _images()
+    expected, [expected_gradient] = _logits_and_gradient(lambda x: model(x, training=False), images)
+    assert np.abs(expected).max() > 0.1 and np.abs(expected_gradient).max() > 0
+    got, [gradient] = _logits_and_gradient(freeze(model), images)
+    np.testing.assert_allclose(got, expected, rtol=2e-5, atol=2e-5)
+    np.testing.assert_allclose(gradient, expected_gradient, rtol=1e-4, atol=1e-4 * np.abs(expected_gradient).max())
+    np.testing.assert_allclose(training_logits(model, images), model(images, training=True), rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("name", ["call of a Sequential", "call without training, inside", "call replaced on a layer"])
+def test_what_is_more_than_its_graph_is_evaluated_and_trained_as_it_is(name):
+    model, images, labels = MORE_THAN_A_GRAPH[name](), _images(), np.array([0, 1, 2, 3])
+    attack = attacks.PGD(epsilon=0.1, step_size=0.1, steps=1, start="none")
+    result = evaluate_robustness(model, (images, labels), attack, verbose=0)
+    np.testing.assert_allclose(result.clean_margins, probability_margin(model(images), labels), rtol=1e-4, atol=1e-5)
+
+    with tf.GradientTape() as tape:
+        loss = tf.reduce_mean(cross_entropy(model(images, training=True), labels))
+    gradients = tape.gradient(loss, model.trainable_variables)
+    expected = [w - 0.01 * g for w, g in zip(model.trainable_variables, gradients, strict=True)]
+    trained = AdversarialModel(model, methods.Natural())
+    trained.compile(keras.optimizers.SGD(0.01))
+    trained.fit(images, labels, verbose=0)
+    for weight, value in zip(model.trainable_variables, expected, strict=True):
+        np.testing.assert_allclose(weight, value, rtol=1e-4, atol=1e-5)

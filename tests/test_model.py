@@ -12,6 +12,9 @@ from keras import layers
 
 from tests.test_methods import method_named
 from wmr_tf import AdversarialModel, InvalidInput, attacks, callbacks, methods
+from wmr_tf.engine.precision import float32_compute
+from wmr_tf.evaluation import evaluate_robustness
+from wmr_tf.weights import probability_margin
 
 CLASSES = 3
 FEATURES = 4
@@ -299,6 +302,24 @@ def test_mixed_precision_trains_as_float32_does(float32_losses, name, policy, by
     assert {variable.dtype for variable in model.trainable_variables} == {"float32"}
     assert losses[-1] < losses[0]
     np.testing.assert_allclose(losses, float32_losses[name], rtol=0.02)
+
+
+@pytest.mark.parametrize("policy", ["bfloat16", "float16", "float64"])
+@pytest.mark.parametrize("name", METHODS)
+def test_a_pure_policy_trains_as_float32_does_and_is_evaluated_in_float32(name, policy):
+    twin = compiled(METHODS[name], network(activity_regularizer="l2"), rate=0.1, weight_decay=0.1)
+    keras.config.set_dtype_policy(policy)
+    model = compiled(METHODS[name], network(activity_regularizer="l2"), rate=0.1, weight_decay=0.1)
+    keras.config.set_dtype_policy("float32")
+    twin.classifier.set_weights([tf.cast(weight, tf.float32).numpy() for weight in model.classifier.weights])
+    expected, losses = (fit(each, X, Y, epochs=4, batch_size=len(X))["loss"] for each in (twin, model))
+    assert isinstance(model.optimizer, keras.optimizers.LossScaleOptimizer) == (policy == "float16")
+    assert {variable.dtype for variable in model.trainable_variables} == {policy}
+    assert losses[-1] < losses[0]
+    np.testing.assert_allclose(losses, expected, rtol=0.02)
+    result = evaluate_robustness(model.classifier, (X, Y), PGD.attack, verbose=0)
+    with float32_compute(model.classifier):
+        np.testing.assert_allclose(result.clean_margins, probability_margin(model.classifier(X), Y), atol=1e-5)
 
 
 def test_float16_does_not_lose_small_gradients():

@@ -20,9 +20,8 @@ from wmr_tf.checks import seed as checked_seed
 from wmr_tf.engine.precision import float32_compute
 from wmr_tf.engine.progress import Lines
 from wmr_tf.evaluation import Robustness, RobustnessEvaluator
-from wmr_tf.inputs.batches import check_batched, check_first_batch
+from wmr_tf.inputs.batches import batches_of, checked_batches
 from wmr_tf.saving import classifier_of, save_classifier
-from wmr_tf.weights import class_indices
 
 BATCH_SIZE = 250
 
@@ -61,7 +60,8 @@ class RobustEvaluation(keras.callbacks.Callback):
     has become constant, or is at chance after three epochs, is told in one line in that epoch, and again at the end.
 
     Args:
-        data: Validation batches of (images, labels), or a pair of arrays; read here, once.
+        data: Validation batches of (images, labels) as a `tf.data.Dataset`, a list or a `keras.utils.PyDataset`, or a
+            pair of arrays; read here, once, and looked at as training begins.
         attack: The test attack; a warning is given if it cannot reach the edge of its ball.
         alpha_test: Powers of the non-uniform attacker, at least one, each >= 0.
         examples: How many images to attack, the first ones; fewer if there are not as many. None attacks all.
@@ -84,7 +84,7 @@ class RobustEvaluation(keras.callbacks.Callback):
 
     def __init__(
         self,
-        data: tf.data.Dataset | tuple[Any, Any],
+        data: Any,
         attack: Attack,
         *,
         alpha_test: Iterable[float] | float = (1.0,),
@@ -98,12 +98,8 @@ class RobustEvaluation(keras.callbacks.Callback):
         self.attack = attack
         self.every = at_least("every", every, 1)
         self.seed = checked_seed(seed)
-        if not isinstance(data, tf.data.Dataset):
-            data = tf.data.Dataset.from_tensor_slices(tuple(data)).batch(BATCH_SIZE)
-        check_batched(data)
-        pairs = data.unbatch().take(-1 if examples is None else at_least("examples", examples, 1))
-        # Arrays rather than the data set, which cannot be copied, and Keras Tuner copies callbacks for each trial.
-        self.batches = list(pairs.batch(BATCH_SIZE).as_numpy_iterator())
+        # Batches rather than the data set, which cannot be copied, and Keras Tuner copies callbacks for each trial.
+        self.batches = batches_of(data, BATCH_SIZE, examples)
         self._evaluator: RobustnessEvaluator | None = None
         self._useless = ""  # what is wrong with the classifier of the last epoch, and since when
 
@@ -116,7 +112,7 @@ class RobustEvaluation(keras.callbacks.Callback):
         """Check the data, so that a mistake in them does not cost an epoch."""
         announce(self.model, self.keys)
         self._useless = ""
-        check_first_batch(classifier_of(self.model), self.batches[0] if self.batches else None)
+        self.batches = checked_batches(classifier_of(self.model), self.batches)
 
     def on_epoch_end(self, epoch: int, logs: dict[str, float] | None = None) -> None:
         """Evaluate the model's classifier, or the model itself where it is a plain one."""
@@ -154,7 +150,7 @@ class RobustEvaluation(keras.callbacks.Callback):
             return classifier(self.batches[0][0], training=False)
 
     def _tell_if_useless(self, epoch: int, result: Robustness) -> None:
-        labels = np.asarray(class_indices(np.concatenate([labels for _, labels, *_ in self.batches])))
+        labels = np.concatenate([labels for _, labels in self.batches])
         constant = constant_prediction(
             self._logits(classifier_of(self.model)).numpy(), labels[: len(self.batches[0][1])]
         )

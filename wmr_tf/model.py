@@ -1,7 +1,5 @@
 """The Keras model that trains a classifier adversarially."""
 
-import itertools
-import types
 from typing import Any
 
 import keras
@@ -13,7 +11,7 @@ from wmr_tf.checks import nonnegative, require
 from wmr_tf.checks import seed as checked_seed
 from wmr_tf.engine import distribution, seeds
 from wmr_tf.engine.precision import compute_dtypes
-from wmr_tf.inputs.batches import check_first_batch, check_index, image_and_index
+from wmr_tf.inputs.batches import check_first_batch, check_index, first_batch, image_and_index
 from wmr_tf.inputs.classifier import check_architecture
 from wmr_tf.losses import cross_entropy
 from wmr_tf.methods import Batch, LossFn, Method
@@ -57,6 +55,13 @@ class AdversarialModel(keras.Model):
         self, classifier: keras.Model, method: Method, *, weight_decay: float = 0.0, seed: int = 0, **kwargs: Any
     ) -> None:
         check_architecture(classifier)
+        require(
+            isinstance(method, Method),
+            "method",
+            got=repr(method),
+            expected="one of wmr_tf.methods",
+            fix="Pass for instance wmr_tf.methods.TRADES(attack, beta=6.0).",
+        )
         # Keras scales the loss if this policy is float16; the classifier itself casts the images, or does not.
         policy = "mixed_float16" if "float16" in compute_dtypes(classifier) else classifier.dtype_policy
         super().__init__(**{"dtype": policy, "autocast": False, **kwargs})
@@ -173,7 +178,7 @@ class AdversarialModel(keras.Model):
             tape.watch(watched)
             losses, logits = loss_fn()
             mean, penalty = _weighted_mean(losses, batch.sample_weight), self._regularisation()
-            decay = self.weight_decay * sum(tf.nn.l2_loss(weight) for weight in weights) if self.weight_decay else 0.0
+            decay = self.weight_decay * sum(map(_half_square, weights)) if self.weight_decay else 0.0
             # The optimizer sums gradients over replicas, each of which has taken the mean of its own share.
             part = mean * distribution.share_of_batch(batch.images) + (penalty + decay) / distribution.replicas()
             scaled = self.optimizer.scale_loss(part)
@@ -233,17 +238,7 @@ class AdversarialModel(keras.Model):
 
     def _checked(self, x: Any, y: Any = None, sample_weight: Any = None) -> tuple[Any, Any]:
         """Look at the first batch; return it, and `x` such that this batch is not lost."""
-        if isinstance(x, types.GeneratorType):
-            first = next(x, None)
-            x = (batch for batch in itertools.chain([first], x))  # the one kind of iterator that Keras takes
-        elif isinstance(x, keras.utils.PyDataset):
-            first = x[0]
-        elif isinstance(x, tf.data.Dataset):
-            first = next(iter(x), None)
-        elif distribution.is_distributed(x):
-            first = distribution.first_share(x, self.distribute_strategy)
-        else:
-            first = (x, y, sample_weight)
+        first, x = first_batch(x, y, sample_weight, self.distribute_strategy)
         with self.distribute_strategy.scope():  # the classifier may be built by this call
             self._classes = check_first_batch(self.classifier, first)
         self.built = True  # since the classifier is, which has just been called
@@ -253,6 +248,7 @@ class AdversarialModel(keras.Model):
 
     def _prepare_method(self, x: Any, batch_size: int | None) -> None:
         """Show the method the shape of a batch, given the first one, or all the images and the size of a batch."""
+        self.method.check(self.classifier)
         images, index = image_and_index(x)
         if self.method.needs_index:
             check_index(index, getattr(self.method, "examples", None))
@@ -292,3 +288,7 @@ class AdversarialModel(keras.Model):
 def _weighted_mean(losses: tf.Tensor, sample_weight: tf.Tensor | None) -> tf.Tensor:
     # As Keras does it: the sum of the weighted losses over the number of images, not over the sum of the weights.
     return tf.reduce_mean(losses if sample_weight is None else losses * sample_weight)
+
+
+def _half_square(weight: keras.Variable) -> tf.Tensor:
+    return tf.nn.l2_loss(tf.cast(weight, tf.float32))

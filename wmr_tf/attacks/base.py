@@ -8,6 +8,8 @@ from typing import Any
 
 import tensorflow as tf
 
+from wmr_tf.checks import require
+
 PerExample = Callable[[tf.Tensor], tf.Tensor]
 
 
@@ -101,3 +103,14 @@ def input_gradient(loss_fn: PerExample, x: tf.Tensor) -> tf.Tensor:
     # max-pool's gradient before the max-pool itself, and then gives it a kernel that is 15 times slower.
     apart = {"autograph": False, "experimental_attributes": {"_noinline": True}}
     return (tf.function(gradient, **apart) if tf.inside_function() else gradient)(x)
+
+
+def check_attack(attack: Any) -> None:
+    """Check that what was passed as an attack is one.
+
+    Raises:
+        InvalidInput: If it is something else.
+    """
+    fix = "Pass for instance wmr_tf.attacks.PGD(epsilon=0.3, step_size=0.01, steps=40)."
+    is_attack = isinstance(attack, Attack)
+    require(is_attack, "attack", got=repr(attack), expected="a wmr_tf.attacks.Attack", fix=fix)

@@ -7,7 +7,7 @@ import keras
 import tensorflow as tf
 
 from wmr_tf.engine import graph, greyscale
-from wmr_tf.engine.precision import COMPUTE, compute_dtypes
+from wmr_tf.engine.precision import COMPUTE, compute_dtypes, widest
 
 Network = Callable[[tf.Tensor], tf.Tensor]
 
@@ -60,14 +60,14 @@ def _fold(classifier: keras.Model) -> dict[int, graph.Compute]:
     """Return for each layer that has constants what computes it with these constants, by the layer's id."""
     folded: dict[int, graph.Compute] = {}
     for layer, before in graph.layers_once(classifier):
-        if type(layer) is keras.layers.BatchNormalization:
+        if graph.is_plain(layer, keras.layers.BatchNormalization):
             scale, shift = _scale_and_shift(layer)
             if id(before) in folded and _is_linear(before) and layer.axis in (-1, len(before.output.shape) - 1):
                 folded[id(before)] = _linear(before, scale, shift)
                 folded[id(layer)] = lambda x, **_: x
             elif layer.axis in (-1, len(layer.output.shape) - 1):
                 folded[id(layer)] = _affine(layer.compute_dtype, scale, shift)
-        elif type(layer) is keras.layers.MaxPooling2D and id(before) in folded and _is_rectified(before):
+        elif graph.is_plain(layer, keras.layers.MaxPooling2D) and id(before) in folded and _is_rectified(before):
             # relu(max(x)) = max(relu(x)), gradients too, and a quarter of the pixels to rectify.
             folded[id(before)] = _linear(before, activation=keras.activations.linear)
             folded[id(layer)] = _then_relu(layer)
@@ -77,8 +77,11 @@ def _fold(classifier: keras.Model) -> dict[int, graph.Compute]:
 
 
 def _scale_and_shift(norm: keras.layers.BatchNormalization) -> tuple[tf.Tensor, tf.Tensor]:
-    scale = tf.math.rsqrt(norm.moving_variance + norm.epsilon) * (norm.gamma if norm.scale else 1.0)
-    return scale, (norm.beta if norm.center else 0.0) - norm.moving_mean * scale
+    wide = widest(norm.compute_dtype)
+    gamma = tf.cast(norm.gamma, wide) if norm.scale else 1.0
+    beta = tf.cast(norm.beta, wide) if norm.center else 0.0
+    scale = tf.math.rsqrt(tf.cast(norm.moving_variance, wide) + norm.epsilon) * gamma
+    return scale, beta - tf.cast(norm.moving_mean, wide) * scale
 
 
 def _affine(dtype: str, scale: tf.Tensor, shift: tf.Tensor) -> graph.Compute:
@@ -87,9 +90,9 @@ def _affine(dtype: str, scale: tf.Tensor, shift: tf.Tensor) -> graph.Compute:
 
 
 def _is_foldable(layer: Any) -> bool:
-    if type(layer) in _CONVOLUTIONS:
+    if graph.is_plain(layer, *_CONVOLUTIONS):
         return layer.data_format == "channels_last" and layer.padding in ("valid", "same")
-    return type(layer) is keras.layers.Dense
+    return graph.is_plain(layer, keras.layers.Dense)
 
 
 def _is_linear(layer: Any) -> bool:
@@ -116,8 +119,11 @@ def _linear(
         and layer.kernel.shape[2] == layer.groups == 1
         and {*layer.strides, *layer.dilation_rate} == {1}
     )
-    kernel = tf.cast(layer.kernel * scale, dtype)
-    bias = tf.cast((layer.bias * scale if layer.use_bias else 0.0) + shift + tf.zeros(kernel.shape[-1]), dtype)
+    wide = widest(dtype)
+    scale, shift = tf.cast(scale, wide), tf.cast(shift, wide)
+    kernel = tf.cast(tf.cast(layer.kernel, wide) * scale, dtype)
+    bias = tf.cast(layer.bias, wide) * scale if layer.use_bias else 0.0
+    bias = tf.cast(bias + shift + tf.zeros(kernel.shape[-1], wide), dtype)
 
     def compute(x: tf.Tensor, **_: Any) -> tf.Tensor:
         x = tf.cast(x, dtype)

@@ -13,7 +13,12 @@ Compute = Callable[[tf.Tensor], tf.Tensor]
 
 # What is private to Keras and used here, since it offers no public way to walk a model's graph: the class `Functional`,
 # its `_nodes_by_depth` (with each node's operation, input_tensors and outputs), `_standardize_inputs` and
-# `_run_through_graph`; `Sequential._functional`; `Layer._layers`.
+# `_run_through_graph`; `Sequential._functional`; `Layer._layers`; and a tensor's `_keras_mask`.
+
+_COMPUTING = ("__call__", "call", "_functional", "_standardize_inputs", "_run_through_graph")
+"""What a call of a model goes through."""
+_SET_BY_KERAS = {"build", "quantize", "loss"}
+"""Methods that Keras itself replaces on each layer or model."""
 
 
 def run(model: keras.Model, images: tf.Tensor, *, training: bool, instead: Mapping[int, Compute]) -> tf.Tensor:
@@ -132,20 +137,63 @@ def operations(model: keras.Model) -> list[Any]:
     return [inner for each in graph.operations for inner in operations(each) or [each]]
 
 
+def is_plain(layer: Any, *classes: type) -> bool:
+    """Return whether a layer computes what one of these Keras classes does, so that its weights say all about it.
+
+    A subclass may compute something else, and so may a method that was replaced on the layer, a layer that Keras
+    quantised, whose kernel holds integers, and one with LoRA.
+    """
+    return (
+        type(layer) in classes
+        and not _is_patched(layer)
+        and layer.quantization_mode is None
+        and not getattr(layer, "lora_enabled", False)
+    )
+
+
 def _graph_of(model: Any) -> Any:
-    """Return the graph of layers behind a Sequential or Functional model, None if there is none to run here."""
+    """Return the graph of layers behind a Sequential or Functional model, None if there is none to run here.
+
+    When in doubt there is none, and the model runs as it is.
+    """
+    if not _runs_its_graph(model):
+        return None
     graph = model._functional if isinstance(model, keras.Sequential) else model
-    if not isinstance(graph, Functional) or len(graph.inputs) != 1:
+    if graph is None or len(graph.inputs) != 1 or not all(map(_runs_alone, graph.operations)):
         return None
-    if type(graph).call is not Functional.call:  # a subclass may do more than run its graph
-        return None
-    return graph if all(map(_runs_alone, graph.operations)) else None
+    has_masks = any(getattr(tensor, "_keras_mask", None) is not None for tensor in _tensors_of(graph))
+    return None if has_masks else graph  # what stands in for a layer would not hand them on
+
+
+def _runs_its_graph(model: Any) -> bool:
+    """Return whether calling the model does no more than run its graph: look at its own class, not at what it holds."""
+    own = keras.Sequential if isinstance(model, keras.Sequential) else Functional
+    return (
+        isinstance(model, own)
+        and all(getattr(type(model), name, None) is getattr(own, name, None) for name in _COMPUTING)
+        and not _is_patched(model)
+        and model.quantization_mode is None
+        and model.activity_regularizer is None
+    )
 
 
 def _runs_alone(operation: Any) -> bool:
+    """Return whether a call of the operation by itself computes what it does within the model."""
     # A layer made of layers learns of training mode from the call around it, unless it takes an argument.
     nested = getattr(operation, "_layers", None)
-    return not nested or _takes_training(operation) or _graph_of(operation) is not None
+    alone = not nested or _takes_training(operation) or _graph_of(operation) is not None
+    return alone and not _is_patched(operation)
+
+
+def _is_patched(operation: Any) -> bool:
+    """Return whether a method of the class has been replaced on the object."""
+    names = vars(operation).keys() - _SET_BY_KERAS
+    return any(callable(getattr(type(operation), name, None)) for name in names)
+
+
+def _tensors_of(graph: Any) -> Iterator[Any]:
+    for node in _nodes_of(graph):
+        yield from node.outputs
 
 
 def _takes_training(operation: Any) -> bool:

@@ -3,16 +3,20 @@
 import contextlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import keras
 import tensorflow as tf
+from keras.src.backend import AutocastScope
+
+# Keras's `AutocastScope` is not public; there is no other way to read a variable in another precision.
 
 CPUINFO = Path("/proc/cpuinfo")
 
 
 def compute_dtypes(classifier: keras.Model) -> set[str]:
     """Return the dtypes that the classifier's layers compute in, nested ones included."""
-    return {layer.compute_dtype for layer in _layers(classifier)}
+    return {layer.compute_dtype for layer in layers_of(classifier)}
 
 
 def has_bfloat16() -> bool:
@@ -30,9 +34,10 @@ def has_bfloat16() -> bool:
 
 @contextlib.contextmanager
 def float32_compute(classifier: keras.Model) -> Iterator[None]:
-    """Let every layer of a mixed-precision classifier compute, and be saved, in float32 while the context lasts.
+    """Let every layer of a classifier compute, and be saved, in float32 while the context lasts.
 
-    Its variables are float32 already, so nothing is copied. A `tf.function` keeps the precision it was traced with.
+    Variables of another precision are cast as they are read. A quantised layer keeps its integers, and computes around
+    them in float32. A `tf.function` keeps the precision it was traced with.
 
     Args:
         classifier: Any built Keras model.
@@ -41,13 +46,13 @@ def float32_compute(classifier: keras.Model) -> Iterator[None]:
         >>> with float32_compute(classifier):
         ...     classifier.save("robust.keras")  # loads as a float32 model
     """
-    with _computing_in(classifier, lambda layer: layer.dtype_policy.variable_dtype):
+    with _computing_in(classifier, lambda layer: "float32"):
         yield
 
 
 @contextlib.contextmanager
 def bfloat16_compute(classifier: keras.Model) -> Iterator[None]:
-    """Let a float32 or mixed-precision classifier compute in bfloat16 in the context, its last layers in float32.
+    """Let a classifier compute in bfloat16 in the context, its last layers in float32.
 
     These are the last one that has weights, which gives the logits, and what comes after it; a subclassed model, whose
     layers are in no order that means anything, has none. A `tf.function` keeps the precision it was traced with.
@@ -74,22 +79,30 @@ COMPUTE = {"float32": float32_compute, "bfloat16": bfloat16_compute}
 
 @contextlib.contextmanager
 def _computing_in(classifier: keras.Model, policy_of: Callable[[keras.Layer], str]) -> Iterator[None]:
-    policies = [(layer, layer.dtype_policy) for layer in _layers(classifier)]
+    policies = [(layer, layer.dtype_policy) for layer in layers_of(classifier)]
     # An inner model that was built on half-precision tensors casts to their dtype whatever it is given.
-    halves = [(layer, layer.dtype) for layer in _layers(classifier) if _is_half_input(layer)]
+    halves = [(layer, layer.dtype) for layer in layers_of(classifier) if _is_half_input(layer)]
     try:
         for layer, policy in policies:
-            wanted = keras.DTypePolicy(policy_of(layer))
+            wanted = _with_quantisation_of(policy, policy_of(layer))
             if wanted.compute_dtype != policy.compute_dtype:
                 layer.dtype_policy = wanted
         for layer, _ in halves:
             _set_input_dtype(layer, "float32")
-        yield
+        with AutocastScope("float32"):  # variables too, which a layer casts only if its own policy is a mixed one
+            yield
     finally:
         for layer, policy in policies:
             layer.dtype_policy = policy
         for layer, dtype in halves:
             _set_input_dtype(layer, dtype)
+
+
+def _with_quantisation_of(policy: Any, name: str) -> Any:
+    """Return the policy of this name, for a quantised layer such that it stays quantised as it is."""
+    if policy.quantization_mode is None:
+        return keras.DTypePolicy(name)
+    return keras.dtype_policies.get(f"{policy.name.split('_from_')[0]}_from_{name}")  # such as "int8_from_float32"
 
 
 def _is_half_input(layer: keras.Layer) -> bool:
@@ -110,6 +123,12 @@ def layers_backwards(layer: keras.Layer) -> Iterator[keras.Layer]:
         yield layer
 
 
-def _layers(classifier: keras.Model) -> list[keras.Layer]:
-    # Keras offers no public way to list nested layers; `model.layers` stops at the first level.
+def widest(dtype: str) -> str:
+    """Return the precision in which what a layer computes in `dtype` is prepared: float32, float64 for float64."""
+    return "float64" if dtype == "float64" else "float32"
+
+
+def layers_of(classifier: keras.Model) -> list[keras.Layer]:
+    """Return the classifier and all its layers, those of nested and subclassed models included."""
+    # Keras offers no public way to list these; `model.layers` stops at the first level.
     return classifier._flatten_layers()

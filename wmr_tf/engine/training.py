@@ -7,6 +7,7 @@ import keras
 import tensorflow as tf
 
 from wmr_tf.engine import distribution, graph
+from wmr_tf.engine.precision import widest
 
 _LAYERS = keras.layers
 _IMAGE_BY_IMAGE = {
@@ -44,7 +45,7 @@ def training_logits(
     if distribution.replicas() > 1:
         computed = {id(layer): _synchronised(layer) for layer in norms}
     else:
-        computed = {id(layer): _fused(layer) for layer in norms if len(layer.output.shape) == 4}
+        computed = {id(layer): _fused(layer) for layer in norms if _is_fusable(layer)}
     return graph.run(classifier, images, training=True, instead={**computed, **(instead or {})})
 
 
@@ -74,17 +75,22 @@ def _treats_images_alone(layer: Any) -> bool:
     if isinstance(layer, keras.layers.Dropout) and layer.noise_shape is not None:  # may share a mask among images
         return False
     # What a regulariser of activity sums over the batch would count twice.
-    return type(layer) in _IMAGE_BY_IMAGE and layer.activity_regularizer is None
+    return graph.is_plain(layer, *_IMAGE_BY_IMAGE) and layer.activity_regularizer is None
 
 
 def _is_plain_norm(layer: Any) -> bool:
     return (
-        type(layer) is keras.layers.BatchNormalization
+        graph.is_plain(layer, keras.layers.BatchNormalization)
         and layer.trainable
+        and layer.activity_regularizer is None
         and layer.axis in (-1, len(layer.output.shape) - 1)
         and not layer.synchronized
         and not layer.renorm
     )
+
+
+def _is_fusable(layer: keras.layers.BatchNormalization) -> bool:
+    return len(layer.output.shape) == 4 and layer.compute_dtype != "float64"
 
 
 def _fused(layer: keras.layers.BatchNormalization) -> graph.Compute:
@@ -92,8 +98,8 @@ def _fused(layer: keras.layers.BatchNormalization) -> graph.Compute:
         channels = [x.shape[-1]]
         normalised, mean, unbiased = tf.compat.v1.nn.fused_batch_norm(
             tf.cast(x, layer.compute_dtype),
-            scale=tf.convert_to_tensor(layer.gamma) if layer.scale else tf.ones(channels),
-            offset=tf.convert_to_tensor(layer.beta) if layer.center else tf.zeros(channels),
+            scale=tf.cast(layer.gamma, tf.float32) if layer.scale else tf.ones(channels),
+            offset=tf.cast(layer.beta, tf.float32) if layer.center else tf.zeros(channels),
             epsilon=layer.epsilon,
             is_training=True,
         )
@@ -106,12 +112,15 @@ def _fused(layer: keras.layers.BatchNormalization) -> graph.Compute:
 
 
 def _synchronised(layer: keras.layers.BatchNormalization) -> graph.Compute:
+    wide = widest(layer.compute_dtype)
+
     def normalise(x: tf.Tensor, **_: Any) -> tf.Tensor:
-        x = tf.cast(x, tf.float32)
+        x = tf.cast(x, wide)
         with distribution.meeting_point():
             mean, variance = keras.ops.moments(x, axes=list(range(x.shape.rank - 1)), synchronized=True)
         _move(layer, mean, variance)
-        scale, offset = layer.gamma if layer.scale else None, layer.beta if layer.center else None
+        scale = tf.cast(layer.gamma, wide) if layer.scale else None
+        offset = tf.cast(layer.beta, wide) if layer.center else None
         normalised = tf.nn.batch_normalization(x, mean, variance, offset, scale, layer.epsilon)
         return tf.cast(normalised, layer.compute_dtype)
 
@@ -120,4 +129,5 @@ def _synchronised(layer: keras.layers.BatchNormalization) -> graph.Compute:
 
 def _move(layer: keras.layers.BatchNormalization, mean: tf.Tensor, variance: tf.Tensor) -> None:
     for moving, batch in ((layer.moving_mean, mean), (layer.moving_variance, variance)):
-        moving.assign(moving * layer.momentum + tf.stop_gradient(batch) * (1.0 - layer.momentum))
+        kept = tf.cast(moving, batch.dtype) * layer.momentum
+        moving.assign(kept + tf.stop_gradient(batch) * (1.0 - layer.momentum))

@@ -8,7 +8,7 @@ import numpy as np
 import tensorflow as tf
 
 from wmr_tf.attacks import Attack
-from wmr_tf.attacks.base import warn_if_weak
+from wmr_tf.attacks.base import check_attack, warn_if_weak
 from wmr_tf.checks import alphas, one_of
 from wmr_tf.checks import seed as checked_seed
 from wmr_tf.engine import seeds
@@ -17,7 +17,8 @@ from wmr_tf.engine.frozen import freeze_in
 from wmr_tf.engine.precision import COMPUTE
 from wmr_tf.engine.progress import Progress
 from wmr_tf.evaluation.robustness import Robustness
-from wmr_tf.inputs.batches import checked_batches, in_batches
+from wmr_tf.inputs.batches import CheckedBatches, batches_of, checked_batches
+from wmr_tf.inputs.classifier import check_model
 from wmr_tf.losses import cross_entropy
 from wmr_tf.weights import importance_weights, of_unit_size, probability_margin
 
@@ -55,6 +56,8 @@ class RobustnessEvaluator:
         seed: int = 0,
         attack_precision: str = "float32",
     ) -> None:
+        check_model(classifier)
+        check_attack(attack)
         warn_if_weak(attack)
         self.classifier, self.attack = classifier, attack
         self.alphas = alphas("alpha_test", alpha_test, minimum=0)
@@ -91,14 +94,15 @@ class RobustnessEvaluator:
         self._attacked_margins = attacked_margins
         self._on_replicas = [shared(classifier.distribute_strategy, f) for f in (clean_margins, attacked_margins)]
 
-    def __call__(self, data: tf.data.Dataset, *, verbose: int = 1) -> Robustness:
+    def __call__(self, data: Any, *, verbose: int = 1) -> Robustness:
         """Attack every image of `data` once for A_rob and A_sa, and once for each alpha_test for A_tr.
 
         A classifier made under a distribution strategy is evaluated on all its replicas, each with its share of each
         batch; every process gets all results.
 
         Args:
-            data: Batches of (images, labels), the same images in the same order each time.
+            data: Batches of (images, labels) as a `tf.data.Dataset`, a list or a `keras.utils.PyDataset`, the same
+                images in the same order each time; a `CheckedBatches` is not looked at again.
             verbose: 1 shows a progress bar, 2 prints a line a minute, 0 nothing.
 
         Returns:
@@ -107,7 +111,7 @@ class RobustnessEvaluator:
         Raises:
             InvalidInput: If a batch is not what it should be, or there is none.
         """
-        batches = checked_batches(self.classifier, data)
+        batches = data if isinstance(data, CheckedBatches) else checked_batches(self.classifier, batches_of(data))
         # The attack of alpha 0 is the plain one, so that one function serves all.
         attacks = [0.0, *self.alphas]
         clean: list[tf.Tensor] = []
@@ -136,7 +140,7 @@ class RobustnessEvaluator:
 
 def evaluate_robustness(
     classifier: keras.Model,
-    data: tf.data.Dataset | tuple[Any, Any],
+    data: Any,
     attack: Attack,
     *,
     alpha_test: Iterable[float] | float = (1.0,),
@@ -149,7 +153,8 @@ def evaluate_robustness(
 
     Args:
         classifier: A Keras model of images, float32 in [0, 1], that returns logits `[batch, classes]`.
-        data: Batches of (images, labels) as a `tf.data.Dataset`, or a pair of arrays.
+        data: Batches of (images, labels) as a `tf.data.Dataset`, a list or a `keras.utils.PyDataset`, or a pair of
+            arrays.
         attack: The test attack; among its restarts each image keeps the smallest margin. A warning is given if it
             cannot reach the edge of its ball.
         alpha_test: Powers of the non-uniform attacker, one or several, each >= 0.
@@ -173,8 +178,7 @@ def evaluate_robustness(
 
     Source: Equations 17 to 19 of Zeng et al. 2021.
     """
-    batches = in_batches(classifier, data, batch_size)
     evaluator = RobustnessEvaluator(
         classifier, attack, alpha_test=alpha_test, seed=seed, attack_precision=attack_precision
     )
-    return evaluator(batches, verbose=verbose)
+    return evaluator(checked_batches(classifier, batches_of(data, batch_size)), verbose=verbose)

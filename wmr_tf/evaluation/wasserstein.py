@@ -14,7 +14,7 @@ from wmr_tf.checks import at_least, nonnegative, positive, require
 from wmr_tf.engine.frozen import freeze_in
 from wmr_tf.engine.progress import Progress
 from wmr_tf.evaluation.robustness import WeightedAccuracy, weighted_accuracy
-from wmr_tf.inputs.batches import checked_batches, in_batches
+from wmr_tf.inputs.batches import batches_of, checked_batches
 from wmr_tf.losses import cross_entropy
 from wmr_tf.weights import probability_margin
 
@@ -216,7 +216,7 @@ def evaluate_wasserstein(
     Note: All images, perturbations, gradients and sorted pixels are in the host's memory at once, about ten times the
         images in float32: 0.3 GB for 10,000 of MNIST, 1.2 GB for 10,000 of CIFAR-10.
     """
-    batches = checked_batches(classifier, in_batches(classifier, data, batch_size))
+    batches = checked_batches(classifier, batches_of(data, batch_size))
     specs = [tf.TensorSpec([None, *batches[0][0].shape[1:]]), tf.TensorSpec([None], tf.int32)]
     progress = Progress(len(batches) * (attack.steps + 1), unit="pass", verbose=verbose)
 

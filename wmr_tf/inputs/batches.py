@@ -1,5 +1,7 @@
 """What people hand in as data: batches of images and labels, looked at once."""
 
+import itertools
+import types
 from collections.abc import Iterable
 from typing import Any
 
@@ -7,37 +9,125 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from wmr_tf.checks import at_least, require
+from wmr_tf.checks import at_least, refuse, require
+from wmr_tf.engine import distribution
 from wmr_tf.engine.precision import float32_compute
-from wmr_tf.inputs.classifier import check_logits
+from wmr_tf.inputs.classifier import classes_of
 from wmr_tf.inputs.images import check_images_and_labels
 from wmr_tf.weights import class_indices
 
 
-def in_batches(classifier: keras.Model, data: tf.data.Dataset | tuple[Any, Any], batch_size: int) -> tf.data.Dataset:
-    """Return a data set or a pair of arrays in batches of `batch_size`.
+class CheckedBatches(list[tuple[tf.Tensor, tf.Tensor]]):
+    """Batches of float32 images and int32 class indices that `checked_batches` has looked at, for one classifier."""
+
+
+def batches_of(data: Any, batch_size: int | None = None, examples: int | None = None) -> list[Any]:
+    """Return finite data as a list of batches, unchecked.
+
+    Args:
+        data: A `tf.data.Dataset` of batches, a pair of arrays, a list of batches, or a `keras.utils.PyDataset`.
+        batch_size: Images in a batch; None leaves the batches of a data set as they are.
+        examples: How many images to take, the first ones; None takes all.
 
     Raises:
-        InvalidInput: If the size is no whole number >= 1, or the data are not what the classifier takes.
+        InvalidInput: If a number is no whole number >= 1, or the data are something else or not in batches.
     """
-    at_least("batch_size", batch_size, 1)
-    if not isinstance(data, tf.data.Dataset):
-        check_first_batch(classifier, data)
-        data = tf.data.Dataset.from_tensor_slices(tuple(data)).batch(batch_size)
-    check_batched(data)
-    return data.rebatch(batch_size)
+    size = None if batch_size is None else at_least("batch_size", batch_size, 1)
+    wanted = None if examples is None else at_least("examples", examples, 1)
+    if isinstance(data, tf.data.Dataset):
+        check_batched(data)
+        batches = data if size is None else data.rebatch(size)
+        if wanted is not None:
+            batches = batches.unbatch().take(wanted).batch(size or wanted)
+        return list(batches)
+    arrays = _arrays_of(data)
+    wanted = min(len(arrays[0]), wanted or len(arrays[0]))
+    starts = range(0, max(wanted, 1), size or max(wanted, 1))
+    return [tuple(array[start : min(start + (size or wanted), wanted)] for array in arrays) for start in starts]
 
 
-def checked_batches(classifier: keras.Model, data: Iterable[Any]) -> list[tuple[tf.Tensor, tf.Tensor]]:
-    """Return all batches as float32 images and int32 class indices.
+def _arrays_of(data: Any) -> tuple[np.ndarray, ...]:
+    """Return the arrays that data consist of, or whose rows the batches of data are."""
+    is_pair = isinstance(data, tuple | list) and len(data) in (2, 3) and not _is_batch(data[0])
+    if not is_pair:
+        data = _joined(data)
+    arrays = tuple(np.asarray(part) for part in (image_and_index(data[0])[0], *data[1:]) if part is not None)
+    require(
+        len(arrays) > 1 and len({array.shape[:1] for array in arrays}) == 1,
+        "labels",
+        got=f"{len(arrays[0])} images and labels of shape {list(arrays[1].shape) if len(arrays) > 1 else 'nothing'}",
+        expected="one label an image",
+        fix="Pass (images, labels).",
+    )
+    return arrays
+
+
+def _joined(data: Any) -> list[Any]:
+    """Return the batches of a list or a `PyDataset` as one."""
+    if isinstance(data, keras.utils.PyDataset) and data.num_batches is not None:
+        data = [data[number] for number in range(data.num_batches)]
+    require(
+        isinstance(data, list) and all(map(_is_batch, data)),
+        "data",
+        got=f"a {type(data).__name__}",
+        expected="a tf.data.Dataset of batches, a pair of arrays, a list of batches or a finite PyDataset",
+        fix="Of a generator pass as many batches as you mean: list(itertools.islice(generator, batches)).",
+    )
+    require(bool(data), "data", got="nothing", expected="batches of (image, label)", fix="Pass at least one batch.")
+    columns = zip(*((image_and_index(x)[0], y) for x, y, *_ in data), strict=True)
+    try:
+        return [np.concatenate(column) for column in columns]
+    except ValueError as error:
+        shapes = sorted({np.shape(image_and_index(x)[0])[1:] for x, *_ in data})
+        fix = "Resize the images to one shape."
+        refuse("data", got=f"images of shapes {shapes}", expected="one shape", fix=fix, cause=error)
+
+
+def _is_batch(part: Any) -> bool:
+    return (
+        isinstance(part, tuple | list) and len(part) in (2, 3) and (isinstance(part[0], dict) or np.ndim(part[0]) > 1)
+    )
+
+
+def checked_batches(classifier: keras.Model, batches: Iterable[Any]) -> CheckedBatches:
+    """Return all batches as float32 images and int32 class indices, having looked at each once.
 
     Raises:
         InvalidInput: If a batch is not what it should be, or there is none.
     """
-    given = list(data)
-    with float32_compute(classifier):
-        check_batches(classifier, given)  # as given: a cast may hide what is wrong
-    return [(tf.cast(images, tf.float32), class_indices(labels)) for images, labels, *_ in given]
+    given = list(batches)
+    with float32_compute(classifier):  # in which it is scored
+        classes = check_first_batch(classifier, given[0] if given else None)
+    pairs = [(image_and_index(x)[0], labels) for x, labels, *_ in given]
+    for images, labels in pairs[1:]:
+        check_images_and_labels(images, labels, classes)  # as given: a cast may hide what is wrong
+    return CheckedBatches((tf.cast(images, tf.float32), class_indices(labels)) for images, labels in pairs)
+
+
+def first_batch(data: Any, labels: Any, sample_weight: Any, strategy: tf.distribute.Strategy) -> tuple[Any, Any]:
+    """Return the first batch of what `fit` or `evaluate` was given, of arrays all, and the data with it still in.
+
+    Raises:
+        InvalidInput: If the data are not in batches, or arrays without labels.
+    """
+    if isinstance(data, types.GeneratorType):
+        first = next(data, None)
+        return first, (batch for batch in itertools.chain([first], data))  # the one kind of iterator that Keras takes
+    if isinstance(data, keras.utils.PyDataset):
+        return data[0], data
+    if isinstance(data, tf.data.Dataset):
+        check_batched(data)
+        return next(iter(data), None), data
+    if distribution.is_distributed(data):
+        return distribution.first_share(data, strategy), data
+    require(
+        labels is not None,
+        "data",
+        got=f"a {type(data).__name__} without labels",
+        expected="arrays and their labels, or batches in a tf.data.Dataset, a PyDataset or a generator",
+        fix="Pass images and labels; a list of batches as a generator: (batch for batch in batches).",
+    )
+    return (data, labels, sample_weight), data
 
 
 def check_batched(data: tf.data.Dataset) -> None:
@@ -56,17 +146,6 @@ def check_batched(data: tf.data.Dataset) -> None:
         expected="batches of (image, label) or (image, label, sample_weight)",
         fix="Call .batch(256) on the data set.",
     )
-
-
-def check_batches(classifier: keras.Model, batches: list[Any]) -> None:
-    """Check the first batch as `check_first_batch` does, and images and labels of all of them.
-
-    Raises:
-        InvalidInput: If there is no batch, or one is not what it should be.
-    """
-    classes = check_first_batch(classifier, batches[0] if batches else None)
-    for images, labels, *_ in batches:
-        check_images_and_labels(images, labels, classes)
 
 
 def image_and_index(x: Any) -> tuple[Any, Any]:
@@ -134,7 +213,9 @@ def check_first_batch(classifier: keras.Model, batch: Any) -> int:
     )
     x, index = image_and_index(batch[0])
     images, labels, *sample_weight = (np.asarray(part) for part in (x, *batch[1:]) if part is not None)
-    check_images_and_labels(images, labels)
+    check_images_and_labels(images[:64], labels[:64])
+    classes = classes_of(classifier, images[:64])
+    check_images_and_labels(images, labels, classes)
     if index is not None:
         _check_form(np.asarray(index), len(images))
     for weights in sample_weight:
@@ -146,9 +227,6 @@ def check_first_batch(classifier: keras.Model, batch: Any) -> int:
             expected=f"shape ({len(images)},), finite and >= 0",
             fix="Give one weight an image.",
         )
-    logits = np.asarray(classifier(tf.cast(images[:64], tf.float32), training=False), np.float32)
-    classes = check_logits(logits)
-    check_images_and_labels(images, labels, classes)
     return classes
 
 

@@ -9,10 +9,11 @@ import keras
 import tensorflow as tf
 
 from wmr_tf.attacks import Attack
-from wmr_tf.attacks.base import PerExample, warn_if_weak
+from wmr_tf.attacks.base import PerExample, check_attack, warn_if_weak
 from wmr_tf.checks import require
 from wmr_tf.engine.frozen import Network
 from wmr_tf.engine.training import joint_training_logits, training_logits
+from wmr_tf.inputs.classifier import check_one_image_stays_one
 from wmr_tf.losses import cross_entropy, weighted_cross_entropy
 from wmr_tf.weights import Weighting, as_weighting
 
@@ -90,7 +91,7 @@ class Method(keras.layers.Layer, abc.ABC):
         """Create the method's state, given the shape of a batch of images; called before the first step."""
 
     def check(self, classifier: keras.Model) -> None:
-        """Check that the method can train a classifier, which is built by then; called when the model is made.
+        """Check that the method can train a classifier, which is built by then; called with the model and by `fit`.
 
         Raises:
             InvalidInput: If it cannot.
@@ -145,9 +146,7 @@ class AdversarialMethod(Method):
 
     def __init__(self, attack: Attack, alpha: float | Weighting, *, runs: float = 1) -> None:
         super().__init__()
-        fix = "Pass for instance wmr_tf.attacks.PGD(epsilon=0.3, step_size=0.01, steps=40)."
-        is_attack = isinstance(attack, Attack)
-        require(is_attack, "attack", got=repr(attack), expected="a wmr_tf.attacks.Attack", fix=fix)
+        check_attack(attack)
         warn_if_weak(attack, runs=runs)
         self.attack = attack
         self.alpha = alpha
@@ -209,6 +208,17 @@ class AdversarialMethod(Method):
             return weighted_cross_entropy(logits, batch.labels, self.weighting), logits
 
         return loss
+
+
+class PairMethod(AdversarialMethod):
+    """An adversarial method whose update sees each image twice, clean and attacked; its loss is one of `loss_of_pairs`.
+
+    Layers that transform images at random are refused: they would draw anew for each of the two.
+    """
+
+    def check(self, classifier: keras.Model) -> None:
+        """Check that no layer of the classifier transforms images at random; see `Method.check`."""
+        check_one_image_stays_one(classifier)
 
 
 def loss_of_pairs(

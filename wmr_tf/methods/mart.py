@@ -7,12 +7,12 @@ from wmr_tf.attacks import Attack
 from wmr_tf.checks import nonnegative
 from wmr_tf.engine.frozen import freeze
 from wmr_tf.losses import mart_loss
-from wmr_tf.methods.base import AdversarialMethod, Batch, Learner, loss_of_pairs
+from wmr_tf.methods.base import Batch, Learner, PairMethod, loss_of_pairs
 from wmr_tf.weights import Weighting
 
 
 @keras.saving.register_keras_serializable("wmr_tf.methods")
-class MART(AdversarialMethod):
+class MART(PairMethod):
     """Misclassification-aware training (MART): the divergence counts more for images that are wrong before the attack.
 
     The attack maximises `s(x') * CE(x', y)`, the update minimises the mean of
@@ -40,6 +40,8 @@ class MART(AdversarialMethod):
     Note: beta is 6 by default, as in the released code of Wang et al. (the paper has 5). The code adds small constants
         inside its logarithms, which bound the loss; ours are exact, from log-probabilities.
         With BatchNorm, clean and attacked images go through the network separately, as in that code.
+        A layer that transforms images at random, such as RandomFlip, is refused: it would draw anew for the attacked
+        image. Augment in the data pipeline. Dropout and GaussianNoise are taken, and draw for each image.
     """
 
     def __init__(

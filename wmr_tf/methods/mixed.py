@@ -7,13 +7,13 @@ from wmr_tf.attacks import Attack
 from wmr_tf.checks import nonnegative
 from wmr_tf.engine.frozen import freeze
 from wmr_tf.losses import cross_entropy, weighted_cross_entropy
-from wmr_tf.methods.base import AdversarialMethod, Batch, Learner, loss_of_pairs
+from wmr_tf.methods.base import Batch, Learner, PairMethod, loss_of_pairs
 from wmr_tf.methods.natural import descend_on_clean
 from wmr_tf.weights import Weighting
 
 
 @keras.saving.register_keras_serializable("wmr_tf.methods")
-class Mixed(AdversarialMethod):
+class Mixed(PairMethod):
     """Natural plus adversarial training: cross-entropy of clean images plus that of attacked images.
 
     The attack maximises `s(x') * CE(x', y)`, the update minimises
@@ -40,6 +40,8 @@ class Mixed(AdversarialMethod):
 
     Note: As in the equation, the sum is not divided by 1 + lambda: mind the learning rate. With BatchNorm,
         clean and attacked images go through the network separately, so that statistics are taken for each.
+        A layer that transforms images at random, such as RandomFlip, is refused: it would draw anew for the attacked
+        image. Augment in the data pipeline. Dropout and GaussianNoise are taken, and draw for each image.
     """
 
     def __init__(

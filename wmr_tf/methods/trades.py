@@ -7,12 +7,12 @@ from wmr_tf.attacks import Attack
 from wmr_tf.checks import nonnegative, require
 from wmr_tf.engine.frozen import freeze
 from wmr_tf.losses import cross_entropy, kl_divergence, weighted_kl_divergence
-from wmr_tf.methods.base import AdversarialMethod, Batch, Learner, loss_of_pairs
+from wmr_tf.methods.base import Batch, Learner, PairMethod, loss_of_pairs
 from wmr_tf.weights import Weighting
 
 
 @keras.saving.register_keras_serializable("wmr_tf.methods")
-class TRADES(AdversarialMethod):
+class TRADES(PairMethod):
     """TRADES: cross-entropy of clean images plus the divergence of attacked predictions from clean ones.
 
     The attack maximises `s(x') * KL(p(x) || p(x'))`, the update minimises
@@ -40,6 +40,8 @@ class TRADES(AdversarialMethod):
     Note: The released code of Zeng et al. leaves its inner loop before the first step; this follows the paper.
         With BatchNorm, clean and attacked images go through the network separately, as in the public TRADES code,
         so that statistics are taken for each; without, together.
+        A layer that transforms images at random, such as RandomFlip, is refused: it would draw anew for the attacked
+        image. Augment in the data pipeline. Dropout and GaussianNoise are taken, and draw for each image.
     """
 
     def __init__(
