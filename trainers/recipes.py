@@ -108,8 +108,8 @@ _MART = {"attack_start": "gaussian", "beta": 6.0, "learning_rate_drop": 0.1, "mi
 _MIXED = {**_PGD, "adversarial_weight": 1.0}
 # Steps of Wong et al. and of de Jorge et al.; neither's cyclic learning rate.
 _FAST = {**_PGD, "attack_steps": 1, "attack_step_size": Epsilons(1.25)}
-# With the paper's weights these two become constant from an alpha of 1 or 2 on: a wrong image costs exp(alpha) times its
-# loss, so being sure of nothing is the cheapest, and the gradient through s leads there (results/weighting.md).
+# With the paper's weights these two become constant from an alpha of 1 or 2 on: a wrong image costs exp(alpha) times
+# its loss, so being sure of nothing is cheapest, and the gradient through s leads there (results/weighting.md).
 _STEADY = {"weighting": "exponential:normalize=true,stop_gradient=true"}
 _N_FGSM = {**_PGD, **_STEADY, "attack_start": "noise", "attack_steps": 1, "attack_step_size": Epsilons(1.0)}
 # Replays of Shafahi et al. on CIFAR-10.
