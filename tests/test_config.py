@@ -302,9 +302,7 @@ def test_the_settings_of_mixed_and_mart_reach_the_method():
             "n_fgsm",
             "free",
         )  # the recipes in which the paper's weights end in a constant classifier
-        assert recipe.make_method().weighting == Exponential(
-            recipe.alpha_train, normalize=is_steady, stop_gradient=is_steady
-        )
+        assert recipe.make_method().weighting == Exponential(recipe.alpha_train, normalize=is_steady)
         normalised = Experiment.of("digits", method, weighting="exponential:normalize=true")
         assert normalised.make_method().weighting == Exponential(normalised.alpha_train, normalize=True)
 
