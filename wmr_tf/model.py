@@ -183,7 +183,7 @@ class AdversarialModel(keras.Model):
             mean, penalty = _weighted_mean(losses, batch.sample_weight), self._regularisation()
             decay = self.weight_decay * sum(map(_half_square, weights)) if self.weight_decay else 0.0
             # The optimizer sums gradients over replicas, each of which has taken the mean of its own share.
-            part = mean * distribution.share_of_batch(batch.images) + (penalty + decay) / distribution.replicas()
+            part = mean * distribution.fraction_of_batch(batch.images) + (penalty + decay) / distribution.replicas()
             scaled = self.optimizer.scale_loss(part)
         gradients = tape.gradient(scaled, [*weights, *watched])
         self._track(mean + penalty, batch.images)
@@ -227,7 +227,7 @@ class AdversarialModel(keras.Model):
         self._loss_tracker.update_state(loss, sample_weight=tf.shape(images)[0])
 
     def _logs(self, *seen: Any) -> dict[str, Any]:
-        return distribution.as_keras_reduces(self.compute_metrics(*seen), self.distribute_strategy)
+        return distribution.logs_for_keras(self.compute_metrics(*seen), self.distribute_strategy)
 
     def _maybe_symbolic_build(self, iterator: Any = None, data_batch: Any = None) -> None:
         # Keras's own, which makes the metrics' variables under a strategy, fails on the iterator of several workers,
@@ -255,7 +255,7 @@ class AdversarialModel(keras.Model):
         self.built = True  # since the classifier is, which has just been called
         images, labels, sample_weight = keras.utils.unpack_x_y_sample_weight(first)
         super()._maybe_symbolic_build(data_batch=(image_and_index(images)[0], labels, sample_weight))
-        return first, distribution.to_share_out(x, self.distribute_strategy)
+        return first, distribution.splittable_by_keras(x, self.distribute_strategy)
 
     def _prepare_method(self, x: Any, batch_size: int | None) -> None:
         """Show the method the shape of a batch, given the first one, or all the images and the size of a batch."""

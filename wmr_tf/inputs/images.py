@@ -1,4 +1,4 @@
-"""The check of a user's own batch: what the attacks and the weights silently rely on."""
+"""Checks of the images and labels of a batch: what attacks and weights rely on."""
 
 import math
 from typing import Any

@@ -1,4 +1,4 @@
-"""Looks at the images and labels of every batch within the step, where waiting for an answer would cost time."""
+"""Checks the images and labels of every batch within the training step, without making it wait for the result."""
 
 import tensorflow as tf
 
@@ -7,10 +7,9 @@ from wmr_tf.inputs.images import TOLERANCE
 
 
 class Watch:
-    """Counts, step by step, images and labels that are not what the classifier takes; says so when it is asked.
+    """Counts unusable images and labels step by step; `check`, at the end of an epoch, raises if there were any.
 
-    A step adds two numbers up and goes on, so it is the same on every device, under XLA and on replicas. Whoever runs
-    the steps asks at the end of an epoch.
+    A step only adds two numbers to a variable, which works on every device, under XLA and on several replicas.
 
     Args:
         classes: How many classes the classifier has.
@@ -34,7 +33,7 @@ class Watch:
         )
 
     def usable(self, images: tf.Tensor, labels: tf.Tensor) -> tf.Tensor:
-        """Return the labels, a class for each that is none, and count what is unusable.
+        """Return the labels, with class numbers that are out of range clipped, and count what is unusable.
 
         Args:
             images: float32 `[batch, ...]`.
@@ -56,10 +55,10 @@ class Watch:
         self._unusable.assign(tf.zeros([2]))
 
     def check(self) -> None:
-        """Check that nothing unusable has been counted, and begin anew.
+        """Check that nothing unusable has been counted, and reset the counts.
 
         Raises:
-            InvalidInput: If there was an image or a label that cannot be trained on.
+            InvalidInput: If there was an unusable image or label.
         """
         images, labels = (int(count) for count in self._unusable.read_value())
         self.reset()
