@@ -53,6 +53,11 @@ class Softmaxed(Subclassed):
         return keras.ops.softmax(super().call(images))
 
 
+class LogOfSoftmax(keras.Sequential):
+    def call(self, images, training=None, mask=None):
+        return keras.ops.log(super().call(images))
+
+
 class Returning(keras.Model):
     """Returns whatever numbers it is told to, one row an image."""
 
@@ -183,6 +188,7 @@ def test_a_softmax_inside_a_subclassed_classifier_is_refused_by_its_numbers(verb
         lambda: functional("relu"),
         lambda: sequential(layers.Dense(CLASSES, kernel_initializer="zeros")),  # untrained: every logit is 0
         lambda: sequential(layers.Dense(CLASSES, activation="log_softmax")),  # logits as good as any
+        lambda: LogOfSoftmax([keras.Input(SHAPE), layers.Flatten(), layers.Dense(CLASSES, activation="softmax")]),
         lambda: Returning([[0.5, 0.5, 0.0]] * 7 + [[0.5, 0.6, 0.0]]),
         lambda: Returning([[2.0, -1.0, 0.0]] * 8),
     ],

@@ -114,7 +114,7 @@ def batch_seeds(strategy, folder):
 
 
 def shares(strategy, folder):
-    distributed = strategy.experimental_distribute_dataset(distribution.to_share_out(batches(21), strategy))
+    distributed = strategy.experimental_distribute_dataset(distribution.splittable_by_keras(batches(21), strategy))
     return {
         str(k): np.concatenate([part.numpy() for part in strategy.experimental_local_results(labels)])
         for k, (_, labels) in enumerate(distributed)

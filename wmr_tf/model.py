@@ -13,6 +13,7 @@ from wmr_tf.engine import distribution, seeds
 from wmr_tf.engine.precision import compute_dtypes
 from wmr_tf.inputs.batches import check_first_batch, check_index, first_batch, image_and_index
 from wmr_tf.inputs.classifier import check_architecture
+from wmr_tf.inputs.watch import Watch
 from wmr_tf.losses import cross_entropy
 from wmr_tf.methods import Batch, LossFn, Method
 from wmr_tf.weights import class_indices
@@ -74,6 +75,7 @@ class AdversarialModel(keras.Model):
         self.seed = checked_seed(seed)
         self._alarm: LossAlarm | None = None  # for the first steps of each `fit`
         self.built = classifier.built
+        self._watch: Watch | None = None
 
     def build(self, images_shape: tuple[int | None, ...]) -> None:
         """Do nothing: the classifier is built when it is first called, the method by `fit`, which knows a batch."""
@@ -89,7 +91,8 @@ class AdversarialModel(keras.Model):
 
         Raises:
             InvalidInput: If images, labels or the classifier's outputs are not what the losses need, or the method
-                needs an index, or a single replica, and has none, or batches no larger than before.
+                needs an index, or a single replica, and has none, or batches no larger than before. Images and labels
+                of later batches are counted as they come, and what is wrong with them is said when the epoch ends.
         """
         first, x = self._checked(x, y, kwargs.get("sample_weight"))
         self._alarm = LossAlarm(self._classes)
@@ -180,7 +183,7 @@ class AdversarialModel(keras.Model):
             mean, penalty = _weighted_mean(losses, batch.sample_weight), self._regularisation()
             decay = self.weight_decay * sum(map(_half_square, weights)) if self.weight_decay else 0.0
             # The optimizer sums gradients over replicas, each of which has taken the mean of its own share.
-            part = mean * distribution.share_of_batch(batch.images) + (penalty + decay) / distribution.replicas()
+            part = mean * distribution.fraction_of_batch(batch.images) + (penalty + decay) / distribution.replicas()
             scaled = self.optimizer.scale_loss(part)
         gradients = tape.gradient(scaled, [*weights, *watched])
         self._track(mean + penalty, batch.images)
@@ -224,13 +227,19 @@ class AdversarialModel(keras.Model):
         self._loss_tracker.update_state(loss, sample_weight=tf.shape(images)[0])
 
     def _logs(self, *seen: Any) -> dict[str, Any]:
-        return distribution.as_keras_reduces(self.compute_metrics(*seen), self.distribute_strategy)
+        return distribution.logs_for_keras(self.compute_metrics(*seen), self.distribute_strategy)
 
     def _maybe_symbolic_build(self, iterator: Any = None, data_batch: Any = None) -> None:
         # Keras's own, which makes the metrics' variables under a strategy, fails on the iterator of several workers,
         # and moves a shuffle on by one; `_checked` has called it with the first batch.
         if data_batch is not None:
             super()._maybe_symbolic_build(data_batch=data_batch)
+
+    def _get_metrics_result_or_logs(self, logs: dict[str, Any]) -> dict[str, Any]:
+        # What Keras calls when it has come to the end of an epoch, or of an evaluation.
+        if self._watch:
+            self._watch.check()
+        return super()._get_metrics_result_or_logs(logs)
 
     def _batch_seed(self) -> tf.Tensor:
         replica = tf.distribute.get_replica_context().replica_id_in_sync_group
@@ -241,10 +250,12 @@ class AdversarialModel(keras.Model):
         first, x = first_batch(x, y, sample_weight, self.distribute_strategy)
         with self.distribute_strategy.scope():  # the classifier may be built by this call
             self._classes = check_first_batch(self.classifier, first)
+            self._watch = self._watch or Watch(self._classes)
+        self._watch.reset()
         self.built = True  # since the classifier is, which has just been called
         images, labels, sample_weight = keras.utils.unpack_x_y_sample_weight(first)
         super()._maybe_symbolic_build(data_batch=(image_and_index(images)[0], labels, sample_weight))
-        return first, distribution.to_share_out(x, self.distribute_strategy)
+        return first, distribution.splittable_by_keras(x, self.distribute_strategy)
 
     def _prepare_method(self, x: Any, batch_size: int | None) -> None:
         """Show the method the shape of a batch, given the first one, or all the images and the size of a batch."""
@@ -282,7 +293,8 @@ class AdversarialModel(keras.Model):
             index = tf.cast(tf.reshape(index, [-1]), tf.int32)
         if sample_weight is not None:
             sample_weight = tf.cast(tf.reshape(sample_weight, [-1]), tf.float32)
-        return tf.cast(images, tf.float32), index, y, sample_weight
+        images = tf.cast(images, tf.float32)
+        return images, index, self._watch.usable(images, y) if self._watch else y, sample_weight
 
 
 def _weighted_mean(losses: tf.Tensor, sample_weight: tf.Tensor | None) -> tf.Tensor:

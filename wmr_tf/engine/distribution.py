@@ -1,12 +1,12 @@
-"""What training and evaluation on several replicas need: devices of one machine, or workers that each have some.
+"""Training and evaluation on several replicas: devices of one machine, or workers that have one or more each.
 
-A replica is one device's copy of the model. A batch is the global one, shared out among the replicas; each of them
-takes its own part of the losses' mean, and TensorFlow adds up the gradients.
+A replica is one device's copy of the model. Each global batch is split among the replicas. Each replica computes its
+part of the mean loss, and TensorFlow adds up the gradients.
 
-Keras 3.15's `fit` has two faults under MultiWorkerMirroredStrategy, and both are got round here and in `model.py`:
-it builds the model from a batch that is spread over the workers, a PerReplica value, which it takes for a tensor (the
-model is built from the first batch beforehand, see `AdversarialModel._maybe_symbolic_build`); and it averages scalar
-logs over the workers along an axis that they do not have (see `as_keras_reduces`).
+Keras 3.15's `fit` has two bugs under MultiWorkerMirroredStrategy, with workarounds here and in `model.py`:
+- It builds the model from a batch that is spread over the workers, a PerReplica value, as if it were a tensor. The
+  model is built from the first batch before that, see `AdversarialModel._maybe_symbolic_build`.
+- It averages scalar logs over the workers along an axis that scalars do not have, see `logs_for_keras`.
 """
 
 import contextlib
@@ -19,19 +19,19 @@ from wmr_tf.checks import refuse, require
 
 
 def replicas() -> int:
-    """Return how many replicas the strategy in whose scope, or replica, this is called keeps in step; 1 without."""
+    """Return the number of replicas of the current distribution strategy, 1 without one."""
     return tf.distribute.get_strategy().num_replicas_in_sync
 
 
 def workers(strategy: tf.distribute.Strategy) -> int:
-    """Return how many processes train together; 1 but for a MultiWorkerMirroredStrategy."""
+    """Return how many processes train together; 1 except under a MultiWorkerMirroredStrategy."""
     resolver = strategy.cluster_resolver
     cluster = resolver.cluster_spec().as_dict() if resolver else {}
     return max(1, sum(len(cluster.get(job, [])) for job in ("chief", "worker")))
 
 
 def is_chief(strategy: tf.distribute.Strategy) -> bool:
-    """Return whether this process is the one whose files stay; of several workers the job "chief", or worker 0."""
+    """Return whether this process writes the files: the "chief" of several workers, else worker 0."""
     if workers(strategy) == 1:
         return True
     resolver = strategy.cluster_resolver
@@ -39,25 +39,25 @@ def is_chief(strategy: tf.distribute.Strategy) -> bool:
     return resolver.task_type == "chief" or not has_chief and resolver.task_id == 0
 
 
-def share_of_batch(images: tf.Tensor) -> tf.Tensor | float:
-    """Return which fraction of the global batch this replica's images are, so that the fractions add up to 1.
+def fraction_of_batch(images: tf.Tensor) -> tf.Tensor | float:
+    """Return the fraction of the global batch that is on this replica; the fractions of all replicas sum to 1.
 
     Args:
-        images: The replica's share `[batch, ...]`; a last batch may be shared out unequally.
+        images: This replica's images `[batch, ...]`; a last batch may be split unequally.
     """
     if replicas() == 1 or images.shape[0] is not None:  # a static share is the same everywhere
         return 1.0 / replicas()
     count = tf.cast(tf.shape(images)[0], tf.float32)
-    with meeting_point():
+    with replicas_exchange():
         return count / tf.distribute.get_replica_context().all_reduce(tf.distribute.ReduceOp.SUM, count)
 
 
 @contextlib.contextmanager
-def meeting_point() -> Iterator[None]:
-    """Say clearly that replicas can exchange nothing inside a loop, if that is where they are to do so.
+def replicas_exchange() -> Iterator[None]:
+    """Turn TensorFlow's error about an exchange between replicas inside a loop into one that says what to do.
 
     Raises:
-        InvalidInput: If a method asks for it in a `tf.while_loop`.
+        InvalidInput: If replicas are made to exchange values inside a `tf.while_loop`.
     """
     try:
         yield
@@ -73,34 +73,36 @@ def meeting_point() -> Iterator[None]:
         )
 
 
-def as_keras_reduces(logs: dict[str, Any], strategy: tf.distribute.Strategy) -> dict[str, Any]:
-    """Return a step's logs with the axis along which Keras 3.15 averages over several workers."""
+def logs_for_keras(logs: dict[str, Any], strategy: tf.distribute.Strategy) -> dict[str, Any]:
+    """Return a step's logs in the shape that Keras 3.15 needs: with several workers it averages along a first axis."""
     return logs if workers(strategy) == 1 else {name: tf.convert_to_tensor(value)[None] for name, value in logs.items()}
 
 
 def is_distributed(data: Any) -> bool:
-    """Return whether a data set has been shared out among the replicas already."""
+    """Return whether a data set is already distributed to the replicas."""
     return isinstance(data, tf.distribute.DistributedDataset)
 
 
-def first_share(data: Any, strategy: tf.distribute.Strategy) -> Any:
-    """Return what the first replica of this process gets of the first batch of a shared-out data set, or None."""
+def first_batch_of_replica(data: Any, strategy: tf.distribute.Strategy) -> Any:
+    """Return the first batch of a distributed data set as this process's first replica gets it, or None."""
     batch = next(iter(data), None)
     return tf.nest.map_structure(lambda part: strategy.experimental_local_results(part)[0], batch)
 
 
-def to_share_out(data: Any, strategy: tf.distribute.Strategy) -> Any:
-    """Return the data such that Keras shares each batch out among all replicas, in order.
+def splittable_by_keras(data: Any, strategy: tf.distribute.Strategy) -> Any:
+    """Return the data in a form that Keras splits batch by batch among all replicas, in order.
 
-    Every worker reads the same global batches and takes its own part of each, so that together they train on what one
-    device would. A batch needs an image for each replica: TensorFlow's kernels do not take an empty share.
+    Every worker reads the same global batches and uses its own part of each, so that together they train on the batches
+    of a single device. A batch needs at least one image for each replica: TensorFlow's kernels do not accept an empty
+    part.
 
     Args:
-        data: What `fit` or `evaluate` was given; a data set that is shared out already stays as it is.
-        strategy: How many replicas there are, and where.
+        data: The data passed to `fit` or `evaluate`; a data set that is already distributed is returned unchanged.
+        strategy: The distribution strategy.
 
     Raises:
-        InvalidInput: If there are several workers and the data are no data set, which each would shuffle by itself.
+        InvalidInput: If there are several workers and the data are not a data set; each worker would shuffle them
+            differently.
     """
     several = workers(strategy) > 1
     require(
@@ -119,16 +121,17 @@ def to_share_out(data: Any, strategy: tf.distribute.Strategy) -> Any:
     return data.map(lambda *batch: _with_an_image_each(batch, count)).with_options(options)
 
 
-def shared(strategy: tf.distribute.Strategy, function: Callable[..., Any]) -> Callable[..., Any]:
-    """Return a function that computes image by image, such that each replica computes its share.
+def on_every_replica(strategy: tf.distribute.Strategy, function: Callable[..., Any]) -> Callable[..., Any]:
+    """Return `function` split over the images among all replicas.
 
     Args:
-        strategy: Whose replicas.
-        function: A `tf.function` of tensors `[images, ...]`, and perhaps scalars, that returns tensors `[images, ...]`.
+        strategy: The distribution strategy.
+        function: A `tf.function` that treats each image by itself: of tensors `[images, ...]`, and perhaps scalars, to
+            tensors `[images, ...]`.
 
     Returns:
-        A function of the same tensors, which must be the same in every process, with the same results: for all images,
-        in order, in every process.
+        A function with the same arguments and results. Every process must call it with the same tensors, and every
+        process gets the results of all images, in order.
     """
     count = strategy.num_replicas_in_sync
     if count == 1:
@@ -146,7 +149,7 @@ def shared(strategy: tf.distribute.Strategy, function: Callable[..., Any]) -> Ca
         def share(argument: tf.Tensor) -> Any:
             if argument.shape.rank == 0:
                 return argument
-            # Filled up to equal shares with the first images again, whose second results are left out.
+            # Padded to equal parts with the first images; their second results are dropped.
             filled = tf.gather(argument, tf.range(size * count) % images)
             return strategy.experimental_distribute_values_from_function(
                 lambda context: filled[context.replica_id_in_sync_group * size :][:size]

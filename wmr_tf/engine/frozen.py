@@ -18,13 +18,13 @@ def freeze(classifier: keras.Model) -> Network:
     """Return the map from images to float32 logits that an attack differentiates.
 
     Weights are read once, here: call it inside the `tf.function` and outside the attack's loop. BatchNorm uses its
-    moving statistics and dropout is off, so nothing moves while the classifier is attacked. In a Functional or
+    moving statistics and dropout is off, so an attack changes nothing in the classifier. In a Functional or
     Sequential classifier each BatchNorm is folded, in float32, into the convolution or dense layer before it
     (`kernel * gamma / sqrt(variance + epsilon)`), and one that has none becomes a scale and a shift; the kernels are
-    cast to the layers' precision once. What cannot be folded runs as it is.
+    cast to the layers' precision once. All other layers run as they are, such as subclasses and quantised layers.
 
-    In float16 the gradient of every image enters the network at unit size and is scaled back behind it: the gradient
-    of a confident image would otherwise vanish below 6e-8.
+    In float16 the gradient of each image is scaled to unit size before it goes back through the network, and rescaled
+    after: the gradient of a confident image would otherwise underflow, below 6e-8.
 
     Args:
         classifier: A Keras model that returns logits `[batch, classes]`.
@@ -57,7 +57,7 @@ def freeze_in(precision: str, classifier: keras.Model) -> Network:
 
 
 def _fold(classifier: keras.Model) -> dict[int, graph.Compute]:
-    """Return for each layer that has constants what computes it with these constants, by the layer's id."""
+    """Return the layers that run with constant weights: a map from a layer's id to the function that replaces it."""
     folded: dict[int, graph.Compute] = {}
     for layer, before in graph.layers_once(classifier):
         if graph.is_plain(layer, keras.layers.BatchNormalization):

@@ -1,4 +1,4 @@
-"""Runs a Keras classifier with some of its layers computed another way, leaving the classifier as it is."""
+"""Runs a Keras classifier with some of its layers replaced by other functions; the classifier itself is unchanged."""
 
 import inspect
 from collections import Counter
@@ -16,19 +16,20 @@ Compute = Callable[[tf.Tensor], tf.Tensor]
 # `_run_through_graph`; `Sequential._functional`; `Layer._layers`; and a tensor's `_keras_mask`.
 
 _COMPUTING = ("__call__", "call", "_functional", "_standardize_inputs", "_run_through_graph")
-"""What a call of a model goes through."""
+"""What calling a model runs."""
 _SET_BY_KERAS = {"build", "quantize", "loss"}
 """Methods that Keras itself replaces on each layer or model."""
 
 
 def run(model: keras.Model, images: tf.Tensor, *, training: bool, instead: Mapping[int, Compute]) -> tf.Tensor:
-    """Return `model(images, training=training)` with the layers in `instead` computed by what stands there.
+    """Return `model(images, training=training)` with some layers replaced by other functions.
 
     Args:
-        model: A Keras model with one input; of one that is no graph of layers (a subclassed one) nothing is replaced.
+        model: A Keras model with one input. Nothing is replaced in a model that is more than a graph of layers, such as
+            a subclassed one.
         images: The input.
         training: Training or inference mode.
-        instead: For the `id` of a layer, the function to call in its place.
+        instead: Maps the `id` of a layer to the function to call in its place.
     """
     graph = _graph_of(model)
     if graph is None or not instead:
@@ -46,10 +47,10 @@ def run(model: keras.Model, images: tf.Tensor, *, training: bool, instead: Mappi
 
 
 def layers_once(model: keras.Model) -> Iterator[tuple[Any, Any]]:
-    """Yield each layer that the graph calls exactly once, with the layer before it if nothing else reads that one.
+    """Yield each layer that the graph calls exactly once, with the layer before it if nothing else reads its output.
 
     Yields:
-        `(layer, before)`, nested models opened; `before` is None where it has several readers or is an input.
+        `(layer, before)`, those of nested models too; `before` is None if other layers read it or it is an input.
     """
     yield from _layers_once(model, Counter(_calls(model)))
 
@@ -81,10 +82,10 @@ def _layers_once(model: keras.Model, calls: Mapping[int, int]) -> Iterator[tuple
 
 
 def layers_in_order(model: keras.Model) -> Iterator[tuple[Any, bool]]:
-    """Yield each layer with whether it is the only way from the input to the output; nested models opened.
+    """Yield each layer, and whether every path from the input to the output leads through it; nested models opened.
 
     Yields:
-        `(layer, is_only_way)`; a layer that the graph calls several times is none.
+        `(layer, is_only_way)`; False for a layer that the graph calls several times.
     """
     graph = _graph_of(model)
     if graph is None:
@@ -105,7 +106,7 @@ def layers_in_order(model: keras.Model) -> Iterator[tuple[Any, bool]]:
 
 
 def output_of(layer: Any, model: keras.Model, images: tf.Tensor) -> tf.Tensor:
-    """Return what a layer of the graph puts out in inference mode; what comes after it is traced and never runs."""
+    """Return the output of a layer of the graph in inference mode; what follows is traced and pruned."""
     outputs = []
 
     def compute(*args: Any, **kwargs: Any) -> tf.Tensor:
@@ -117,20 +118,20 @@ def output_of(layer: Any, model: keras.Model, images: tf.Tensor) -> tf.Tensor:
 
 
 def in_mode(layer: Any, training: bool) -> Callable[..., Any]:
-    """Return the layer called in training or inference mode, whatever the call around it is in."""
+    """Return the layer as a function in training or inference mode, regardless of the mode of the call around it."""
     if _takes_training(layer):
         return lambda *args, **kwargs: layer(*args, **{**kwargs, "training": training})
     return layer
 
 
 def _nodes_of(graph: Any) -> list[Any]:
-    """Return the calls of layers in an order in which each comes after those that it reads."""
+    """Return the calls of layers in topological order."""
     nodes = [node for depth in sorted(graph._nodes_by_depth, reverse=True) for node in graph._nodes_by_depth[depth]]
     return [node for node in nodes if not node.is_input]
 
 
 def operations(model: keras.Model) -> list[Any]:
-    """Return all operations of the graph, nested models opened; none of a model that is no graph of layers."""
+    """Return all operations of the graph, those of nested models too; an empty list if the model is no graph."""
     graph = _graph_of(model)
     if graph is None:
         return []
@@ -152,11 +153,11 @@ def is_plain(layer: Any, *classes: type) -> bool:
 
 
 def _graph_of(model: Any) -> Any:
-    """Return the graph of layers behind a Sequential or Functional model, None if there is none to run here.
+    """Return the graph of layers of a Sequential or Functional model; None if calling the model may do anything else.
 
-    When in doubt there is none, and the model runs as it is.
+    When in doubt it is None, and the model runs as it is.
     """
-    if not _runs_its_graph(model):
+    if not runs_its_graph(model):
         return None
     graph = model._functional if isinstance(model, keras.Sequential) else model
     if graph is None or len(graph.inputs) != 1 or not all(map(_runs_alone, graph.operations)):
@@ -165,7 +166,7 @@ def _graph_of(model: Any) -> Any:
     return None if has_masks else graph  # what stands in for a layer would not hand them on
 
 
-def _runs_its_graph(model: Any) -> bool:
+def runs_its_graph(model: Any) -> bool:
     """Return whether calling the model does no more than run its graph: look at its own class, not at what it holds."""
     own = keras.Sequential if isinstance(model, keras.Sequential) else Functional
     return (

@@ -1,4 +1,4 @@
-"""A convolution of one-channel images whose gradient for the images is made of shifted planes."""
+"""A convolution of one-channel images whose gradient for the images is a sum of shifted planes."""
 
 from collections.abc import Callable
 
@@ -8,9 +8,9 @@ import tensorflow as tf
 def convolve(images: tf.Tensor, kernel: tf.Tensor, padding: str) -> tf.Tensor:
     """Return `tf.nn.conv2d(images, kernel, strides=1, padding)`, with a faster gradient for the images.
 
-    That gradient is a convolution which writes a single channel, so a kernel that works on vectors of channels leaves
-    most of each vector empty. Here one matrix product gives a plane for every pixel of the kernel, and their sum, each
-    shifted to its pixel's place, is the gradient: a third to a half of the time on a processor (`benchmarks.profile`).
+    That gradient is a convolution with a single output channel, so code that is vectorised over channels wastes most
+    of each vector. Here one matrix product gives a plane for each pixel of the kernel; the gradient is the sum of these
+    planes, each shifted to its pixel's place. It takes a third to a half of the time on a CPU (`benchmarks.profile`).
 
     Args:
         images: Floats `[batch, height, width, 1]`.

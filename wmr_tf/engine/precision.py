@@ -9,6 +9,8 @@ import keras
 import tensorflow as tf
 from keras.src.backend import AutocastScope
 
+from wmr_tf.engine.graph import runs_its_graph
+
 # Keras's `AutocastScope` is not public; there is no other way to read a variable in another precision.
 
 CPUINFO = Path("/proc/cpuinfo")
@@ -54,8 +56,8 @@ def float32_compute(classifier: keras.Model) -> Iterator[None]:
 def bfloat16_compute(classifier: keras.Model) -> Iterator[None]:
     """Let a classifier compute in bfloat16 in the context, its last layers in float32.
 
-    These are the last one that has weights, which gives the logits, and what comes after it; a subclassed model, whose
-    layers are in no order that means anything, has none. A `tf.function` keeps the precision it was traced with.
+    These are the last layer that has weights, which gives the logits, and the layers after it. A subclassed model has
+    none, since the order of its layers is unknown. A `tf.function` keeps the precision it was traced with.
 
     Args:
         classifier: Any built Keras model.
@@ -74,7 +76,7 @@ def bfloat16_compute(classifier: keras.Model) -> Iterator[None]:
 
 
 COMPUTE = {"float32": float32_compute, "bfloat16": bfloat16_compute}
-"""By the name of a precision the context in which a classifier computes in it."""
+"""Maps the name of a precision to the context in which a classifier computes in it."""
 
 
 @contextlib.contextmanager
@@ -115,8 +117,8 @@ def _set_input_dtype(layer: keras.layers.InputLayer, dtype: str) -> None:
 
 
 def layers_backwards(layer: keras.Layer) -> Iterator[keras.Layer]:
-    """Yield a model's layers from the last one on, those of nested models too; of a subclassed model only itself."""
-    if isinstance(layer, keras.Sequential) or hasattr(layer, "outputs"):  # which functional models have
+    """Yield a model's layers from the last to the first, nested models opened; a subclassed one is one layer."""
+    if runs_its_graph(layer):
         for inner in reversed(layer.layers):
             yield from layers_backwards(inner)
     else:
@@ -124,7 +126,7 @@ def layers_backwards(layer: keras.Layer) -> Iterator[keras.Layer]:
 
 
 def widest(dtype: str) -> str:
-    """Return the precision in which what a layer computes in `dtype` is prepared: float32, float64 for float64."""
+    """Return the precision in which to prepare the weights of a layer that computes in `dtype`: float32 or float64."""
     return "float64" if dtype == "float64" else "float32"
 
 

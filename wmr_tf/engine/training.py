@@ -25,18 +25,18 @@ def training_logits(
 ) -> tf.Tensor:
     """Return `classifier(images, training=True)`, with every BatchNorm that can be computed by one fused kernel.
 
-    Keras's own is a chain of elementwise operations, under mixed precision in float32. The fused one reads and writes
-    the layer's precision and keeps its statistics in float32. The layers and their variables are untouched, so what is
-    saved is stock Keras. Equal in outputs, gradients and moving statistics up to rounding.
+    Keras's own BatchNorm is a chain of elementwise operations, in float32 under mixed precision. The fused kernel reads
+    and writes the layer's precision and computes its statistics in float32. Outputs, gradients and moving statistics
+    are equal up to rounding. Layers and variables are unchanged, so the saved model is plain Keras.
 
-    On several replicas the statistics are those of the global batch, for which there is no fused kernel, so that they
-    train what one device would. A layer that the graph calls more than once, or of a model that is no graph of layers,
-    is left to Keras: give it `synchronized=True`.
+    On several replicas the statistics are those of the global batch, as on one device; there is no fused kernel for
+    that. Keras computes the layers that the graph calls more than once, and those of a model that is not a graph of
+    layers: give these `synchronized=True`.
 
     Args:
         classifier: A Keras model that returns logits `[batch, classes]`.
         images: Images `[batch, ...]`, float32 in [0, 1].
-        instead: Further layers to compute another way, as `graph.run` takes them.
+        instead: Further layers to replace, see `graph.run`.
 
     Returns:
         Logits `[batch, classes]`; the moving statistics have been updated.
@@ -52,10 +52,10 @@ def training_logits(
 def joint_training_logits(
     classifier: keras.Model, clean: tf.Tensor, attacked: tf.Tensor
 ) -> tuple[tf.Tensor, tf.Tensor]:
-    """Return the `training_logits` of clean and of attacked images, from one pass where that is exact.
+    """Return the `training_logits` of clean and of attacked images, from a single pass if that gives the same result.
 
-    It is where every layer treats each image by itself, dropout included, whose masks are drawn for each image.
-    BatchNorm takes its statistics over the batch: a classifier with one makes two passes, clean images first.
+    It does if every layer treats each image by itself, as dropout does, which draws a mask for each image. BatchNorm
+    takes its statistics over the batch: a classifier with one makes two passes, clean images first.
 
     Args:
         classifier: A Keras model that returns logits `[batch, classes]`.
@@ -63,7 +63,7 @@ def joint_training_logits(
         attacked: As many attacked images.
 
     Returns:
-        Two times logits `[batch, classes]`.
+        The logits of the clean and of the attacked images, each `[batch, classes]`.
     """
     operations = graph.operations(classifier)
     if not operations or not all(map(_treats_images_alone, operations)):
@@ -116,7 +116,7 @@ def _synchronised(layer: keras.layers.BatchNormalization) -> graph.Compute:
 
     def normalise(x: tf.Tensor, **_: Any) -> tf.Tensor:
         x = tf.cast(x, wide)
-        with distribution.meeting_point():
+        with distribution.replicas_exchange():
             mean, variance = keras.ops.moments(x, axes=list(range(x.shape.rank - 1)), synchronized=True)
         _move(layer, mean, variance)
         scale = tf.cast(layer.gamma, wide) if layer.scale else None

@@ -12,7 +12,7 @@ from wmr_tf.attacks.base import check_attack, warn_if_weak
 from wmr_tf.checks import alphas, one_of
 from wmr_tf.checks import seed as checked_seed
 from wmr_tf.engine import seeds
-from wmr_tf.engine.distribution import shared
+from wmr_tf.engine.distribution import on_every_replica
 from wmr_tf.engine.frozen import freeze_in
 from wmr_tf.engine.precision import COMPUTE
 from wmr_tf.engine.progress import Progress
@@ -92,7 +92,8 @@ class RobustnessEvaluator:
 
         self._clean_margins = clean_margins
         self._attacked_margins = attacked_margins
-        self._on_replicas = [shared(classifier.distribute_strategy, f) for f in (clean_margins, attacked_margins)]
+        strategy = classifier.distribute_strategy
+        self._on_replicas = [on_every_replica(strategy, f) for f in (clean_margins, attacked_margins)]
 
     def __call__(self, data: Any, *, verbose: int = 1) -> Robustness:
         """Attack every image of `data` once for A_rob and A_sa, and once for each alpha_test for A_tr.

@@ -1,1 +1,1 @@
-"""What people hand in, checked once: batches of images and labels, and classifiers."""
+"""Data and classifiers that users pass in, checked once: batches, images and labels, classifiers."""

@@ -1,4 +1,4 @@
-"""What people hand in as data: batches of images and labels, looked at once."""
+"""Turns data in every form into batches of images and labels, and checks each batch once."""
 
 import itertools
 import types
@@ -18,7 +18,7 @@ from wmr_tf.weights import class_indices
 
 
 class CheckedBatches(list[tuple[tf.Tensor, tf.Tensor]]):
-    """Batches of float32 images and int32 class indices that `checked_batches` has looked at, for one classifier."""
+    """Batches of float32 images and int32 class indices that `checked_batches` has checked for a classifier."""
 
 
 def batches_of(data: Any, batch_size: int | None = None, examples: int | None = None) -> list[Any]:
@@ -47,7 +47,7 @@ def batches_of(data: Any, batch_size: int | None = None, examples: int | None = 
 
 
 def _arrays_of(data: Any) -> tuple[np.ndarray, ...]:
-    """Return the arrays that data consist of, or whose rows the batches of data are."""
+    """Return images, labels and, if there are any, sample weights as arrays of all examples."""
     is_pair = isinstance(data, tuple | list) and len(data) in (2, 3) and not _is_batch(data[0])
     if not is_pair:
         data = _joined(data)
@@ -63,7 +63,7 @@ def _arrays_of(data: Any) -> tuple[np.ndarray, ...]:
 
 
 def _joined(data: Any) -> list[Any]:
-    """Return the batches of a list or a `PyDataset` as one."""
+    """Return the batches of a list or a `PyDataset` as a single one."""
     if isinstance(data, keras.utils.PyDataset) and data.num_batches is not None:
         data = [data[number] for number in range(data.num_batches)]
     require(
@@ -90,7 +90,7 @@ def _is_batch(part: Any) -> bool:
 
 
 def checked_batches(classifier: keras.Model, batches: Iterable[Any]) -> CheckedBatches:
-    """Return all batches as float32 images and int32 class indices, having looked at each once.
+    """Return all batches as float32 images and int32 class indices, after checking each once.
 
     Raises:
         InvalidInput: If a batch is not what it should be, or there is none.
@@ -105,7 +105,9 @@ def checked_batches(classifier: keras.Model, batches: Iterable[Any]) -> CheckedB
 
 
 def first_batch(data: Any, labels: Any, sample_weight: Any, strategy: tf.distribute.Strategy) -> tuple[Any, Any]:
-    """Return the first batch of what `fit` or `evaluate` was given, of arrays all, and the data with it still in.
+    """Return the first batch of the data of `fit` or `evaluate`, and the data with this batch still in them.
+
+    Of arrays the first batch is all of them.
 
     Raises:
         InvalidInput: If the data are not in batches, or arrays without labels.
@@ -119,7 +121,7 @@ def first_batch(data: Any, labels: Any, sample_weight: Any, strategy: tf.distrib
         check_batched(data)
         return next(iter(data), None), data
     if distribution.is_distributed(data):
-        return distribution.first_share(data, strategy), data
+        return distribution.first_batch_of_replica(data, strategy), data
     require(
         labels is not None,
         "data",
@@ -149,7 +151,7 @@ def check_batched(data: tf.data.Dataset) -> None:
 
 
 def image_and_index(x: Any) -> tuple[Any, Any]:
-    """Return the images of what a data set gives, and their index in the training set, None if there is none.
+    """Return the images of a batch, and their index in the training set or None.
 
     Args:
         x: Images, or `{"image": images, "index": index}`.
@@ -190,7 +192,7 @@ def check_index(index: Any, examples: int | None = None) -> None:
 
 
 def check_first_batch(classifier: keras.Model, batch: Any) -> int:
-    """Check the first batch of a training or an evaluation, and what the classifier makes of it.
+    """Check the first batch of a training or an evaluation, and the classifier's outputs for it.
 
     Args:
         classifier: The classifier; it is built by this call if it was not.

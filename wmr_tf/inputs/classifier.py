@@ -1,4 +1,4 @@
-"""What a classifier must be, found out from its layers and from the numbers it gives for a first batch."""
+"""Checks of a classifier: of its layers, and of its outputs on a first batch."""
 
 from typing import Any
 
@@ -31,7 +31,7 @@ def check_model(classifier: Any) -> None:
 def check_architecture(classifier: Any) -> None:
     """Check what can be seen without data: that this is a Keras model whose last layer has no softmax or sigmoid.
 
-    A subclassed model lists its layers in no order that means anything; its numbers will tell.
+    The order of a subclassed model's layers is unknown; `check_logits` looks at its outputs instead.
 
     Raises:
         InvalidInput: If it is something else.
@@ -49,11 +49,11 @@ def check_architecture(classifier: Any) -> None:
 
 
 def check_one_image_stays_one(classifier: keras.Model) -> None:
-    """Check that no layer of Keras transforms images at random, so that a clean and an attacked one stay comparable.
+    """Check that no Keras layer transforms images at random, so that a clean image and its attacked one are comparable.
 
-    Such a layer (`RandomFlip`, `RandomCrop`, ...) would turn the two into different pictures. Layers that drop or add
-    noise to features (`Dropout`, `GaussianNoise`, ...) are taken: they regularise, and the picture stays the same. What
-    draws inside the `call` of a layer or a model of one's own cannot be seen.
+    Such a layer (`RandomFlip`, `RandomCrop`, ...) would turn the two into different pictures. Layers that regularise
+    (`Dropout`, `GaussianNoise`, ...) are accepted: the picture stays the same, and the public code of TRADES draws
+    dropout anew for each of the two as well. Random numbers drawn inside a user's own `call` cannot be seen.
 
     Raises:
         InvalidInput: If there is such a layer.
@@ -74,7 +74,7 @@ def _transforms_at_random(layer: keras.Layer) -> bool:
 
 
 def classes_of(classifier: keras.Model, images: np.ndarray) -> int:
-    """Return the number of classes, having looked at what a classifier makes of some images.
+    """Return the number of classes of a classifier, after checking its outputs for some images.
 
     Args:
         classifier: The classifier; it is built by this call if it was not.
@@ -125,10 +125,10 @@ def _first_line(error: Exception) -> str:
 
 
 def check_logits(logits: np.ndarray) -> int:
-    """Check what a classifier returned for a batch.
+    """Check the outputs of a classifier for a batch.
 
     Args:
-        logits: What it returned, as floats.
+        logits: The outputs, as floats.
 
     Returns:
         The number of classes.

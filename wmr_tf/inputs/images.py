@@ -1,4 +1,4 @@
-"""The check of a user's own batch: what the attacks and the weights silently rely on."""
+"""Checks of the images and labels of a batch: what attacks and weights rely on."""
 
 import math
 from typing import Any
@@ -7,7 +7,8 @@ import numpy as np
 
 from wmr_tf.checks import refuse, require
 
-_TOLERANCE = 1e-6
+TOLERANCE = 1e-6
+"""How far a pixel may be outside [0, 1], by rounding."""
 
 
 def check_images_and_labels(images: Any, labels: Any, num_classes: int | None = None) -> None:
@@ -52,7 +53,7 @@ def _check_images(images: np.ndarray) -> None:
         got = f"{np.isnan(values).sum()} NaN and {np.isinf(values).sum()} infinite values of {values.size}"
         refuse("images", got=got, expected="finite values", fix="Remove them from the data.")
     got = f"values from {low:g} to {high:g}"
-    in_range = low >= -_TOLERANCE and high <= 1 + _TOLERANCE
+    in_range = low >= -TOLERANCE and high <= 1 + TOLERANCE
     require(in_range, "images", got=got, expected="values in [0, 1]", fix=_rescaling(low, high))
 
 

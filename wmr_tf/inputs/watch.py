@@ -1,0 +1,73 @@
+"""Checks the images and labels of every batch within the training step, without making it wait for the result."""
+
+import tensorflow as tf
+
+from wmr_tf.checks import require
+from wmr_tf.inputs.images import TOLERANCE
+
+
+class Watch:
+    """Counts unusable images and labels step by step; `check`, at the end of an epoch, raises if there were any.
+
+    A step only adds two numbers to a variable, which works on every device, under XLA and on several replicas.
+
+    Args:
+        classes: How many classes the classifier has.
+
+    Example:
+        >>> watch = Watch(classes=10)
+        >>> watch.usable(tf.zeros([2, 4]), tf.constant([3, 12])).numpy()
+        array([3, 9], dtype=int32)
+        >>> watch.check()
+        Traceback (most recent call last):
+        wmr_tf.checks.InvalidInput: labels: got 1 that are no class numbers in [0, 10), or no one-hot rows, ...
+    """
+
+    def __init__(self, classes: int) -> None:
+        self.classes = classes
+        self._unusable = tf.Variable(  # images, labels
+            [0.0, 0.0],
+            trainable=False,
+            synchronization=tf.VariableSynchronization.ON_READ,
+            aggregation=tf.VariableAggregation.SUM,
+        )
+
+    def usable(self, images: tf.Tensor, labels: tf.Tensor) -> tf.Tensor:
+        """Return the labels, with class numbers that are out of range clipped, and count what is unusable.
+
+        Args:
+            images: float32 `[batch, ...]`.
+            labels: Integers `[batch]` or `[batch, 1]`, or one-hot `[batch, classes]`.
+        """
+        in_range = (images >= -TOLERANCE) & (images <= 1 + TOLERANCE)  # NaN is not
+        is_image = tf.reduce_all(in_range, axis=list(range(1, images.shape.rank)))
+        if labels.shape.rank == 2 and labels.shape[1] != 1:
+            is_one_hot = tf.math.count_nonzero(labels == 1, axis=1) == 1
+            used, is_label = labels, is_one_hot & tf.reduce_all((labels == 0) | (labels == 1), axis=1)
+        else:
+            used = tf.clip_by_value(labels, tf.cast(0, labels.dtype), tf.cast(self.classes - 1, labels.dtype))
+            is_label = used == labels
+        self._unusable.assign_add([_number_of(~is_image), _number_of(~is_label)])
+        return used
+
+    def reset(self) -> None:
+        """Forget what has been counted."""
+        self._unusable.assign(tf.zeros([2]))
+
+    def check(self) -> None:
+        """Check that nothing unusable has been counted, and reset the counts.
+
+        Raises:
+            InvalidInput: If there was an unusable image or label.
+        """
+        images, labels = (int(count) for count in self._unusable.read_value())
+        self.reset()
+        fix = f"Find them: wmr_tf.data.check_images_and_labels(images, labels, {self.classes}) of each batch says more."
+        got = f"{images} with values outside [0, 1] or NaN"
+        require(not images, "images", got=got, expected="all values in [0, 1], in every batch", fix=fix)
+        got = f"{labels} that are no class numbers in [0, {self.classes}), or no one-hot rows"
+        require(not labels, "labels", got=got, expected="one class an image, in every batch", fix=fix)
+
+
+def _number_of(flags: tf.Tensor) -> tf.Tensor:
+    return tf.reduce_sum(tf.cast(flags, tf.float32))
