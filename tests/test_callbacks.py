@@ -52,7 +52,8 @@ def make_classifier(seed: int = 0) -> keras.Model:
 
 def adversarial(classifier: keras.Model, learning_rate: float = 0.1) -> AdversarialModel:
     model = AdversarialModel(classifier, PGDTraining(ATTACK, alpha=1.0))
-    model.compile(optimizer=keras.optimizers.SGD(learning_rate), metrics=["accuracy"])
+    # Eagerly: what is tested is the evaluation after the epoch, and a graph of the step takes long to make.
+    model.compile(optimizer=keras.optimizers.SGD(learning_rate), metrics=["accuracy"], run_eagerly=True)
     return model
 
 

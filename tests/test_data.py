@@ -7,6 +7,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 import tensorflow as tf
+from hypothesis import given
+from hypothesis import strategies as st
 
 from wmr_tf.checks import InvalidInput
 from wmr_tf.data import check_images_and_labels, info, load
@@ -179,7 +181,7 @@ def choices(images, augmented):
 
 @pytest.fixture
 def noise():
-    return np.random.default_rng(0).integers(1, 256, [400, 32, 32, 3], np.uint8)
+    return np.random.default_rng(0).integers(1, 256, [400, 12, 12, 3], np.uint8)
 
 
 def test_each_augmented_image_is_one_crop_or_flip_and_all_offsets_occur(noise):
@@ -202,9 +204,16 @@ def test_the_seed_decides_the_crops(noise):
         assert np.mean(choices(noise, first) == choices(noise, other)) < 0.1
 
 
-def test_oblong_images_keep_their_shape():
-    images = np.random.default_rng(0).integers(1, 256, [20, 6, 10, 1], np.uint8)
-    choices(images, crop_and_flip(images, seed=[0, 0]).numpy())
+@given(
+    shape=st.tuples(st.integers(1, 5), st.integers(6, 12), st.integers(6, 12), st.sampled_from([1, 3])),
+    seed=st.lists(st.integers(-(2**31), 2**31 - 1), min_size=2, max_size=2),
+    dtype=st.sampled_from([np.uint8, np.float32]),
+)
+def test_images_of_any_shape_keep_it_and_are_cropped_and_flipped(shape, seed, dtype):
+    images = np.random.default_rng(0).integers(1, 256, shape).astype(dtype)
+    augmented = crop_and_flip(images, seed=seed).numpy()
+    assert (augmented.shape, augmented.dtype) == (shape, dtype)
+    choices(images, augmented)
 
 
 def augmented_epochs(images, seed, epochs=2):

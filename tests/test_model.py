@@ -1,5 +1,6 @@
 """`AdversarialModel` as Keras users use it: data in every form, weights, precision, saving, repeating."""
 
+import functools
 import subprocess
 import sys
 from pathlib import Path
@@ -39,9 +40,13 @@ def linear():
     return keras.Sequential([keras.Input([FEATURES]), layers.Dense(CLASSES, kernel_initializer=kernel)])
 
 
-def compiled(method=PGD, classifier=None, *, rate=0.5, momentum=0.0, seed=0, weight_decay=0.0, **kwargs):
+def compiled(method=PGD, classifier=None, *, rate=0.5, momentum=0.0, seed=0, weight_decay=0.0, labels=Y, **kwargs):
     model = AdversarialModel(classifier or network(), method, weight_decay=weight_decay, seed=seed)
     model.compile(optimizer=keras.optimizers.SGD(rate, momentum=momentum), metrics=["accuracy"], **kwargs)
+    if model.classifier.built and not model.run_eagerly:
+        # Or TensorFlow traces the step twice, the first time to make these variables.
+        model.optimizer.build(model.trainable_variables)
+        model._compile_metrics.build(labels, tf.zeros([len(Y), CLASSES]))
     return model
 
 
@@ -53,6 +58,15 @@ def weights_after(*data, compile=None, method=PGD, **kwargs):
     model = compiled(method, **(compile or {}))
     fit(model, *data, **kwargs)
     return model.get_weights()
+
+
+@functools.cache
+def weights_after_arrays(name="pgd", batch_size=4):
+    """What the other ways to train are compared with: making a graph takes long, so tests share it."""
+    return weights_after(X, Y, method=METHODS[name], batch_size=batch_size)
+
+
+EAGER = {"run_eagerly": True}  # no graph; that it gives the same weights there is a test of its own
 
 
 def assert_same(weights, expected, atol=1e-6):
@@ -97,14 +111,14 @@ DATA = {
 
 @pytest.mark.parametrize(("make", "kwargs"), DATA.values(), ids=list(DATA))
 def test_every_form_of_data_gives_the_weights_that_arrays_give(make, kwargs):
-    assert_same(weights_after(make(), **kwargs), weights_after(X, Y, batch_size=4))
+    assert_same(weights_after(make(), **kwargs), weights_after_arrays())
 
 
 def test_a_generator_is_read_once_and_in_order():
     batches = [Batches()[index] for index in range(5)]
     assert_same(
         weights_after((batch for batch in batches), epochs=1, steps_per_epoch=5),
-        weights_after(X, Y, epochs=1, batch_size=4),
+        weights_after(X, Y, epochs=1, batch_size=4, compile=EAGER),
     )
     measured = compiled().evaluate((batch for batch in batches), steps=5, verbose=0)
     np.testing.assert_allclose(measured, compiled().evaluate(X, Y, verbose=0), rtol=1e-5)
@@ -113,7 +127,7 @@ def test_a_generator_is_read_once_and_in_order():
 @pytest.mark.parametrize(("make", "kwargs"), DATA.values(), ids=list(DATA))
 def test_every_form_of_validation_data_is_measured_whole(make, kwargs):
     # One epoch: after it, where a generator stands depends on how far Keras has read ahead.
-    model = compiled()
+    model = compiled(methods.Natural())
     logs = fit(model, X, Y, epochs=1, validation_data=make(), validation_steps=kwargs.get("steps_per_epoch"))
     expected = model.evaluate(X, Y, verbose=0)
     np.testing.assert_allclose([logs["val_loss"][0], logs["val_accuracy"][0]], expected, rtol=1e-5)
@@ -122,12 +136,12 @@ def test_every_form_of_validation_data_is_measured_whole(make, kwargs):
 INDEXED = {"image": X, "index": np.arange(20)}
 
 
-@pytest.mark.parametrize("method", METHODS.values(), ids=list(METHODS))
-def test_an_index_beside_the_images_changes_nothing_for_who_needs_none(method):
-    expected = weights_after(X, Y, batch_size=4, method=method)
+@pytest.mark.parametrize("name", METHODS)
+def test_an_index_beside_the_images_changes_nothing_for_who_needs_none(name):
+    method, expected = METHODS[name], weights_after_arrays(name)
     assert_same(weights_after(INDEXED, Y, batch_size=4, method=method), expected, atol=0)
     dataset = tf.data.Dataset.from_tensor_slices((INDEXED, Y)).batch(4)
-    assert_same(weights_after(dataset, method=method, validation_data=dataset), expected)
+    assert_same(weights_after(dataset, method=method, validation_data=dataset, compile=EAGER), expected)
     model = compiled(method)
     assert model.evaluate(INDEXED, Y, verbose=0) == model.evaluate(X, Y, verbose=0)
 
@@ -238,7 +252,7 @@ def test_what_fit_does_not_take_is_refused_with_what_to_do(make, data, message):
 
 @pytest.mark.parametrize("labels", [Y[:, np.newaxis], Y.astype("uint8"), ONE_HOT, ONE_HOT.astype("int64")])
 def test_labels_in_every_form_give_the_same_training(labels):
-    model, expected = compiled(), compiled()
+    model, expected = compiled(labels=labels), compiled(**EAGER)
     logs, expected_logs = fit(model, X, labels), fit(expected, X, Y)
     np.testing.assert_allclose(logs["loss"], expected_logs["loss"], rtol=1e-6)
     assert logs["accuracy"] == expected_logs["accuracy"]
@@ -247,15 +261,13 @@ def test_labels_in_every_form_give_the_same_training(labels):
 
 def test_images_are_cast_to_float32():
     double = X.astype("float64")
-    assert_same(
-        weights_after(tf.data.Dataset.from_tensor_slices((double, Y)).batch(4)), weights_after(X, Y, batch_size=4)
-    )
-    assert_same(weights_after(double, Y), weights_after(X, Y))
+    assert_same(weights_after(tf.data.Dataset.from_tensor_slices((double, Y)).batch(4)), weights_after_arrays())
+    assert_same(weights_after(double, Y, batch_size=32), weights_after_arrays(batch_size=32))
 
 
 @pytest.mark.parametrize("way", [{"steps_per_execution": 3}, {"run_eagerly": True}], ids=str)
 def test_every_way_to_execute_gives_the_same_weights(way):
-    assert_same(weights_after(X, Y, batch_size=4, compile=way), weights_after(X, Y, batch_size=4))
+    assert_same(weights_after(X, Y, batch_size=4, compile=way), weights_after_arrays())
 
 
 # What is descended on, and what is logged
@@ -292,16 +304,17 @@ def test_sample_weights_multiply_each_loss_and_the_mean_is_over_images():
     assert_same(model.get_weights(), [kernel - 0.2 * X.T @ slope, bias - 0.2 * slope.sum(axis=0)], atol=2e-6)
 
 
-@pytest.mark.parametrize("method", METHODS.values(), ids=list(METHODS))
-def test_class_weights_and_both_ways_to_give_sample_weights_agree(method):
-    class_weight = {0: 0.2, 1: 1.0, 2: 3.0}
+@pytest.mark.parametrize("name", METHODS)
+def test_class_weights_and_both_ways_to_give_sample_weights_agree(name):
+    method, class_weight = METHODS[name], {0: 0.2, 1: 1.0, 2: 3.0}
     w = np.array([class_weight[label] for label in Y], "float32")
     expected = weights_after(X, Y, sample_weight=w, method=method, batch_size=4)
-    assert_different(expected, weights_after(X, Y, method=method, batch_size=4))
+    assert_different(expected, weights_after_arrays(name))
     third = tf.data.Dataset.from_tensor_slices((X, Y, w[:, np.newaxis])).batch(4)
     assert_same(weights_after(third, method=method), expected)
-    assert_same(weights_after(X, Y, class_weight=class_weight, method=method, batch_size=4), expected)
-    assert_same(weights_after(X, ONE_HOT, class_weight=class_weight, method=method, batch_size=4), expected)
+    by_class = {"class_weight": class_weight, "method": method, "batch_size": 4, "compile": EAGER}
+    assert_same(weights_after(X, Y, **by_class), expected)
+    assert_same(weights_after(X, ONE_HOT, **by_class), expected)
 
 
 @pytest.mark.parametrize("bad", [-np.ones(20), np.full(20, np.nan), np.ones([20, 2]), np.ones(19)])
@@ -346,11 +359,11 @@ def test_a_loss_in_compile_is_refused():
 @pytest.fixture(scope="module")
 def float32_losses():
     """What four steps in float32 give, by method."""
-    return {name: losses_and_model(method)[0] for name, method in METHODS.items()}
+    return {name: losses_and_model(method, EAGER)[0] for name, method in METHODS.items()}
 
 
-def losses_and_model(method, **kwargs):
-    model = compiled(method, network(activity_regularizer="l2", **kwargs), rate=0.1)
+def losses_and_model(method, compile, **kwargs):
+    model = compiled(method, network(activity_regularizer="l2", **kwargs), rate=0.1, **compile)
     return fit(model, X, Y, epochs=4, batch_size=len(X))["loss"], model
 
 
@@ -366,7 +379,7 @@ def losses_and_model(method, **kwargs):
 def test_mixed_precision_trains_as_float32_does(float32_losses, name, policy, by_layer):
     if not by_layer:
         keras.config.set_dtype_policy(policy)
-    losses, model = losses_and_model(METHODS[name], **({"dtype": policy} if by_layer else {}))
+    losses, model = losses_and_model(METHODS[name], {}, **({"dtype": policy} if by_layer else {}))
     assert model.optimizer.iterations.numpy() == 4
     assert isinstance(model.optimizer, keras.optimizers.LossScaleOptimizer) == (policy == "mixed_float16")
     assert {variable.dtype for variable in model.trainable_variables} == {"float32"}

@@ -4,6 +4,9 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
 
 from wmr_tf.attacks import NORMS, PGD
 from wmr_tf.attacks.norms import SPARSITY
@@ -82,11 +85,33 @@ def images_at(norm, clean, distance):
     return np.float32(clean + change)
 
 
+A_PIXEL = st.one_of(st.floats(0, 1, width=32), st.sampled_from([0.0, 1.0]))
+
+
+@st.composite
+def clean_and_changed(draw):
+    """Images of up to 40 values, black and white among them, with a change of each value, large or none."""
+    shape = (draw(st.integers(1, 4)), draw(st.integers(1, 40)))
+    change = st.one_of(st.floats(-1, 1, width=32), st.just(0.0))
+    return draw(arrays(np.float32, shape, elements=A_PIXEL)), draw(arrays(np.float32, shape, elements=change))
+
+
+@pytest.mark.parametrize("of_norm", NORMS)
+@given(images=clean_and_changed(), epsilon=st.one_of(st.floats(0, 4), st.sampled_from([0.0, 0.1, 0.4])))
+def test_projection_of_any_images_is_the_nearest_one(of_norm, images, epsilon):
+    """In l2 only where the box does not cut, so there the clean images are further from it than the radius."""
+    clean, change = images
+    clean, epsilon = (np.float32(0.45 + 0.1 * clean), min(epsilon, 0.4)) if of_norm == "l2" else (clean, epsilon)
+    assert_projected_to_the_nearest(of_norm, clean, clean + change, epsilon)
+
+
 @pytest.mark.parametrize("radii", [0.0, 0.5, 1.0, 1.01, 2.0, 30.0])
 def test_projection_is_the_nearest_image(norm, radii):
-    """In l2 only where the box does not cut, so there the clean images are further from it than the radius."""
     clean, epsilon = (np.float32(0.45 + 0.1 * clean_images()), 0.4) if norm == "l2" else (clean_images(), RADII[norm])
-    attacked = images_at(norm, clean, radii * epsilon)
+    assert_projected_to_the_nearest(norm, clean, images_at(norm, clean, radii * epsilon), epsilon)
+
+
+def assert_projected_to_the_nearest(norm, clean, attacked, epsilon):
     projected = NORMS[norm](tf.constant(clean), epsilon).project(tf.constant(attacked)).numpy()
     expected = [nearest(norm, *pair, epsilon) for pair in zip(clean, attacked, strict=True)]
     assert_in_ball_and_box(norm, projected, clean, epsilon)

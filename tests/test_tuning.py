@@ -532,7 +532,9 @@ def test_a_search_writes_all_its_trials(found):
     assert [row["status"] for row in rows] == ["completed", "failed"] * 2
     for row in rows:
         if row["status"] == "failed":
-            assert row["reason"].startswith("training: got no 0.5*val_A_sa") and row["A_rob"] is None
+            # At a rate of 1e30 the loss is no number, or only the accuracies are: that depends on the threads.
+            assert row["reason"].startswith(("training: got no 0.5*val_A_sa", "training: got a loss of nan"))
+            assert row["A_rob"] is None
         else:
             assert row["objective"] == pytest.approx(0.5 * row["A_sa"] + 0.5 * row["A_nat"])
             assert row["epoch"] in (1, 2)

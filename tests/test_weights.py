@@ -3,6 +3,9 @@ import math
 import numpy as np
 import pytest
 import tensorflow as tf
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
 
 from wmr_tf.checks import InvalidInput
 from wmr_tf.weights import class_indices, importance_weights, probability_margin
@@ -19,39 +22,43 @@ def margin_by_hand(logits, label):
     return probability(label) - max(probability(k) for k in range(len(logits)) if k != label)
 
 
-def random_batches(dtype=np.float32):
-    """Yield batches of 20 images, 3800 in all: 2 to 20 classes, at ten scales of the logits from 0.01 to 100."""
-    rng = np.random.default_rng(0)
-    for classes in range(2, 21):
-        for scale in np.geomspace(0.01, 100, 10):
-            yield (scale * rng.standard_normal([20, classes])).astype(dtype), rng.integers(classes, size=20)
+@st.composite
+def batches(draw):
+    """Logits and labels of 1 to 20 images in 2 to 20 classes, at scales of the logits from 0.01 to 100."""
+    count, classes = draw(st.integers(1, 20)), draw(st.integers(2, 20))
+    scale = draw(st.sampled_from(np.geomspace(0.01, 100, 10)))
+    logits = draw(arrays(np.float64, (count, classes), elements=st.floats(-3, 3)))
+    return (scale * logits).astype(np.float32), draw(arrays(np.int64, count, elements=st.integers(0, classes - 1)))
 
 
 def by_hand(logits, labels):
     return np.array([margin_by_hand(*pair) for pair in zip(logits, labels, strict=True)])
 
 
-def test_margin_is_its_definition():
-    for logits, labels in random_batches():
-        margin = probability_margin(logits, labels)
-        assert margin.dtype == tf.float32
-        np.testing.assert_allclose(margin, by_hand(logits, labels), rtol=0, atol=2e-6)
+@given(batches())
+def test_margin_is_its_definition(batch):
+    logits, labels = batch
+    margin = probability_margin(logits, labels)
+    assert margin.dtype == tf.float32
+    np.testing.assert_allclose(margin, by_hand(logits, labels), rtol=0, atol=2e-6)
 
 
-def test_margin_is_positive_exactly_where_the_label_is_the_top_class():
-    for logits, labels in random_batches():
-        margin = probability_margin(logits, labels).numpy()
-        clear = np.abs(margin) > 1e-6
-        assert ((margin > 0) == (logits.argmax(axis=1) == labels))[clear].all()
-        assert (np.abs(margin) <= 1).all()
+@given(batches())
+def test_margin_is_positive_exactly_where_the_label_is_the_top_class(batch):
+    logits, labels = batch
+    margin = probability_margin(logits, labels).numpy()
+    clear = np.abs(margin) > 1e-6
+    assert ((margin > 0) == (logits.argmax(axis=1) == labels))[clear].all()
+    assert (np.abs(margin) <= 1).all()
 
 
 @pytest.mark.parametrize("dtype", [tf.bfloat16, tf.float16])
-def test_margin_of_half_precision_logits_is_computed_in_float32(dtype):
-    for logits, labels in random_batches(dtype.as_numpy_dtype):
-        margin = probability_margin(tf.constant(logits), labels)
-        assert margin.dtype == tf.float32
-        np.testing.assert_allclose(margin, by_hand(logits, labels), rtol=0, atol=2e-6)
+@given(batch=batches())
+def test_margin_of_half_precision_logits_is_computed_in_float32(dtype, batch):
+    logits, labels = batch[0].astype(dtype.as_numpy_dtype), batch[1]
+    margin = probability_margin(tf.constant(logits), labels)
+    assert margin.dtype == tf.float32
+    np.testing.assert_allclose(margin, by_hand(logits, labels), rtol=0, atol=2e-6)
 
 
 @pytest.mark.parametrize("classes", [2, 3, 20])
@@ -74,12 +81,11 @@ def test_margin_of_extreme_logits_is_finite():
     assert probability_margin(logits, [0, 1]).numpy().tolist() == [1.0, -1.0]
 
 
-@pytest.mark.parametrize("classes", [2, 7])
 @pytest.mark.parametrize("dtype", [np.int64, np.uint8, np.float32])
-def test_labels_may_be_integers_a_column_or_one_hot(classes, dtype):
-    rng = np.random.default_rng(1)
-    logits = rng.standard_normal([50, classes]).astype(np.float32)
-    labels = rng.integers(classes, size=50, dtype=np.int32)
+@given(batch=batches())
+def test_labels_may_be_integers_a_column_or_one_hot(dtype, batch):
+    logits, labels = batch
+    classes = logits.shape[1]
     expected = probability_margin(logits, labels).numpy()
     for form in (labels, labels[:, np.newaxis], np.eye(classes)[labels]):
         assert class_indices(form.astype(dtype)).dtype == tf.int32
@@ -96,13 +102,11 @@ def test_margin_in_a_graph_whose_batch_size_is_unknown():
     np.testing.assert_allclose(traced(logits, labels), by_hand(logits.numpy(), labels.numpy()), rtol=0, atol=2e-6)
 
 
-def test_weights_are_the_exponential_of_the_margin():
-    rng = np.random.default_rng(2)
-    margins = rng.uniform(-1, 1, 2000).astype(np.float32)
-    for alpha in (0.5, 1.0, 2.0, 5.0):
-        expected = [math.exp(-alpha * float(margin)) for margin in margins]
-        for given in (alpha, tf.constant(alpha)):
-            np.testing.assert_allclose(importance_weights(tf.constant(margins), given), expected, rtol=2e-6)
+@given(arrays(np.float32, st.integers(1, 100), elements=st.floats(-1, 1, width=32)), st.floats(0, 5, width=32))
+def test_weights_are_the_exponential_of_the_margin(margins, alpha):
+    expected = [math.exp(-alpha * float(margin)) for margin in margins]
+    for same in (alpha, tf.constant(alpha)):
+        np.testing.assert_allclose(importance_weights(tf.constant(margins), same), expected, rtol=2e-6)
 
 
 def test_alpha_zero_weighs_all_alike():
