@@ -7,7 +7,7 @@ import numpy as np
 import tensorflow as tf
 from keras.src.layers.preprocessing.image_preprocessing import base_image_preprocessing_layer as keras_images
 
-from wmr_tf.checks import refuse, require
+from wmr_tf.checks import one_line, refuse, require
 from wmr_tf.engine.precision import layers_backwards, layers_of
 
 FIX_LOGITS = "Remove the last activation (activation=None): softmax belongs to the losses, which take it in float32."
@@ -105,7 +105,7 @@ def classes_of(classifier: keras.Model, images: np.ndarray) -> int:
     except (ValueError, tf.errors.InvalidArgumentError) as error:
         refuse(
             f"classifier {classifier.name!r}",
-            got=f"a failure on images of shape {list(images.shape)} ({_first_line(error)})",
+            got=f"a failure on images of shape {list(images.shape)} ({one_line(error)})",
             expected="logits",
             fix="Pass batches of the images that it was made for.",
             cause=error,
@@ -118,10 +118,6 @@ def classes_of(classifier: keras.Model, images: np.ndarray) -> int:
         fix="Make a model of the output that is the logits: keras.Model(model.inputs, model.outputs[0]).",
     )
     return check_logits(np.asarray(output, np.float32))
-
-
-def _first_line(error: Exception) -> str:
-    return next((line for line in str(error).splitlines() if line.strip()), type(error).__name__)
 
 
 def check_logits(logits: np.ndarray) -> int:
