@@ -212,7 +212,7 @@ class AdversarialModel(keras.Model):
     def _watch_loss(self) -> None:
         if self._alarm is not None and self._alarm.is_watching:
             seen = self._loss_tracker
-            if told := self._alarm.see(float(seen.total), float(seen.count)):
+            if told := self._alarm.see(*(float(tf.convert_to_tensor(part)) for part in (seen.total, seen.count))):
                 print(f"\n{told}", flush=True)
 
     def _settings_of_method(self) -> list[Any]:
