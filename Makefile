@@ -54,5 +54,5 @@ bench: $(BENCH_INSTALLED) ## Measure speed against the peers, in an environment 
 	$(BENCH)/python -m benchmarks.speed
 
 clean: ## Remove builds, caches and the demo's runs (other runs and the environment stay)
-	rm -rf build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache $(DEMO)
+	rm -rf build dist *.egg-info .hypothesis .mypy_cache .pytest_cache .ruff_cache $(DEMO)
 	find . \( -path ./.venv -o -path ./.venv-bench \) -prune -o -type d -name __pycache__ -exec rm -rf {} +

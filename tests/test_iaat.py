@@ -1,6 +1,7 @@
 """IAAT: its radii against those computed by hand on a linear classifier, and PGD training as its special case."""
 
 import contextlib
+import functools
 import types
 
 import keras
@@ -16,9 +17,10 @@ IMAGES, LABELS = RNG.random((16, 5, 5, 1), dtype="float32"), RNG.integers(0, 3, 
 ATTACK = attacks.PGD(epsilon=0.2, step_size=0.07, steps=3)
 
 
-def fitted(classifier, method, x, y, *, rate=0.5, **kwargs):
+def fitted(classifier, method, x, y, *, rate=0.5, eager=True, **kwargs):
+    """Train without a graph, which takes long to make and gives the same: tests/test_methods.py."""
     model = AdversarialModel(classifier, method, seed=3)
-    model.compile(optimizer=keras.optimizers.SGD(rate))
+    model.compile(optimizer=keras.optimizers.SGD(rate), run_eagerly=eager)
     return model, model.fit(x, y, verbose=0, shuffle=False, **{"batch_size": 8, **kwargs}).history
 
 
@@ -27,12 +29,17 @@ def indexed(images):
     return {"image": images, "index": np.arange(len(images))[::-1].astype("int32")}
 
 
+@functools.cache
+def trained_with_pgd(alpha):
+    return fitted(convnet(), methods.PGD(ATTACK, alpha=alpha), IMAGES, LABELS, epochs=3)
+
+
 @pytest.mark.parametrize("alpha", [0.0, 1.5])
 @pytest.mark.parametrize("constant", [{"radius_growth": 0.0}, {"warmup_epochs": 3}, {"radius_smoothing": 0.0}], ids=str)
 def test_with_a_constant_radius_it_is_pgd_training_bit_for_bit(constant, alpha):
     settings = {"examples": 16, "radius_growth": 0.1, "warmup_epochs": 0, "alpha": alpha} | constant
     iaat, history = fitted(convnet(), methods.IAAT(ATTACK, **settings), indexed(IMAGES), LABELS, epochs=3)
-    pgd, expected = fitted(convnet(), methods.PGD(ATTACK, alpha=alpha), IMAGES, LABELS, epochs=3)
+    pgd, expected = trained_with_pgd(alpha)
     assert history == expected
     for got, wanted in zip(iaat.classifier.get_weights(), pgd.classifier.get_weights(), strict=True):
         np.testing.assert_array_equal(got, wanted)
@@ -77,7 +84,7 @@ def iaat(**settings):
 @pytest.mark.parametrize(("epochs", "smoothing"), [(1, 0.3), (6, 0.3), (4, 1.0)])
 def test_radii_grow_and_shrink_as_computed_by_hand(epochs, smoothing):
     method = iaat(radius_smoothing=smoothing)
-    order = RNG.permutation(40)
+    order = np.random.default_rng(1).permutation(40)
     x = {"image": POINTS[order], "index": order}
     fitted(two_classes(), method, x, CLASSES[order], rate=0.0, epochs=epochs)
     expected = after(epochs, 0.02, smoothing, largest=0.08)
@@ -137,7 +144,7 @@ def test_mixed_precision_keeps_the_radii_in_float32(policy):
     keras.config.set_dtype_policy(policy)
     method, classifier = methods.IAAT(ATTACK, examples=16, warmup_epochs=0, alpha=1.0), convnet()
     before = classifier.get_weights()
-    model, history = fitted(classifier, method, indexed(IMAGES), LABELS, epochs=2)
+    model, history = fitted(classifier, method, indexed(IMAGES), LABELS, epochs=2, eager=False)
     assert method.radii.dtype == "float32"
     assert np.isfinite(history["loss"]).all() and np.std(method.radii.numpy()) > 0
     assert model.optimizer.iterations.numpy() == 4
@@ -175,7 +182,7 @@ def test_an_index_out_of_range_in_a_later_batch_ends_training(place):
     index[12] = place
     batches = tf.data.Dataset.from_tensor_slices(({"image": IMAGES, "index": index}, LABELS)).batch(8)
     with pytest.raises(tf.errors.InvalidArgumentError, match=r"place in the training set must be in \[0, 16\)"):
-        fitted(convnet(), methods.IAAT(ATTACK, examples=16), batches, None, batch_size=None)
+        fitted(convnet(), methods.IAAT(ATTACK, examples=16), batches, None, batch_size=None, eager=False)
 
 
 def test_no_radii_are_made_before_training():
