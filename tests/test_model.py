@@ -203,12 +203,13 @@ SPOILT = {
 
 @pytest.mark.parametrize(("data", "message"), SPOILT.values(), ids=SPOILT)
 def test_a_later_batch_that_is_wrong_ends_training_and_evaluation(data, message):
+    labels = ONE_HOT if data.element_spec[1].shape.rank == 2 else Y
     with pytest.raises(InvalidInput, match=f"^{message}.*check_images_and_labels"):
-        fit(compiled(methods.Natural()), data)
-    model = compiled(methods.Natural())
+        fit(compiled(methods.Natural(), labels=labels), data)
+    model = compiled(methods.Natural(), labels=labels)
     with pytest.raises(InvalidInput, match=f"^{message}.*check_images_and_labels"):
         model.evaluate(data, verbose=0)
-    fit(model, X, Y)  # what was counted is forgotten
+    fit(model, data.take(1))  # what was counted is forgotten
 
 
 @pytest.mark.parametrize("way", [{"jit_compile": True}, {"run_eagerly": True}, {"steps_per_execution": 3}], ids=str)
@@ -523,7 +524,7 @@ def test_training_on_two_devices_is_that_on_one():
     script = """
 (cpu,) = tf.config.list_physical_devices("CPU")
 tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * 2)
-attack = wmr.attacks.PGD(epsilon=0.1, step_size=0.05, steps=2, start="none")
+from_clean = wmr.attacks.PGD(epsilon=0.1, step_size=0.05, steps=2, start="none")
 data = tf.data.Dataset.from_tensor_slices((x, y)).batch(16)
 
 def train(strategy):
@@ -532,7 +533,7 @@ def train(strategy):
     with strategy.scope():
         hidden = [L.Conv2D(8, 3, use_bias=False), L.BatchNormalization(), L.ReLU(), L.Flatten()]
         classifier = keras.Sequential([keras.Input([6, 6, 1]), *hidden, L.Dense(3)])
-        model = wmr.AdversarialModel(classifier, wmr.methods.MART(attack, alpha=1.0), weight_decay=1e-3)
+        model = wmr.AdversarialModel(classifier, wmr.methods.MART(from_clean, alpha=1.0), weight_decay=1e-3)
         model.compile(optimizer=keras.optimizers.SGD(0.05, momentum=0.9), metrics=["accuracy"])
     before = model.get_weights()
     logs = model.fit(data, epochs=2, verbose=0, validation_data=data).history

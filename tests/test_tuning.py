@@ -430,7 +430,7 @@ def test_a_search_goes_on_in_another_role(tmp_path, monkeypatch):
 def test_a_kill_in_the_middle_of_a_file_costs_nothing(tmp_path, monkeypatch, name, time):
     writes = []
 
-    def write_half(path, text: str) -> int:
+    def write_half(path, text: str, encoding: str | None = None) -> int:
         writes.append(name in Path(path).name)
         is_killed = writes[-1] and sum(writes) == time
         with open(path, "w") as file:

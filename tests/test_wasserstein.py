@@ -133,6 +133,7 @@ def test_fragile_images_get_the_larger_share():
     assert len(np.unique(evaluate(2.0).sizes.round(4))) > 3  # and a network's images are not all alike
 
 
+@pytest.mark.filterwarnings("ignore:attack. its steps reach")  # the largest ball is one that both only walk in
 @pytest.mark.parametrize("epsilon", [0.0, 0.05, 0.3])
 def test_with_the_budget_per_image_it_is_pgd_bit_for_bit(epsilon):
     classifier, (images, labels) = small_classifier(), small_data()

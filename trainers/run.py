@@ -267,11 +267,12 @@ def check_fits(classifier: keras.Model, test: tf.data.Dataset) -> None:
     batch = next(iter(test))
     try:
         check_first_batch(classifier, batch)
-    except InvalidInput:
-        raise
-    except Exception as error:  # what Keras or TensorFlow raises depends on which layer does not fit
-        failure = f"a failure on a batch of images ({one_line(error)})"
-        refuse("model", got=failure, expected=f"logits for shape {expected}", fix=fix, cause=error)
+    except InvalidInput as mistake:
+        if mistake.__cause__ is None:
+            raise
+        # A layer failed; on the command line it is the data set that does not fit.
+        failure = f"a failure on a batch of images ({one_line(mistake.__cause__)})"
+        refuse("model", got=failure, expected=f"logits for shape {expected}", fix=fix, cause=mistake)
 
 
 def input_shape(classifier: keras.Model) -> tuple[int | None, ...] | None:

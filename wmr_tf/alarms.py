@@ -1,6 +1,7 @@
 """What a training run says when it goes wrong: one line, while there is time to stop it."""
 
 import math
+import sys
 from typing import Any
 
 import numpy as np
@@ -15,6 +16,11 @@ SMALLER_STEPS = (
     "Lower the learning rate, or keep the weights from changing the size of the steps: "
     "alpha=wmr_tf.weights.Exponential(alpha, normalize=True), --weighting=exponential:normalize=true."
 )
+
+
+def warn(text: str) -> None:
+    """Print a warning, on a line of its own beside whatever progress bar there is."""
+    print(f"\nwarning: {text}", file=sys.stderr, flush=True)
 
 
 class LossAlarm:
@@ -58,7 +64,7 @@ class LossAlarm:
             return None
         found = f"{loss:.3g} in step {self._steps}, {self._first:.3g} in the first"
         self._steps = WATCHED_STEPS  # once is enough
-        return f"warning: the loss is exploding: {found}. {SMALLER_STEPS}"
+        return f"the loss is exploding: {found}. {SMALLER_STEPS}"
 
 
 def constant_prediction(logits: np.ndarray, labels: Any) -> int | None:
@@ -84,8 +90,8 @@ def is_at_chance(accuracy: float, labels: Any) -> bool:
         labels: Integers `[images]`, those that it was measured on.
 
     Example:
-        >>> is_at_chance(0.12, np.arange(1000) % 10), is_at_chance(0.2, np.arange(1000) % 10)
+        >>> is_at_chance(0.11, np.arange(1000) % 10), is_at_chance(0.2, np.arange(1000) % 10)
         (True, False)
     """
     chance = np.unique(labels, return_counts=True)[1].max() / len(labels)
-    return chance < 1 and accuracy <= chance + 2 * math.sqrt(chance * (1 - chance) / len(labels))
+    return bool(chance < 1 and accuracy <= chance + 2 * math.sqrt(chance * (1 - chance) / len(labels)))

@@ -12,7 +12,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from wmr_tf.alarms import SMALLER_STEPS, constant_prediction, is_at_chance
+from wmr_tf.alarms import SMALLER_STEPS, constant_prediction, is_at_chance, warn
 from wmr_tf.attacks import Attack
 from wmr_tf.attacks.base import warn_if_weak
 from wmr_tf.checks import alphas, at_least, require
@@ -125,7 +125,7 @@ class RobustEvaluation(keras.callbacks.Callback):
     def on_train_end(self, logs: dict[str, float] | None = None) -> None:
         """Say once more if the classifier is of no use."""
         if self._useless:
-            print(f"warning: training ended with a classifier {self._useless}. {SMALLER_STEPS}", flush=True)
+            warn(f"training ended with a classifier {self._useless}. {SMALLER_STEPS}")
 
     def is_due(self, epoch: int) -> bool:
         """Return whether an epoch, counted from 0, is evaluated."""
@@ -158,7 +158,7 @@ class RobustEvaluation(keras.callbacks.Callback):
         if not found and epoch >= GRACE_EPOCHS and is_at_chance(result.A_nat.value, labels):
             found = f"at chance (A_nat {result.A_nat.value:.2%})"
         if found and not self._useless:
-            print(f"warning: epoch {epoch + 1} leaves a classifier {found}. {SMALLER_STEPS}", flush=True)
+            warn(f"epoch {epoch + 1} leaves a classifier {found}. {SMALLER_STEPS}")
         self._useless = found
 
     def _values(self, result: Robustness | None) -> dict[str, float]:

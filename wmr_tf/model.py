@@ -6,7 +6,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from wmr_tf.alarms import LossAlarm
+from wmr_tf.alarms import LossAlarm, warn
 from wmr_tf.checks import nonnegative, require
 from wmr_tf.checks import seed as checked_seed
 from wmr_tf.engine import distribution, seeds
@@ -213,7 +213,7 @@ class AdversarialModel(keras.Model):
         if self._alarm is not None and self._alarm.is_watching:
             seen = self._loss_tracker
             if told := self._alarm.see(*(float(tf.convert_to_tensor(part)) for part in (seen.total, seen.count))):
-                print(f"\n{told}", flush=True)
+                warn(told)
 
     def _settings_of_method(self) -> list[Any]:
         return [getattr(self.method, name) for name in self._method_settings]

@@ -64,7 +64,8 @@ def load_classifier(path: str | os.PathLike[str]) -> keras.Model:
         InvalidInput: If there is no such file, or it is no Keras model.
 
     Example:
-        >>> classifier = load_classifier("runs/NAME/best.keras")
+        >>> save_classifier(classifier, "robust.keras")
+        >>> classifier = load_classifier("robust.keras")
     """
     path, fix = Path(path).expanduser(), "Name a .keras file that a run wrote, such as runs/NAME/best.keras."
     require(path.is_file(), "model", got=repr(str(path)), expected="an existing .keras file", fix=fix)
@@ -109,6 +110,7 @@ def read_json(path: str | os.PathLike[str], what: str, *, fix: str) -> dict[str,
         InvalidInput: If it cannot be read, or holds anything else.
 
     Example:
+        >>> write_json("metrics.json", {"A_rob": 0.9248})
         >>> read_json("metrics.json", "run", fix="Name the folder of a finished run.")
         {'A_rob': 0.9248}
     """

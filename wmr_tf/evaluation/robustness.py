@@ -75,7 +75,7 @@ class Robustness:
         >>> print(Robustness(margins, margins, {1.0: margins}, -margins))
         4 images
         A_nat 75.00 ± 21.65 %, A_rob 75.00 ± 21.65 %
-        alpha_test 1: A_sa 52.46 ± 29.68 %, A_tr 52.46 ± 29.68 %
+        alpha_test 1: A_sa 52.46 ± 28.80 %, A_tr 52.46 ± 28.80 %
     """
 
     clean_margins: np.ndarray
