@@ -21,8 +21,8 @@ def defence(metrics: dict[str, Any]) -> str:
     name = method if method == "natural" else method.upper()
     # Metrics of before there were other weightings name none.
     kind, *options = shown_weighting(metrics.get("weighting") or {"name": "Exponential"})
-    changed = ", ".join([*options, *changed_settings(metrics)])
-    is_weighted = metrics["alpha_train"] or kind != "ours"
+    is_weighted = bool(metrics["alpha_train"]) or kind != "ours"
+    changed = ", ".join([*(options if is_weighted else ()), *changed_settings(metrics)])
     return f"{name}{f'+{kind}' if is_weighted else ''}{f' ({changed})' if changed else ''}"
 
 

@@ -1,0 +1,207 @@
+"""A weighting is a value: in an attack, for any alpha, set anew between two fits, saved, and on the command line."""
+
+import dataclasses
+import json
+import math
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from tests.test_methods import method_named
+from trainers.config import Experiment
+from trainers.naming import defence, training_facts
+from trainers.weighting import make_weighting
+from wmr_tf import AdversarialModel, InvalidInput, attacks, evaluate_robustness, methods, weights
+from wmr_tf.losses import cross_entropy
+from wmr_tf.weights import Exponential, Weighting, importance_weights, of_unit_size, probability_margin
+
+RNG = np.random.default_rng(0)
+X, Y = RNG.random([32, 4], np.float32), RNG.integers(0, 3, 32)
+ATTACK = attacks.PGD(epsilon=0.3, step_size=0.1, steps=4, start="none")
+
+
+@keras.saving.register_keras_serializable("tests")
+@dataclasses.dataclass(frozen=True)
+class Hinge(Weighting):
+    """Counts images by how far below a margin they are: another weighting, in one class."""
+
+    level: float = 0.5
+
+    def __call__(self, logits, labels):
+        return tf.nn.relu(self.level - probability_margin(logits, labels))
+
+
+def linear(scale=2.0):
+    keras.utils.set_random_seed(0)
+    classifier = keras.Sequential([keras.Input((4,)), keras.layers.Dense(3)])
+    classifier.set_weights([scale * weight for weight in classifier.get_weights()])
+    return classifier
+
+
+# In the attack
+
+
+def test_weights_of_unit_size_are_the_weights_over_powers_of_two():
+    given = np.exp(np.linspace(-80, 80, 1001)).astype(np.float32)
+    scaled = of_unit_size(tf.constant(given)).numpy()
+    assert ((scaled >= 1) & (scaled < 2)).all()
+    exponents = np.log2(given.astype(np.float64) / scaled)
+    np.testing.assert_array_equal(exponents, exponents.round())
+    assert of_unit_size(tf.constant([0.0])).numpy() == 0
+
+
+@pytest.mark.parametrize("alpha", [0.5, 3.0, 80.0])
+def test_an_attack_goes_the_way_of_the_weighted_loss(alpha):
+    logits = tf.constant(RNG.standard_normal([50, 5]), tf.float32)
+    labels = RNG.integers(0, 5, 50)
+    weighting, gradients = Exponential(alpha), []
+    for weigh in (weighting, weighting.in_attack):
+        with tf.GradientTape() as tape:
+            tape.watch(logits)
+            loss = tf.reduce_sum(weigh(logits, labels) * cross_entropy(logits, labels))
+        gradients.append(tape.gradient(loss, logits).numpy())
+    factor = weighting(logits, labels) / weighting.in_attack(logits, labels)
+    np.testing.assert_array_equal(gradients[1] * factor[:, None], gradients[0])  # not a bit is lost to the factor
+
+
+@pytest.mark.parametrize("alpha", [80.0, 100.0, 1e4])
+@pytest.mark.parametrize("margin", [-0.999, 0.0, 0.999])
+def test_the_gradient_of_a_huge_alpha_is_that_of_the_margin(alpha, margin):
+    margins = tf.constant([margin])
+    with tf.GradientTape() as tape:
+        tape.watch(margins)
+        scaled = of_unit_size(importance_weights(margins, alpha))
+    slope = tape.gradient(scaled, margins).numpy()
+    assert np.isfinite(scaled).all() and 1 <= scaled.numpy() < 2
+    np.testing.assert_allclose(slope, -alpha * scaled.numpy(), rtol=1e-4)
+
+
+def test_an_alpha_test_beyond_float32_still_attacks():
+    classifier = linear(scale=20.0)
+    found = evaluate_robustness(classifier, (X, Y), ATTACK, alpha_test=(2.0, 200.0), verbose=0)
+    clean = found.clean_margins
+    moved = np.abs(found.weighted_margins[200.0] - clean) > 1e-6
+    assert moved[np.abs(clean) < 0.9].all()  # at 0 gradient, as before, not one would move
+    assert math.isfinite(found.A_tr(200.0).value)
+
+
+# In the update
+
+
+@pytest.mark.parametrize("alpha", [80.1, 100.0, -1.0, math.inf, math.nan, "much", None])
+def test_an_alpha_that_an_update_cannot_take_is_refused(alpha):
+    with pytest.raises(InvalidInput, match=r"^alpha: got .*"):
+        methods.PGD(ATTACK, alpha=alpha)
+
+
+def test_the_largest_alpha_leaves_the_update_finite():
+    model = AdversarialModel(linear(), methods.PGD(ATTACK, alpha=Exponential(80.0, normalize=True)))
+    model.compile(optimizer=keras.optimizers.SGD(0.01))
+    model.fit(X, Y, batch_size=8, verbose=0)
+    assert all(np.isfinite(weight).all() for weight in model.get_weights())
+
+
+def changed_by_one_step(model):
+    before = model.get_weights()
+    model.fit(X, Y, batch_size=32, epochs=1, verbose=0)
+    change = [after - old for after, old in zip(model.get_weights(), before, strict=True)]
+    model.set_weights(before)
+    return np.concatenate([part.ravel() for part in change])
+
+
+def trained_with(alpha):
+    model = AdversarialModel(linear(), methods.PGD(ATTACK, alpha=alpha))
+    model.compile(optimizer=keras.optimizers.SGD(0.1))
+    return model
+
+
+@pytest.mark.parametrize("other", [3.0, Exponential(1.0, normalize=True), Hinge()], ids=str)
+def test_an_alpha_set_between_two_fits_takes_effect(other):
+    model = trained_with(0.0)
+    first = changed_by_one_step(model)
+    model.method.alpha = other
+    second = changed_by_one_step(model)
+    np.testing.assert_array_equal(second, changed_by_one_step(trained_with(other)))
+    assert np.abs(second - first).max() > 1e-4
+    with pytest.raises(InvalidInput, match="alpha"):
+        model.method.alpha = -1.0
+    assert model.method.alpha == other
+
+
+def test_a_callback_may_change_alpha_within_a_fit():
+    class Ramp(keras.callbacks.Callback):
+        def on_epoch_begin(self, epoch, logs=None):
+            self.model.method.alpha = float(epoch)
+
+    ramped = trained_with(0.0)
+    ramped.fit(X, Y, batch_size=32, epochs=3, verbose=0, shuffle=False, callbacks=[Ramp()])
+    by_hand = trained_with(0.0)
+    for alpha in (0.0, 1.0, 2.0):
+        by_hand.method.alpha = alpha
+        by_hand.fit(X, Y, batch_size=32, epochs=1, verbose=0, shuffle=False)
+    for one, other in zip(ramped.get_weights(), by_hand.get_weights(), strict=True):
+        np.testing.assert_array_equal(one, other)
+
+
+# A weighting of one's own
+
+
+@pytest.mark.parametrize("name", ["pgd", "trades", "mart", "mixed", "fast", "free", "iaat"])
+def test_another_weighting_trains_with_every_method_and_is_saved(name):
+    method = method_named(name, alpha=Hinge(0.25), **({"examples": 32} if name == "iaat" else {}))
+    classifier = keras.Sequential([keras.Input((4,)), keras.layers.Dense(3)])
+    model = AdversarialModel(classifier, method)
+    model.compile(optimizer=keras.optimizers.SGD(0.1), run_eagerly=True)
+    before = [weight.copy() for weight in classifier.get_weights()]
+    index = {"image": X[:8], "index": np.arange(8)} if name == "iaat" else X[:8]
+    model.fit(index, Y[:8], batch_size=8, verbose=0)
+    assert any(np.abs(after - old).max() > 0 for after, old in zip(classifier.get_weights(), before, strict=True))
+    again = keras.saving.deserialize_keras_object(keras.saving.serialize_keras_object(method))
+    assert again.weighting == Hinge(0.25)
+
+
+def test_a_line_in_the_table_brings_it_to_the_command_line_and_into_the_metrics(monkeypatch):
+    monkeypatch.setitem(weights.BY_NAME, "hinge", Hinge)
+    experiment = Experiment.of("digits", "pgd", weighting="hinge:level=0.25")
+    assert experiment.make_method().weighting == Hinge(0.25)
+    facts = json.loads(json.dumps(training_facts(dataclasses.asdict(experiment))))
+    assert facts["weighting"] == {"name": "Hinge", "level": 0.25}
+    assert defence({"dataset": "digits", **facts}) == "PGD+Hinge (level 0.25)"
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("exponential", Exponential(2.0)),
+        ("exponential:normalize=true", Exponential(2.0, normalize=True)),
+        ("exponential:stop_gradient=True,normalize=false", Exponential(2.0, stop_gradient=True)),
+    ],
+)
+def test_the_text_of_a_weighting_says_which_and_with_what(text, expected):
+    assert make_weighting(text, 2.0) == expected
+    assert expected.describe() == {"name": "Exponential", **dataclasses.asdict(expected)}
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("linear", "weighting: got 'linear', expected one of exponential"),
+        ("exponential:normalise=true", "option of weighting exponential: got 'normalise', expected one of stop"),
+        ("exponential:alpha=3", "option of weighting exponential: got 'alpha'"),
+        ("exponential:normalize", "weighting: got 'exponential:normalize', expected name or name:option=value"),
+        ("exponential:normalize=1", "weighting exponential, normalize: got '1', expected true or false"),
+        ("exponential:normalize=__import__('os')", "expected true or false"),
+    ],
+)  # fmt: skip
+def test_a_text_that_is_none_is_refused(text, message):
+    with pytest.raises(InvalidInput) as error:
+        make_weighting(text, 2.0)
+    assert message in str(error.value)
+
+
+def test_a_baseline_is_not_named_by_weights_that_are_all_1():
+    for alpha, name in ((0.0, "FREE"), (2.0, "FREE+ours (normalize)")):
+        facts = training_facts(dataclasses.asdict(Experiment.of("digits", "free", alpha_train=alpha)))
+        assert defence({"dataset": "digits", **facts}) == name
