@@ -36,12 +36,15 @@ def test_the_loss_alarm_speaks_once_and_only_beyond_its_limit():
     assert losses_seen([2.3, limit - 0.1, 1.0]) == [None] * 3
     said = losses_seen([2.3, 2.0, limit + 0.1])
     assert said[:2] == [None, None]
-    assert said[2].startswith("the loss is exploding: 9.31 in step 3, 2.3 in the first.")
+    assert said[2].startswith("the loss is exploding: 9.31 in step 3, 2.3 in the first, 2.3 by guessing.")
     assert "normalize=True" in said[2]
     # A classifier that was confident to begin with has a large first loss: that alone is no explosion.
     assert losses_seen([30.0, 60.0, 119.0]) == [None] * 3
     assert losses_seen([30.0, 60.0, 121.0])[2] is not None
     assert losses_seen([1.0, math.nan])[1] is not None
+    # But one that stays there is.
+    assert losses_seen([30.0] * 19) == [None] * 19
+    assert "30 in the mean of the first 20 steps" in losses_seen([30.0] * 20)[-1]
     # Means start anew with each epoch.
     assert losses_seen([2.3, 2.0, 2.5, 2.0], epochs_of=2) == [None] * 4
 
@@ -114,6 +117,13 @@ def test_a_folder_that_cannot_be_made_is_refused_before_the_first_step(tmp_path)
         best = callbacks.SaveBestClassifier(tmp_path / "file" / "best.keras")
         trained.fit(IMAGES, LABELS, verbose=0, callbacks=[best])
     assert trained.optimizer.iterations == 0
+
+
+def test_a_key_of_the_fit_before_is_not_known_any_more(tmp_path):
+    trained, best = model(0.1), callbacks.SaveBestClassifier(tmp_path / "best.keras")
+    trained.fit(IMAGES, LABELS, verbose=0, callbacks=[evaluation(), best])
+    with pytest.raises(InvalidInput, match="monitor: got 'val_A_sa', expected one of"):
+        trained.fit(IMAGES, LABELS, verbose=0, callbacks=[best])
 
 
 @pytest.mark.parametrize("monitor", ["val_A_sa_3", "val_robust", "val_A_rbo"])

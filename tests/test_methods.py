@@ -309,8 +309,8 @@ def test_normalised_weights_divide_the_step_and_leave_the_attack_alone(name):
         attack, calls = method.attack, []
 
         def spy(loss_fn, images, *, seed, score_fn=None, epsilon=None, attack=attack, calls=calls):
-            calls.append(attack(loss_fn, images, seed=seed))
-            return calls[-1]
+            calls.append((loss_fn(images), attack(loss_fn, images, seed=seed)))
+            return calls[-1][1]
 
         method.attack = spy
         model = AdversarialModel(classifier, method)
@@ -318,10 +318,11 @@ def test_normalised_weights_divide_the_step_and_leave_the_attack_alone(name):
         before = classifier.get_weights()
         model.train_on_batch(x, y)
         steps = [after - old for after, old in zip(classifier.get_weights(), before, strict=True)]
-        seen[normalise] = (calls[0], classifier, steps)
+        seen[normalise] = (*calls[0], classifier, steps)
 
-    np.testing.assert_array_equal(seen[False][0], seen[True][0])  # what the attack made
-    weights, _ = weights_by_hand(convnet()(seen[True][0]).numpy().astype("float64"), y, 1.5)
+    for plain, normalised in zip(seen[False][:2], seen[True][:2], strict=True):
+        np.testing.assert_array_equal(plain, normalised)  # the losses that the attack saw, and what it made
+    weights, _ = weights_by_hand(convnet()(seen[True][1]).numpy().astype("float64"), y, 1.5)
     for plain, normalised in zip(seen[False][-1], seen[True][-1], strict=True):
         if name in ("pgd", "fast", "mart"):  # where all of the loss is weighted, the whole step is divided
             np.testing.assert_allclose(normalised, plain / weights.mean(), atol=1e-5)

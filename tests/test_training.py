@@ -8,6 +8,8 @@ import functools
 import keras
 import pytest
 
+from trainers import run
+from trainers.config import Experiment
 from wmr_tf import AdversarialModel, architectures, attacks, data, methods
 from wmr_tf.evaluation import evaluate_robustness
 
@@ -55,3 +57,16 @@ def of_natural_training() -> float:
 def test_robust_accuracy_beats_natural_training_by_20_points(name, alpha):
     make, epochs, learning_rate = METHODS[name]
     assert robust_accuracy(make(alpha), epochs, learning_rate) > of_natural_training() + MARGIN
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["free", "n_fgsm"])
+def test_recipes_of_few_steps_train_with_an_alpha_of_3(name):
+    """With the paper's weights, or at a learning rate of 0.05, both end in a classifier at chance."""
+    experiment = Experiment.of("digits", name, alpha_train=3.0)
+    run.seed_everything(experiment)
+    splits = run.load_data(experiment)
+    model = run.build_model(experiment)
+    model.fit(splits.train, epochs=experiment.rounds, verbose=0)
+    found = evaluate_robustness(model.classifier, splits.test, TEST_ATTACK, alpha_test=(), verbose=0)
+    assert found.A_nat.value > 0.9 and found.A_rob.value > 0.5

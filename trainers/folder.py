@@ -83,7 +83,7 @@ def write_config(folder: Path, experiment: Experiment, *, command: str) -> None:
 def is_finished(experiment: Experiment, folder: Path) -> bool:
     """Return whether a folder holds a finished run with the settings of an experiment, wherever it was written.
 
-    A setting that the run does not name did not exist by then, and had its default.
+    A setting missing from the run's config is taken to have had its default.
     """
     if not all((folder / name).is_file() for name in (CONFIG, METRICS, BEST)):
         return False

@@ -19,7 +19,7 @@ def defence(metrics: dict[str, Any]) -> str:
     if method is None:
         return Path(metrics["checkpoint"]).name
     name = method if method == "natural" else method.upper()
-    # Metrics of before there were other weightings name none.
+    # Older metrics do not name a weighting.
     kind, *options = shown_weighting(metrics.get("weighting") or {"name": "Exponential"})
     is_weighted = bool(metrics["alpha_train"]) or kind != "ours"
     changed = ", ".join([*(options if is_weighted else ()), *changed_settings(metrics)])
@@ -37,7 +37,7 @@ def shown_weighting(weighting: dict[str, Any]) -> Iterator[str]:
 def changed_settings(metrics: dict[str, Any]) -> Iterator[str]:
     """Yield the settings of a run's method that are not the recipe's, but alpha, which the tables name anyway.
 
-    Of a setting that old metrics do not name, nothing is said.
+    Settings missing from older metrics are skipped.
     """
     names = settings_of_method(metrics["method"])
     given = {name: metrics.get(name) for name in names if name not in ("alpha_train", "weighting")}

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import keras
+import numpy as np
 import tensorflow as tf
 
 import wmr_tf
@@ -28,6 +29,7 @@ from trainers.naming import defence, describe, title, training_facts
 from trainers.recipes import ARCHITECTURES
 from trainers.strategy import lost_worker_reported, make_strategy, only_the_chief_writes
 from wmr_tf import data, report
+from wmr_tf.alarms import constant_prediction
 from wmr_tf.callbacks import LogProgress, RobustEvaluation, SaveBestClassifier
 from wmr_tf.checks import InvalidInput, at_least, one_line, refuse, require
 from wmr_tf.evaluation import evaluate_robustness
@@ -111,6 +113,7 @@ def evaluate(
     )
     described = {**attack.describe(), "seed": settings.seed, "precision": settings.eval_attack_precision}
     metrics = {"dataset": settings.dataset, "split": "test", **facts, "attack": described, **result.metrics()}
+    metrics["flags"] = [*metrics["flags"], *constant_flags(classifier, test)]
     if settings.rho_test:
         metrics["kl_balls"] = [result.ball(rho) for rho in settings.rho_test]
     wasserstein = settings.wasserstein_attack()
@@ -121,6 +124,14 @@ def evaluate(
     print(report.tables(results))
     report.plot_alpha(results, folder / ROBUSTNESS_PICTURE, title=title(metrics))
     return metrics
+
+
+def constant_flags(classifier: keras.Model, test: tf.data.Dataset) -> list[dict[str, Any]]:
+    """Return the flag of a classifier that gives all images one class, none for any other."""
+    labels = np.concatenate([labels for _, labels in test])
+    predicted = constant_prediction(classifier.predict(test, verbose=0), labels)
+    message = f"the classifier is constant: it predicts class {predicted} for every image."
+    return [] if predicted is None else [{"name": "constant_classifier", "message": message, "class": predicted}]
 
 
 def bar_or_lines() -> int:
@@ -250,7 +261,7 @@ def best_epoch(best: SaveBestClassifier, history: dict[str, list[float]]) -> int
 
 
 def check_fits(classifier: keras.Model, test: tf.data.Dataset) -> None:
-    """Check that a classifier takes the images of a data set and return logits for its classes.
+    """Check that a classifier takes the images of a data set and returns logits for its classes.
 
     Raises:
         InvalidInput: If it was made for images of another shape, for fewer classes, or returns no logits.

@@ -5,7 +5,7 @@ import dataclasses
 from typing import Any
 
 from wmr_tf import weights
-from wmr_tf.checks import one_of, require
+from wmr_tf.checks import one_of, refuse, require
 
 FORM = "name or name:option=value,option=value"
 
@@ -34,6 +34,11 @@ def make_weighting(text: str, alpha: float) -> weights.Weighting:
         require(bool(value), "weighting", got=repr(text), expected=FORM, fix="Write for instance normalize=true.")
         one_of(f"option of weighting {name}", option, [each for each in settings if each != "alpha"])
         options[option] = _value(f"weighting {name}, {option}", value, type(settings[option]))
+    for option in [
+        each for each, default in settings.items() if default is dataclasses.MISSING and each not in options
+    ]:
+        fix = f"Write --weighting={name}:{option}=number."
+        refuse("weighting", got=repr(text), expected=f"a value for {option}", fix=fix)
     return kind(**options)
 
 

@@ -96,7 +96,7 @@ class Space:
             require(item.name not in self.given, item.name, got="a value", expected="none, as it is searched", fix=fix)
             takers = self.takers(item.name)
             expected = f"a method that takes it, not only {', '.join(self.methods)}"
-            require(bool(takers), f"search {item.name}", got="it", expected=expected, fix="Change --method.")
+            require(bool(takers), "search", got=item.name, expected=expected, fix="Change --method.")
         for method in self.methods:
             self._fitting(method)
             for item in self._searched_with(method):

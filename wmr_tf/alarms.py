@@ -13,9 +13,12 @@ EXPLOSION = 4.0
 """How many times the loss of the first batch, and that of guessing, a batch's loss must exceed to be exploding."""
 
 SMALLER_STEPS = (
-    "Lower the learning rate, or keep the weights from changing the size of the steps: "
+    "Lower the learning rate or alpha. Weights that are not normalised lengthen the steps; normalise them: "
     "alpha=wmr_tf.weights.Exponential(alpha, normalize=True), --weighting=exponential:normalize=true."
 )
+
+EARLY_STEPS = 20
+"""After how many steps the mean loss must have come below the limit that guessing sets."""
 
 
 def warn(text: str) -> None:
@@ -27,7 +30,9 @@ class LossAlarm:
     """Tell whether the loss explodes in the first steps, once.
 
     It does if a batch's loss is not finite, or larger than four times that of the first batch and than four times that
-    of guessing, `log(classes)`. Importance weights are the usual cause: they multiply a step by up to `exp(alpha)`.
+    of guessing, `log(classes)`; and if the mean of the first 20 batches is larger than four times that of guessing, as
+    where a confident network is hardened. Importance weights are the usual cause: they multiply a step by up to
+    `exp(alpha)`.
 
     Args:
         classes: The number of classes.
@@ -40,7 +45,7 @@ class LossAlarm:
 
     def __init__(self, classes: int) -> None:
         self._guessing = math.log(classes)
-        self._steps, self._total, self._images, self._first = 0, 0.0, 0.0, 0.0
+        self._steps, self._total, self._images, self._first, self._sum = 0, 0.0, 0.0, 0.0, 0.0
 
     @property
     def is_watching(self) -> bool:
@@ -60,11 +65,16 @@ class LossAlarm:
         loss = (total - self._total) / (images - self._images)  # of this batch
         self._total, self._images = total, images
         self._first = self._first or loss
+        self._sum += loss
+        if self._steps == EARLY_STEPS and self._sum / EARLY_STEPS > EXPLOSION * self._guessing:
+            return self._told(f"{self._sum / EARLY_STEPS:.3g} in the mean of the first {EARLY_STEPS} steps")
         if math.isfinite(loss) and loss <= EXPLOSION * max(self._first, self._guessing):
             return None
-        found = f"{loss:.3g} in step {self._steps}, {self._first:.3g} in the first"
+        return self._told(f"{loss:.3g} in step {self._steps}, {self._first:.3g} in the first")
+
+    def _told(self, found: str) -> str:
         self._steps = WATCHED_STEPS  # once is enough
-        return f"the loss is exploding: {found}. {SMALLER_STEPS}"
+        return f"the loss is exploding: {found}, {self._guessing:.3g} by guessing. {SMALLER_STEPS}"
 
 
 def constant_prediction(logits: np.ndarray, labels: Any) -> int | None:
@@ -83,7 +93,7 @@ def constant_prediction(logits: np.ndarray, labels: Any) -> int | None:
 
 
 def is_at_chance(accuracy: float, labels: Any) -> bool:
-    """Return whether an accuracy is that of guessing the most frequent class, but for two standard errors.
+    """Return whether an accuracy is within two standard errors of always guessing the most frequent class.
 
     Args:
         accuracy: A fraction of 1.

@@ -57,7 +57,8 @@ class RobustEvaluation(keras.callbacks.Callback):
     alpha_test such as 1.5 `val_A_sa_1p5` and `val_A_tr_1p5`. All are there in every epoch, NaN in one that is
     skipped or after which the logits are NaN or infinite (EarlyStopping counts such an epoch as no better). Put it
     before the callbacks that read them (ModelCheckpoint, EarlyStopping, CSVLogger, TensorBoard). A classifier that
-    has become constant, or is at chance after three epochs, is told in one line in that epoch, and again at the end.
+    has become constant, or is at chance after three epochs, is reported in one line after that epoch
+    and again at the end.
 
     Args:
         data: Validation batches of (images, labels) as a `tf.data.Dataset`, a list or a `keras.utils.PyDataset`, or a
@@ -124,6 +125,7 @@ class RobustEvaluation(keras.callbacks.Callback):
 
     def on_train_end(self, logs: dict[str, float] | None = None) -> None:
         """Say once more if the classifier is of no use."""
+        _ANNOUNCED.pop(self.model, None)
         if self._useless:
             warn(f"training ended with a classifier {self._useless}. {SMALLER_STEPS}")
 
@@ -234,7 +236,7 @@ class SaveBestClassifier(keras.callbacks.Callback):
             "monitor",
             got=f"no {self.monitor!r} after epoch {epoch + 1}",
             expected=f"one of {', '.join(logs or {})}",
-            fix="Put RobustEvaluation before this callback.",
+            fix="Put RobustEvaluation before this callback, and pass validation_data for Keras's own val_ keys.",
         )
         if logs is not None and logs[self.monitor] > self.best:
             self.best, self.best_epoch = logs[self.monitor], epoch

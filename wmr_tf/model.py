@@ -68,7 +68,6 @@ class AdversarialModel(keras.Model):
         super().__init__(**{"dtype": policy, "autocast": False, **kwargs})
         self.classifier = classifier
         self.method = method
-        self._method_settings = method.settings()
         if classifier.built:
             method.check(classifier)
         self.weight_decay = nonnegative("weight_decay", weight_decay)
@@ -216,7 +215,7 @@ class AdversarialModel(keras.Model):
                 warn(told)
 
     def _settings_of_method(self) -> list[Any]:
-        return [getattr(self.method, name) for name in self._method_settings]
+        return [self.method, *(getattr(self.method, name) for name in self.method.settings())]
 
     def _regularisation(self) -> tf.Tensor:
         # As Keras does it: a layer may add losses in its own precision, and of any shape.

@@ -9,8 +9,9 @@ import tensorflow as tf
 
 from wmr_tf.checks import nonnegative, require
 
-LARGEST_EXPONENT = 80.0
-"""Where `importance_weights` stops to grow: float32 ends at exp(88), and a loss and its gradient need some room."""
+LARGEST_EXPONENT = 60.0
+"""The exponent at which `importance_weights` stops growing: float32 overflows at exp(88), and what a weight multiplies,
+losses and gradients, needs headroom."""
 
 
 def probability_margin(logits: tf.Tensor, labels: tf.Tensor) -> tf.Tensor:
@@ -54,8 +55,7 @@ def importance_weights(margin: tf.Tensor, alpha: float | tf.Tensor) -> tf.Tensor
         alpha: The attacker's power, a number >= 0.
 
     Returns:
-        float32 `[batch]` in [exp(-alpha), exp(alpha)], and for any alpha in [exp(-80), exp(80)]; the gradient flows
-        through them.
+        float32 `[batch]` in [exp(-alpha), exp(alpha)], clipped to [exp(-60), exp(60)]; the gradient flows through them.
 
     Example:
         >>> importance_weights(tf.constant([1.0, 0.0, -1.0]), alpha=2.0).numpy().round(3)
@@ -117,12 +117,19 @@ class Weighting(abc.ABC):
 
         Returns:
             float32 `[batch]`, >= 0. The gradient flows through them; what is taken over the batch, such as a mean,
-            counts as a constant, since no image's attack depends on the rest of its batch.
+            counts as a constant.
         """
+
+    def of_each_image(self, logits: tf.Tensor, labels: tf.Tensor) -> tf.Tensor:
+        """Return the weights as they are without the rest of the batch, on which no image's attack may depend.
+
+        The arguments are those of `__call__`. A weighting that takes something over the batch defines this.
+        """
+        return self(logits, labels)
 
     def in_attack(self, logits: tf.Tensor, labels: tf.Tensor) -> tf.Tensor:
         """Return the weights as an attack uses them: `of_unit_size`, which leaves each image's direction as it is."""
-        return of_unit_size(self(logits, labels))
+        return of_unit_size(self.of_each_image(logits, labels))
 
     def describe(self) -> dict[str, Any]:
         """Return name and settings as plain values, as `metrics.json` prints them."""
@@ -144,7 +151,7 @@ class Exponential(Weighting):
     """The paper's weighting, `s = exp(-alpha * margin)`: `alpha=2.0` of a method is short for `Exponential(2.0)`.
 
     Args:
-        alpha: Power of the attacker that is trained against, in [0, 80]; 0 gives 1 everywhere.
+        alpha: Power of the attacker that is trained against, in [0, 60]; 0 gives 1 everywhere.
         stop_gradient: Whether s counts as a constant. Not so in the paper; for study.
         normalize: Whether s is divided by its mean over the batch, a constant, so that `mean(s * loss)` becomes
             `sum(s * loss) / sum(s)` and alpha does not change the size of the steps. On several devices each has its
@@ -170,16 +177,19 @@ class Exponential(Weighting):
             self.alpha <= LARGEST_EXPONENT,
             "alpha",
             got=self.alpha,
-            expected=f"at most {LARGEST_EXPONENT:g}, since the weight exp(alpha) of an update ends with float32",
+            expected=f"at most {LARGEST_EXPONENT:g}: beyond, losses weighted by exp(alpha) overflow float32",
             fix="Lower alpha; the paper's are at most 5.",
         )
 
     def __call__(self, logits: tf.Tensor, labels: tf.Tensor) -> tf.Tensor:
         """Return `exp(-alpha * margin)` of each image; see `Weighting.__call__`."""
-        weights = importance_weights(probability_margin(logits, labels), self.alpha)
-        if self.stop_gradient:
-            weights = tf.stop_gradient(weights)
+        weights = self.of_each_image(logits, labels)
         return weights / tf.stop_gradient(tf.reduce_mean(weights)) if self.normalize else weights
+
+    def of_each_image(self, logits: tf.Tensor, labels: tf.Tensor) -> tf.Tensor:
+        """Return the weights before they are normalised; see `Weighting.of_each_image`."""
+        weights = importance_weights(probability_margin(logits, labels), self.alpha)
+        return tf.stop_gradient(weights) if self.stop_gradient else weights
 
 
 BY_NAME: dict[str, type[Weighting]] = {"exponential": Exponential}

@@ -10,7 +10,7 @@ import numpy as np
 import tensorflow as tf
 
 from wmr_tf.attacks.base import input_gradient
-from wmr_tf.checks import at_least, nonnegative, positive, require
+from wmr_tf.checks import at_least, positive, radius, require
 from wmr_tf.engine.frozen import freeze_in
 from wmr_tf.engine.progress import Progress
 from wmr_tf.evaluation.robustness import WeightedAccuracy, weighted_accuracy
@@ -71,7 +71,7 @@ class WassersteinAttack:
     p: float = 2.0
 
     def __post_init__(self) -> None:
-        nonnegative("epsilon", self.epsilon)
+        radius("epsilon", self.epsilon, "linf")
         positive("step_size", self.step_size)
         at_least("steps", self.steps, 1)
         checked_order("p", self.p)

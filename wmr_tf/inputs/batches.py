@@ -36,6 +36,13 @@ def batches_of(data: Any, batch_size: int | None = None, examples: int | None = 
     wanted = None if examples is None else at_least("examples", examples, 1)
     if isinstance(data, tf.data.Dataset):
         check_batched(data)
+        require(
+            wanted is not None or data.cardinality() != tf.data.INFINITE_CARDINALITY,
+            "data",
+            got="a data set without an end",
+            expected="a finite one",
+            fix="Leave out .repeat(), or call .take(batches) on it.",
+        )
         batches = data if size is None else data.rebatch(size)
         if wanted is not None:
             batches = batches.unbatch().take(wanted).batch(size or wanted)

@@ -45,7 +45,8 @@ class Watch:
             is_one_hot = tf.math.count_nonzero(labels == 1, axis=1) == 1
             used, is_label = labels, is_one_hot & tf.reduce_all((labels == 0) | (labels == 1), axis=1)
         else:
-            used = tf.clip_by_value(labels, tf.cast(0, labels.dtype), tf.cast(self.classes - 1, labels.dtype))
+            labels = tf.cast(labels, tf.int32)  # a narrower type may not hold the number of classes
+            used = tf.clip_by_value(labels, 0, self.classes - 1)
             is_label = used == labels
         self._unusable.assign_add([_number_of(~is_image), _number_of(~is_label)])
         return used

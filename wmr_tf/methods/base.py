@@ -11,7 +11,7 @@ import tensorflow as tf
 from wmr_tf.attacks import Attack
 from wmr_tf.attacks.base import PerExample, check_attack, warn_if_weak
 from wmr_tf.checks import require
-from wmr_tf.engine.frozen import Network
+from wmr_tf.engine.frozen import Network, freeze
 from wmr_tf.engine.training import joint_training_logits, training_logits
 from wmr_tf.inputs.classifier import check_one_image_stays_one
 from wmr_tf.losses import cross_entropy, weighted_cross_entropy
@@ -77,8 +77,8 @@ def zero_logits(classifier: keras.Model, images: tf.Tensor) -> tf.Tensor:
 class Method(keras.layers.Layer, abc.ABC):
     """How one batch updates the model; a Keras layer, so that its state is saved with the model.
 
-    The arguments of its constructor are attributes of the same names. A new value, set by hand or by a callback, holds
-    from the next batch on, for which the training step is traced again.
+    The arguments of its constructor are attributes of the same names. A new value, such as another `alpha` set by a
+    callback, holds from the next batch on, for which the training step is traced again; only `alpha` is checked then.
     """
 
     needs_index = False
@@ -141,7 +141,7 @@ class AdversarialMethod(Method):
         runs: How often in a row the attack goes on from where it was.
 
     Raises:
-        InvalidInput: If `attack` is no attack, or alpha is neither a weighting nor in [0, 80].
+        InvalidInput: If `attack` is no attack, or alpha is neither a weighting nor in [0, 60].
     """
 
     def __init__(self, attack: Attack, alpha: float | Weighting, *, runs: float = 1) -> None:
@@ -158,8 +158,13 @@ class AdversarialMethod(Method):
 
     @alpha.setter
     def alpha(self, alpha: float | Weighting) -> None:
-        self.weighting = as_weighting(alpha)
+        as_weighting(alpha)  # for its checks
         self._alpha = alpha
+
+    @property
+    def weighting(self) -> Weighting:
+        """How attacked images are weighted; set `alpha` to change it."""
+        return as_weighting(self._alpha)
 
     def attacked(
         self,
@@ -187,11 +192,16 @@ class AdversarialMethod(Method):
 
         def score(images: tf.Tensor) -> tf.Tensor:  # chooses among restarts, by the loss itself
             logits = network(images)
-            return -self.weighting(logits, batch.labels) * losses_of(logits)
+            return -self.weighting.of_each_image(logits, batch.labels) * losses_of(logits)
 
         return self.attack(
             ascended, batch.images, seed=batch.seed if seed is None else seed, score_fn=score, epsilon=epsilon
         )
+
+    def descend_on_attacked(self, model: Learner, batch: Batch) -> tf.Tensor:
+        """Attack the batch, make one optimiser step on the weighted cross-entropy, and return the logits."""
+        attacked = self.attacked(freeze(model.classifier), batch)
+        return model.descend(batch, self.loss_of(model.classifier, attacked, batch))
 
     def loss_of(self, classifier: keras.Model, attacked: tf.Tensor, batch: Batch, **kwargs: Any) -> LossFn:
         """Return the loss that an update descends on: `s * cross-entropy` of attacked images.

@@ -5,7 +5,6 @@ import tensorflow as tf
 
 from wmr_tf import attacks
 from wmr_tf.checks import require
-from wmr_tf.engine.frozen import freeze
 from wmr_tf.methods.base import AdversarialMethod, Batch, Learner
 from wmr_tf.weights import Weighting
 
@@ -55,5 +54,4 @@ class Fast(AdversarialMethod):
 
     def train_batch(self, model: Learner, batch: Batch) -> tf.Tensor:
         """Attack the batch in one step and descend once on what comes out; see `Method.train_batch`."""
-        attacked = self.attacked(freeze(model.classifier), batch)
-        return model.descend(batch, self.loss_of(model.classifier, attacked, batch))
+        return self.descend_on_attacked(model, batch)

@@ -3,7 +3,7 @@
 import keras
 import tensorflow as tf
 
-from wmr_tf.attacks import Attack
+from wmr_tf import attacks
 from wmr_tf.checks import nonnegative
 from wmr_tf.engine.frozen import freeze
 from wmr_tf.losses import mart_loss
@@ -46,7 +46,7 @@ class MART(PairMethod):
 
     def __init__(
         self,
-        attack: Attack,
+        attack: attacks.Attack,
         *,
         beta: float = 6.0,
         alpha: float | Weighting = 0.0,

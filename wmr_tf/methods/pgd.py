@@ -3,8 +3,7 @@
 import keras
 import tensorflow as tf
 
-from wmr_tf.attacks import Attack
-from wmr_tf.engine.frozen import freeze
+from wmr_tf import attacks
 from wmr_tf.methods.base import AdversarialMethod, Batch, Learner
 from wmr_tf.weights import Weighting
 
@@ -35,7 +34,7 @@ class PGD(AdversarialMethod):
 
     def __init__(
         self,
-        attack: Attack,
+        attack: attacks.Attack,
         *,
         alpha: float | Weighting = 0.0,
     ) -> None:
@@ -43,5 +42,4 @@ class PGD(AdversarialMethod):
 
     def train_batch(self, model: Learner, batch: Batch) -> tf.Tensor:
         """Attack the batch and descend once on what comes out; see `Method.train_batch`."""
-        attacked = self.attacked(freeze(model.classifier), batch)
-        return model.descend(batch, self.loss_of(model.classifier, attacked, batch))
+        return self.descend_on_attacked(model, batch)

@@ -3,7 +3,7 @@
 import keras
 import tensorflow as tf
 
-from wmr_tf.attacks import Attack
+from wmr_tf import attacks
 from wmr_tf.checks import nonnegative, require
 from wmr_tf.engine.frozen import freeze
 from wmr_tf.losses import cross_entropy, kl_divergence, weighted_kl_divergence
@@ -46,7 +46,7 @@ class TRADES(PairMethod):
 
     def __init__(
         self,
-        attack: Attack,
+        attack: attacks.Attack,
         *,
         beta: float = 6.0,
         alpha: float | Weighting = 0.0,
