@@ -121,13 +121,22 @@ def lost_worker_reported(strategy: tf.distribute.Strategy, kept: Path) -> Iterat
     except _LOSSES as error:
         if workers(strategy) == 1:
             raise
-        task = re.search(r"/job:(\w+)/(?:replica:\d+/)?task:(\d+)", str(error))
-        lost = f"{task[1]} {task[2]}" if task else "another worker"
         weights = str(kept) if is_chief(strategy) else f"{kept.name} in the chief's folder"
         raise LostWorker(
-            f"training: lost {lost} ({_loss_told(error)}). Start all workers again; with --initialize_from={weights}, "
-            "if it is there, and another --output_dir they go on from the weights of the best epoch."
+            f"training: lost {_lost_worker(strategy, error)} ({_loss_told(error)}). Start all workers again; with "
+            f"--initialize_from={weights}, if it is there, and another --output_dir they go on from the weights of the best epoch."
         ) from error
+
+
+def _lost_worker(strategy: tf.distribute.Strategy, error: Exception) -> str:
+    """Return the worker that an error is about: named in it beside the operation's own, or the only other there is."""
+    resolver = strategy.cluster_resolver
+    jobs = resolver.cluster_spec().as_dict()
+    all_tasks = [(job, number) for job, addresses in jobs.items() for number in range(len(addresses))]
+    others = [task for task in all_tasks if task != (resolver.task_type, resolver.task_id)]
+    named = re.findall(r"/job:(\w+)/(?:replica:\d+/)?task:(\d+)", str(error))
+    lost = [task for task in others if (task[0], str(task[1])) in named] or (others if len(others) == 1 else [])
+    return f"{lost[0][0]} {lost[0][1]}" if lost else "another worker"
 
 
 @contextlib.contextmanager

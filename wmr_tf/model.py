@@ -94,7 +94,9 @@ class AdversarialModel(keras.Model):
                 of later batches are counted as they come, and what is wrong with them is said when the epoch ends.
         """
         first, x = self._checked(x, y, kwargs.get("sample_weight"))
-        self._alarm = LossAlarm(self._classes)
+        # Not with several workers: to read the loss they would meet after each step, and there notice a lost one.
+        is_alone = distribution.workers(self.distribute_strategy) == 1
+        self._alarm = LossAlarm(self._classes) if is_alone else None
         whole = first[0] is x  # arrays, which Keras cuts into batches
         self._prepare_method(first[0], (kwargs.get("batch_size", args[0] if args else None) or 32) if whole else None)
         if isinstance(validation_data, tuple | list):
