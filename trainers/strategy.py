@@ -124,7 +124,8 @@ def lost_worker_reported(strategy: tf.distribute.Strategy, kept: Path) -> Iterat
         weights = str(kept) if is_chief(strategy) else f"{kept.name} in the chief's folder"
         raise LostWorker(
             f"training: lost {_lost_worker(strategy, error)} ({_loss_told(error)}). Start all workers again; with "
-            f"--initialize_from={weights}, if it is there, and another --output_dir they go on from the weights of the best epoch."
+            f"--initialize_from={weights}, if it is there, and another --output_dir they go on from the weights of the "
+            "best epoch."
         ) from error
 
 
