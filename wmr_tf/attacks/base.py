@@ -143,9 +143,7 @@ def evaluated(
         return k + 1, total + gradient, loss, score
 
     nothing = tf.zeros(tf.shape(x)[:1])
-    _, total, loss, score = tf.while_loop(
-        lambda k, *_: k < gradients, again, (0, tf.zeros_like(x), nothing, nothing)
-    )
+    _, total, loss, score = tf.while_loop(lambda k, *_: k < gradients, again, (0, tf.zeros_like(x), nothing, nothing))
     return loss, score, total / gradients
 
 
@@ -162,6 +160,20 @@ def computed_once(network: PerExample) -> PerExample:
         return seen[1]
 
     return outputs
+
+
+def smaller(x: tf.Tensor, score: tf.Tensor, kept: tf.Tensor, kept_score: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+    """Return for each image the point with the smaller score, and that score; the kept one in a tie.
+
+    The first NaN is kept, so that it is seen in the end: a later point must not hide it.
+    """
+    taken = tf.logical_not(tf.math.is_nan(kept_score) | (score >= kept_score))
+    return where(taken, x, kept), tf.where(taken, score, kept_score)
+
+
+def where(condition: tf.Tensor, x: tf.Tensor, y: tf.Tensor) -> tf.Tensor:
+    """Return the images `[batch, ...]` of `x` where a condition `[batch]` holds, else those of `y`."""
+    return tf.where(tf.reshape(condition, [-1] + [1] * (x.shape.rank - 1)), x, y)
 
 
 def check_attack(attack: Any) -> None:

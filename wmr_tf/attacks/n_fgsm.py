@@ -6,6 +6,7 @@ import keras
 import tensorflow as tf
 
 from wmr_tf.attacks.base import Attack, PerExample, input_gradient
+from wmr_tf.attacks.norms import each
 from wmr_tf.checks import nonnegative, radius
 from wmr_tf.engine import seeds
 
@@ -38,7 +39,6 @@ class NFGSM(Attack):
         is 3 epsilon by default. Training needs that; do not measure robustness with it.
     """
 
-    epsilon: float
     step_size: float | None = None
     noise: float = 2.0
 
@@ -68,7 +68,7 @@ class NFGSM(Attack):
         epsilon: tf.Tensor | None = None,
     ) -> tf.Tensor:
         """Return attacked images; see `Attack.__call__`. There is one attempt, so `score_fn` has nothing to choose."""
-        radius = self.epsilon if epsilon is None else tf.reshape(epsilon, [-1] + [1] * (x.shape.rank - 1))
+        radius = self.epsilon if epsilon is None else each(epsilon, x)
         noisy = tf.clip_by_value(x + self.noise * radius * seeds.uniform(x, seed), 0.0, 1.0)
         ascended = noisy + self.step_size * tf.sign(input_gradient(loss_fn, noisy))
         return tf.stop_gradient(tf.clip_by_value(ascended, 0.0, 1.0))

@@ -35,6 +35,10 @@ class Ball(abc.ABC):
         return self.clean + self.epsilon * self._unit_noise(seed)
 
     @abc.abstractmethod
+    def surface(self, seed: tf.Tensor) -> tf.Tensor:
+        """Return draws on the surface of the ball, not yet cut with the box, where Auto-PGD starts."""
+
+    @abc.abstractmethod
     def _unit_noise(self, seed: tf.Tensor) -> tf.Tensor:
         """Return draws from the uniform distribution on the ball of radius 1 around 0, shaped as `clean`."""
 
@@ -62,6 +66,12 @@ class LInf(Ball):
     def _unit_noise(self, seed: tf.Tensor) -> tf.Tensor:
         return seeds.uniform(self.clean, seed)
 
+    def surface(self, seed: tf.Tensor) -> tf.Tensor:
+        """Return images whose most changed value is changed by epsilon."""
+        noise = self._unit_noise(seed)
+        largest = tf.reduce_max(tf.abs(noise), axis=_axes(noise), keepdims=True)
+        return self.clean + self.epsilon * tf.math.divide_no_nan(noise, largest)
+
     def direction(self, attacked: tf.Tensor, gradient: tf.Tensor) -> tf.Tensor:
         """Return the sign of the gradient."""
         return tf.sign(gradient)
@@ -83,6 +93,10 @@ class L2(Ball):
         # Of a uniform point on the sphere in d + 2 dimensions, the first d coordinates are uniform in the ball.
         point = _normalised(seeds.normal(_widened(self.clean, 2), seed))
         return tf.reshape(point[:, :-2], tf.shape(self.clean))
+
+    def surface(self, seed: tf.Tensor) -> tf.Tensor:
+        """Return images at distance epsilon, all directions alike."""
+        return self.clean + self.epsilon * _normalised(seeds.normal(self.clean, seed))
 
     def direction(self, attacked: tf.Tensor, gradient: tf.Tensor) -> tf.Tensor:
         """Return the gradient over its length."""
@@ -112,13 +126,17 @@ class L1(Ball):
         size /= tf.reduce_sum(size, axis=1, keepdims=True)
         return tf.reshape((tf.sign(draw) * size)[:, :-1], tf.shape(self.clean))
 
+    def surface(self, seed: tf.Tensor) -> tf.Tensor:
+        """Return normal noise, projected: few values are changed, and what the box leaves adds up to epsilon."""
+        return self.project(self.clean + seeds.normal(self.clean, seed))
+
     def direction(self, attacked: tf.Tensor, gradient: tf.Tensor) -> tf.Tensor:
         """Return the signs of the largest values of the gradient that the box does not block, in equal shares."""
         blocked = tf.where(gradient > 0, attacked >= 1.0, attacked <= 0.0)
         size = tf.where(blocked, 0.0, tf.abs(gradient))
-        values = size.shape[1:].num_elements()
+        values = values_of(size)
         largest = tf.math.top_k(tf.reshape(size, [-1, values]), max(1, round(SPARSITY * values))).values
-        smallest_chosen = tf.reshape(largest[:, -1], _each(size))
+        smallest_chosen = each(largest[:, -1], size)
         chosen = tf.cast((size >= smallest_chosen) & (size > 0), size.dtype)
         return tf.math.divide_no_nan(chosen * tf.sign(gradient), _sum(chosen))
 
@@ -150,12 +168,18 @@ class L1(Ball):
 NORMS: dict[str, type[Ball]] = {"linf": LInf, "l2": L2, "l1": L1}
 
 
+def each(of_image: tf.Tensor, x: tf.Tensor) -> tf.Tensor:
+    """Return numbers `[batch]`, one an image, in the shape that broadcasts to images `x`."""
+    return tf.reshape(of_image, [-1] + [1] * (x.shape.rank - 1))
+
+
+def values_of(x: tf.Tensor) -> int:
+    """Return how many values an image of `[batch, ...]` has."""
+    return int(x.shape[1:].num_elements())
+
+
 def _axes(x: tf.Tensor) -> list[int]:
     return list(range(1, x.shape.rank))
-
-
-def _each(x: tf.Tensor) -> list[int]:
-    return [-1] + [1] * (x.shape.rank - 1)
 
 
 def _sum(x: tf.Tensor) -> tf.Tensor:
@@ -173,4 +197,4 @@ def _normalised(x: tf.Tensor) -> tf.Tensor:
 
 
 def _widened(x: tf.Tensor, extra: int) -> tf.Tensor:
-    return tf.zeros([tf.shape(x)[0], x.shape[1:].num_elements() + extra])
+    return tf.zeros([tf.shape(x)[0], values_of(x) + extra])

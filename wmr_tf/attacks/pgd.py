@@ -6,8 +6,8 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-from wmr_tf.attacks.base import Attack, PerExample, input_gradient
-from wmr_tf.attacks.norms import NORMS, Ball
+from wmr_tf.attacks.base import Attack, PerExample, input_gradient, smaller
+from wmr_tf.attacks.norms import NORMS, Ball, each
 from wmr_tf.checks import at_least, one_of, positive, radius
 from wmr_tf.engine import seeds
 
@@ -52,7 +52,6 @@ class PGD(Attack):
         afresh and are chosen by score (the released code of Zeng et al. chains them and chooses by loss).
     """
 
-    epsilon: float
     step_size: float
     steps: int
     restarts: int = 1
@@ -89,11 +88,7 @@ class PGD(Attack):
 
         def restart(r: tf.Tensor, best: tf.Tensor, best_score: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
             attempt = self._attempt(loss_fn, ball, seeds.nth(seed, r))
-            score = score_fn(attempt)
-            # The first NaN is kept, so that it is seen in the end: a later attempt must not hide it.
-            better = tf.logical_not(tf.math.is_nan(best_score) | (score >= best_score))
-            mask = tf.reshape(better, [-1] + [1] * (x.shape.rank - 1))
-            return r + 1, tf.where(mask, attempt, best), tf.where(better, score, best_score)
+            return r + 1, *smaller(attempt, score_fn(attempt), best, best_score)
 
         nothing_yet = tf.fill(tf.shape(x)[:1], tf.constant(float("inf")))
         _, best, _ = tf.while_loop(lambda r, *_: r < self.restarts, restart, (0, x, nothing_yet))
@@ -152,7 +147,7 @@ class PGD(Attack):
     def _ball(self, clean: tf.Tensor, epsilon: tf.Tensor | None) -> Ball:
         if epsilon is None:
             return NORMS[self.norm](clean, self.epsilon)
-        return NORMS[self.norm](clean, tf.reshape(epsilon, [-1] + [1] * (clean.shape.rank - 1)))
+        return NORMS[self.norm](clean, each(epsilon, clean))
 
     def _start(self, ball: Ball, seed: tf.Tensor) -> tf.Tensor:
         return ball.project(STARTS[self.start](ball, seed))
