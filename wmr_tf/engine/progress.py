@@ -18,15 +18,24 @@ class Progress:
     """
 
     def __init__(self, steps: int, *, unit: str, verbose: int) -> None:
+        self._done = 0
         self._bar = keras.utils.Progbar(steps, verbose=1, unit_name=unit) if verbose == 1 else None
         self._lines = Lines(steps, unit=unit) if verbose == 2 else None
 
     def add(self, steps: int) -> None:
         """Count steps that are done."""
+        self._done += steps
         if self._bar is not None:
             self._bar.add(steps)
         if self._lines is not None:
             self._lines.add(steps)
+
+    def expect(self, left: int) -> None:
+        """Say how many steps are left, where it has turned out to be another number."""
+        if self._bar is not None:
+            self._bar.target = self._done + left
+        if self._lines is not None:
+            self._lines.expect(left)
 
 
 class Lines:
@@ -41,6 +50,10 @@ class Lines:
         self._steps, self._unit = steps, unit
         self._done, self._start = 0, time.monotonic()
         self._told = self._start
+
+    def expect(self, left: int) -> None:
+        """Say how many steps are left, where it has turned out to be another number."""
+        self._steps = self._done + left
 
     def add(self, steps: int, told: str = "") -> None:
         """Count steps that are done, and print a line if it is time for one; `told` is added to it."""

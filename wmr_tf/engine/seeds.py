@@ -21,17 +21,18 @@ def fold_in(seed: int, *data: tf.Tensor | int) -> tf.Tensor:
     return folded
 
 
-def by_position(seed: int, positions: tf.Tensor) -> tf.Tensor:
+def by_position(seed: int, positions: tf.Tensor, *data: tf.Tensor | int) -> tf.Tensor:
     """Return one seed an image, so that its noise depends neither on batch size nor on the number of devices.
 
     Args:
         seed: The experiment's seed.
         positions: int32 `[batch]`, where each image stands in the evaluated set.
+        *data: Integers that tell apart the uses of one seed, for instance the attack and its restart.
 
     Returns:
         int32 `[batch, 2]`.
     """
-    first = tf.random.stateless_uniform([1], [0, seed], minval=None, maxval=None, dtype=tf.int32)
+    first = tf.random.stateless_uniform([1], fold_in(seed, *data), minval=None, maxval=None, dtype=tf.int32)
     return tf.stack([tf.broadcast_to(first, tf.shape(positions)), positions], axis=1)
 
 

@@ -1,0 +1,158 @@
+"""What a suite knows of every image, in arrays and in a file that a killed evaluation goes on from."""
+
+import contextlib
+import dataclasses
+import hashlib
+import json
+import os
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+
+from wmr_tf.checks import refuse, require
+from wmr_tf.saving import written_whole
+
+ROBUST, MISCLASSIFIED = -1, -2
+"""In place of the run that broke an image: none did, or none was needed."""
+
+
+@dataclasses.dataclass
+class Outcomes:
+    """What a suite has found, image by image in the order of the data.
+
+    Attributes:
+        clean: The clean images `[images, ...]`; not in the file.
+        labels: int32 `[images]`.
+        clean_logits: `[images, classes]`.
+        adversarial: The attacked image of smallest margin in the ball, `[images, ...]`; the clean one where none was
+            smaller.
+        logits: Of these, `[images, classes]`.
+        broken_by: The number of the run that broke it, int32 `[images]`, or `ROBUST` or `MISCLASSIFIED`.
+        radii: Distance to the nearest misclassified point that FAB has found, infinity where there is none.
+        carried: Where Square's search has got to, `[images, ...]`.
+        carried_margins: Of these, `[images]`.
+        run: The run that is under way.
+        done: How many of its images are done.
+    """
+
+    clean: np.ndarray
+    labels: np.ndarray
+    clean_logits: np.ndarray
+    adversarial: np.ndarray
+    logits: np.ndarray
+    broken_by: np.ndarray
+    radii: np.ndarray
+    carried: np.ndarray
+    carried_margins: np.ndarray
+    run: int = 0
+    done: int = 0
+
+    @classmethod
+    def begin(cls, clean: np.ndarray, labels: np.ndarray, logits: np.ndarray) -> "Outcomes":
+        """Return what is known before the first attack: which clean images are misclassified."""
+        wrong = logits.argmax(axis=1) != labels
+        return cls(
+            clean=clean,
+            labels=labels,
+            clean_logits=logits,
+            adversarial=clean.copy(),
+            logits=logits.copy(),
+            broken_by=np.where(wrong, MISCLASSIFIED, ROBUST).astype(np.int32),
+            radii=np.full(len(labels), np.inf, np.float32),
+            carried=np.zeros_like(clean),
+            carried_margins=np.zeros(len(labels), np.float32),
+        )
+
+    def alive(self) -> np.ndarray:
+        """Return the places of the images that were robust when the present run began, but for those that are done."""
+        return np.flatnonzero((self.broken_by == ROBUST) | (self.broken_by == self.run))[self.done :]
+
+    def robust_after(self, run: int) -> np.ndarray:
+        """Return which images are robust after a run `[images]`; after run -1 those that are classified correctly."""
+        return (self.broken_by == ROBUST) | (self.broken_by > run)
+
+    @property
+    def margins(self) -> np.ndarray:
+        """The logit margins of the adversarial images `[images]`."""
+        return logit_margins(self.logits, self.labels)
+
+    def update(self, places: np.ndarray, points: np.ndarray, logits: np.ndarray) -> None:
+        """Count attacked images: keep those of smaller margin, and note which are broken."""
+        labels = self.labels[places]
+        closer = logit_margins(logits, labels) < logit_margins(self.logits[places], labels)
+        broken = logits.argmax(axis=1) != labels
+        kept = places[closer | broken]
+        self.adversarial[kept], self.logits[kept] = points[closer | broken], logits[closer | broken]
+        self.broken_by[places[broken]] = self.run
+
+    def save(self, path: Path, identity: dict[str, Any]) -> None:
+        """Write all of it but the clean images, in one move."""
+        arrays = {field.name: getattr(self, field.name) for field in dataclasses.fields(self) if field.name != "clean"}
+        with written_whole(path) as unfinished, open(unfinished, "wb") as file:
+            np.savez(file, identity=json.dumps(identity), **arrays)
+
+
+def logit_margins(logits: np.ndarray, labels: np.ndarray) -> np.ndarray:
+    """Return the logit of the label less the largest other one, `[images]`."""
+    rows = np.arange(len(labels))
+    others = logits.copy()
+    others[rows, labels] = -np.inf
+    return logits[rows, labels] - others.max(axis=1)
+
+
+def identity_of(classifier: keras.Model, clean: np.ndarray, labels: np.ndarray, settings: dict[str, Any]) -> dict:
+    """Return what an outcomes file belongs to: digests of the weights and of the data, and the suite's settings."""
+    weights = [np.asarray(weight) for weight in classifier.get_weights()]
+    return {"weights": _digest(*weights), "data": _digest(clean, labels), **settings}
+
+
+def _digest(*arrays: np.ndarray) -> str:
+    digest = hashlib.sha256()
+    for array in arrays:
+        digest.update(f"{array.shape} {array.dtype}".encode())
+        digest.update(np.ascontiguousarray(array).tobytes())
+    return digest.hexdigest()
+
+
+def load_outcomes(path: str | os.PathLike[str]) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
+    """Return the identity and the arrays of an outcomes file, which is opened without pickle.
+
+    Args:
+        path: The file, such as outcomes.npz of an evaluation.
+
+    Raises:
+        InvalidInput: If it is no such file.
+    """
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            arrays = dict(file)
+        return json.loads(str(arrays.pop("identity"))), arrays
+    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
+        fix = "Move it away to begin anew."
+        refuse("outcomes", got=repr(str(path)), expected="a file that an evaluation wrote", fix=fix, cause=error)
+
+
+def resumed(path: Path, identity: dict[str, Any], fresh: Outcomes) -> Outcomes:
+    """Return the outcomes in a file to go on from, `fresh` if there is no file.
+
+    Raises:
+        InvalidInput: If the file is of another model, other data or settings; the message names which.
+    """
+    if not path.exists():
+        return fresh
+    found, arrays = load_outcomes(path)
+    other = [name for name in identity if found.get(name) != identity[name]]
+    require(
+        not other,
+        "outcomes",
+        got=f"{str(path)!r}, which is of another {', '.join(other)}",
+        expected="those of this evaluation, or none",
+        fix="Name another file, or another folder with --output_dir.",
+    )
+    with contextlib.suppress(TypeError, KeyError):
+        numbers = {name: int(arrays.pop(name)) for name in ("run", "done")}
+        return Outcomes(clean=fresh.clean, **arrays, **numbers)
+    refuse("outcomes", got=repr(str(path)), expected="all arrays", fix="Move it away to begin anew.")

@@ -1,0 +1,333 @@
+"""AutoAttack: an ensemble of attacks, each on the images that those before it did not break."""
+
+import dataclasses
+import time
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import keras
+import numpy as np
+import scipy.stats
+import tensorflow as tf
+
+from wmr_tf.checks import at_least, refuse
+from wmr_tf.checks import seed as checked_seed
+from wmr_tf.engine.distribution import is_chief, on_every_replica
+from wmr_tf.engine.frozen import freeze_in
+from wmr_tf.engine.progress import Progress
+from wmr_tf.evaluation.outcomes import Outcomes, identity_of, resumed
+from wmr_tf.evaluation.stages import PUBLISHED, Batch, Stage, stages_of
+from wmr_tf.inputs.batches import CheckedBatches, batches_of, checked_batches
+from wmr_tf.inputs.classifier import check_model
+
+SAVE_SECONDS = 30.0
+"""How much work a killed evaluation loses at most, but for the batch that it is in."""
+
+
+class Accuracy(NamedTuple):
+    """An accuracy with its 95 % confidence interval, fractions of 1."""
+
+    value: float
+    low: float
+    high: float
+
+    @classmethod
+    def of(cls, correct: np.ndarray) -> "Accuracy":
+        """Return that of images `[images]` that are correct or not, with Wilson's interval."""
+        interval = scipy.stats.binomtest(int(correct.sum()), len(correct)).proportion_ci(method="wilson")
+        return cls(float(correct.mean()), float(interval.low), float(interval.high))
+
+    def __str__(self) -> str:
+        return f"{100 * self.value:.2f} % ({100 * self.low:.1f} to {100 * self.high:.1f})"
+
+
+@dataclasses.dataclass(frozen=True)
+class SuiteResult:
+    """What a suite measured; print it.
+
+    Attributes:
+        outcomes: What is known of every image.
+        stages: The name of the attack that made each run.
+        settings: Version, ball and seed.
+        deviations: How it differs from the standard, a sentence each; none for a standard one.
+    """
+
+    outcomes: Outcomes
+    stages: tuple[str, ...]
+    settings: dict[str, Any]
+    deviations: tuple[str, ...] = ()
+
+    @property
+    def accuracy(self) -> Accuracy:
+        """The share of images that are robust to all attacks, of all images."""
+        return Accuracy.of(self.outcomes.robust_after(len(self.stages)))
+
+    @property
+    def clean_accuracy(self) -> Accuracy:
+        """The share of images that are classified correctly."""
+        return Accuracy.of(self.outcomes.robust_after(-1))
+
+    @property
+    def accuracy_after(self) -> dict[str, Accuracy]:
+        """By attack the share of images that are robust to it and to all before it."""
+        last = {name: run for run, name in enumerate(self.stages)}
+        return {name: Accuracy.of(self.outcomes.robust_after(run)) for name, run in last.items()}
+
+    @property
+    def broken_by(self) -> list[str | None]:
+        """For each image the attack that broke it, "clean" if none was needed, None if none did."""
+        names = {-1: None, -2: "clean", **dict(enumerate(self.stages))}
+        return [names[run] for run in self.outcomes.broken_by.tolist()]
+
+    def metrics(self) -> dict[str, Any]:
+        """Return all numbers as plain values, accuracies as fractions of 1, in the form of `metrics.json`."""
+        radii = self.outcomes.radii[np.isfinite(self.outcomes.radii)]
+        return {
+            **self.settings,
+            "examples": len(self.outcomes.labels),
+            "clean_accuracy": self.clean_accuracy.value,
+            "accuracy": self.accuracy.value,
+            "accuracy_interval": [self.accuracy.low, self.accuracy.high],
+            "accuracy_after": {name: found.value for name, found in self.accuracy_after.items()},
+            "median_radius": float(np.median(radii)) if len(radii) else None,
+            "deviations": list(self.deviations),
+        }
+
+    def __str__(self) -> str:
+        """Return conditions and accuracies in lines."""
+        shown = self.settings
+        lines = [
+            f"{len(self.outcomes.labels)} images, {shown['norm']}, epsilon {shown['epsilon']:g}, "
+            f"version {shown['version']}, seed {shown['seed']}",
+            f"clean            {self.clean_accuracy}",
+            *(f"after {name:<10} {found}" for name, found in self.accuracy_after.items()),
+            *self.deviations,
+        ]
+        return "\n".join(lines)
+
+
+class Suite:
+    """Attacks one classifier any number of times with one trace an attack, as a callback does.
+
+    Args:
+        classifier: A Keras model that returns logits.
+        epsilon: Radius of the ball, in units of the images' range [0, 1].
+        norm: "linf", "l2" or "l1".
+        version: See `auto_attack`.
+        batch_size: Images attacked together; results depend on it only by rounding.
+        seed: Of all random numbers, which are keyed by attack, run and the image's position in the data.
+
+    Raises:
+        InvalidInput: If a setting is out of range.
+    """
+
+    def __init__(
+        self,
+        classifier: keras.Model,
+        *,
+        epsilon: float,
+        norm: str = "linf",
+        version: str | Iterable[str] = "standard",
+        batch_size: int = 256,
+        seed: int = 0,
+    ) -> None:
+        check_model(classifier)
+        version = version if isinstance(version, str) else tuple(version)
+        self.classifier = classifier
+        self.stages = stages_of(version, epsilon=epsilon, norm=norm)
+        self.batch_size, self.seed = at_least("batch_size", batch_size, 1), checked_seed(seed)
+        shown = version if isinstance(version, str) else "+".join(version)
+        self.settings: dict[str, Any] = {"version": shown, "norm": norm, "epsilon": float(epsilon), "seed": self.seed}
+        self._made: dict[str, Any] = {}  # the attacks as functions, by name
+
+    def __call__(
+        self,
+        batches: CheckedBatches,
+        *,
+        among: np.ndarray | None = None,
+        outcomes: Path | None = None,
+        verbose: int = 1,
+    ) -> SuiteResult:
+        """Attack images.
+
+        Args:
+            batches: The images and labels.
+            among: Which images are attacked at all `[images]`; the others count as misclassified. None is all.
+            outcomes: The file to keep the outcomes in, and to go on from where it is there.
+            verbose: 1 shows a progress bar, 2 prints a line a minute, 0 nothing.
+
+        Raises:
+            InvalidInput: If the file is of another evaluation, or the classifier gives NaN for an attacked image.
+        """
+        images = np.concatenate([images for images, _ in batches])
+        labels = np.concatenate([labels for _, labels in batches])
+        state = Outcomes.begin(images, labels, self._clean_logits(batches))
+        if among is not None:
+            state.broken_by[~among] = -2
+        classes = state.logits.shape[1]
+        runs = [(stage, run) for stage in self.stages for run in range(stage.runs_for(classes))]
+        identity = identity_of(self.classifier, images, labels, self.settings) if outcomes else {}
+        if outcomes:
+            state = resumed(outcomes, identity, state)
+        self._attack(state, runs, _Saver(outcomes, identity, self.classifier), verbose)
+        return SuiteResult(
+            state, tuple(stage.name for stage, _ in runs), self.settings, deviations(self.settings["version"], classes)
+        )
+
+    def _attack(self, state: Outcomes, runs: list[tuple[Stage, int]], saver: "_Saver", verbose: int) -> None:
+        """Make the runs that are left, from where `state` is."""
+        # Runners-up of the clean image by logit; of equal ones the first, as in argmax.
+        ranks = np.argsort(-state.clean_logits, axis=1, kind="stable").astype(np.int32)
+        left = sum(stage.passes for stage, _ in runs[state.run :]) * len(state.alive())
+        progress = Progress(left, unit="pass", verbose=verbose)
+        for stage, run in runs[state.run :]:
+            while len(places := state.alive()[: self.batch_size]):
+                self._attack_batch(state, stage, run, places, ranks)
+                state.done += len(places)
+                progress.add(stage.passes * len(places))
+                saver.save_if_due(state)
+            state.run, state.done = state.run + 1, 0
+            now = sum(stage.passes for stage, _ in runs[state.run :]) * len(state.alive())
+            progress.expect(now)
+        saver.save(state)
+
+    def _attack_batch(self, state: Outcomes, stage: Stage, run: int, places: np.ndarray, ranks: np.ndarray) -> None:
+        targets = ranks[places, run + 1] if stage.targeted else np.zeros(len(places), np.int32)
+        batch = Batch(
+            state.clean[places],
+            state.labels[places],
+            places.astype(np.int32),
+            targets,
+            state.carried[places],
+            state.carried_margins[places],
+        )
+        found = self._function(stage, state.clean)(*map(tf.convert_to_tensor, batch), tf.constant(run))
+        points, radii, carried, margins, logits = (np.asarray(part) for part in found)
+        if not np.isfinite(logits).all():
+            refuse(
+                "classifier",
+                got=f"NaN or infinite logits for {np.sum(~np.isfinite(logits).all(axis=1))} attacked images",
+                expected="finite logits on every image in the ball",
+                fix=f"Look at its layers: no accuracy can be given. The attack was {stage.name}.",
+            )
+        state.update(places, points, logits)
+        state.radii[places] = np.minimum(state.radii[places], radii)
+        state.carried[places], state.carried_margins[places] = carried, margins
+
+    def _clean_logits(self, batches: CheckedBatches) -> np.ndarray:
+        if "clean" not in self._made:
+            shape = [None, *batches[0][0].shape[1:]]
+            forward = tf.function(
+                lambda images: [freeze_in("float32", self.classifier)(images)],
+                input_signature=[tf.TensorSpec(shape)],
+                autograph=False,
+            )
+            self._made["clean"] = on_every_replica(self.classifier.distribute_strategy, forward)
+        return np.concatenate([self._made["clean"](images)[0] for images, _ in batches])
+
+    def _function(self, stage: Stage, images: np.ndarray) -> Any:
+        """Return a stage as a function of a batch's tensors and the run, made once; it reads the present weights."""
+        if stage.name in self._made:
+            return self._made[stage.name]
+        shape = [None, *images.shape[1:]]
+        each, whole = tf.TensorSpec([None]), tf.TensorSpec([None], tf.int32)
+        signature = [tf.TensorSpec(shape), whole, whole, whole, tf.TensorSpec(shape), each, tf.TensorSpec([], tf.int32)]
+
+        @tf.function(input_signature=signature, autograph=False)
+        def attack(*arguments: tf.Tensor) -> list[tf.Tensor]:
+            *parts, run = arguments
+            batch = Batch(*parts)
+            network = freeze_in("float32", self.classifier)
+            found = stage(network, batch, run, stage.seed(self.seed, batch.positions, run))
+            return [*found, network(found.points)]
+
+        self._made[stage.name] = on_every_replica(self.classifier.distribute_strategy, attack)
+        return self._made[stage.name]
+
+
+class _Saver:
+    """Keeps the outcomes in a file, where there is one, now and then; only the chief of several workers writes."""
+
+    def __init__(self, path: Path | None, identity: dict[str, Any], classifier: keras.Model) -> None:
+        self._path = path if path and is_chief(classifier.distribute_strategy) else None
+        self._identity, self._saved = identity, time.monotonic()
+
+    def save_if_due(self, state: Outcomes) -> None:
+        """Write the file if it has become old."""
+        if time.monotonic() - self._saved > SAVE_SECONDS:
+            self.save(state)
+
+    def save(self, state: Outcomes) -> None:
+        """Write the file."""
+        if self._path:
+            state.save(self._path, self._identity)
+            self._saved = time.monotonic()
+
+
+def deviations(version: str, classes: int) -> tuple[str, ...]:
+    """Return how a suite differs from the published one, a sentence each."""
+    found = [] if version in PUBLISHED else [f"Not a standard AutoAttack accuracy: version {version!r} is our own."]
+    if classes < 4:
+        found.append(f"Not a standard AutoAttack accuracy: the published losses need four classes, here are {classes}.")
+    return tuple(found)
+
+
+def auto_attack(
+    classifier: keras.Model,
+    data: Any,
+    *,
+    epsilon: float,
+    norm: str = "linf",
+    version: str | Iterable[str] = "standard",
+    batch_size: int = 256,
+    examples: int | None = None,
+    seed: int = 0,
+    outcomes: str | Path | None = None,
+    verbose: int = 1,
+) -> SuiteResult:
+    """Attack images with AutoAttack and return the accuracy that is left.
+
+    The attacks run in order, each from the clean images, on those that are still classified correctly. An image is
+    broken if one of them finds a misclassified point in the ball.
+
+    Args:
+        classifier: A Keras model that returns logits. One made under a distribution strategy is attacked on all its
+            replicas, each with its share of each batch.
+        data: Batches of (images, labels) as a `tf.data.Dataset`, a list or a `keras.utils.PyDataset`, or a pair of
+            arrays; the images are floats in [0, 1].
+        epsilon: Radius of the ball in the norm, in units of the images' range [0, 1].
+        norm: "linf", "l2" or "l1".
+        version: "standard", what the field reports; "plus", more attacks; "rand", for randomised classifiers; "quick",
+            the first two attacks of the standard, and not standard; or names of attacks in order, such as
+            ("apgd-ce", "square").
+        batch_size: Images attacked together; results depend on it only by rounding.
+        examples: How many images to attack, the first ones; all if not given.
+        seed: Of all random numbers, which are keyed by attack, run and position: no result depends on order or on an
+            interruption.
+        outcomes: A file (.npz) that is written now and then, and at the end; if it is there, the evaluation goes on
+            from it with the same result.
+        verbose: 1 shows a progress bar, 2 prints a line a minute, 0 nothing.
+
+    Returns:
+        Accuracies, and what is known of every image.
+
+    Raises:
+        InvalidInput: If data, classifier or a setting is not what it should be, the file is of another evaluation, or
+            the classifier gives NaN for an attacked image.
+
+    Example:
+        >>> result = auto_attack(classifier, test, epsilon=0.3, version="quick", verbose=0)
+        >>> result.accuracy.value <= result.clean_accuracy.value
+        True
+
+    Source: Croce and Hein 2020, "Reliable evaluation of adversarial robustness with an ensemble of diverse
+        parameter-free attacks"; constants and order are those of the public code.
+
+    Note: Differs from the public code in this: random numbers are keyed (there, an image's depend on its place among
+        the survivors), Square's windows are drawn for each image (there, for a batch), images outside [0, 1] and NaN
+        are refused, and the image kept is that of smallest margin.
+    """
+    suite = Suite(classifier, epsilon=epsilon, norm=norm, version=version, batch_size=batch_size, seed=seed)
+    batches = checked_batches(classifier, batches_of(data, batch_size, examples))
+    return suite(batches, outcomes=Path(outcomes).expanduser() if outcomes else None, verbose=verbose)
