@@ -105,7 +105,7 @@ def test_what_cannot_be_searched_is_refused(text, complaint):
         ("alpha_train:-1:4", {}, "^alpha_train: got -1.0, expected a finite number >= 0"),
         ("method:pgd/fgsm", {}, "fgsm"),
         ("beta:1:6", {"method": "pgd"}, "^search: got beta, expected a method that takes it, not only pgd"),
-        ("alpha_train:0:4", {"method": "natural"}, "^search alpha_train"),
+        ("alpha_train:0:4", {"method": "natural"}, "^search: got alpha_train, expected a method that takes it, not only nat"),
         ("alpha_train:0:4", {"alpha_train": 1.0}, "^alpha_train: got a value, expected none, as it is searched"),
         ("alpha_train:0:4", {"method": "pgd", "beta": 1.0}, "^beta: got 1.0, expected nothing, since method 'pgd'"),
     ],
