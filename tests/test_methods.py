@@ -418,6 +418,8 @@ def test_kernel_regularizers_count_once(make):
 class Brighten(attacks.Attack):
     """Looks at the loss inside a loop, as attacks do, and adds 0.1 whatever it saw."""
 
+    epsilon: float = 0.1
+
     starts_clean = False
     norm = "linf"
 

@@ -4,6 +4,12 @@ import tensorflow as tf
 
 from wmr_tf.weights import Weighting, as_weighting, class_indices, number_of_classes
 
+RATIO_FLOOR = 1e-12
+"""What keeps the denominators of DLR from 0, where the largest logits are all alike."""
+
+SMALLEST_MARGIN = 1e-30
+"""The negative margin that stands for a tie which argmax decides against the label."""
+
 
 def cross_entropy(logits: tf.Tensor, labels: tf.Tensor) -> tf.Tensor:
     """Return the cross-entropy of each image, `-log p[y]`.
@@ -63,12 +69,116 @@ def boosted_cross_entropy(logits: tf.Tensor, labels: tf.Tensor) -> tf.Tensor:
     """
     logits = tf.cast(logits, tf.float32)
     classes = number_of_classes(logits)
-    is_label = tf.one_hot(class_indices(labels, classes), classes, True, False, dtype=tf.bool)
-    strongest_other = tf.argmax(tf.where(is_label, logits.dtype.min, logits), axis=-1)
+    strongest_other = tf.argmax(tf.where(_is_class(logits, labels), logits.dtype.min, logits), axis=-1)
     is_other = tf.one_hot(strongest_other, classes, True, False, dtype=tf.bool)
     # 1 - p[j], summed over all classes but j, so that it keeps its digits when p[j] is near 1.
     log_rest = tf.reduce_logsumexp(tf.where(is_other, logits.dtype.min, tf.nn.log_softmax(logits)), axis=-1)
     return cross_entropy(logits, labels) - log_rest
+
+
+def logit_margin(logits: tf.Tensor, labels: tf.Tensor) -> tf.Tensor:
+    """Return how far each image is from the decision boundary, in logits: `z[y] - max_{k != y} z[k]`.
+
+    Unlike the margin in probability it does not saturate: it is scaled by the temperature, and its sign is not.
+
+    Args:
+        logits: Floats `[batch, classes]`.
+        labels: Integers `[batch]` in [0, classes), or one-hot `[batch, classes]`.
+
+    Returns:
+        float32 `[batch]`, positive iff the image is classified correctly. Its negative is the loss of Carlini and
+        Wagner, to be maximised.
+
+    Example:
+        >>> logit_margin(tf.constant([[5.0, 3.0, 2.0]]), tf.constant([1])).numpy()
+        array([-2.], dtype=float32)
+
+    Source: Carlini and Wagner 2017, Section V-A, f_6 without its bound.
+    """
+    logits = tf.cast(logits, tf.float32)
+    is_label = _is_class(logits, labels)
+    of_label = tf.reduce_sum(tf.where(is_label, logits, 0.0), axis=-1)
+    return of_label - tf.reduce_max(tf.where(is_label, logits.dtype.min, logits), axis=-1)
+
+
+def verdict(logits: tf.Tensor, labels: tf.Tensor) -> tf.Tensor:
+    """Return the logit margin with the sign of the verdict: negative iff argmax gives another class.
+
+    The two differ where classes tie: argmax takes the first of them, so an image may be correct with a margin of 0.
+
+    Args:
+        logits: Floats `[batch, classes]`.
+        labels: Integers `[batch]` in [0, classes), or one-hot `[batch, classes]`.
+
+    Returns:
+        float32 `[batch]`, NaN where a logit is.
+
+    Example:
+        >>> tied = tf.constant([[1.0, 1.0], [1.0, 1.0]])
+        >>> (verdict(tied, tf.constant([0, 1])) < 0).numpy()
+        array([False,  True])
+    """
+    logits = tf.cast(logits, tf.float32)
+    margin = logit_margin(logits, labels) + 0.0 * tf.reduce_sum(logits, axis=-1)  # NaN in any of them is seen
+    indices = class_indices(labels, number_of_classes(logits))
+    is_correct = tf.argmax(logits, axis=-1, output_type=tf.int32) == indices
+    return tf.where(is_correct | (margin != 0), margin, -SMALLEST_MARGIN)
+
+
+def difference_of_logits_ratio(logits: tf.Tensor, labels: tf.Tensor) -> tf.Tensor:
+    """Return DLR, a loss that temperature does not change: `-(z[y] - max_{k != y} z[k]) / (z_1 - z_3 + 1e-12)`.
+
+    Here z_1, z_2, z_3 are the largest logits in order; with two classes, where there is no z_3, the loss is the
+    numerator.
+
+    Args:
+        logits: Floats `[batch, classes]`.
+        labels: Integers `[batch]` in [0, classes), or one-hot `[batch, classes]`.
+
+    Returns:
+        float32 `[batch]`, positive iff the image is misclassified. The gradient flows through both parts.
+
+    Example:
+        >>> difference_of_logits_ratio(tf.constant([[5.0, 3.0, 2.0, 1.0]]), tf.constant([1])).numpy().round(4)
+        array([0.6667], dtype=float32)
+
+    Source: Croce and Hein 2020, Equation 6.
+    """
+    logits = tf.cast(logits, tf.float32)
+    numerator = -logit_margin(logits, labels)
+    if number_of_classes(logits) < 3:
+        return numerator
+    largest = tf.math.top_k(logits, 3).values
+    return numerator / (largest[:, 0] - largest[:, 2] + RATIO_FLOOR)
+
+
+def targeted_difference_of_logits_ratio(logits: tf.Tensor, labels: tf.Tensor, targets: tf.Tensor) -> tf.Tensor:
+    """Return targeted DLR: `-(z[y] - z[t]) / (z_1 - (z_3 + z_4) / 2 + 1e-12)`.
+
+    With three classes the denominator is that of DLR, with two it is 1: the published loss needs four.
+
+    Args:
+        logits: Floats `[batch, classes]`.
+        labels: Integers `[batch]` in [0, classes), or one-hot `[batch, classes]`.
+        targets: Integers `[batch]`, the class that each image is pushed to.
+
+    Returns:
+        float32 `[batch]`, positive iff the target's logit is above the label's.
+
+    Example:
+        >>> logits = tf.constant([[5.0, 3.0, 2.0, 1.0]])
+        >>> targeted_difference_of_logits_ratio(logits, tf.constant([0]), tf.constant([2])).numpy().round(4)
+        array([-0.8571], dtype=float32)
+
+    Source: Croce and Hein 2020, Equation 7.
+    """
+    logits = tf.cast(logits, tf.float32)
+    numerator = _of_class(logits, targets) - _of_class(logits, labels)
+    classes = number_of_classes(logits)
+    if classes < 3:
+        return numerator
+    largest = tf.math.top_k(logits, min(classes, 4)).values
+    return numerator / (largest[:, 0] - tf.reduce_mean(largest[:, 2:], axis=-1) + RATIO_FLOOR)
 
 
 def mart_loss(clean_logits: tf.Tensor, logits: tf.Tensor, labels: tf.Tensor, beta: float) -> tf.Tensor:
@@ -136,3 +246,12 @@ def weighted_kl_divergence(
     Source: Equation 7 of Zeng et al. 2021 with the regulariser of Zhang et al. 2019b as the loss.
     """
     return as_weighting(alpha)(logits, labels) * kl_divergence(clean_logits, logits)
+
+
+def _is_class(logits: tf.Tensor, labels: tf.Tensor) -> tf.Tensor:
+    classes = number_of_classes(logits)
+    return tf.one_hot(class_indices(labels, classes), classes, True, False, dtype=tf.bool)
+
+
+def _of_class(logits: tf.Tensor, labels: tf.Tensor) -> tf.Tensor:
+    return tf.reduce_sum(tf.where(_is_class(logits, labels), logits, 0.0), axis=-1)

@@ -12,10 +12,20 @@ from wmr_tf.checks import require
 
 PerExample = Callable[[tf.Tensor], tf.Tensor]
 
+# A gradient in a graph is a function that is not inlined. A loop's body is a circle, in which TensorFlow may look at a
+# max-pool's gradient before the max-pool itself, and then gives it a kernel that is 15 times slower.
+_APART: dict[str, Any] = {"autograph": False, "experimental_attributes": {"_noinline": True}}
 
-@dataclasses.dataclass(frozen=True)
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class Attack(abc.ABC):
-    """An attack on images that knows neither model nor labels nor the method it serves."""
+    """An attack on images that knows neither model nor labels nor the method it serves.
+
+    Args:
+        epsilon: Radius of the ball around each image, in the attack's norm.
+    """
+
+    epsilon: float
 
     @abc.abstractmethod
     def __call__(
@@ -99,10 +109,59 @@ def input_gradient(loss_fn: PerExample, x: tf.Tensor) -> tf.Tensor:
             loss = tf.reduce_sum(loss_fn(x))
         return tape.gradient(loss, x)
 
-    # In a graph it is a function that is not inlined. A loop's body is a circle, in which TensorFlow may look at a
-    # max-pool's gradient before the max-pool itself, and then gives it a kernel that is 15 times slower.
-    apart = {"autograph": False, "experimental_attributes": {"_noinline": True}}
-    return (tf.function(gradient, **apart) if tf.inside_function() else gradient)(x)
+    return (tf.function(gradient, **_APART) if tf.inside_function() else gradient)(x)
+
+
+def evaluated(
+    loss_fn: PerExample, x: tf.Tensor, score_fn: PerExample | None = None, *, gradients: int = 1
+) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
+    """Return loss `[batch]`, score `[batch]` and each image's own gradient of its loss, of one pass.
+
+    Args:
+        loss_fn: Maps images to the loss `[batch]`.
+        x: Images `[batch, ...]`.
+        score_fn: Maps images to the score `[batch]`; the negative loss if not given. That it shares the pass with
+            `loss_fn` is the caller's affair, see `computed_once`.
+        gradients: How many passes the gradient is the mean of, for a randomised classifier; loss and score are those
+            of the last one.
+    """
+
+    def once(x: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
+        with tf.GradientTape(watch_accessed_variables=False) as tape:
+            tape.watch(x)
+            loss = loss_fn(x)
+            total = tf.reduce_sum(loss)
+        score = -loss if score_fn is None else score_fn(x)
+        return loss, score, tape.gradient(total, x)
+
+    apart = tf.function(once, **_APART) if tf.inside_function() else once
+    if gradients == 1:
+        return apart(x)
+
+    def again(k: tf.Tensor, total: tf.Tensor, *_: tf.Tensor) -> tuple[tf.Tensor, ...]:
+        loss, score, gradient = apart(x)
+        return k + 1, total + gradient, loss, score
+
+    nothing = tf.zeros(tf.shape(x)[:1])
+    _, total, loss, score = tf.while_loop(
+        lambda k, *_: k < gradients, again, (0, tf.zeros_like(x), nothing, nothing)
+    )
+    return loss, score, total / gradients
+
+
+def computed_once(network: PerExample) -> PerExample:
+    """Return a function that computes `network` once for one and the same tensor, for a loss and a score that share it.
+
+    The loss must be the first to ask, so that its gradient sees the pass.
+    """
+    seen: list[tf.Tensor] = [None, None]
+
+    def outputs(x: tf.Tensor) -> tf.Tensor:
+        if seen[0] is not x:
+            seen[:] = x, network(x)
+        return seen[1]
+
+    return outputs
 
 
 def check_attack(attack: Any) -> None:
