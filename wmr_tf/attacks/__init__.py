@@ -1,8 +1,9 @@
 """Attacks on images: frozen settings, called with a loss."""
 
 from wmr_tf.attacks.base import Attack
+from wmr_tf.attacks.fab import FAB
 from wmr_tf.attacks.n_fgsm import NFGSM
 from wmr_tf.attacks.norms import NORMS
 from wmr_tf.attacks.pgd import FGSM, PGD, STARTS
 
-__all__ = ["FGSM", "NFGSM", "NORMS", "PGD", "STARTS", "Attack"]
+__all__ = ["FAB", "FGSM", "NFGSM", "NORMS", "PGD", "STARTS", "Attack"]
