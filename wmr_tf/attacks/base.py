@@ -4,17 +4,14 @@ import abc
 import dataclasses
 import warnings
 from collections.abc import Callable
-from typing import Any
+from typing import Any, TypeVar
 
 import tensorflow as tf
 
 from wmr_tf.checks import require
 
 PerExample = Callable[[tf.Tensor], tf.Tensor]
-
-# A gradient in a graph is a function that is not inlined. A loop's body is a circle, in which TensorFlow may look at a
-# max-pool's gradient before the max-pool itself, and then gives it a kernel that is 15 times slower.
-_APART: dict[str, Any] = {"autograph": False, "experimental_attributes": {"_noinline": True}}
+Outputs = TypeVar("Outputs")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -100,6 +97,17 @@ def warn_if_weak(attack: Attack, *, runs: float = 1) -> None:
         warnings.warn(flag["message"], stacklevel=1)  # Python shows a warning once for each place, and this is one
 
 
+def apart(function: Callable[[tf.Tensor], Outputs]) -> Callable[[tf.Tensor], Outputs]:
+    """Return a function that takes a gradient in the form in which a graph is to call it: one that is not inlined.
+
+    A loop's body is a circle, in which TensorFlow may look at a max-pool's gradient before the max-pool itself, and
+    then gives it a kernel that is 15 times slower.
+    """
+    if not tf.inside_function():
+        return function
+    return tf.function(function, autograph=False, experimental_attributes={"_noinline": True})
+
+
 def input_gradient(loss_fn: PerExample, x: tf.Tensor) -> tf.Tensor:
     """Return the gradient of the summed losses: each image's own, undivided by the size of the batch."""
 
@@ -109,7 +117,7 @@ def input_gradient(loss_fn: PerExample, x: tf.Tensor) -> tf.Tensor:
             loss = tf.reduce_sum(loss_fn(x))
         return tape.gradient(loss, x)
 
-    return (tf.function(gradient, **_APART) if tf.inside_function() else gradient)(x)
+    return apart(gradient)(x)
 
 
 def evaluated(
@@ -134,12 +142,12 @@ def evaluated(
         score = -loss if score_fn is None else score_fn(x)
         return loss, score, tape.gradient(total, x)
 
-    apart = tf.function(once, **_APART) if tf.inside_function() else once
+    one_pass = apart(once)
     if gradients == 1:
-        return apart(x)
+        return one_pass(x)
 
     def again(k: tf.Tensor, total: tf.Tensor, *_: tf.Tensor) -> tuple[tf.Tensor, ...]:
-        loss, score, gradient = apart(x)
+        loss, score, gradient = one_pass(x)
         return k + 1, total + gradient, loss, score
 
     nothing = tf.zeros(tf.shape(x)[:1])

@@ -1,0 +1,93 @@
+"""The nearest points of a plane in the box [0, 1], in three norms, exact up to rounding.
+
+A plane is given by its normal w and by how far each point is above it, its height `<w, point> - b`. Two numbers that
+are almost alike are not subtracted here: b is never formed.
+"""
+
+from collections.abc import Callable
+
+import tensorflow as tf
+
+Push = Callable[[tf.Tensor, tf.Tensor, tf.Tensor], tf.Tensor]
+
+NEGLIGIBLE = 1e-8
+"""Values of a normal up to this size count as 0 in l2 and l1, as in the public AutoAttack code."""
+
+LENGTHS: dict[str, Callable[[tf.Tensor], tf.Tensor]] = {
+    "linf": lambda vectors: tf.reduce_max(tf.abs(vectors), axis=-1),
+    "l2": lambda vectors: tf.norm(vectors, axis=-1),
+    "l1": lambda vectors: tf.reduce_sum(tf.abs(vectors), axis=-1),
+}
+"""The length of vectors `[..., d]` in each norm, `[...]`."""
+
+DUALS = {"linf": "l1", "l2": "l2", "l1": "linf"}
+"""The norm by whose length of w the height over a plane is divided for the distance from it, outside of any box."""
+
+
+def to_plane(norm: str, normal: tf.Tensor, height: tf.Tensor, point: tf.Tensor) -> tf.Tensor:
+    """Return the shortest way from each point to its plane that stays in the box.
+
+    Args:
+        norm: "linf", "l2" or "l1".
+        normal: w of each plane `[batch, d]`, float32.
+        height: `<w, point> - b` of each point over its plane `{v: <w, v> = b}`, `[batch]`, of either sign.
+        point: Points `[batch, d]`, float32 in [0, 1].
+
+    Returns:
+        Displacements `[batch, d]`. Where the plane misses the box, it is the one to the corner nearest to the plane;
+        values where w is 0 do not move, in l2 and l1 neither do those where it is at most 1e-8.
+
+    Example:
+        >>> normal, point = tf.constant([[1.0, 2.0]]), tf.constant([[0.5, 0.5]])
+        >>> to_plane("l1", normal, tf.constant([0.5]), point).numpy()
+        array([[ 0.  , -0.25]], dtype=float32)
+
+    Source: Croce and Hein 2020 ("Minimally distorted adversarial examples with a fast adaptive boundary attack"),
+        Section 2.3 and Appendix A.
+    """
+    if norm != "linf":
+        normal = tf.where(tf.abs(normal) <= NEGLIGIBLE, 0.0, normal)
+    downhill = tf.where(height[:, tf.newaxis] < 0, normal, -normal)
+    room = tf.where(downhill > 0, 1.0 - point, point)
+    return tf.sign(downhill) * PUSHES[norm](tf.abs(normal), room, tf.abs(height))
+
+
+def _evenly(size: tf.Tensor, room: tf.Tensor, height: tf.Tensor) -> tf.Tensor:
+    """Return the pushes of least largest value: all alike, up to the box."""
+    return _in_shares(tf.sign(size), size, room, height)
+
+
+def _by_slope(size: tf.Tensor, room: tf.Tensor, height: tf.Tensor) -> tf.Tensor:
+    """Return the pushes of least Euclidean length: in proportion to the slope, up to the box."""
+    return _in_shares(size, size, room, height)
+
+
+def _in_shares(share: tf.Tensor, size: tf.Tensor, room: tf.Tensor, height: tf.Tensor) -> tf.Tensor:
+    """Return `min(level * share, room)` with the level at which `sum(size * that)` is the height, else the room.
+
+    The sum is linear in the level between the breakpoints, where one value after the other meets the box.
+    """
+    breakpoints = tf.math.divide_no_nan(room, share)  # 0 where the share is
+    in_order = tf.argsort(breakpoints, axis=-1)
+    at, lost, slope = (tf.gather(values, in_order, batch_dims=1) for values in (breakpoints, size * room, size * share))
+    sums = tf.cumsum(lost, axis=-1, exclusive=True) + at * tf.cumsum(slope, axis=-1, reverse=True)
+    low = tf.reduce_max(tf.where(sums < height[:, tf.newaxis], at, 0.0), axis=-1, keepdims=True)
+
+    is_full = breakpoints <= low
+    lost = tf.reduce_sum(tf.where(is_full, size * room, 0.0), axis=-1)
+    slope = tf.reduce_sum(tf.where(is_full, 0.0, size * share), axis=-1)
+    level = tf.math.divide_no_nan(height - lost, slope)[:, tf.newaxis]
+    # Rounding may put the level below the breakpoint that it comes after, where little slope is left.
+    return tf.where(is_full, room, tf.minimum(tf.maximum(level, low) * share, room))
+
+
+def _steepest_first(size: tf.Tensor, room: tf.Tensor, height: tf.Tensor) -> tf.Tensor:
+    """Return the pushes of least sum: each value up to the box, the steepest first, the last one in part."""
+    in_order = tf.argsort(size, axis=-1, direction="DESCENDING")
+    before = tf.cumsum(tf.gather(size * room, in_order, batch_dims=1), axis=-1, exclusive=True)
+    before = tf.gather(before, tf.argsort(in_order, axis=-1), batch_dims=1)
+    left = tf.maximum(height[:, tf.newaxis] - before, 0.0)
+    return tf.minimum(tf.math.divide_no_nan(left, size), room)
+
+
+PUSHES: dict[str, Push] = {"linf": _evenly, "l2": _by_slope, "l1": _steepest_first}
