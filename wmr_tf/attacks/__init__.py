@@ -4,5 +4,6 @@ from wmr_tf.attacks.base import Attack
 from wmr_tf.attacks.n_fgsm import NFGSM
 from wmr_tf.attacks.norms import NORMS
 from wmr_tf.attacks.pgd import FGSM, PGD, STARTS
+from wmr_tf.attacks.square import Square
 
-__all__ = ["FGSM", "NFGSM", "NORMS", "PGD", "STARTS", "Attack"]
+__all__ = ["FGSM", "NFGSM", "NORMS", "PGD", "STARTS", "Attack", "Square"]
