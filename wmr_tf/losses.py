@@ -7,6 +7,9 @@ from wmr_tf.weights import Weighting, as_weighting, class_indices, number_of_cla
 RATIO_FLOOR = 1e-12
 """What keeps the denominators of DLR from 0, where the largest logits are all alike."""
 
+LARGEST_MARGIN = 10.0
+"""The logit margin up to which the float32 gradient of a cross-entropy is good enough for an attack."""
+
 SMALLEST_MARGIN = 1e-30
 """The negative margin that stands for a tie which argmax decides against the label."""
 
@@ -123,6 +126,30 @@ def verdict(logits: tf.Tensor, labels: tf.Tensor) -> tf.Tensor:
     indices = class_indices(labels, number_of_classes(logits))
     is_correct = tf.argmax(logits, axis=-1, output_type=tf.int32) == indices
     return tf.where(is_correct | (margin != 0), margin, -SMALLEST_MARGIN)
+
+
+def unsaturated(logits: tf.Tensor, labels: tf.Tensor) -> tf.Tensor:
+    """Return logits scaled down where softmax saturates, for an attack to see.
+
+    The gradient of the cross-entropy is lost in float32 where the label is far ahead: it has three digits at a margin
+    of 10 logits, and from 17 on it is wrong or 0. Such an image's logits are multiplied by what makes its margin 10, a
+    constant for the gradient, so that no classifier gains robustness by being sure.
+
+    Args:
+        logits: Floats `[batch, classes]`.
+        labels: Integers `[batch]` in [0, classes), or one-hot `[batch, classes]`.
+
+    Returns:
+        float32 `[batch, classes]`; where the margin is at most 10 the logits themselves.
+
+    Example:
+        >>> unsaturated(tf.constant([[40.0, 0.0], [1.0, 0.0]]), tf.constant([0, 0])).numpy()
+        array([[10.,  0.],
+               [ 1.,  0.]], dtype=float32)
+    """
+    logits = tf.cast(logits, tf.float32)
+    margin = tf.stop_gradient(logit_margin(logits, labels))
+    return logits * (LARGEST_MARGIN / tf.maximum(margin, LARGEST_MARGIN))[:, tf.newaxis]
 
 
 def difference_of_logits_ratio(logits: tf.Tensor, labels: tf.Tensor) -> tf.Tensor:

@@ -59,7 +59,6 @@ class Square(Attack):
         of its start are a random corner of the ball.
     """
 
-    epsilon: float
     norm: str = "linf"
     queries: int = 5000
 

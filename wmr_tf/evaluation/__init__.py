@@ -1,14 +1,18 @@
-"""How robust a classifier is: accuracies, worst cases, and what confidence alone does to them."""
+"""How robust a classifier is: accuracies, worst cases, AutoAttack, and what confidence alone does to them."""
 
 from wmr_tf.evaluation import dro, temperature, wasserstein
 from wmr_tf.evaluation.evaluator import RobustnessEvaluator, evaluate_robustness
 from wmr_tf.evaluation.robustness import CVAR_LEVELS, Robustness, WeightedAccuracy, weighted_accuracy
+from wmr_tf.evaluation.suite import Suite, SuiteResult, auto_attack
 
 __all__ = [
     "CVAR_LEVELS",
     "Robustness",
     "RobustnessEvaluator",
+    "Suite",
+    "SuiteResult",
     "WeightedAccuracy",
+    "auto_attack",
     "dro",
     "evaluate_robustness",
     "temperature",

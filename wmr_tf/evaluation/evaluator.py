@@ -1,6 +1,7 @@
 """Attack a whole set of images and measure a classifier's accuracy."""
 
 from collections.abc import Iterable
+from pathlib import Path
 from typing import Any
 
 import keras
@@ -8,7 +9,8 @@ import numpy as np
 import tensorflow as tf
 
 from wmr_tf.attacks import Attack
-from wmr_tf.attacks.base import check_attack, warn_if_weak
+from wmr_tf.attacks.base import check_attack, computed_once, evaluated, warn_if_weak
+from wmr_tf.attacks.norms import values_of
 from wmr_tf.checks import alphas, one_of
 from wmr_tf.checks import seed as checked_seed
 from wmr_tf.engine import seeds
@@ -17,9 +19,10 @@ from wmr_tf.engine.frozen import freeze_in
 from wmr_tf.engine.precision import COMPUTE
 from wmr_tf.engine.progress import Progress
 from wmr_tf.evaluation.robustness import Robustness
+from wmr_tf.evaluation.suite import Suite
 from wmr_tf.inputs.batches import CheckedBatches, batches_of, checked_batches
 from wmr_tf.inputs.classifier import check_model
-from wmr_tf.losses import cross_entropy
+from wmr_tf.losses import cross_entropy, unsaturated
 from wmr_tf.weights import importance_weights, of_unit_size, probability_margin
 
 
@@ -36,6 +39,8 @@ class RobustnessEvaluator:
         seed: Of the attack's random start, which is keyed by the image's position in the data.
         attack_precision: "float32", or "bfloat16" for faster and less exact gradients, where the processor has it. Do
             not base a headline number on it.
+        suite: The version of AutoAttack that attacks the same images in the same ball, see `auto_attack`; None for
+            none.
 
     Raises:
         InvalidInput: If an alpha is negative or not finite, or there is no such precision.
@@ -55,6 +60,7 @@ class RobustnessEvaluator:
         alpha_test: Iterable[float] | float = (1.0,),
         seed: int = 0,
         attack_precision: str = "float32",
+        suite: str | None = "strong",
     ) -> None:
         check_model(classifier)
         check_attack(attack)
@@ -63,10 +69,20 @@ class RobustnessEvaluator:
         self.alphas = alphas("alpha_test", alpha_test, minimum=0)
         seed = checked_seed(seed)
         one_of("attack_precision", attack_precision, COMPUTE)
+        self._suite = (
+            Suite(classifier, epsilon=attack.epsilon, norm=attack.norm, version=suite, seed=seed) if suite else None
+        )
 
         @tf.function(autograph=False)
-        def clean_margins(images: tf.Tensor, labels: tf.Tensor) -> tuple[tf.Tensor]:
-            return (probability_margin(freeze_in("float32", classifier)(images), labels),)
+        def clean_scores(images: tf.Tensor, labels: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
+            logits_of = computed_once(freeze_in("float32", classifier))
+
+            def losses(x: tf.Tensor) -> tf.Tensor:
+                return cross_entropy(unsaturated(logits_of(x), labels), labels)
+
+            _, logits, gradient = evaluated(losses, images, logits_of)
+            is_zero = tf.reduce_all(tf.reshape(gradient == 0, [-1, values_of(images)]), axis=1)
+            return probability_margin(logits, labels), tf.argmax(logits, axis=1), is_zero
 
         @tf.function(autograph=False)
         def attacked_margins(
@@ -79,7 +95,7 @@ class RobustnessEvaluator:
             def weighted_losses(x: tf.Tensor) -> tf.Tensor:
                 logits = logits_of[attack_precision](x)
                 weights = importance_weights(probability_margin(logits, labels), alpha)
-                return of_unit_size(weights) * cross_entropy(logits, labels)
+                return of_unit_size(weights) * cross_entropy(unsaturated(logits, labels), labels)
 
             attacked = attack(
                 weighted_losses,
@@ -90,12 +106,12 @@ class RobustnessEvaluator:
             logits = logits_of["float32"](attacked)
             return probability_margin(logits, labels), cross_entropy(logits, labels)
 
-        self._clean_margins = clean_margins
+        self._clean_scores = clean_scores
         self._attacked_margins = attacked_margins
         strategy = classifier.distribute_strategy
-        self._on_replicas = [on_every_replica(strategy, f) for f in (clean_margins, attacked_margins)]
+        self._on_replicas = [on_every_replica(strategy, f) for f in (clean_scores, attacked_margins)]
 
-    def __call__(self, data: Any, *, verbose: int = 1) -> Robustness:
+    def __call__(self, data: Any, *, verbose: int = 1, outcomes: Path | None = None) -> Robustness:
         """Attack every image of `data` once for A_rob and A_sa, and once for each alpha_test for A_tr.
 
         A classifier made under a distribution strategy is evaluated on all its replicas, each with its share of each
@@ -105,6 +121,7 @@ class RobustnessEvaluator:
             data: Batches of (images, labels) as a `tf.data.Dataset`, a list or a `keras.utils.PyDataset`, the same
                 images in the same order each time; a `CheckedBatches` is not looked at again.
             verbose: 1 shows a progress bar, 2 prints a line a minute, 0 nothing.
+            outcomes: The file in which the suite keeps what it finds, see `auto_attack`.
 
         Returns:
             Margins and losses, and the accuracies that follow.
@@ -115,27 +132,40 @@ class RobustnessEvaluator:
         batches = data if isinstance(data, CheckedBatches) else checked_batches(self.classifier, batches_of(data))
         # The attack of alpha 0 is the plain one, so that one function serves all.
         attacks = [0.0, *self.alphas]
-        clean: list[tf.Tensor] = []
+        clean: list[list[np.ndarray]] = []
         attacked: list[list[np.ndarray]] = [[] for _ in attacks]  # margins and losses `[2, batch]` of each batch
         progress = Progress(len(batches) * len(attacks), unit="attack", verbose=verbose)
         position = 0
-        clean_margins, attacked_margins = self._on_replicas
+        clean_scores, attacked_margins = self._on_replicas
         self._trace(batches[0][0])
         for images, labels in batches:
             positions = tf.range(position, position + len(images))
             position += len(images)
-            clean.extend(clean_margins(images, labels))
+            clean.append([np.asarray(part) for part in clean_scores(images, labels)])
             for scores, alpha in zip(attacked, attacks, strict=True):
                 scores.append(np.stack(attacked_margins(images, labels, positions, tf.constant(alpha))))
                 progress.add(1)
         (margins, losses), *weighted = (np.concatenate(scores, axis=1) for scores in attacked)
         weighted_margins = {alpha: scores[0] for alpha, scores in zip(self.alphas, weighted, strict=True)}
-        return Robustness(np.concatenate(clean), margins, weighted_margins, losses, self.attack)
+        clean_margins, predictions, has_no_gradient = map(np.concatenate, zip(*clean, strict=True))
+        suite = None
+        if self._suite and np.isfinite(margins).all():
+            suite = self._suite(batches, outcomes=outcomes, verbose=verbose)
+        return Robustness(
+            clean_margins,
+            margins,
+            weighted_margins,
+            losses,
+            self.attack,
+            suite=suite,
+            predictions=predictions,
+            zero_gradients=int(has_no_gradient.sum()),
+        )
 
     def _trace(self, images: tf.Tensor) -> None:
         """Trace both functions, once, for batches of any size: the last one is often smaller."""
         specs = [tf.TensorSpec([None, *images.shape[1:]], tf.float32), tf.TensorSpec([None], tf.int32)]
-        self._clean_margins.get_concrete_function(*specs)
+        self._clean_scores.get_concrete_function(*specs)
         self._attacked_margins.get_concrete_function(*specs, tf.TensorSpec([None], tf.int32), tf.TensorSpec([]))
 
 
@@ -149,6 +179,8 @@ def evaluate_robustness(
     batch_size: int = 256,
     verbose: int = 1,
     attack_precision: str = "float32",
+    suite: str | None = "strong",
+    outcomes: str | Path | None = None,
 ) -> Robustness:
     """Return A_nat, A_rob, and A_sa, A_tr and A_worst for every alpha_test, and CVaR, over all of `data`.
 
@@ -163,6 +195,10 @@ def evaluate_robustness(
         batch_size: Images attacked together; results depend on it only by rounding.
         verbose: 1 shows a progress bar, 2 prints a line a minute, 0 nothing.
         attack_precision: "float32", or "bfloat16" for a faster and less exact attack; always scored in float32.
+        suite: The version of AutoAttack that attacks the same images in the same ball: "strong", short enough to be
+            always there, or another one of `auto_attack`. What it leaves is A_strong, and where that is far below A_rob
+            the classifier is said to be masked. None leaves it out.
+        outcomes: The file in which the suite keeps what it finds, see `auto_attack`.
 
     Returns:
         Margins and losses, and the accuracies that follow; `print` shows them, `.metrics()` gives plain values.
@@ -180,6 +216,7 @@ def evaluate_robustness(
     Source: Equations 17 to 19 of Zeng et al. 2021.
     """
     evaluator = RobustnessEvaluator(
-        classifier, attack, alpha_test=alpha_test, seed=seed, attack_precision=attack_precision
+        classifier, attack, alpha_test=alpha_test, seed=seed, attack_precision=attack_precision, suite=suite
     )
-    return evaluator(checked_batches(classifier, batches_of(data, batch_size)), verbose=verbose)
+    path = Path(outcomes).expanduser() if outcomes else None
+    return evaluator(checked_batches(classifier, batches_of(data, batch_size)), verbose=verbose, outcomes=path)

@@ -1,6 +1,5 @@
 """What a suite knows of every image, in arrays and in a file that a killed evaluation goes on from."""
 
-import contextlib
 import dataclasses
 import hashlib
 import json
@@ -103,7 +102,9 @@ def logit_margins(logits: np.ndarray, labels: np.ndarray) -> np.ndarray:
     return logits[rows, labels] - others.max(axis=1)
 
 
-def identity_of(classifier: keras.Model, clean: np.ndarray, labels: np.ndarray, settings: dict[str, Any]) -> dict:
+def identity_of(
+    classifier: keras.Model, clean: np.ndarray, labels: np.ndarray, settings: dict[str, Any]
+) -> dict[str, Any]:
     """Return what an outcomes file belongs to: digests of the weights and of the data, and the suite's settings."""
     weights = [np.asarray(weight) for weight in classifier.get_weights()]
     return {"weights": _digest(*weights), "data": _digest(clean, labels), **settings}
@@ -152,7 +153,8 @@ def resumed(path: Path, identity: dict[str, Any], fresh: Outcomes) -> Outcomes:
         expected="those of this evaluation, or none",
         fix="Name another file, or another folder with --output_dir.",
     )
-    with contextlib.suppress(TypeError, KeyError):
-        numbers = {name: int(arrays.pop(name)) for name in ("run", "done")}
-        return Outcomes(clean=fresh.clean, **arrays, **numbers)
-    refuse("outcomes", got=repr(str(path)), expected="all arrays", fix="Move it away to begin anew.")
+    names = {field.name for field in dataclasses.fields(Outcomes)} - {"clean"}
+    is_whole = names == set(arrays) and all(arrays[name].dtype.kind in "fi" for name in names)
+    require(is_whole, "outcomes", got=repr(str(path)), expected="all arrays", fix="Move it away to begin anew.")
+    stored: dict[str, Any] = {**arrays, "run": int(arrays["run"]), "done": int(arrays["done"])}
+    return dataclasses.replace(fresh, **stored)

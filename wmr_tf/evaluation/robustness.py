@@ -10,6 +10,8 @@ import numpy as np
 from wmr_tf.attacks import Attack
 from wmr_tf.checks import require
 from wmr_tf.evaluation import dro
+from wmr_tf.evaluation.flags import gap_flags, small_sample_flags, zero_gradient_flags
+from wmr_tf.evaluation.suite import SuiteResult
 
 CVAR_LEVELS = (1.0, 0.1)
 """The fractions of the images, worst first, whose mean loss is in `metrics.json`."""
@@ -69,6 +71,9 @@ class Robustness:
         weighted_margins: For each alpha_test, `[images]` attacked with `s * cross-entropy`.
         losses: `[images]`, the cross-entropy of the images of `margins`.
         attack: The test attack, None if it is not known.
+        suite: What a suite of stronger attacks has found on the same images, None if there was none.
+        predictions: The class that each clean image is given `[images]`, None if it is not known.
+        zero_gradients: For how many clean images the gradient of the attack's loss is 0 in all values.
 
     Example:
         >>> margins = np.array([0.5, 0.5, -0.5, 0.5])
@@ -83,6 +88,9 @@ class Robustness:
     weighted_margins: Mapping[float, np.ndarray]
     losses: np.ndarray
     attack: Attack | None = None
+    suite: SuiteResult | None = None
+    predictions: np.ndarray | None = None
+    zero_gradients: int = 0
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self._conditions()})"
@@ -91,7 +99,10 @@ class Robustness:
         """Return the conditions, the accuracies with their standard errors, and what is wrong with the attack."""
         if not self.is_finite:
             return f"{self._conditions()}\nno accuracies: the classifier gave NaN or infinity for some of them"
-        lines = [self._conditions(), f"A_nat {self.A_nat}, A_rob {self.A_rob}"]
+        strong = f", A_strong {self.A_strong}" if self.A_strong else ""
+        lines = [self._conditions(), f"A_nat {self.A_nat}, A_rob {self.A_rob}{strong}"]
+        if self.is_masked:
+            lines.insert(0, "MASKED")
         lines += [
             f"alpha_test {alpha:g}: A_sa {self.A_sa(alpha)}, A_tr {self.A_tr(alpha)}" for alpha in self.weighted_margins
         ]
@@ -102,8 +113,27 @@ class Robustness:
 
     @property
     def flags(self) -> list[dict[str, Any]]:
-        """What makes the attack weaker than it looks, see `wmr_tf.attacks.Attack.flags`; none for a sound one."""
-        return self.attack.flags() if self.attack else []
+        """What is wrong with the figures: of the attack, see `wmr_tf.attacks.Attack.flags`, and of the classifier.
+
+        Each has a "name", a "message" for people, the "value" that was found and its "threshold".
+        """
+        found = list(self.attack.flags()) if self.attack else []
+        if self.is_finite and (strong := self.A_strong) is not None:
+            found += gap_flags(self.A_rob.value, strong.value)
+        return found + zero_gradient_flags(self.zero_gradients, len(self.margins)) + self._small_samples()
+
+    @property
+    def is_masked(self) -> bool:
+        """Whether stronger attacks leave so much less of A_rob that it is not worth printing."""
+        return any(flag["name"] == "masked" for flag in self.flags)
+
+    def _small_samples(self) -> list[dict[str, Any]]:
+        """Return the flag of weighted accuracies that rest on few images, none if they do not."""
+        if not self.is_finite:
+            return []
+        sizes = [self.A_sa(alpha).effective_sample_size for alpha in self.weighted_margins]
+        sizes += [self.A_tr(alpha).effective_sample_size for alpha in self.weighted_margins]
+        return small_sample_flags(min(sizes, default=math.inf), len(self.margins))
 
     @property
     def is_finite(self) -> bool:
@@ -119,6 +149,14 @@ class Robustness:
     def A_rob(self) -> WeightedAccuracy:
         """Accuracy on images attacked with the plain cross-entropy, all picked alike."""
         return weighted_accuracy(self.margins, 0.0)
+
+    @property
+    def A_strong(self) -> WeightedAccuracy | None:
+        """Accuracy on images that neither the test attack nor the suite has broken; None if there was no suite."""
+        if self.suite is None:
+            return None
+        is_robust = (self.margins > 0) & self.suite.is_robust
+        return weighted_accuracy(np.where(is_robust, 1.0, -1.0), 0.0)
 
     def A_sa(self, alpha: float) -> WeightedAccuracy:
         """Return the accuracy on the images of A_rob, picked by a non-uniform attacker; any alpha, no new attack."""
@@ -174,6 +212,8 @@ class Robustness:
             "A_nat_stderr": self.A_nat.stderr,
             "A_rob": self.A_rob.value,
             "A_rob_stderr": self.A_rob.stderr,
+            **self._strong(),
+            "zero_gradients": self.zero_gradients,
             "non_uniform": [self._non_uniform(alpha) for alpha in self.weighted_margins],
             "cvar": [
                 {"level": level, "loss": self.cvar(level), "loss_stderr": dro.cvar_stderr(self.losses, level)}
@@ -181,6 +221,13 @@ class Robustness:
             ],
             "flags": self.flags,
         }
+
+    def _strong(self) -> dict[str, Any]:
+        strong = self.A_strong
+        if self.suite is None or strong is None:
+            return {}
+        found = {"A_strong": strong.value, "A_strong_stderr": strong.stderr, "masked": self.is_masked}
+        return {**found, "suite": self.suite.metrics()}
 
     def _non_uniform(self, alpha: float) -> dict[str, float]:
         row = {"alpha_test": alpha, **_named("A_sa", self.A_sa(alpha)), **_named("A_tr", self.A_tr(alpha))}

@@ -261,10 +261,11 @@ VERSIONS: dict[str, Callable[[Stages], list[Stage]]] = {
         of.apgd_dlr(runs=1, staged=False, gradients=20),
     ],
     "quick": lambda of: [of.apgd_ce(), of.apgd_t()],
-    "short": lambda of: [of.apgd_ce(runs=1, steps=20), of.apgd_t(runs=3, steps=20)],
+    "strong": lambda of: [of.apgd_ce(runs=1, steps=40), of.apgd_t(runs=3, steps=40)],
+    "short": lambda of: [of.apgd_ce(runs=1, steps=20), of.apgd_t(runs=1, steps=20)],
 }
-"""The versions by name: three of the public code, "quick", which is the first half of the standard, and "short", which
-stands beside every evaluation."""
+"""The versions by name: three of the public code, "quick", which is the first half of the standard, "strong", which
+stands beside every evaluation, and "short", which stands beside every epoch and takes as many gradients as PGD-40."""
 
 PUBLISHED = ("standard", "plus", "rand")
 """The versions that are the public code's; a figure of another one is not an AutoAttack accuracy."""

@@ -59,9 +59,14 @@ class SuiteResult:
     deviations: tuple[str, ...] = ()
 
     @property
+    def is_robust(self) -> np.ndarray:
+        """Which images are robust to all attacks, `[images]`."""
+        return self.outcomes.robust_after(len(self.stages))
+
+    @property
     def accuracy(self) -> Accuracy:
         """The share of images that are robust to all attacks, of all images."""
-        return Accuracy.of(self.outcomes.robust_after(len(self.stages)))
+        return Accuracy.of(self.is_robust)
 
     @property
     def clean_accuracy(self) -> Accuracy:
@@ -145,7 +150,6 @@ class Suite:
         self,
         batches: CheckedBatches,
         *,
-        among: np.ndarray | None = None,
         outcomes: Path | None = None,
         verbose: int = 1,
     ) -> SuiteResult:
@@ -153,7 +157,6 @@ class Suite:
 
         Args:
             batches: The images and labels.
-            among: Which images are attacked at all `[images]`; the others count as misclassified. None is all.
             outcomes: The file to keep the outcomes in, and to go on from where it is there.
             verbose: 1 shows a progress bar, 2 prints a line a minute, 0 nothing.
 
@@ -163,8 +166,6 @@ class Suite:
         images = np.concatenate([images for images, _ in batches])
         labels = np.concatenate([labels for _, labels in batches])
         state = Outcomes.begin(images, labels, self._clean_logits(batches))
-        if among is not None:
-            state.broken_by[~among] = -2
         classes = state.logits.shape[1]
         runs = [(stage, run) for stage in self.stages for run in range(stage.runs_for(classes))]
         identity = identity_of(self.classifier, images, labels, self.settings) if outcomes else {}

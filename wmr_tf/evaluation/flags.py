@@ -1,0 +1,55 @@
+"""What can be wrong with a robust accuracy: flags, each with the number that raised it and what to do."""
+
+from typing import Any
+
+MASKED_GAP = 0.10
+"""By how much stronger attacks must lower A_rob for the classifier to be masked. Models that hold lose 1 to 7 points,
+where the test attack is short or the classifier unsure; those that hide lose 40 and more."""
+
+OVERSTATED_GAP = 0.01
+"""From which gap on A_rob says more than is true, and A_strong is to be quoted."""
+
+SMALL_SAMPLE = 100.0
+"""The effective number of images below which a weighted accuracy has an error of 5 points and more."""
+
+Flag = dict[str, Any]
+
+
+def flag(name: str, message: str, value: float, threshold: float) -> Flag:
+    """Return a flag as `metrics.json` prints it: its name, a sentence for people, the number found and its limit."""
+    return {"name": name, "message": message, "value": value, "threshold": threshold}
+
+
+def gap_flags(a_rob: float, a_strong: float) -> list[Flag]:
+    """Return the flag of a classifier that looks more robust than it is, none if A_rob holds.
+
+    Args:
+        a_rob: Accuracy under the test attack, a fraction of 1.
+        a_strong: Accuracy under the test attack and stronger ones.
+    """
+    gap = a_rob - a_strong
+    says = f"A_rob is {100 * a_rob:.1f} % under the test attack and {100 * a_strong:.1f} % under stronger ones"
+    if gap > MASKED_GAP:
+        message = f"MASKED: {says}; the classifier hides from attacks. Do not quote A_rob, A_sa or A_tr."
+        return [flag("masked", message, gap, MASKED_GAP)]
+    if gap > OVERSTATED_GAP:
+        return [flag("overstated", f"{says}; quote the lower figure, A_strong.", gap, OVERSTATED_GAP)]
+    return []
+
+
+def zero_gradient_flags(count: int, images: int) -> list[Flag]:
+    """Return the flag of images that gradients cannot attack, none if there are none."""
+    message = (
+        f"{count} of {images} images have a gradient that is 0 everywhere, so that no attack by gradients can move "
+        "them. Look for rounding, thresholds or saturation in the classifier, and trust random search (square) alone."
+    )
+    return [flag("zero_gradients", message, count, 0)] if count else []
+
+
+def small_sample_flags(size: float, images: int) -> list[Flag]:
+    """Return the flag of weighted accuracies that rest on few images, none if they do not."""
+    message = (
+        f"the weighted accuracies rest on {size:.0f} images, effectively, of {images}. Evaluate more images, or take a "
+        "smaller alpha_test."
+    )
+    return [flag("small_sample", message, size, SMALL_SAMPLE)] if size < SMALL_SAMPLE else []
