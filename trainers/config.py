@@ -9,12 +9,19 @@ from trainers.recipes import ARCHITECTURES, Epsilons, recipe
 from trainers.strategy import STRATEGIES
 from trainers.weighting import make_weighting
 from wmr_tf import attacks, data, methods, weights
+from wmr_tf.callbacks import ON_MASKED
 from wmr_tf.checks import alphas, at_least, nonnegative, one_of, positive, radius, require
 from wmr_tf.checks import seed as checked_seed
 from wmr_tf.engine.precision import COMPUTE, has_bfloat16
+from wmr_tf.evaluation.stages import VERSIONS
 from wmr_tf.evaluation.wasserstein import WassersteinAttack, checked_order
 
+STRATEGY = "Devices: none (one), mirrored (all of this machine) or multi_worker (those of all workers in TF_CONFIG)."
+
 PRECISIONS = {"float32": "float32", "bfloat16": "mixed_bfloat16", "float16": "mixed_float16"}
+
+SELECTABLE = ("val_A_strong", "val_A_rob", "val_A_nat", "val_A_sa", "val_A_tr")
+"""What the best epoch can be the best of."""
 
 RECIPES_NORM = "linf"
 """The norm that the radii and step sizes of all recipes are measured in."""
@@ -69,6 +76,9 @@ class Evaluation:
         "Precision of the attack on test images: float32, or bfloat16, faster and less exact; scored in float32.",
         "float32",
     )
+    suite: str = setting(
+        "Version of AutoAttack that attacks the same images in the same ball: " + ", ".join(VERSIONS) + ".", "strong"
+    )
     eval_wasserstein_p: float | None = setting(
         "Attack test images also with a budget on the average perturbation, mean(||delta||^p) <= eval_epsilon^p, of "
         "this order p > 1, or inf."
@@ -109,6 +119,7 @@ class Evaluation:
         at_least("eval_attack_steps", self.eval_attack_steps, 1)
         at_least("eval_restarts", self.eval_restarts, 1)
         one_of("eval_attack_precision", self.eval_attack_precision, COMPUTE)
+        one_of("suite", self.suite, VERSIONS)
         _if_given(checked_order, "eval_wasserstein_p", self.eval_wasserstein_p)
         require(
             self.eval_wasserstein_p is None or self.eval_norm == "linf",
@@ -149,9 +160,11 @@ class ModelEvaluation(Evaluation):
     """The evaluation of a saved classifier."""
 
     model: str = setting("The .keras file of a classifier that returns logits.", "")
+    strategy: str = setting(STRATEGY, "none")
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        one_of("strategy", self.strategy, STRATEGIES)
         require(
             bool(self.model),
             "model",
@@ -186,6 +199,16 @@ class Experiment(Evaluation):
     radius_smoothing: float | None = setting("Fraction of that by which the radius moves, in [0, 1].")
     radius_warmup: float | None = setting("Fraction of the epochs in which IAAT's radii stay as they are.")
     epsilon_max: float | None = setting("The largest radius of IAAT.")
+    select: str = setting(
+        "What best.keras is the best epoch of, on validation images: val_A_strong, val_A_rob, val_A_nat, val_A_sa or "
+        "val_A_tr (these two at the first alpha_test).",
+        "val_A_strong",
+    )
+    on_masked: str = setting(
+        "What to do when the classifier hides from the test attack: warn, stop, or roll_back (stop, and go back to the "
+        "last epoch before).",
+        "warn",
+    )
     eval_every: int = setting("Evaluate on validation images every so many epochs, and after the last.", 1)
     epochs: int = setting("Passes over the training images; the milestones of the learning rate scale with them.")
     batch_size: int = setting("Images a step, on all devices together.", 128)
@@ -197,10 +220,7 @@ class Experiment(Evaluation):
     precision: str = setting(
         "float32, bfloat16, float16 or auto (bfloat16 where it is native); evaluation: float32.", "float32"
     )
-    strategy: str = setting(
-        "Devices: none (one), mirrored (all of this machine) or multi_worker (those of all workers in TF_CONFIG).",
-        "none",
-    )
+    strategy: str = setting(STRATEGY, "none")
     deterministic: bool = setting("Whether two runs give identical weights, at some cost in speed.", False)
     train_examples: int | None = setting("How many training images to use, the first ones; all if not given.")
     validation_examples: int | None = setting("How many validation images to evaluate each epoch, the first ones.")
@@ -213,6 +233,8 @@ class Experiment(Evaluation):
         one_of("architecture", self.architecture, ARCHITECTURES)
         one_of("precision", self.precision, [*PRECISIONS, "auto"])
         one_of("strategy", self.strategy, STRATEGIES)
+        one_of("select", self.select, SELECTABLE)
+        one_of("on_masked", self.on_masked, ON_MASKED)
         if self.precision == "auto":  # settled here, so that every record of the run says what it was
             object.__setattr__(self, "precision", "bfloat16" if has_bfloat16() else "float32")
         for name in ("eval_every", "epochs", "batch_size"):

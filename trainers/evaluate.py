@@ -1,30 +1,42 @@
 """Evaluate a saved classifier on test images under uniform and non-uniform attackers.
 
-python -m trainers.evaluate --model=runs/NAME/best.keras --dataset=mnist
+python -m trainers.evaluate --model=runs/NAME/best.keras --dataset=mnist --suite=standard
 """
 
+import dataclasses
 from pathlib import Path
 from typing import Any
 
 from trainers import run
+from trainers.classifiers import check_fits
 from trainers.cli import main
 from trainers.config import ModelEvaluation
-from trainers.folder import CONFIG, make_folder
+from trainers.folder import CONFIG, OUTCOMES, make_folder
 from trainers.naming import training_facts
+from trainers.strategy import make_strategy, only_the_chief_writes
 from wmr_tf import data
 from wmr_tf.saving import load_classifier, read_json
 
 
 def evaluate(settings: ModelEvaluation) -> None:
-    """Evaluate `settings.model`, print the table, and write metrics.json and robustness.png."""
+    """Evaluate `settings.model`, print the table, and write metrics.json, robustness.png and outcomes.npz."""
+    strategy = make_strategy(settings.strategy)
     path = Path(settings.model).expanduser()
-    classifier = load_classifier(path)
+    with strategy.scope():
+        classifier = load_classifier(path)
     facts = {"checkpoint": str(path), **training_facts(config_beside(path))}
     test = run.first_images(data.load(settings.dataset, data_dir=settings.data_dir).test, settings.eval_examples)
-    run.check_fits(classifier, test)
-    folder = make_folder(settings, f"evaluation-{settings.dataset}-{path.stem}")
-    run.evaluate(settings, test, classifier, folder, facts)
-    print(f"Written into {folder}")
+    check_fits(classifier, test)
+    with only_the_chief_writes(strategy) as elsewhere:
+        own = dataclasses.replace(settings, output_dir=elsewhere or settings.output_dir)
+        folder = make_folder(own, f"evaluation-{settings.dataset}-{path.stem}")
+        # All workers go on from the chief's file.
+        outcomes = (Path(settings.output_dir).expanduser() if settings.output_dir else folder) / OUTCOMES
+        print(
+            f"Writing into {folder}; the same command with --output_dir={folder} goes on if it is stopped", flush=True
+        )
+        run.evaluate(settings, test, classifier, folder, facts, outcomes)
+        print(f"Everything is in {folder}")
 
 
 def config_beside(path: Path) -> dict[str, Any]:

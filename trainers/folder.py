@@ -21,6 +21,7 @@ from wmr_tf.saving import read_json, write_json
 
 BEST, LAST = "best.keras", "classifier.keras"
 CONFIG, HISTORY, METRICS = "config.json", "history.csv", "metrics.json"
+OUTCOMES = "outcomes.npz"
 LOGS, TRAINING_PICTURE, ROBUSTNESS_PICTURE = "logs", "training.png", "robustness.png"
 
 _FIX = "Name another folder with --output_dir."

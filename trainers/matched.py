@@ -11,9 +11,10 @@ from collections.abc import Iterable
 import keras
 from absl import app, flags
 
+from trainers.classifiers import check_fits
 from trainers.cli import fail, parse
 from trainers.config import Evaluation
-from trainers.run import check_fits, first_images
+from trainers.run import first_images
 from wmr_tf import data, report
 from wmr_tf.checks import InvalidInput, require
 from wmr_tf.evaluation import Robustness, evaluate_robustness

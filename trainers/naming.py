@@ -13,8 +13,13 @@ from trainers.weighting import make_weighting
 def defence(metrics: dict[str, Any]) -> str:
     """Return how the paper's tables name a defence, such as "TRADES" or "TRADES+ours"; else the model file's name.
 
-    Settings of the method that are not the recipe's follow in brackets, such as "TRADES+ours (beta 3)".
+    Settings of the method that are not the recipe's follow in brackets, such as "TRADES+ours (beta 3)", and a
+    classifier that hides from attacks is called "MASKED".
     """
+    return _trained(metrics) + (" MASKED" if metrics.get("masked") else "")
+
+
+def _trained(metrics: dict[str, Any]) -> str:
     method = metrics["method"]
     if method is None:
         return Path(metrics["checkpoint"]).name

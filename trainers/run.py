@@ -7,10 +7,10 @@ from pathlib import Path
 from typing import Any
 
 import keras
-import numpy as np
 import tensorflow as tf
 
 import wmr_tf
+from trainers.classifiers import copy_weights
 from trainers.config import PRECISIONS, Evaluation, Experiment
 from trainers.folder import (
     BEST,
@@ -18,6 +18,7 @@ from trainers.folder import (
     LAST,
     LOGS,
     METRICS,
+    OUTCOMES,
     ROBUSTNESS_PICTURE,
     TRAINING_PICTURE,
     make_folder,
@@ -29,12 +30,10 @@ from trainers.naming import defence, describe, title, training_facts
 from trainers.recipes import ARCHITECTURES
 from trainers.strategy import lost_worker_reported, make_strategy, only_the_chief_writes
 from wmr_tf import data, report
-from wmr_tf.alarms import constant_prediction
 from wmr_tf.callbacks import LogProgress, RobustEvaluation, SaveBestClassifier
-from wmr_tf.checks import InvalidInput, at_least, one_line, refuse, require
+from wmr_tf.checks import at_least, require
 from wmr_tf.evaluation import evaluate_robustness
 from wmr_tf.evaluation.wasserstein import evaluate_wasserstein
-from wmr_tf.inputs.batches import check_first_batch
 from wmr_tf.methods import BY_NAME
 from wmr_tf.saving import load_classifier, save_classifier, write_json
 
@@ -48,7 +47,7 @@ def train(experiment: Experiment) -> Path:
         experiment: All settings.
 
     Returns:
-        The folder: config.json, history.csv, metrics.json, classifier.keras (last), best.keras (highest val_A_sa),
+        The folder: config.json, history.csv, metrics.json, classifier.keras (last), best.keras (the best epoch),
         training.png, robustness.png and TensorBoard's logs.
 
     Raises:
@@ -77,7 +76,7 @@ def fit_and_evaluate(experiment: Experiment, splits: data.Splits, model: wmr_tf.
     write_config(folder, experiment, command=own_command())
     print(f"{describe(experiment)}\nWriting into {folder}", flush=True)
 
-    best = SaveBestClassifier(folder / BEST)
+    best = SaveBestClassifier(folder / BEST, monitor=experiment.select)
     history = model.fit(
         splits.train,
         epochs=experiment.rounds,
@@ -97,9 +96,23 @@ def fit_and_evaluate(experiment: Experiment, splits: data.Splits, model: wmr_tf.
 
 
 def evaluate(
-    settings: Evaluation, test: tf.data.Dataset, classifier: keras.Model, folder: Path, facts: dict[str, Any]
+    settings: Evaluation,
+    test: tf.data.Dataset,
+    classifier: keras.Model,
+    folder: Path,
+    facts: dict[str, Any],
+    outcomes: Path | None = None,
 ) -> dict[str, Any]:
-    """Evaluate a classifier on the given images; print the table and write metrics.json and robustness.png."""
+    """Evaluate a classifier on the given images; print the table and write metrics.json and robustness.png.
+
+    Args:
+        settings: The test attack and all else.
+        test: Batches of (images, labels).
+        classifier: What is evaluated.
+        folder: Where the files go.
+        facts: What else metrics.json says.
+        outcomes: Where the suite keeps what it finds, and goes on from; a file in the folder if not given.
+    """
     attack = settings.test_attack()
     verbose = bar_or_lines()
     result = evaluate_robustness(
@@ -110,10 +123,11 @@ def evaluate(
         seed=settings.seed,
         attack_precision=settings.eval_attack_precision,
         verbose=verbose,
+        suite=settings.suite,
+        outcomes=outcomes or folder / OUTCOMES,
     )
     described = {**attack.describe(), "seed": settings.seed, "precision": settings.eval_attack_precision}
     metrics = {"dataset": settings.dataset, "split": "test", **facts, "attack": described, **result.metrics()}
-    metrics["flags"] = [*metrics["flags"], *constant_flags(classifier, test)]
     if settings.rho_test:
         metrics["kl_balls"] = [result.ball(rho) for rho in settings.rho_test]
     wasserstein = settings.wasserstein_attack()
@@ -124,15 +138,6 @@ def evaluate(
     print(report.tables(results))
     report.plot_alpha(results, folder / ROBUSTNESS_PICTURE, title=title(metrics))
     return metrics
-
-
-def constant_flags(classifier: keras.Model, test: tf.data.Dataset) -> list[dict[str, Any]]:
-    """Return the flag of a classifier that gives all images one class, none for any other."""
-    labels = np.concatenate([labels for _, labels in test])
-    logits = np.concatenate([classifier(images, training=False) for images, _ in test])
-    predicted = constant_prediction(logits, labels)
-    message = f"the classifier is constant: it predicts class {predicted} for every image."
-    return [] if predicted is None else [{"name": "constant_classifier", "message": message, "class": predicted}]
 
 
 def bar_or_lines() -> int:
@@ -235,13 +240,14 @@ def validation_evaluation(experiment: Experiment, splits: data.Splits) -> Robust
         examples=None,
         every=experiment.eval_every,
         seed=experiment.seed,
+        on_masked=experiment.on_masked,
     )
 
 
 def print_validation(logs: dict[str, float], alpha: float) -> None:
-    """Print the four accuracies of an epoch, if it was evaluated; history.csv has the others."""
+    """Print the accuracies of an epoch, if it was evaluated; history.csv has the others."""
     if not math.isnan(logs["val_A_nat"]):
-        accuracies = (f"{name} {logs[f'val_{name}']:.2%}" for name in ("A_nat", "A_rob", "A_sa", "A_tr"))
+        accuracies = (f"{name} {logs[f'val_{name}']:.2%}" for name in ("A_nat", "A_rob", "A_strong", "A_sa", "A_tr"))
         print(f"validation, alpha_test {alpha:g}: {', '.join(accuracies)}", flush=True)
 
 
@@ -251,59 +257,11 @@ def best_epoch(best: SaveBestClassifier, history: dict[str, list[float]]) -> int
     Raises:
         FloatingPointError: If training did not end with finite numbers.
     """
-    loss, accuracy = history["loss"][-1], history["val_A_sa"][-1]
+    loss, accuracy = history["loss"][-1], history[best.monitor][-1]
     if best.best_epoch is None or not math.isfinite(loss + accuracy):
         kept = "" if best.best_epoch is None else f" {best.path} is of epoch {best.best_epoch + 1}."
         raise FloatingPointError(
-            f"training: got a loss of {loss:g} and an A_sa of {accuracy:g} after epoch {len(history['loss'])}, "
+            f"training: got a loss of {loss:g} and {best.monitor} {accuracy:g} after epoch {len(history['loss'])}, "
             f"expected finite numbers. Lower --learning_rate.{kept}"
         )
     return best.best_epoch + 1
-
-
-def check_fits(classifier: keras.Model, test: tf.data.Dataset) -> None:
-    """Check that a classifier takes the images of a data set and returns logits for its classes.
-
-    Raises:
-        InvalidInput: If it was made for images of another shape, for fewer classes, or returns no logits.
-    """
-    expected, got = tuple(test.element_spec[0].shape[1:]), input_shape(classifier)
-    fix = "Choose the --dataset that it was trained on."
-    require(
-        got is None or len(got) == len(expected) and all(a in (None, b) for a, b in zip(got, expected, strict=True)),
-        "model",
-        got=f"a classifier of images of shape {got}",
-        expected=f"images of shape {expected}",
-        fix=fix,
-    )
-    batch = next(iter(test))
-    try:
-        check_first_batch(classifier, batch)
-    except InvalidInput as mistake:
-        if mistake.__cause__ is None:
-            raise
-        # A layer failed; on the command line it is the data set that does not fit.
-        failure = f"a failure on a batch of images ({one_line(mistake.__cause__)})"
-        refuse("model", got=failure, expected=f"logits for shape {expected}", fix=fix, cause=mistake)
-
-
-def input_shape(classifier: keras.Model) -> tuple[int | None, ...] | None:
-    """Return the shape of the images that a classifier takes, None if it does not say, as a subclassed model."""
-    try:
-        shape = classifier.input_shape
-    except (AttributeError, ValueError, RuntimeError):
-        return None
-    return shape[1:] if isinstance(shape, tuple) else None
-
-
-def copy_weights(source: keras.Model, target: keras.Model) -> None:
-    """Copy all weights from a classifier of the same architecture."""
-    shapes = [[tuple(weight.shape) for weight in model.weights] for model in (source, target)]
-    require(
-        shapes[0] == shapes[1],
-        "initialize_from",
-        got=f"a model with {len(shapes[0])} weights of other shapes",
-        expected=f"the {len(shapes[1])} weights of {target.name}",
-        fix="Name a classifier of the same architecture and data set.",
-    )
-    target.set_weights(source.get_weights())

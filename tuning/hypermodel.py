@@ -2,7 +2,7 @@
 
 import copy
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import keras
@@ -13,8 +13,10 @@ from trainers.config import Experiment
 from tuning.objective import MatchedEvaluation, Objective
 from tuning.space import Space
 from wmr_tf import AdversarialModel
+from wmr_tf.alarms import FINER_ATTACK
 from wmr_tf.callbacks import RobustEvaluation
 from wmr_tf.data import Splits
+from wmr_tf.evaluation.flags import MASKED_GAP
 from wmr_tf.methods import BY_NAME
 
 # What `run.load_data` reads of an experiment, besides whether its method needs to know which images it is given.
@@ -52,7 +54,7 @@ class RobustHyperModel(kt.HyperModel):
         build: Callable[[kt.HyperParameters], keras.Model],
         evaluation: RobustEvaluation,
         *,
-        objective: str = "val_A_sa",
+        objective: str = "val_A_strong",
         top_probability: float = 0.95,
     ) -> None:
         super().__init__()
@@ -155,6 +157,7 @@ def best_epoch(history: keras.callbacks.History, objective: Objective) -> dict[s
     # With `validation_freq`, Keras's own validation has fewer values than there are epochs.
     full = {name: values for name, values in history.history.items() if len(values) == len(history.epoch)}
     by_epoch = [dict(zip(full, values, strict=True)) for values in zip(*full.values(), strict=True)]
+    masked = [epoch for epoch, logs in enumerate(by_epoch) if is_masked(logs)]
     measured = [epoch for epoch, logs in enumerate(by_epoch) if not math.isnan(objective.get_value(logs))]
     loss = by_epoch[-1]["loss"]
     after = f"a loss of {loss:g} after {len(by_epoch)} epochs"
@@ -164,10 +167,21 @@ def best_epoch(history: keras.callbacks.History, objective: Objective) -> dict[s
         fix = "Change top_probability or lower" if objective.is_matched else "Lower"
         message = f"training: got no {objective.name} in any epoch, and {after}, expected finite numbers."
         raise FloatingPointError(f"{message} {fix} the learning rate.")
+    measured = [epoch for epoch in measured if epoch not in masked]
+    if not measured:
+        rates = ", ".join(f"{name} {by_epoch[-1][name]:.2%}" for name in ("val_A_rob", "val_A_strong"))
+        raise FloatingPointError(
+            f"training: got masked classifiers in every epoch ({rates} in the last). {FINER_ATTACK}"
+        )
     best = max(measured, key=lambda epoch: objective.get_value(by_epoch[epoch]))
     accuracies = {name: value for name, value in by_epoch[best].items() if name.startswith("val_A_")}
     # Counted from 1; `history.epoch` starts where Hyperband went on.
     return {**accuracies, objective.name: objective.get_value(by_epoch[best]), "epoch": history.epoch[best] + 1.0}
+
+
+def is_masked(logs: Mapping[str, float]) -> bool:
+    """Return whether the classifier of an epoch hides from the test attack, False if that was not measured."""
+    return logs.get("val_A_rob", 0.0) - logs.get("val_A_strong", math.inf) > MASKED_GAP
 
 
 def _matched(evaluation: RobustEvaluation, objective: Objective, top_probability: float) -> list[MatchedEvaluation]:

@@ -28,6 +28,9 @@ class Objective(kt.Objective):
     are divided by the temperature at which the mean top probability on clean validation images is a given number, the
     same in all trials, and then the scaled model is attacked. Every key has such a twin.
 
+    A classifier that hides from the test attack has high values of all of these but `val_A_strong`. An epoch that
+    leaves such a one is not counted, and a trial that has no other epochs fails.
+
     Args:
         text: A key such as "val_A_sa", "val_A_tr" or "val_A_sa_1p5", or a sum such as "0.7*val_A_sa+0.3*val_A_nat".
         alpha_test: The powers of the attacker that are evaluated; they decide which keys there are.
@@ -42,7 +45,7 @@ class Objective(kt.Objective):
 
     def __init__(self, text: str, alpha_test: Iterable[float] = (1.0,)) -> None:
         super().__init__(text, "max")
-        names = ["val_A_nat", "val_A_rob", "val_A_sa", "val_A_tr"]
+        names = ["val_A_nat", "val_A_rob", "val_A_strong", "val_A_sa", "val_A_tr"]
         names += [log_key(name, alpha) for name in ("A_sa", "A_tr") for alpha in alpha_test]
         self.weights: dict[str, float] = {}
         for term in text.replace(" ", "").split("+"):

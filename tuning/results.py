@@ -10,6 +10,7 @@ import keras_tuner as kt
 
 from trainers import run
 from trainers.cli import as_flag, as_text
+from trainers.config import Experiment
 from trainers.folder import BEST, METRICS, write_config
 from trainers.naming import training_facts
 from tuning.objective import Objective
@@ -18,7 +19,7 @@ from tuning.tuner import FAILURE, SearchTuner
 from wmr_tf import report
 from wmr_tf.saving import load_classifier, read_json, save_classifier, write_json
 
-ACCURACIES = ("A_nat", "A_rob", "A_sa", "A_tr")
+ACCURACIES = ("A_nat", "A_rob", "A_strong", "A_sa", "A_tr")
 BEST_TRIAL = "best"
 """The folder of the best trial, like that of a run."""
 
@@ -103,8 +104,8 @@ def difference_from_trial(tuner: str, objective: Objective) -> str:
     reasons = []
     if tuner == "hyperband":
         reasons.append("trains from scratch for all epochs, where Hyperband stops trials early and goes on with others")
-    if objective.name != "val_A_sa":
-        reasons.append(f"keeps the epoch of highest val_A_sa, not {objective.name}")
+    if objective.name != Experiment.select:
+        reasons.append(f"keeps the epoch of highest {Experiment.select}, not {objective.name}")
     return f"A run of this command {' and '.join(reasons)}." if reasons else ""
 
 

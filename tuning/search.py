@@ -46,9 +46,10 @@ class Search(Experiment):
         "alpha_train:0:4",
     )
     objective: str = setting(
-        "What is maximised on validation images: val_A_sa, val_A_tr, val_A_sa_1p5 (at alpha_test 1.5), any of them "
-        "with _matched (at --top_probability, where smaller logits alone gain nothing), or 0.7*val_A_sa+0.3*val_A_nat.",
-        "val_A_sa",
+        "What is maximised on validation images: val_A_strong, val_A_sa, val_A_tr, val_A_sa_1p5 (at alpha_test 1.5), "
+        "any of them with _matched (at --top_probability, where smaller logits alone gain nothing), or "
+        "0.7*val_A_sa+0.3*val_A_nat. A masked trial is worth less than any other.",
+        "val_A_strong",
     )
     top_probability: float = setting(
         "Mean top probability on clean validation images at which a _matched objective is measured.", 0.95

@@ -6,6 +6,8 @@ from typing import Any
 
 import numpy as np
 
+from wmr_tf.evaluation.flags import MASKED_GAP
+
 WATCHED_STEPS = 200
 """For how many steps of a `fit` its loss is watched; later on a rising loss has other causes."""
 
@@ -15,6 +17,10 @@ EXPLOSION = 4.0
 SMALLER_STEPS = (
     "Lower the learning rate or alpha. Weights that are not normalised lengthen the steps; normalise them: "
     "alpha=wmr_tf.weights.Exponential(alpha, normalize=True), --weighting=exponential:normalize=true."
+)
+
+FINER_ATTACK = (
+    "It hides from attacks instead of withstanding them. Train with more and smaller steps, or a lower learning rate."
 )
 
 EARLY_STEPS = 20
@@ -77,21 +83,6 @@ class LossAlarm:
         return f"the loss is exploding: {found}, {self._guessing:.3g} by guessing. {SMALLER_STEPS}"
 
 
-def constant_prediction(logits: np.ndarray, labels: Any) -> int | None:
-    """Return the class that is predicted for every image though the labels differ, None if there is no such class.
-
-    Args:
-        logits: Floats `[images, classes]`.
-        labels: Integers `[images]`.
-
-    Example:
-        >>> constant_prediction(np.array([[0.0, 1.0], [2.0, 3.0]]), np.array([0, 1]))
-        1
-    """
-    predicted = np.unique(np.argmax(logits, axis=1))
-    return int(predicted[0]) if len(predicted) == 1 and len(np.unique(labels)) > 1 else None
-
-
 def is_at_chance(accuracy: float, labels: Any) -> bool:
     """Return whether an accuracy is within two standard errors of always guessing the most frequent class.
 
@@ -105,3 +96,34 @@ def is_at_chance(accuracy: float, labels: Any) -> bool:
     """
     chance = np.unique(labels, return_counts=True)[1].max() / len(labels)
     return bool(chance < 1 and accuracy <= chance + 2 * math.sqrt(chance * (1 - chance) / len(labels)))
+
+
+class MaskingAlarm:
+    """Tell in which epoch a classifier begins to hide from attacks: where a gap opens between two attacks' accuracies.
+
+    Example:
+        >>> alarm = MaskingAlarm()
+        >>> alarm.see(epoch=0, a_rob=0.93, a_strong=0.91) is None
+        True
+        >>> alarm.see(epoch=1, a_rob=0.92, a_strong=0.40)
+        'epoch 2 leaves a masked classifier (A_rob 92.00 %, A_strong 40.00 %)'
+    """
+
+    def __init__(self) -> None:
+        self.is_masked = False
+
+    def see(self, epoch: int, a_rob: float, a_strong: float, training: float | None = None) -> str | None:
+        """Return what to print after an epoch, None if there is nothing new.
+
+        Args:
+            epoch: Counted from 0.
+            a_rob: Accuracy under the test attack, a fraction of 1.
+            a_strong: Accuracy under it and stronger attacks.
+            training: Accuracy in training, under the training attack, where it is known.
+        """
+        was_masked, self.is_masked = self.is_masked, a_rob - a_strong > MASKED_GAP
+        if was_masked or not self.is_masked:
+            return None
+        known = "" if training is None else f", in training {100 * training:.2f} %"
+        found = f"A_rob {100 * a_rob:.2f} %{known}, A_strong {100 * a_strong:.2f} %"
+        return f"epoch {epoch + 1} leaves a masked classifier ({found})"

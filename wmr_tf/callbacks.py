@@ -12,18 +12,22 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from wmr_tf.alarms import SMALLER_STEPS, constant_prediction, is_at_chance, warn
+from wmr_tf.alarms import FINER_ATTACK, SMALLER_STEPS, MaskingAlarm, is_at_chance, warn
 from wmr_tf.attacks import Attack
 from wmr_tf.attacks.base import warn_if_weak
-from wmr_tf.checks import alphas, at_least, require
+from wmr_tf.checks import InvalidInput, alphas, at_least, one_of, require
 from wmr_tf.checks import seed as checked_seed
 from wmr_tf.engine.precision import float32_compute
 from wmr_tf.engine.progress import Lines
 from wmr_tf.evaluation import Robustness, RobustnessEvaluator
+from wmr_tf.evaluation.stages import VERSIONS
 from wmr_tf.inputs.batches import batches_of, checked_batches
 from wmr_tf.saving import classifier_of, save_classifier
 
 BATCH_SIZE = 250
+
+ON_MASKED = ("warn", "stop", "roll_back")
+"""What `RobustEvaluation` can do when a classifier begins to hide from the test attack."""
 
 GRACE_EPOCHS = 2
 """For how many epochs a classifier may be at chance without a word."""
@@ -51,14 +55,14 @@ def log_key(name: str, alpha: float) -> str:
 
 
 class RobustEvaluation(keras.callbacks.Callback):
-    """Measures A_nat, A_rob, A_sa and A_tr after each epoch and puts them into `logs`.
+    """Measures A_nat, A_rob, A_strong, A_sa and A_tr after each epoch and puts them into `logs`.
 
-    The keys are `val_A_nat`, `val_A_rob`, for the first alpha_test `val_A_sa` and `val_A_tr`, and for every
-    alpha_test such as 1.5 `val_A_sa_1p5` and `val_A_tr_1p5`. All are there in every epoch, NaN in one that is
+    The keys are `val_A_nat`, `val_A_rob`, `val_A_strong`, for the first alpha_test `val_A_sa` and `val_A_tr`, and for
+    every alpha_test such as 1.5 `val_A_sa_1p5` and `val_A_tr_1p5`. All are there in every epoch, NaN in one that is
     skipped or after which the logits are NaN or infinite (EarlyStopping counts such an epoch as no better). Put it
     before the callbacks that read them (ModelCheckpoint, EarlyStopping, CSVLogger, TensorBoard). A classifier that
-    has become constant, or is at chance after three epochs, is reported in one line after that epoch
-    and again at the end.
+    has become constant, is at chance after three epochs, or hides from the test attack, is reported in one line after
+    that epoch and again at the end.
 
     Args:
         data: Validation batches of (images, labels) as a `tf.data.Dataset`, a list or a `keras.utils.PyDataset`, or a
@@ -67,7 +71,11 @@ class RobustEvaluation(keras.callbacks.Callback):
         alpha_test: Powers of the non-uniform attacker, at least one, each >= 0.
         examples: How many images to attack, the first ones; fewer if there are not as many. None attacks all.
         every: Evaluate every so many epochs, and after the last.
-        seed: Of the attack's random start.
+        seed: Of the attacks' random starts.
+        suite: The version of AutoAttack that attacks the same images for `val_A_strong`, see
+            `wmr_tf.evaluation.auto_attack`. "short" takes as many gradients as PGD-40.
+        on_masked: What to do when the suite lowers A_rob so far that the classifier is hiding: "warn", "stop", or
+            "roll_back", which stops with the weights of the last epoch before.
 
     Raises:
         InvalidInput: If a setting is out of range; in `fit`, before the first step, if the data are not what they
@@ -92,6 +100,8 @@ class RobustEvaluation(keras.callbacks.Callback):
         examples: int | None = 1000,
         every: int = 1,
         seed: int = 0,
+        suite: str = "short",
+        on_masked: str = "warn",
     ) -> None:
         super().__init__()
         self.alpha_test = alphas("alpha_test", alpha_test)
@@ -99,10 +109,14 @@ class RobustEvaluation(keras.callbacks.Callback):
         self.attack = attack
         self.every = at_least("every", every, 1)
         self.seed = checked_seed(seed)
+        self.suite = one_of("suite", suite, VERSIONS)
+        self.on_masked = one_of("on_masked", on_masked, ON_MASKED)
         # Batches rather than the data set, which cannot be copied, and Keras Tuner copies callbacks for each trial.
         self.batches = batches_of(data, BATCH_SIZE, examples)
         self._evaluator: RobustnessEvaluator | None = None
         self._useless = ""  # what is wrong with the classifier of the last epoch, and since when
+        self._masking = MaskingAlarm()
+        self._sound_weights: list[np.ndarray] | None = None  # of the last epoch that was not masked
 
     @property
     def keys(self) -> list[str]:
@@ -112,7 +126,7 @@ class RobustEvaluation(keras.callbacks.Callback):
     def on_train_begin(self, logs: dict[str, float] | None = None) -> None:
         """Check the data, so that a mistake in them does not cost an epoch."""
         announce(self.model, self.keys)
-        self._useless = ""
+        self._useless, self._masking, self._sound_weights = "", MaskingAlarm(), None
         self.batches = checked_batches(classifier_of(self.model), self.batches)
 
     def on_epoch_end(self, epoch: int, logs: dict[str, float] | None = None) -> None:
@@ -120,6 +134,7 @@ class RobustEvaluation(keras.callbacks.Callback):
         result = self._evaluate(classifier_of(self.model)) if self.is_due(epoch) else None
         if result is not None:
             self._tell_if_useless(epoch, result)
+            self._act_if_masked(epoch, result, logs or {})
         if logs is not None:
             logs.update(self._values(result))
 
@@ -128,6 +143,8 @@ class RobustEvaluation(keras.callbacks.Callback):
         _ANNOUNCED.pop(self.model, None)
         if self._useless:
             warn(f"training ended with a classifier {self._useless}. {SMALLER_STEPS}")
+        if self._masking.is_masked and self.on_masked != "roll_back":
+            warn(f"training ended with a masked classifier. {FINER_ATTACK}")
 
     def is_due(self, epoch: int) -> bool:
         """Return whether an epoch, counted from 0, is evaluated."""
@@ -138,12 +155,17 @@ class RobustEvaluation(keras.callbacks.Callback):
         if not tf.reduce_all(tf.math.is_finite(self._logits(classifier))):
             return None
         if self._evaluator is None or self._evaluator.classifier is not classifier:
-            self._evaluator = RobustnessEvaluator(classifier, self.attack, alpha_test=self.alpha_test, seed=self.seed)
+            self._evaluator = RobustnessEvaluator(
+                classifier, self.attack, alpha_test=self.alpha_test, seed=self.seed, suite=self.suite
+            )
         verbose = self.params["verbose"]
         verbose = 1 if verbose == "auto" else int(verbose)  # "auto" is what `fit` passes on when it is told nothing
         if verbose == 1 and sys.stdout.isatty():
             print("\r\033[K", end="")  # wipes the epoch's own progress bar, which is drawn again when the epoch ends
-        result = self._evaluator(self.batches, verbose=verbose)
+        try:
+            result = self._evaluator(self.batches, verbose=verbose)
+        except InvalidInput:  # NaN for an image that the suite has attacked; the data were checked before
+            return None
         return result if result.is_finite else None
 
     def _logits(self, classifier: keras.Model) -> tf.Tensor:
@@ -153,9 +175,7 @@ class RobustEvaluation(keras.callbacks.Callback):
 
     def _tell_if_useless(self, epoch: int, result: Robustness) -> None:
         labels = np.concatenate([labels for _, labels in self.batches])
-        constant = constant_prediction(
-            self._logits(classifier_of(self.model)).numpy(), labels[: len(self.batches[0][1])]
-        )
+        constant = next((flag["value"] for flag in result.flags if flag["name"] == "constant_classifier"), None)
         found = "" if constant is None else f"that predicts class {constant} for every image"
         if not found and epoch >= GRACE_EPOCHS and is_at_chance(result.A_nat.value, labels):
             found = f"at chance (A_nat {result.A_nat.value:.2%})"
@@ -163,11 +183,28 @@ class RobustEvaluation(keras.callbacks.Callback):
             warn(f"epoch {epoch + 1} leaves a classifier {found}. {SMALLER_STEPS}")
         self._useless = found
 
+    def _act_if_masked(self, epoch: int, result: Robustness, logs: dict[str, float]) -> None:
+        classifier = classifier_of(self.model)
+        is_attacked = classifier is not self.model  # of a plain model it is the clean accuracy
+        strong = result.A_strong
+        training = logs.get("accuracy") if is_attacked else None
+        told = strong and self._masking.see(epoch, result.A_rob.value, strong.value, training)
+        if told:
+            warn(f"{told}. {FINER_ATTACK}")
+        if self.on_masked == "roll_back" and not self._masking.is_masked:
+            self._sound_weights = classifier.get_weights()
+        if self.on_masked != "warn" and self._masking.is_masked:
+            self.model.stop_training = True
+            if self._sound_weights is not None:
+                classifier.set_weights(self._sound_weights)
+
     def _values(self, result: Robustness | None) -> dict[str, float]:
         nan = float("nan")
+        strong = result.A_strong if result else None
         values = {
             "val_A_nat": result.A_nat.value if result else nan,
             "val_A_rob": result.A_rob.value if result else nan,
+            "val_A_strong": strong.value if strong else nan,
         }
         by_alpha = {
             alpha: {
@@ -187,7 +224,8 @@ class SaveBestClassifier(keras.callbacks.Callback):
 
     Args:
         path: The `.keras` file, replaced in one move, so that a killed run leaves a whole file. Its folder is created.
-        monitor: The key in `logs` to maximise; epochs where it is NaN are passed over.
+        monitor: The key in `logs` to maximise; epochs where it is NaN are passed over. The default is robust accuracy
+            under strong attacks, as the field chooses; `val_A_sa` prefers classifiers that are less sure.
 
     Raises:
         InvalidInput: When training starts, if the folder cannot be written or, after the first batch, if the key is
@@ -197,7 +235,7 @@ class SaveBestClassifier(keras.callbacks.Callback):
         >>> callbacks = [RobustEvaluation(validation, attack), SaveBestClassifier("best.keras")]
     """
 
-    def __init__(self, path: str | os.PathLike[str], monitor: str = "val_A_sa") -> None:
+    def __init__(self, path: str | os.PathLike[str], monitor: str = "val_A_strong") -> None:
         super().__init__()
         self.path = Path(path).expanduser()
         self.monitor = monitor

@@ -2,6 +2,8 @@
 
 from typing import Any
 
+import numpy as np
+
 MASKED_GAP = 0.10
 """By how much stronger attacks must lower A_rob for the classifier to be masked. Models that hold lose 1 to 7 points,
 where the test attack is short or the classifier unsure; those that hide lose 40 and more."""
@@ -35,6 +37,19 @@ def gap_flags(a_rob: float, a_strong: float) -> list[Flag]:
     if gap > OVERSTATED_GAP:
         return [flag("overstated", f"{says}; quote the lower figure, A_strong.", gap, OVERSTATED_GAP)]
     return []
+
+
+def constant_flags(predictions: np.ndarray, is_correct: np.ndarray) -> list[Flag]:
+    """Return the flag of a classifier that gives every image one class, though not all are of this class.
+
+    Args:
+        predictions: The class of each clean image `[images]`.
+        is_correct: Whether it is the label `[images]`.
+    """
+    if len(np.unique(predictions)) > 1 or is_correct.all():
+        return []
+    message = f"the classifier is constant: it predicts class {predictions[0]} for every image."
+    return [flag("constant_classifier", message, int(predictions[0]), 0)]
 
 
 def zero_gradient_flags(count: int, images: int) -> list[Flag]:

@@ -87,11 +87,15 @@ class Outcomes:
         self.adversarial[kept], self.logits[kept] = points[closer | broken], logits[closer | broken]
         self.broken_by[places[broken]] = self.run
 
+    def finish(self) -> None:
+        """Forget what was only needed on the way."""
+        self.carried, self.carried_margins = self.carried[:0], self.carried_margins[:0]
+
     def save(self, path: Path, identity: dict[str, Any]) -> None:
         """Write all of it but the clean images, in one move."""
         arrays = {field.name: getattr(self, field.name) for field in dataclasses.fields(self) if field.name != "clean"}
         with written_whole(path) as unfinished, open(unfinished, "wb") as file:
-            np.savez(file, identity=json.dumps(identity), **arrays)
+            np.savez_compressed(file, identity=json.dumps(identity), **arrays)
 
 
 def logit_margins(logits: np.ndarray, labels: np.ndarray) -> np.ndarray:

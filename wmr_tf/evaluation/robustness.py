@@ -10,7 +10,7 @@ import numpy as np
 from wmr_tf.attacks import Attack
 from wmr_tf.checks import require
 from wmr_tf.evaluation import dro
-from wmr_tf.evaluation.flags import gap_flags, small_sample_flags, zero_gradient_flags
+from wmr_tf.evaluation.flags import constant_flags, gap_flags, small_sample_flags, zero_gradient_flags
 from wmr_tf.evaluation.suite import SuiteResult
 
 CVAR_LEVELS = (1.0, 0.1)
@@ -120,6 +120,8 @@ class Robustness:
         found = list(self.attack.flags()) if self.attack else []
         if self.is_finite and (strong := self.A_strong) is not None:
             found += gap_flags(self.A_rob.value, strong.value)
+        if self.predictions is not None:
+            found += constant_flags(self.predictions, self.clean_margins > 0)
         return found + zero_gradient_flags(self.zero_gradients, len(self.margins)) + self._small_samples()
 
     @property

@@ -191,6 +191,7 @@ class Suite:
             state.run, state.done = state.run + 1, 0
             now = sum(stage.passes for stage, _ in runs[state.run :]) * len(state.alive())
             progress.expect(now)
+        state.finish()
         saver.save(state)
 
     def _attack_batch(self, state: Outcomes, stage: Stage, run: int, places: np.ndarray, ranks: np.ndarray) -> None:

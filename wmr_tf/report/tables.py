@@ -3,6 +3,9 @@
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+COLUMNS = ("A_nat", "A_rob", "A_strong", "A_sa", "A_tr")
+"""The accuracies of a table, in order."""
+
 # What is printed above the table of worst cases.
 WORST_CASES = (
     "Worst cases: the attacker of alpha_test stays within the KL radius rho of picking all images alike; A_worst is\n"
@@ -62,11 +65,11 @@ def comparison_table(results: Sequence[tuple[str, Mapping[str, Any]]]) -> tuple[
     Example:
         >>> quoted = {"A_rob": 0.9559, "non_uniform": [{"alpha_test": 2.0, "A_sa": 0.5215, "A_tr": 0.5152}]}
         >>> comparison_table([("TRADES", quoted)])[1]
-        [['TRADES', '-', '2.0', '-', '95.59', '52.15', '51.52']]
+        [['TRADES', '-', '2.0', '-', '95.59', '-', '52.15', '51.52']]
 
     Source: Zeng et al. 2021, Tables 1 to 3.
     """
-    header = ["Defense", "alpha_train", "alpha_test", *(f"{name} (%)" for name in ("A_nat", "A_rob", "A_sa", "A_tr"))]
+    header = ["Defense", "alpha_train", "alpha_test", *(f"{name} (%)" for name in COLUMNS)]
     alphas = sorted({entry["alpha_test"] for _, metrics in results for entry in metrics["non_uniform"]})
     rows = [
         _row(label, metrics, entry)
@@ -119,7 +122,7 @@ def worst_case_table(results: Sequence[tuple[str, Mapping[str, Any]]]) -> tuple[
 
 
 def tables(results: Sequence[tuple[str, Mapping[str, Any]]], *, markdown: bool = False) -> str:
-    """Return the tables of results as text: accuracies, worst cases, flags, and average budgets.
+    """Return the tables of results as text: who is masked, accuracies, worst cases, flags, and average budgets.
 
     Args:
         results: For each defence its label and its metrics in the form of metrics.json.
@@ -131,11 +134,13 @@ def tables(results: Sequence[tuple[str, Mapping[str, Any]]], *, markdown: bool =
     Example:
         >>> metrics = {"A_rob": 0.9559, "non_uniform": [{"alpha_test": 2.0, "A_sa": 0.5215, "A_tr": 0.5152}]}
         >>> print(tables([("TRADES", metrics)]))
-        Defense  alpha_train  alpha_test  A_nat (%)  A_rob (%)  A_sa (%)  A_tr (%)
-        -------  -----------  ----------  ---------  ---------  --------  --------
-        TRADES             -         2.0          -      95.59     52.15     51.52
+        Defense  alpha_train  alpha_test  A_nat (%)  A_rob (%)  A_strong (%)  A_sa (%)  A_tr (%)
+        -------  -----------  ----------  ---------  ---------  ------------  --------  --------
+        TRADES             -         2.0          -      95.59             -     52.15     51.52
     """
-    parts = [format_table(*comparison_table(results), markdown=markdown)]
+    masked = [label for label, metrics in results if metrics.get("masked")]
+    parts = [f"MASKED: {', '.join(masked)}"] if masked else []
+    parts += [format_table(*comparison_table(results), markdown=markdown)]
     header, rows = worst_case_table(results)
     if rows:
         parts += [WORST_CASES, format_table(header, rows, markdown=markdown)]
@@ -148,9 +153,7 @@ def tables(results: Sequence[tuple[str, Mapping[str, Any]]], *, markdown: bool =
 def _row(label: str, metrics: Mapping[str, Any], entry: Mapping[str, Any]) -> list[str]:
     alpha_train = metrics.get("alpha_train")
     settings = [label, str(round(float(alpha_train), 4)) if alpha_train else "-", str(float(entry["alpha_test"]))]
-    return settings + [
-        _percent(*pair) for pair in ((metrics, "A_nat"), (metrics, "A_rob"), (entry, "A_sa"), (entry, "A_tr"))
-    ]
+    return settings + [_percent(entry if name in entry else metrics, name) for name in COLUMNS]
 
 
 def _average_budget(label: str, found: Mapping[str, Any]) -> str:

@@ -1,0 +1,55 @@
+"""What a saved classifier must be, to be evaluated on a data set or trained further."""
+
+import keras
+import tensorflow as tf
+
+from wmr_tf.checks import InvalidInput, one_line, refuse, require
+from wmr_tf.inputs.batches import check_first_batch
+
+
+def check_fits(classifier: keras.Model, test: tf.data.Dataset) -> None:
+    """Check that a classifier takes the images of a data set and returns logits for its classes.
+
+    Raises:
+        InvalidInput: If it was made for images of another shape, for fewer classes, or returns no logits.
+    """
+    expected, got = tuple(test.element_spec[0].shape[1:]), input_shape(classifier)
+    fix = "Choose the --dataset that it was trained on."
+    require(
+        got is None or len(got) == len(expected) and all(a in (None, b) for a, b in zip(got, expected, strict=True)),
+        "model",
+        got=f"a classifier of images of shape {got}",
+        expected=f"images of shape {expected}",
+        fix=fix,
+    )
+    batch = next(iter(test))
+    try:
+        check_first_batch(classifier, batch)
+    except InvalidInput as mistake:
+        if mistake.__cause__ is None:
+            raise
+        # A layer failed; on the command line it is the data set that does not fit.
+        failure = f"a failure on a batch of images ({one_line(mistake.__cause__)})"
+        refuse("model", got=failure, expected=f"logits for shape {expected}", fix=fix, cause=mistake)
+
+
+def input_shape(classifier: keras.Model) -> tuple[int | None, ...] | None:
+    """Return the shape of the images that a classifier takes, None if it does not say, as a subclassed model."""
+    try:
+        shape = classifier.input_shape
+    except (AttributeError, ValueError, RuntimeError):
+        return None
+    return shape[1:] if isinstance(shape, tuple) else None
+
+
+def copy_weights(source: keras.Model, target: keras.Model) -> None:
+    """Copy all weights from a classifier of the same architecture."""
+    shapes = [[tuple(weight.shape) for weight in model.weights] for model in (source, target)]
+    require(
+        shapes[0] == shapes[1],
+        "initialize_from",
+        got=f"a model with {len(shapes[0])} weights of other shapes",
+        expected=f"the {len(shapes[1])} weights of {target.name}",
+        fix="Name a classifier of the same architecture and data set.",
+    )
+    target.set_weights(source.get_weights())
