@@ -7,8 +7,9 @@ import numpy as np
 import pytest
 
 from wmr_tf import AdversarialModel, InvalidInput, attacks, callbacks, methods
-from wmr_tf.alarms import EXPLOSION, LossAlarm, constant_prediction, is_at_chance
+from wmr_tf.alarms import EXPLOSION, LossAlarm, MaskingAlarm, is_at_chance
 from wmr_tf.engine import progress
+from wmr_tf.evaluation.flags import constant_flags
 
 RNG = np.random.default_rng(0)
 IMAGES, LABELS = RNG.random([24, 4], np.float32), np.arange(24, dtype=np.int32) % 3
@@ -55,10 +56,19 @@ def test_fit_says_that_the_loss_explodes(capsys, learning_rate, is_told):
     assert capsys.readouterr().err.count("warning: the loss is exploding") == is_told
 
 
-def test_a_prediction_is_constant_only_where_the_labels_differ():
-    assert constant_prediction(np.array([[0.0, 1.0], [2.0, 3.0]]), np.array([0, 1])) == 1
-    assert constant_prediction(np.array([[0.0, 1.0], [3.0, 2.0]]), np.array([0, 1])) is None
-    assert constant_prediction(np.array([[0.0, 1.0], [2.0, 3.0]]), np.array([1, 1])) is None
+def test_a_prediction_is_constant_only_where_it_is_wrong_somewhere():
+    one, two = np.array([1, 1]), np.array([1, 0])
+    (flag,) = constant_flags(one, np.array([False, True]))
+    assert flag["value"] == 1 and "predicts class 1 for every image" in flag["message"]
+    assert constant_flags(two, np.array([False, True])) == []
+    assert constant_flags(one, np.array([True, True])) == []
+
+
+def test_the_alarm_of_masking_speaks_once_for_each_time_that_a_gap_opens():
+    alarm = MaskingAlarm()
+    seen = [alarm.see(epoch, 0.9, strong, 0.95) for epoch, strong in enumerate((0.85, 0.6, 0.5, 0.85, 0.3))]
+    assert [text is not None for text in seen] == [False, True, False, False, True]
+    assert "epoch 2 leaves a masked classifier (A_rob 90.00 %, in training 95.00 %, A_strong 60.00 %)" in seen[1]
 
 
 def test_chance_is_the_share_of_the_most_frequent_class():

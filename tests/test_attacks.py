@@ -7,13 +7,14 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from wmr_tf.attacks import FGSM, NFGSM, PGD, STARTS
+from wmr_tf.attacks import APGD, FGSM, NFGSM, PGD, STARTS, MomentumPGD
 from wmr_tf.attacks.base import input_gradient, warn_if_weak
 from wmr_tf.checks import InvalidInput
 from wmr_tf.engine import seeds
 from wmr_tf.losses import cross_entropy, weighted_cross_entropy, weighted_kl_divergence
 
-# Every attack of the package; one that is added gets its line here. The radius of each is 0.1 unless its name says 0.
+# Every attack of the package that takes any loss; one that is added gets its line here. FAB and Square, whose loss must
+# be a margin, have files of their own. The radius of each is 0.1 unless its name says 0.
 ATTACKS = {
     "pgd_uniform": PGD(epsilon=0.1, step_size=0.01, steps=3),
     "pgd_gaussian": PGD(epsilon=0.1, step_size=0.01, steps=3, start="gaussian"),
@@ -28,8 +29,14 @@ ATTACKS = {
     "pgd_l1_epsilon_0": PGD(epsilon=0.0, step_size=0.02, steps=3, norm="l1"),
     "pgd_epsilon_0": PGD(epsilon=0.0, step_size=0.01, steps=3, start="gaussian"),
     "fgsm": FGSM(epsilon=0.1),
+    "momentum": MomentumPGD(epsilon=0.1, step_size=0.02, steps=3),
+    "momentum_l2_uniform": MomentumPGD(epsilon=0.1, step_size=0.02, steps=3, norm="l2", start="uniform"),
+    "apgd": APGD(epsilon=0.1, steps=5),
+    "apgd_l2": APGD(epsilon=0.1, steps=5, norm="l2"),
+    "apgd_l1": APGD(epsilon=0.1, steps=3, norm="l1", staged=True),
+    "apgd_restarts": APGD(epsilon=0.1, steps=3, restarts=2),
 }
-STARTS_ANYWHERE = ("uniform", "gaussian", "restarts", "beyond")
+STARTS_ANYWHERE = ("uniform", "gaussian", "restarts", "beyond", "apgd")
 LENGTHS = {
     "linf": lambda change: np.abs(change).max(axis=(1, 2, 3)),
     "l2": lambda change: np.sqrt((change**2).sum(axis=(1, 2, 3))),
@@ -123,7 +130,7 @@ def test_no_gradient_flows_through_attacked_images(attack):
 def test_settings_go_through_keras_and_describe_names_them(attack):
     config = keras.saving.serialize_keras_object(attack)
     assert keras.saving.deserialize_keras_object(config) == attack
-    assert attack.describe() == {"name": "PGD", **dataclasses.asdict(attack)}
+    assert attack.describe() == {"name": type(attack).__name__, **dataclasses.asdict(attack)}
     assert list(attack.describe())[:3] == ["name", "norm", "epsilon"]
 
 
@@ -137,6 +144,34 @@ def test_settings_become_plain_numbers():
     attack = PGD(epsilon=np.float64(0.25), step_size=1, steps=3.0, restarts=np.int64(2))
     assert attack == PGD(epsilon=0.25, step_size=1.0, steps=3, restarts=2)
     assert [type(value) for value in dataclasses.asdict(attack).values()] == [float, float, int, int, str, str]
+
+
+# Momentum
+
+
+def test_momentum_adds_up_gradients_of_unit_mean_size():
+    clean = tf.fill([1, 3], 0.5)
+    slopes = tf.constant([[1.0, 2.0, -3.0]])  # the mean size is 2
+    attack = MomentumPGD(epsilon=1.0, step_size=0.1, steps=2, decay=0.5, norm="l2")
+    seen = attack(lambda x: tf.reduce_sum(slopes * x, axis=1), clean, seed=SEED)
+    # A constant gradient: all steps are along it, whatever is added up.
+    np.testing.assert_allclose(seen - clean, 0.2 * slopes / np.sqrt(14.0), atol=1e-6)
+    turning = attack(
+        lambda x: tf.reduce_sum(tf.abs(x - 0.52) * [[-1.0, -1.0, 0.0]] * [[1.0, 3.0, 0.0]], axis=1), clean, seed=SEED
+    )
+    first = np.array([1.0, 3.0, 0.0])
+    position = 0.5 + 0.1 * first / np.linalg.norm(first)
+    second = np.where(position < 0.52, first, -first) * [1, 1, 0]
+    velocity = 0.5 * first / np.mean(first) + second / np.mean(np.abs(second))
+    np.testing.assert_allclose(turning[0], position + 0.1 * velocity / np.linalg.norm(velocity), atol=1e-6)
+
+
+def test_without_decay_it_is_pgd():
+    clean = images_at_the_borders()
+    plain = PGD(epsilon=0.1, step_size=0.02, steps=4, start="none")(wavy_loss, clean, seed=SEED)
+    same = MomentumPGD(epsilon=0.1, step_size=0.02, steps=4, decay=0.0)(wavy_loss, clean, seed=SEED)
+    np.testing.assert_allclose(same, plain, rtol=0, atol=1e-7)
+    assert MomentumPGD(epsilon=0.1, step_size=0.02, steps=4).flags()[0]["name"] == "attack_cannot_reach"
 
 
 # The start

@@ -178,6 +178,11 @@ def values_of(x: tf.Tensor) -> int:
     return int(x.shape[1:].num_elements())
 
 
+def mean_size(x: tf.Tensor) -> tf.Tensor:
+    """Return the mean absolute value of each image of `[batch, ...]`, in the shape that broadcasts to them."""
+    return tf.reduce_mean(tf.abs(x), axis=_axes(x), keepdims=True)
+
+
 def _axes(x: tf.Tensor) -> list[int]:
     return list(range(1, x.shape.rank))
 

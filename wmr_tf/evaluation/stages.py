@@ -140,7 +140,7 @@ class Nearest(Stage):
     @property
     def passes(self) -> int:
         """Forward and backward passes of a run, for an image."""
-        return self.attack.restarts * 2 * self.attack.steps + 2
+        return self.attack.restarts * 3 * self.attack.steps + 1
 
     def __call__(self, network: Network, batch: Batch, run: tf.Tensor, seed: tf.Tensor) -> Found:
         """Return the nearest misclassified points where they are in the ball; see `Stage.__call__`."""
