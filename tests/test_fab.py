@@ -126,6 +126,20 @@ def test_where_the_plane_misses_the_box_it_is_the_corner(norm, share):
     np.testing.assert_allclose(point + way(norm, normal, height, point), corner, rtol=0, atol=1e-7)
 
 
+def test_rounding_of_large_sums_pushes_nothing_out_of_line(norm):
+    """The last values have so little slope that the height left to them is rounding alone, of either sign."""
+    normal = np.random.default_rng(0).standard_normal([40, 3072])
+    normal[:, :3] = 1e-6
+    point = np.full_like(normal, 0.5)
+    point[:, :3] = 1
+    height = 0.5 * np.abs(normal).sum(axis=1) * (1 + 1e-7 * np.arange(-20, 20))
+    push = -np.sign(normal) * way(norm, normal, height, point)
+    assert (push >= 0).all()
+    assert (push <= point).all()
+    if norm == "linf":  # to one level, up to the box
+        assert (push[:, :3] >= push.max(axis=1, keepdims=True) - 1e-6).all()
+
+
 @st.composite
 def planes_and_points(draw):
     """Planes with zeros, equal and negligible values, through and beside the box; points inside and on its faces."""
@@ -402,6 +416,18 @@ def test_the_plane_nearest_by_the_dual_norm_is_taken(norm):
         np.testing.assert_allclose(OF_NORM[norm](seen[0, 0] - 0.5), 1.05 * nearest, rtol=1e-5)
 
 
+def test_slopes_as_good_as_0_count_as_a_little_steeper():
+    """Distances of 0.09 and 0.06; but 1e-12 is added to the slopes, and the first one then looks like 0.045."""
+    planes, height = np.float32([[1e-12, 0], [0, 1]]), tf.constant([0.09e-12, 0.06])
+    seen, *_ = judged(
+        FAB(epsilon=0.1, steps=1),
+        lambda x: (x - 0.5) @ planes.T - height,
+        np.full([1, 2], 0.5, np.float32),
+        lambda x: x[:, 0],
+    )
+    np.testing.assert_allclose(seen[0, 0] - 0.5, [1.05 * 0.09, 0], rtol=0, atol=1e-5)
+
+
 def test_success_is_any_misclassification():
     """The target's plane is out of the box; on the way there another class wins."""
 
@@ -411,6 +437,20 @@ def test_success_is_any_misclassification():
     clean, attack = tf.constant([[0.5, 0.5]]), FAB(epsilon=0.5, steps=2)
     for score_fn, end in ((lambda x: verdict(logits(x), [0]), [[1.0, 0.5]]), (None, clean)):
         assert np.array_equal(attack(lambda x: logits(x)[:, 2], clean, seed=SEED, score_fn=score_fn), end)
+
+
+def test_a_score_of_0_is_no_success():
+    """So a point with that score is neither kept nor drawn back."""
+    clean, asked = curved_images(), []
+
+    def loss(x):
+        asked.append(x.numpy())
+        return curved_loss(x)
+
+    seen, points, distances = judged(FAB(epsilon=0.5, steps=2), loss, clean, lambda x: tf.zeros(len(x)))
+    assert np.array_equal(asked[1], seen[0])
+    assert np.array_equal(points, clean)
+    assert (distances == np.inf).all()
 
 
 def scripted(*functions):

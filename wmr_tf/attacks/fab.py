@@ -165,11 +165,12 @@ class FAB(Attack):
             verdict = score(point)
             way = point - clean
             length = tf.where(tf.math.is_nan(verdict), verdict, LENGTHS[self.norm](way))
-            # Nothing is nearer than NaN, so the first one is kept.
-            is_nearer = (verdict < 0) & (length < distance) | tf.math.is_nan(length) & ~tf.math.is_nan(distance)
-            best = tf.where(is_nearer[:, tf.newaxis], point, best)
+            is_nearer = (verdict < 0) & (length < distance)
+            is_first_nan = tf.math.is_nan(length) & ~tf.math.is_nan(distance)  # than which nothing is nearer
+            is_kept = is_nearer | is_first_nan
+            best = tf.where(is_kept[:, tf.newaxis], point, best)
             point = tf.where(verdict[:, tf.newaxis] < 0, clean + BETA * way, point)
-            return k + 1, point, best, tf.where(is_nearer, length, distance)
+            return k + 1, point, best, tf.where(is_kept, length, distance)
 
         _, _, best, distance = tf.while_loop(lambda k, *_: k < self.steps, step, (0, start, best, distance))
         return best, distance

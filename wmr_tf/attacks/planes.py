@@ -38,12 +38,12 @@ def to_plane(norm: str, normal: tf.Tensor, height: tf.Tensor, point: tf.Tensor) 
         values where w is 0 do not move, in l2 and l1 neither do those where it is at most 1e-8.
 
     Example:
-        >>> normal, point = tf.constant([[1.0, 2.0]]), tf.constant([[0.5, 0.5]])
-        >>> to_plane("l1", normal, tf.constant([0.5]), point).numpy()
-        array([[ 0.  , -0.25]], dtype=float32)
+        >>> normal, point = tf.constant([[3.0, 4.0]]), tf.constant([[0.5, 0.5]])
+        >>> to_plane("l2", normal, tf.constant([0.5]), point).numpy().round(3)
+        array([[-0.06, -0.08]], dtype=float32)
 
     Source: Croce and Hein 2020 ("Minimally distorted adversarial examples with a fast adaptive boundary attack"),
-        Section 2.3 and Appendix A.
+        on the projection on a hyperplane with box constraints.
     """
     if norm != "linf":
         normal = tf.where(tf.abs(normal) <= NEGLIGIBLE, 0.0, normal)
