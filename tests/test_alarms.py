@@ -132,7 +132,7 @@ def test_a_folder_that_cannot_be_made_is_refused_before_the_first_step(tmp_path)
 def test_a_key_of_the_fit_before_is_not_known_any_more(tmp_path):
     trained, best = model(0.1), callbacks.SaveBestClassifier(tmp_path / "best.keras")
     trained.fit(IMAGES, LABELS, verbose=0, callbacks=[evaluation(), best])
-    with pytest.raises(InvalidInput, match="monitor: got 'val_A_sa', expected one of"):
+    with pytest.raises(InvalidInput, match="monitor: got 'val_A_strong', expected one of"):
         trained.fit(IMAGES, LABELS, verbose=0, callbacks=[best])
 
 

@@ -2,6 +2,7 @@
 
 import copy
 import csv
+import dataclasses
 import math
 import subprocess
 import sys
@@ -24,7 +25,7 @@ from wmr_tf.weights import probability_margin
 ATTACK = PGD(epsilon=0.15, step_size=0.05, steps=3)
 ALPHAS = (1.5, 1.0, 2.0)
 # The keys of a callback in ARCHITECTURE.md, for these alphas.
-KEYS = ["val_A_nat", "val_A_rob", "val_A_sa", "val_A_tr"]
+KEYS = ["val_A_nat", "val_A_rob", "val_A_strong", "val_A_sa", "val_A_tr"]
 KEYS += ["val_A_sa_1p5", "val_A_tr_1p5", "val_A_sa_1", "val_A_tr_1", "val_A_sa_2", "val_A_tr_2"]
 
 
@@ -72,8 +73,9 @@ def last(history: dict[str, list[float]]) -> dict[str, float]:
 
 def expected(classifier: keras.Model, data, *, seed: int = 0, batch_size: int = 256) -> dict[str, float]:
     """Return what the callback should have logged, from `evaluate_robustness` and keys spelt out by hand."""
-    result = evaluate_robustness(classifier, data, ATTACK, alpha_test=ALPHAS, seed=seed, batch_size=batch_size)
-    values = [result.A_nat, result.A_rob]
+    settings = {"alpha_test": ALPHAS, "seed": seed, "batch_size": batch_size, "suite": "short"}
+    result = evaluate_robustness(classifier, data, ATTACK, **settings)
+    values = [result.A_nat, result.A_rob, result.A_strong]
     for alpha in (1.5, 1.5, 1.0, 2.0):
         values += [result.A_sa(alpha), result.A_tr(alpha)]
     return dict(zip(KEYS, [accuracy.value for accuracy in values], strict=True))
@@ -266,7 +268,7 @@ def test_the_best_epoch_is_kept_and_nan_passed_over(tmp_path):
     best.set_model(adversarial(classifier))
     for epoch, value in enumerate([math.nan, 0.3, 0.5, math.nan, 0.4, 0.5]):
         classifier.layers[-1].bias.assign([epoch, epoch, epoch])
-        best.on_epoch_end(epoch, {"val_A_sa": value})
+        best.on_epoch_end(epoch, {"val_A_strong": value})
     assert (best.best, best.best_epoch) == (0.5, 2)
     assert [path.name for path in tmp_path.iterdir()] == ["best.keras"]
     kept = keras.models.load_model(tmp_path / "best.keras")
@@ -277,7 +279,7 @@ def test_a_save_that_fails_leaves_the_file_of_before(tmp_path, monkeypatch):
     classifier = make_classifier()
     best = SaveBestClassifier(tmp_path / "best.keras")
     best.set_model(classifier)
-    best.on_epoch_end(0, {"val_A_sa": 0.3})
+    best.on_epoch_end(0, {"val_A_strong": 0.3})
     whole = (tmp_path / "best.keras").read_bytes()
 
     def save_half(path):
@@ -286,7 +288,7 @@ def test_a_save_that_fails_leaves_the_file_of_before(tmp_path, monkeypatch):
 
     monkeypatch.setattr(classifier, "save", save_half)
     with pytest.raises(OSError, match="disk full"):
-        best.on_epoch_end(1, {"val_A_sa": 0.5})
+        best.on_epoch_end(1, {"val_A_strong": 0.5})
     assert (tmp_path / "best.keras").read_bytes() == whole
 
 
@@ -296,7 +298,7 @@ def test_a_weak_attack_is_warned_of_before_training():
 
 
 def test_a_missing_key_says_what_to_do(tmp_path):
-    message = "monitor: got 'val_A_sa', expected one of accuracy, loss, .* Add RobustEvaluation to the callbacks"
+    message = "monitor: got 'val_A_strong', expected one of accuracy, loss, .* Add RobustEvaluation to the callbacks"
     with pytest.raises(InvalidInput, match=message):
         fit(adversarial(make_classifier()), SaveBestClassifier(tmp_path / "best.keras"))
     assert not list(tmp_path.iterdir())
@@ -304,7 +306,9 @@ def test_a_missing_key_says_what_to_do(tmp_path):
 
 def test_an_evaluation_that_comes_too_late_says_what_to_do(tmp_path):
     late = [SaveBestClassifier(tmp_path / "best.keras"), RobustEvaluation(dataset(30, 30), ATTACK)]
-    with pytest.raises(InvalidInput, match="no 'val_A_sa' after epoch 1.* Put RobustEvaluation before this callback."):
+    with pytest.raises(
+        InvalidInput, match="no 'val_A_strong' after epoch 1.* Put RobustEvaluation before this callback."
+    ):
         fit(adversarial(make_classifier()), *late)
 
 
@@ -330,3 +334,42 @@ def test_the_best_classifier_opens_with_keras_alone(tmp_path):
     same_in_float32 = make_classifier()
     same_in_float32.set_weights(classifier.get_weights())
     np.testing.assert_allclose(np.load(tmp_path / "logits.npy"), same_in_float32(images), atol=1e-6)
+
+
+def masked_from(epoch, evaluation):
+    """Let an evaluation find A_strong far below A_rob from an epoch on, whatever the classifier is."""
+    original = evaluation._evaluate
+
+    def evaluate(classifier):
+        evaluate.calls += 1
+        result = original(classifier)
+        broken = np.full(len(result.margins), evaluate.calls <= epoch)
+        outcomes = dataclasses.replace(result.suite.outcomes, broken_by=np.where(broken, -1, 0))
+        margins = np.ones_like(result.margins)
+        return dataclasses.replace(result, margins=margins, suite=dataclasses.replace(result.suite, outcomes=outcomes))
+
+    evaluate.calls = 0
+    evaluation._evaluate = evaluate
+    return evaluation
+
+
+@pytest.mark.parametrize(("on_masked", "epochs"), [("warn", 4), ("stop", 3), ("roll_back", 3)])
+def test_a_gap_between_attacks_is_told_in_its_epoch_and_acted_on(capsys, on_masked, epochs):
+    evaluation = masked_from(2, RobustEvaluation(dataset(30, 30), ATTACK, on_masked=on_masked))
+    model, weights = adversarial(make_classifier()), []
+    keep = keras.callbacks.LambdaCallback(on_epoch_end=lambda *_: weights.append(model.classifier.get_weights()))
+    history = fit(model, keep, evaluation, epochs=4)
+    assert len(history["loss"]) == epochs
+    assert history["val_A_strong"][:3] == [1.0, 1.0, 0.0]
+    told = capsys.readouterr().err
+    assert told.count("epoch 3 leaves a masked classifier (A_rob 100.00 %, in training ") == 1
+    assert told.count("training ended with a masked classifier") == (on_masked != "roll_back")
+    kept = weights[1] if on_masked == "roll_back" else weights[-1]
+    for now, then in zip(model.classifier.get_weights(), kept, strict=True):
+        np.testing.assert_array_equal(now, then)
+
+
+def test_what_to_do_with_a_masked_classifier_is_checked():
+    for wrong in ({"on_masked": "pray"}, {"suite": "strongest"}):
+        with pytest.raises(InvalidInput, match=f"^{next(iter(wrong))}: got"):
+            RobustEvaluation(dataset(30, 30), ATTACK, **wrong)

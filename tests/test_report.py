@@ -51,19 +51,20 @@ def test_table_refuses_a_row_of_another_length():
 
 def test_comparison_lists_all_defences_at_one_alpha_then_the_next():
     header, rows = report.comparison_table(RESULTS)
-    assert header == ["Defense", "alpha_train", "alpha_test", "A_nat (%)", "A_rob (%)", "A_sa (%)", "A_tr (%)"]
+    accuracies = [f"{name} (%)" for name in ("A_nat", "A_rob", "A_strong", "A_sa", "A_tr")]
+    assert header == ["Defense", "alpha_train", "alpha_test", *accuracies]
     assert [row[:3] for row in rows] == [
         ["TRADES", "-", "1.0"],
         ["TRADES+ours", "2.0", "1.0"],
         ["TRADES", "-", "1.5"],
         ["TRADES+ours", "2.0", "1.5"],
     ]
-    assert rows[3][3:] == ["98.77 ± 0.10", "95.00 ± 2.00", "66.71 ± 0.80", "65.61 ± 0.90"]
+    assert rows[3][3:] == ["98.77 ± 0.10", "95.00 ± 2.00", "-", "66.71 ± 0.80", "65.61 ± 0.90"]
 
 
 def test_comparison_quotes_rows_that_have_no_standard_error():
     quoted = {"A_rob": 0.4929, "non_uniform": [{"alpha_test": 1.5, "A_sa": 0.1733}]}
-    assert report.comparison_table([("PGD", quoted)])[1] == [["PGD", "-", "1.5", "-", "49.29", "17.33", "-"]]
+    assert report.comparison_table([("PGD", quoted)])[1] == [["PGD", "-", "1.5", "-", "49.29", "-", "17.33", "-"]]
 
 
 def with_worst_cases(metrics, losses):
@@ -210,3 +211,11 @@ def test_a_weak_attack_is_said_once_below_the_table():
     sound = {**TRADES, "flags": []}
     assert report.tables([("TRADES", sound)]) == report.tables([("TRADES", TRADES)])
     assert "Warning" not in report.tables([("TRADES", sound)])
+
+
+def test_who_is_masked_is_the_first_line():
+    masked = {**TRADES, "A_strong": 0.067, "masked": True}
+    first, *_ = report.tables([("TRADES", TRADES), ("TRADES+ours MASKED", masked)]).splitlines()
+    assert first == "MASKED: TRADES+ours MASKED"
+    assert not report.tables([("TRADES", {**masked, "masked": False})]).startswith("MASKED")
+    assert report.comparison_table([("TRADES", masked)])[1][0][5] == "6.70"

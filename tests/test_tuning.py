@@ -300,6 +300,19 @@ def test_the_best_epoch_does_without_what_keras_measured_less_often():
     assert best_epoch(history, tuning.Objective("val_A_sa")) == {"val_A_sa": 0.6, "epoch": 2}
 
 
+def test_a_masked_epoch_does_not_count_and_a_trial_of_such_epochs_fails():
+    objective = tuning.Objective("val_A_sa")
+    values = {"val_A_rob": [0.8, 0.92, 0.9], "val_A_strong": [0.75, 0.4, 0.3]}
+    history = history_of(loss=[3.0, 2.0, 1.0], val_A_sa=[0.5, 0.7, 0.8], **values)
+    assert best_epoch(history, objective)["epoch"] == 1
+    values["val_A_strong"][0] = 0.1
+    masked = history_of(loss=[3.0, 2.0, 1.0], val_A_sa=[0.5, 0.7, 0.8], **values)
+    with pytest.raises(
+        FloatingPointError, match="masked classifiers in every epoch .val_A_rob 90.00%, val_A_strong 30"
+    ):
+        best_epoch(masked, objective)
+
+
 # --- the tuner
 
 
@@ -559,7 +572,7 @@ def test_a_trial_is_the_run_of_its_command(found, tmp_path):
     assert [line for line in printed.splitlines() if line in commands] == [
         max(zip(rows, commands, strict=True), key=lambda pair: pair[0]["objective"])[1]
     ]
-    assert "A run of this command keeps the epoch of highest val_A_sa, not 0.5*val_A_sa+0.5*val_A_nat." in printed
+    assert "A run of this command keeps the epoch of highest val_A_strong, not 0.5*val_A_sa+0.5*val_A_nat." in printed
     for row, command in zip(rows, commands, strict=True):
         again = settings_of(Experiment, *shlex.split(command)[3:], dataset="digits")
         history = read_history(run.train(dataclasses.replace(again, output_dir=str(tmp_path / str(row["trial"])))))
@@ -626,10 +639,12 @@ def test_chief_and_workers_that_start_together_share_a_folder(tmp_path, monkeypa
 
 
 def test_a_difference_between_a_trial_and_the_run_of_its_command_is_said():
-    plain, other = tuning.Objective("val_A_sa"), tuning.Objective("val_A_tr")
+    plain, other = tuning.Objective("val_A_strong"), tuning.Objective("val_A_tr")
     assert results.difference_from_trial("grid", plain) == ""
     assert "from scratch" in results.difference_from_trial("hyperband", plain)
-    assert results.difference_from_trial("grid", other).endswith("keeps the epoch of highest val_A_sa, not val_A_tr.")
+    assert results.difference_from_trial("grid", other).endswith(
+        "keeps the epoch of highest val_A_strong, not val_A_tr."
+    )
 
 
 def test_a_picture_that_fails_costs_nothing_and_a_tuple_is_a_word_in_it(tmp_path, monkeypatch):

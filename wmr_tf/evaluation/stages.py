@@ -3,7 +3,7 @@
 import abc
 import dataclasses
 import zlib
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Hashable, Iterable
 from typing import Any, NamedTuple
 
 import tensorflow as tf
@@ -33,7 +33,7 @@ class Batch(NamedTuple):
         images: Clean, `[batch, ...]`.
         labels: int32 `[batch]`.
         positions: Where they stand in the evaluated set, int32 `[batch]`.
-        targets: The class that a targeted stage pushes each image to, int32 `[batch]`.
+        targets: The class that a targeted stage pushes each image to, int32 `[batch]`; else what `Stage.target` is.
         carried: Where Square's search has got to, `[batch, ...]`.
         margins: Of these points, `[batch]`.
     """
@@ -79,6 +79,16 @@ class Stage(abc.ABC):
     targeted: bool = False
 
     @property
+    def trace(self) -> Hashable:
+        """Stages with equal ones are one function of a batch and share its trace."""
+        return self.name
+
+    @property
+    def target(self) -> int:
+        """What stands in place of a target where there is none."""
+        return 0
+
+    @property
     @abc.abstractmethod
     def passes(self) -> int:
         """Forward and backward passes of a run, for an image."""
@@ -112,12 +122,30 @@ def _attacker(network: Network, batch: Batch, loss: LogitLoss) -> tuple[PerExamp
     )
 
 
+CROSS_ENTROPY, RATIO = -1, -2
+"""In place of a target: the loss of an ascent without one."""
+
+
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Ascent(Stage):
-    """Auto-PGD with one of its losses; a run is a restart or a target."""
+    """Auto-PGD with one of its losses; a run is a restart or a target.
+
+    Args:
+        loss: `CROSS_ENTROPY` or `RATIO`, if it is not targeted.
+    """
 
     attack: APGD
-    loss: LogitLoss
+    loss: int = CROSS_ENTROPY
+
+    @property
+    def trace(self) -> Hashable:
+        """Whatever the loss is: making a graph takes longer than computing three losses of logits."""
+        return self.attack
+
+    @property
+    def target(self) -> int:
+        """The loss."""
+        return self.loss
 
     @property
     def passes(self) -> int:
@@ -126,7 +154,7 @@ class Ascent(Stage):
 
     def __call__(self, network: Network, batch: Batch, run: tf.Tensor, seed: tf.Tensor) -> Found:
         """Return the points of smallest margin; see `Stage.__call__`."""
-        loss_fn, score_fn = _attacker(network, batch, self.loss)
+        loss_fn, score_fn = _attacker(network, batch, _ascended)
         points = self.attack(loss_fn, batch.images, seed=seed, score_fn=score_fn)
         return Found(points, tf.fill(tf.shape(batch.margins), float("inf")), batch.carried, batch.margins)
 
@@ -194,12 +222,15 @@ def _others_ahead(logits: tf.Tensor, labels: tf.Tensor, targets: tf.Tensor) -> t
     return tf.gather(logits, others, batch_dims=1) - tf.gather(logits, labels[:, tf.newaxis], batch_dims=1)
 
 
-def _cross_entropy(logits: tf.Tensor, labels: tf.Tensor, targets: tf.Tensor) -> tf.Tensor:
-    return losses.cross_entropy(logits, labels)
-
-
-def _ratio(logits: tf.Tensor, labels: tf.Tensor, targets: tf.Tensor) -> tf.Tensor:
-    return losses.difference_of_logits_ratio(logits, labels)
+def _ascended(logits: tf.Tensor, labels: tf.Tensor, targets: tf.Tensor) -> tf.Tensor:
+    """Return the targeted ratio of images with a target, and the loss that stands in its place of the others."""
+    targeted = losses.targeted_difference_of_logits_ratio(logits, labels, tf.maximum(targets, 0))
+    others = tf.where(
+        targets == RATIO,
+        losses.difference_of_logits_ratio(logits, labels),
+        losses.cross_entropy(logits, labels),
+    )
+    return tf.where(targets >= 0, targeted, others)
 
 
 class Stages:
@@ -216,17 +247,16 @@ class Stages:
 
     def apgd_ce(self, **settings: Any) -> Stage:
         """Return Auto-PGD on the cross-entropy."""
-        return self._ascent("apgd-ce", _cross_entropy, **{"runs": 5 if self._is_l1 else 1, **settings})
+        return self._ascent("apgd-ce", loss=CROSS_ENTROPY, **{"runs": 5 if self._is_l1 else 1, **settings})
 
     def apgd_dlr(self, **settings: Any) -> Stage:
         """Return Auto-PGD on the difference of logits ratio."""
-        return self._ascent("apgd-dlr", _ratio, **settings)
+        return self._ascent("apgd-dlr", loss=RATIO, **settings)
 
     def apgd_t(self, **settings: Any) -> Stage:
         """Return Auto-PGD on the targeted ratio, towards the classes that come next for the clean image."""
         runs = 5 if self._is_l1 else TARGETS
-        loss = losses.targeted_difference_of_logits_ratio
-        return self._ascent("apgd-t", loss, targeted=True, **{"runs": runs, **settings})
+        return self._ascent("apgd-t", targeted=True, **{"runs": runs, **settings})
 
     def fab(self, **settings: Any) -> Stage:
         """Return FAB towards the nearest boundary."""
@@ -241,7 +271,9 @@ class Stages:
         attack = Square(**self._ball)
         return Search(name="square", attack=attack, runs=attack.queries // QUERIES_A_PART)
 
-    def _ascent(self, name: str, loss: LogitLoss, *, runs: int = 1, targeted: bool = False, **settings: Any) -> Stage:
+    def _ascent(
+        self, name: str, *, loss: int = CROSS_ENTROPY, runs: int = 1, targeted: bool = False, **settings: Any
+    ) -> Stage:
         attack = APGD(**{**self._ball, "staged": self._is_l1, **settings})
         return Ascent(name=name, attack=attack, loss=loss, runs=runs, targeted=targeted)
 

@@ -2,7 +2,7 @@
 
 import dataclasses
 import time
-from collections.abc import Iterable
+from collections.abc import Hashable, Iterable
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -144,7 +144,7 @@ class Suite:
         self.batch_size, self.seed = at_least("batch_size", batch_size, 1), checked_seed(seed)
         shown = version if isinstance(version, str) else "+".join(version)
         self.settings: dict[str, Any] = {"version": shown, "norm": norm, "epsilon": float(epsilon), "seed": self.seed}
-        self._made: dict[str, Any] = {}  # the attacks as functions, by name
+        self._made: dict[Hashable, Any] = {}  # the attacks as functions
 
     def __call__(
         self,
@@ -195,7 +195,7 @@ class Suite:
         saver.save(state)
 
     def _attack_batch(self, state: Outcomes, stage: Stage, run: int, places: np.ndarray, ranks: np.ndarray) -> None:
-        targets = ranks[places, run + 1] if stage.targeted else np.zeros(len(places), np.int32)
+        targets = ranks[places, run + 1] if stage.targeted else np.full(len(places), stage.target, np.int32)
         batch = Batch(
             state.clean[places],
             state.labels[places],
@@ -204,7 +204,8 @@ class Suite:
             state.carried[places],
             state.carried_margins[places],
         )
-        found = self._function(stage, state.clean)(*map(tf.convert_to_tensor, batch), tf.constant(run))
+        seeds = stage.seed(self.seed, tf.constant(batch.positions), tf.constant(run))
+        found = self._function(stage, state.clean)(*map(tf.convert_to_tensor, batch), seeds, tf.constant(run))
         points, radii, carried, margins, logits = (np.asarray(part) for part in found)
         if not np.isfinite(logits).all():
             refuse(
@@ -229,23 +230,22 @@ class Suite:
         return np.concatenate([self._made["clean"](images)[0] for images, _ in batches])
 
     def _function(self, stage: Stage, images: np.ndarray) -> Any:
-        """Return a stage as a function of a batch's tensors and the run, made once; it reads the present weights."""
-        if stage.name in self._made:
-            return self._made[stage.name]
-        shape = [None, *images.shape[1:]]
-        each, whole = tf.TensorSpec([None]), tf.TensorSpec([None], tf.int32)
-        signature = [tf.TensorSpec(shape), whole, whole, whole, tf.TensorSpec(shape), each, tf.TensorSpec([], tf.int32)]
+        """Return a stage as a function of a batch, its seeds and the run, made once; it reads the present weights."""
+        if stage.trace in self._made:
+            return self._made[stage.trace]
+        pictures, number = tf.TensorSpec([None, *images.shape[1:]]), tf.TensorSpec([None], tf.int32)
+        batch = Batch(pictures, number, number, number, pictures, tf.TensorSpec([None]))
+        signature = [*batch, tf.TensorSpec([None, 2], tf.int32), tf.TensorSpec([], tf.int32)]
 
         @tf.function(input_signature=signature, autograph=False)
         def attack(*arguments: tf.Tensor) -> list[tf.Tensor]:
-            *parts, run = arguments
-            batch = Batch(*parts)
+            *parts, seeds, run = arguments
             network = freeze_in("float32", self.classifier)
-            found = stage(network, batch, run, stage.seed(self.seed, batch.positions, run))
+            found = stage(network, Batch(*parts), run, seeds)
             return [*found, network(found.points)]
 
-        self._made[stage.name] = on_every_replica(self.classifier.distribute_strategy, attack)
-        return self._made[stage.name]
+        self._made[stage.trace] = on_every_replica(self.classifier.distribute_strategy, attack)
+        return self._made[stage.trace]
 
 
 class _Saver:

@@ -15,12 +15,13 @@ from matplotlib.ticker import MaxNLocator, PercentFormatter
 _COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 _GREY = "#777777"
 
-_A_NAT, _A_ROB, _A_SA, _A_TR = (rf"$A_\mathrm{{{name}}}$" for name in ("nat", "rob", "sa", "tr"))
+_A_NAT, _A_ROB, _A_STRONG, _A_SA, _A_TR = (rf"$A_\mathrm{{{name}}}$" for name in ("nat", "rob", "strong", "sa", "tr"))
 
 # What the accuracy panel of a training picture shows: key of the history, label, and how the line is drawn.
 _ACCURACIES = (
     ("val_A_nat", f"{_A_NAT}: clean", {"color": _COLOURS[0], "marker": "o"}),
     ("val_A_rob", f"{_A_ROB}: attacked", {"color": _COLOURS[1], "marker": "s"}),
+    ("val_A_strong", f"{_A_STRONG}: also by stronger attacks", {"color": _COLOURS[4], "marker": "D", "linestyle": ":"}),
     ("val_A_sa", f"{_A_SA}: attacked, sampled by weight", {"color": _COLOURS[2], "marker": "^"}),
     ("val_A_tr", f"{_A_TR}: attacked and sampled by weight", {"color": _COLOURS[3], "marker": "v", "linestyle": "--"}),
     ("accuracy", "training images, as the update saw them", {"color": _GREY, "linestyle": ":"}),
