@@ -5,8 +5,8 @@ import dataclasses
 import keras
 import tensorflow as tf
 
-from wmr_tf.attacks.ascent import ASCENTS, Evaluate
-from wmr_tf.attacks.base import Attack, PerExample, evaluated, smaller
+from wmr_tf.attacks.ascent import ASCENTS
+from wmr_tf.attacks.base import Attack, Evaluate, PerExample, evaluation_of, smaller
 from wmr_tf.attacks.norms import NORMS, each
 from wmr_tf.checks import at_least, one_of, radius
 from wmr_tf.engine import seeds
@@ -79,9 +79,9 @@ class APGD(Attack):
     ) -> tf.Tensor:
         """Return attacked images; see `Attack.__call__`. Every point's score counts, not the last one's alone."""
         radii = self.epsilon if epsilon is None else each(epsilon, x)
-
-        def evaluate(points: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
-            return evaluated(loss_fn, points, score_fn, gradients=self.gradients)
+        evaluate = evaluation_of(loss_fn, score_fn, gradients=self.gradients)
+        if self.restarts == 1:
+            return tf.stop_gradient(self._attempt(evaluate, x, radii, seed)[0])
 
         def restart(r: tf.Tensor, worst: tf.Tensor, score: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
             found = self._attempt(evaluate, x, radii, seeds.nth(seed, r))

@@ -3,13 +3,12 @@
 Both return a `Record`: of all points that the classifier was shown, that of highest loss and that of smallest score.
 """
 
-from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
 import tensorflow as tf
 
-from wmr_tf.attacks.base import smaller, where
+from wmr_tf.attacks.base import Evaluate, smaller, where
 from wmr_tf.attacks.norms import Ball, each, values_of
 
 MOMENTUM = 0.75
@@ -23,9 +22,6 @@ FIRST_SHARE = 0.2
 
 SPARSER = 1.5
 """By what the share of moved values of the best point is divided for the next steps in l1."""
-
-Evaluate = Callable[[tf.Tensor], tuple[tf.Tensor, tf.Tensor, tf.Tensor]]
-"""Maps images to loss `[batch]`, score `[batch]` and gradient, as `wmr_tf.attacks.base.evaluated` does."""
 
 
 class Record(NamedTuple):
@@ -98,7 +94,7 @@ def with_momentum(evaluate: Evaluate, ball: Ball, start: tf.Tensor, steps: int, 
     point was found since.
 
     Args:
-        evaluate: See `Evaluate`.
+        evaluate: See `wmr_tf.attacks.base.evaluation_of`.
         ball: Of the norm, around the clean images.
         start: Images in ball and box.
         steps: Number of steps.
@@ -171,7 +167,7 @@ def by_sparse_steps(evaluate: Evaluate, ball: Ball, start: tf.Tensor, steps: int
     the steps of the others become shorter by a third, down to a tenth of the radius.
 
     Args:
-        evaluate: See `Evaluate`.
+        evaluate: See `wmr_tf.attacks.base.evaluation_of`.
         ball: The l1 ball around the clean images.
         start: Images in ball and box.
         steps: Number of steps.

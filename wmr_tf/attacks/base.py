@@ -11,6 +11,9 @@ import tensorflow as tf
 from wmr_tf.checks import require
 
 PerExample = Callable[[tf.Tensor], tf.Tensor]
+Evaluate = Callable[[tf.Tensor], tuple[tf.Tensor, tf.Tensor, tf.Tensor]]
+"""Maps images to loss `[batch]`, score `[batch]` and gradient `[batch, ...]`."""
+
 Outputs = TypeVar("Outputs")
 
 
@@ -120,16 +123,15 @@ def input_gradient(loss_fn: PerExample, x: tf.Tensor) -> tf.Tensor:
     return apart(gradient)(x)
 
 
-def evaluated(
-    loss_fn: PerExample, x: tf.Tensor, score_fn: PerExample | None = None, *, gradients: int = 1
-) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
-    """Return loss `[batch]`, score `[batch]` and each image's own gradient of its loss, of one pass.
+def evaluation_of(loss_fn: PerExample, score_fn: PerExample | None = None, *, gradients: int = 1) -> Evaluate:
+    """Return a function of images to loss, score and each image's own gradient of its loss, in one pass.
+
+    Made once and called at several places of a graph, it is traced once.
 
     Args:
         loss_fn: Maps images to the loss `[batch]`.
-        x: Images `[batch, ...]`.
-        score_fn: Maps images to the score `[batch]`; the negative loss if not given. That it shares the pass with
-            `loss_fn` is the caller's affair, see `computed_once`.
+        score_fn: Maps images to the score; the negative loss if not given. That it shares the pass with `loss_fn` is
+            the caller's affair, see `computed_once`.
         gradients: How many passes the gradient is the mean of, for a randomised classifier; loss and score are those
             of the last one.
     """
@@ -144,15 +146,19 @@ def evaluated(
 
     one_pass = apart(once)
     if gradients == 1:
-        return one_pass(x)
+        return one_pass
 
-    def again(k: tf.Tensor, total: tf.Tensor, *_: tf.Tensor) -> tuple[tf.Tensor, ...]:
-        loss, score, gradient = one_pass(x)
-        return k + 1, total + gradient, loss, score
+    def several(x: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
+        def again(k: tf.Tensor, total: tf.Tensor, *_: tf.Tensor) -> tuple[tf.Tensor, ...]:
+            loss, score, gradient = one_pass(x)
+            return k + 1, total + gradient, loss, score
 
-    nothing = tf.zeros(tf.shape(x)[:1])
-    _, total, loss, score = tf.while_loop(lambda k, *_: k < gradients, again, (0, tf.zeros_like(x), nothing, nothing))
-    return loss, score, total / gradients
+        nothing = tf.zeros(tf.shape(x)[:1])
+        begin = (0, tf.zeros_like(x), nothing, nothing)
+        _, total, loss, score = tf.while_loop(lambda k, *_: k < gradients, again, begin)
+        return loss, score, total / gradients
+
+    return several
 
 
 def computed_once(network: PerExample) -> PerExample:

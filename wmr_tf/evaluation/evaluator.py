@@ -9,7 +9,7 @@ import numpy as np
 import tensorflow as tf
 
 from wmr_tf.attacks import Attack
-from wmr_tf.attacks.base import check_attack, computed_once, evaluated, warn_if_weak
+from wmr_tf.attacks.base import check_attack, computed_once, evaluation_of, warn_if_weak
 from wmr_tf.attacks.norms import values_of
 from wmr_tf.checks import alphas, one_of
 from wmr_tf.checks import seed as checked_seed
@@ -80,7 +80,7 @@ class RobustnessEvaluator:
             def losses(x: tf.Tensor) -> tf.Tensor:
                 return cross_entropy(unsaturated(logits_of(x), labels), labels)
 
-            _, logits, gradient = evaluated(losses, images, logits_of)
+            _, logits, gradient = evaluation_of(losses, logits_of)(images)
             # What leaves a function that is not inlined has no shape for TensorFlow's cost estimates, which complain.
             logits = tf.ensure_shape(logits, logits.shape)
             is_zero = tf.reduce_all(tf.reshape(gradient == 0, [-1, values_of(images)]), axis=1)
