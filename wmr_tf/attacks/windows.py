@@ -89,9 +89,9 @@ def bump(side: int, power: int) -> np.ndarray:
         >>> bump(1, power=2)
         array([[-1.]])
         >>> bump(3, power=1).round(3)
-        array([[ 0.01,  0.48,  0.01],
-               [-0.01, -0.24, -0.01],
-               [-0.01, -0.24, -0.01]])
+        array([[ 0.026,  0.447,  0.026],
+               [-0.023, -0.023, -0.023],
+               [-0.023, -0.386, -0.023]])
     """
     half = side // 2
     return _normalised(np.concatenate([_hill(half, side, power), -_hill(side - half, side, power)]), power)
