@@ -81,7 +81,7 @@ class RobustnessEvaluator:
                 return cross_entropy(unsaturated(logits_of(x), labels), labels)
 
             _, logits, gradient = evaluated(losses, images, logits_of)
-            # What comes out of a function that is not inlined has no shape for those who estimate costs, and they say so.
+            # What leaves a function that is not inlined has no shape for TensorFlow's cost estimates, which complain.
             logits = tf.ensure_shape(logits, logits.shape)
             is_zero = tf.reduce_all(tf.reshape(gradient == 0, [-1, values_of(images)]), axis=1)
             return probability_margin(logits, labels), tf.argmax(logits, axis=1), is_zero
@@ -151,7 +151,7 @@ class RobustnessEvaluator:
         weighted_margins = {alpha: scores[0] for alpha, scores in zip(self.alphas, weighted, strict=True)}
         clean_margins, predictions, has_no_gradient = map(np.concatenate, zip(*clean, strict=True))
         suite = None
-        if self._suite and np.isfinite(margins).all():
+        if self._suite and np.isfinite([clean_margins, margins]).all():
             suite = self._suite(batches, outcomes=outcomes, verbose=verbose)
         return Robustness(
             clean_margins,
