@@ -133,13 +133,13 @@ ERRORS = r"(\d+\.\d\d) ± (\d+\.\d\d) %"
 
 
 def test_a_result_is_printed_with_its_conditions_and_errors():
-    margins = np.array([0.5, 0.1, -0.2, 0.9])
+    margins = np.tile([0.5, 0.1, -0.2, 0.9], 200)  # as many as a weighted accuracy needs
     attack = PGD(epsilon=0.3, step_size=0.1, steps=40)
     result = Robustness(np.abs(margins), margins, {1.0: margins, 2.5: margins - 0.2}, margins, attack)
     conditions, plain, *by_alpha = str(result).splitlines()
-    assert conditions == f"4 images, {attack}"
-    assert repr(result) == f"Robustness(4 images, {attack})"
-    assert plain == "A_nat 100.00 ± 0.00 %, A_rob 75.00 ± 21.65 %"
+    assert conditions == f"800 images, {attack}"
+    assert repr(result) == f"Robustness(800 images, {attack})"
+    assert plain == "A_nat 100.00 ± 0.00 %, A_rob 75.00 ± 1.53 %"
     assert len(by_alpha) == 2
     for line, alpha in zip(by_alpha, (1.0, 2.5), strict=True):
         found = re.fullmatch(rf"alpha_test {alpha:g}: A_sa {ERRORS}, A_tr {ERRORS}", line)
@@ -160,10 +160,11 @@ def test_an_attack_that_cannot_reach_its_ball_is_flagged():
     weak = PGD(epsilon=0.15, step_size=0.05, steps=1)
     with pytest.warns(UserWarning, match="^attack: its steps reach 0.05 in all and epsilon is 0.15, so it cannot"):
         result = evaluate(attack=weak)
-    (flag,) = result.metrics()["flags"]
+    flag, small = result.metrics()["flags"]
+    assert small["name"] == "small_sample"
     assert (flag["name"], flag["reach"], flag["epsilon"]) == ("attack_cannot_reach", 0.05, 0.15)
     assert result.attack == weak
-    assert str(result).splitlines()[-1] == f"Warning: {flag['message']}"
+    assert str(result).splitlines()[-2:] == [f"Warning: {each['message']}" for each in (flag, small)]
 
 
 def test_what_a_radius_buys():
@@ -214,8 +215,12 @@ def small_data():
 
 
 def evaluate(classifier=None, data=None, attack=ATTACK, **settings):
+    """Without stronger attacks, whose graphs take long to make, unless asked for."""
     return evaluate_robustness(
-        classifier or small_classifier(), data or small_data(), attack, **{"alpha_test": (1.0, 2.0), **settings}
+        classifier or small_classifier(),
+        data or small_data(),
+        attack,
+        **{"alpha_test": (1.0, 2.0), "suite": None, **settings},
     )
 
 
@@ -323,7 +328,7 @@ def test_the_weighted_attack_of_alpha_zero_is_the_plain_one():
 def test_metrics_have_the_keys_of_metrics_json():
     result = evaluate(alpha_test=(1, 2))
     metrics = result.metrics()
-    keys = "examples A_nat A_nat_stderr A_rob A_rob_stderr non_uniform cvar flags"
+    keys = "examples A_nat A_nat_stderr A_rob A_rob_stderr zero_gradients non_uniform cvar flags"
     assert list(metrics) == keys.split()
     losses = result.losses.tolist()
     worst = sorted(losses)[-2:]  # a tenth of 13 is the worst and 0.3 of the next
@@ -441,8 +446,8 @@ def test_what_stays_in_float32_in_a_bfloat16_attack(make):
 
 def test_the_evaluator_reads_the_weights_anew_and_traces_once():
     classifier, data = small_classifier(), tf.data.Dataset.from_tensor_slices(small_data())
-    evaluator = RobustnessEvaluator(classifier, ATTACK, alpha_test=(0.5, 1.0, 2.0))
-    functions = (evaluator._clean_margins, evaluator._attacked_margins)
+    evaluator = RobustnessEvaluator(classifier, ATTACK, alpha_test=(0.5, 1.0, 2.0), suite=None)
+    functions = (evaluator._clean_scores, evaluator._attacked_margins)
 
     def traces():
         return [function.experimental_get_tracing_count() for function in functions]
@@ -461,7 +466,7 @@ def test_the_evaluator_reads_the_weights_anew_and_traces_once():
 
 
 def test_progress_is_shown_only_if_asked_for(capsys):
-    evaluator = RobustnessEvaluator(small_classifier(), ATTACK, alpha_test=(1.0,))
+    evaluator = RobustnessEvaluator(small_classifier(), ATTACK, alpha_test=(1.0,), suite=None)
     data = tf.data.Dataset.from_tensor_slices(small_data()).batch(8)
     evaluator(data, verbose=0)
     assert capsys.readouterr().out == ""

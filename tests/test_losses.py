@@ -3,7 +3,17 @@ import pytest
 import tensorflow as tf
 
 from wmr_tf.checks import InvalidInput
-from wmr_tf.losses import cross_entropy, kl_divergence, weighted_cross_entropy, weighted_kl_divergence
+from wmr_tf.losses import (
+    cross_entropy,
+    difference_of_logits_ratio,
+    kl_divergence,
+    logit_margin,
+    targeted_difference_of_logits_ratio,
+    unsaturated,
+    verdict,
+    weighted_cross_entropy,
+    weighted_kl_divergence,
+)
 from wmr_tf.weights import Exponential
 
 ALPHAS = (0.0, 0.5, 2.0, 5.0)
@@ -203,3 +213,156 @@ def test_wrong_shapes_are_refused(loss):
         loss(tf.zeros([3, 1]), [0, 0, 0])
     with pytest.raises(InvalidInput, match=r"^labels: got shape \(3, 4\), expected .* one-hot \[batch, 5\]"):
         loss(tf.zeros([3, 5]), np.eye(4)[:3])
+
+
+# The losses of attacks, functions of logits alone
+
+
+def in_order(logits):
+    return np.sort(logits)[::-1]
+
+
+def margin_by_hand(logits, label):
+    return logits[label] - np.delete(logits, label).max()
+
+
+def ratio_by_hand(logits, label):
+    largest = in_order(logits)
+    below = largest[0] - largest[2] if len(logits) > 2 else 1
+    return -margin_by_hand(logits, label) / below
+
+
+def targeted_ratio_by_hand(logits, label, target):
+    largest = in_order(logits)
+    below = {2: 1, 3: largest[0] - largest[-1]}.get(len(logits), largest[0] - (largest[2:4].sum() / 2))
+    return (logits[target] - logits[label]) / below
+
+
+Z = [5.0, 3.0, 2.0, 1.0]
+
+
+@pytest.mark.parametrize(("label", "value"), [(0, -2 / 3), (1, 2 / 3), (2, 1), (3, 4 / 3)])
+def test_dlr_has_the_values_computed_by_hand(label, value):
+    assert difference_of_logits_ratio(tf.constant([Z]), [label]).numpy() == pytest.approx(value)
+
+
+@pytest.mark.parametrize(("label", "target", "value"), [(0, 2, -6 / 7), (0, 1, -4 / 7), (2, 0, 6 / 7), (3, 2, 2 / 7)])
+def test_targeted_dlr_has_the_values_computed_by_hand(label, target, value):
+    found = targeted_difference_of_logits_ratio(tf.constant([Z]), [label], [target])
+    assert found.numpy() == pytest.approx(value)
+
+
+@pytest.mark.parametrize(("label", "value"), [(0, 2), (1, -2), (2, -3), (3, -4)])
+def test_the_logit_margin_has_the_values_computed_by_hand(label, value):
+    assert logit_margin(tf.constant([Z]), [label]).numpy() == value
+
+
+def test_ratios_of_two_and_three_classes_have_the_denominators_that_are_left():
+    two, three = tf.constant([[1.0, 4.0]]), tf.constant([[1.0, 4.0, 2.0]])
+    assert difference_of_logits_ratio(two, [0]).numpy() == 3
+    assert targeted_difference_of_logits_ratio(two, [1], [0]).numpy() == -3
+    assert difference_of_logits_ratio(three, [2]).numpy() == pytest.approx(2 / 3)
+    assert targeted_difference_of_logits_ratio(three, [1], [2]).numpy() == pytest.approx(-2 / 3)
+
+
+def targets_of(labels, classes):
+    return (labels + 1 + np.arange(len(labels)) % (classes - 1)) % classes
+
+
+def test_losses_of_attacks_and_their_gradients_against_numpy():
+    for _, logits, labels in cases(scale=3.0):
+        targets = targets_of(labels, logits.shape[1])
+        for loss, by_hand, more in (
+            (logit_margin, margin_by_hand, []),
+            (difference_of_logits_ratio, ratio_by_hand, []),
+            (targeted_difference_of_logits_ratio, targeted_ratio_by_hand, [targets]),
+        ):
+            values, [gradient] = value_and_gradient(lambda z, f=loss, y=labels, m=more: f(z, y, *m), logits)
+            rows = zip(logits.astype(np.float64), labels, *more, values, gradient, strict=True)
+            for z, *classes, value, of_value in rows:
+                close(value, by_hand(z, *classes))
+                close(of_value, slopes(lambda at, f=by_hand, c=classes: f(at, *c), z))
+
+
+def test_ratios_do_not_change_with_the_temperature():
+    for _, logits, labels in cases():
+        if logits.shape[1] < 3:
+            continue
+        targets = targets_of(labels, logits.shape[1])
+        for scale, shift in ((100.0, 7.0), (0.01, -3.0)):
+            moved = scale * logits + np.float32(scale * shift)
+            for loss, *more in ((difference_of_logits_ratio,), (targeted_difference_of_logits_ratio, targets)):
+                np.testing.assert_allclose(loss(moved, labels, *more), loss(logits, labels, *more), rtol=1e-3)
+
+
+def test_ratios_of_logits_that_are_all_alike_are_finite():
+    equal = tf.ones([1, 5])
+    for loss in (
+        lambda z: difference_of_logits_ratio(z, [1]),
+        lambda z: targeted_difference_of_logits_ratio(z, [1], [2]),
+    ):
+        value, [gradient] = value_and_gradient(loss, equal)
+        assert value == 0
+        assert np.isfinite(gradient).all()
+
+
+def test_dlr_is_positive_iff_misclassified_and_targeted_iff_the_target_is_ahead():
+    for _, logits, labels in cases(images=50):
+        targets = targets_of(labels, logits.shape[1])
+        rows = np.arange(len(labels))
+        is_wrong = logits.argmax(axis=1) != labels
+        assert np.array_equal(difference_of_logits_ratio(logits, labels).numpy() > 0, is_wrong)
+        is_ahead = logits[rows, targets] > logits[rows, labels]
+        found = targeted_difference_of_logits_ratio(logits, labels, targets).numpy()
+        assert np.array_equal(found > 0, is_ahead)
+
+
+def test_the_verdict_is_negative_iff_argmax_gives_another_class():
+    rng = np.random.default_rng(0)
+    logits, labels = rng.integers(3, size=[500, 4]).astype(np.float32), rng.integers(4, size=500)  # many ties
+    found, margins = verdict(logits, labels).numpy(), logit_margin(logits, labels).numpy()
+    assert np.array_equal(found < 0, logits.argmax(axis=1) != labels)
+    assert np.array_equal(found[margins != 0], margins[margins != 0])
+    assert (margins == 0).sum() > 50
+    np.testing.assert_allclose(found, margins, rtol=0, atol=1e-20)
+
+
+@pytest.mark.parametrize("place", range(3))
+def test_the_verdict_is_nan_where_a_logit_is(place):
+    logits = np.float32([[3, 2, 1], [3, 2, 1]])
+    logits[0, place] = np.nan
+    assert np.isnan(verdict(logits, [0, 0]).numpy()).tolist() == [True, False]
+
+
+@pytest.mark.parametrize("gap", [0.0, 9.99, 10.0, -30.0])
+def test_logits_that_do_not_saturate_are_left_as_they_are(gap):
+    logits = tf.constant([[gap, 0.0, -1.0]])
+    assert np.array_equal(unsaturated(logits, [0]), logits)
+
+
+@pytest.mark.parametrize("gap", [10.0, 20.0, 100.0, 1e4])
+def test_the_gradient_of_unsaturated_cross_entropy_is_that_of_exact_arithmetic_at_a_margin_of_10(gap):
+    logits = np.float32([[gap + 0.5, 0.5, 0.5 - gap / 5]])
+    _, [gradient] = value_and_gradient(lambda z: cross_entropy(unsaturated(z, [0]), [0]), logits)
+    scaled = np.exp(log_softmax(logits[0].astype(np.float64) * 10 / gap)) - [1, 0, 0]
+    np.testing.assert_allclose(gradient[0] / np.abs(gradient).max(), scaled / np.abs(scaled).max(), rtol=0, atol=2e-3)
+    if gap >= 20:
+        _, [lost] = value_and_gradient(lambda z: cross_entropy(z, [0]), logits)
+        assert lost[0, 0] == 0  # so there was something to mend
+
+
+def test_unsaturated_logits_have_a_margin_of_10_and_the_same_order():
+    _, logits, labels = list(cases(scale=40.0))[2]
+    found = unsaturated(logits, labels).numpy()
+    assert np.array_equal(found.argsort(axis=1), logits.argsort(axis=1))
+    margins = logit_margin(logits, labels).numpy()
+    np.testing.assert_allclose(logit_margin(found, labels), np.minimum(margins, 10), rtol=1e-5)
+
+
+@pytest.mark.parametrize("loss", [logit_margin, verdict, unsaturated, difference_of_logits_ratio])
+def test_losses_of_attacks_take_one_hot_labels_and_half_precision(loss):
+    for _, logits, labels in cases(dtype=np.float16, scale=20.0):
+        one_hot = np.eye(logits.shape[1], dtype=np.float32)[labels]
+        found = loss(logits, one_hot)
+        assert found.dtype == tf.float32
+        assert np.array_equal(found, loss(logits.astype(np.float32), labels))

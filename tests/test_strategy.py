@@ -79,6 +79,8 @@ def evaluated(scope) -> dict[str, np.ndarray]:
         "rob": result.margins,
         "tr": result.weighted_margins[2.0],
         "loss": result.losses,
+        "broken by": result.suite.outcomes.broken_by,
+        "strongest": result.suite.outcomes.margins,
     }
 
 

@@ -111,6 +111,11 @@ def apart(function: Callable[[tf.Tensor], Outputs]) -> Callable[[tf.Tensor], Out
     return tf.function(function, autograph=False, experimental_attributes={"_noinline": True})
 
 
+def slope(tape: tf.GradientTape, loss: tf.Tensor, x: tf.Tensor) -> tf.Tensor:
+    """Return the gradient of a loss with respect to images; 0 where none flows, as through `tf.round`."""
+    return tape.gradient(loss, x, unconnected_gradients=tf.UnconnectedGradients.ZERO)
+
+
 def input_gradient(loss_fn: PerExample, x: tf.Tensor) -> tf.Tensor:
     """Return the gradient of the summed losses: each image's own, undivided by the size of the batch."""
 
@@ -118,7 +123,7 @@ def input_gradient(loss_fn: PerExample, x: tf.Tensor) -> tf.Tensor:
         with tf.GradientTape(watch_accessed_variables=False) as tape:
             tape.watch(x)
             loss = tf.reduce_sum(loss_fn(x))
-        return tape.gradient(loss, x)
+        return slope(tape, loss, x)
 
     return apart(gradient)(x)
 
@@ -142,7 +147,7 @@ def evaluation_of(loss_fn: PerExample, score_fn: PerExample | None = None, *, gr
             loss = loss_fn(x)
             total = tf.reduce_sum(loss)
         score = -loss if score_fn is None else score_fn(x)
-        return loss, score, tape.gradient(total, x)
+        return loss, score, slope(tape, total, x)
 
     one_pass = apart(once)
     if gradients == 1:

@@ -5,7 +5,7 @@ import dataclasses
 import keras
 import tensorflow as tf
 
-from wmr_tf.attacks.base import Attack, PerExample, apart
+from wmr_tf.attacks.base import Attack, PerExample, apart, slope
 from wmr_tf.attacks.norms import NORMS
 from wmr_tf.attacks.planes import DUALS, LENGTHS, to_plane
 from wmr_tf.checks import at_least, one_of, radius
@@ -183,7 +183,7 @@ class FAB(Attack):
                 tape.watch(point)
                 heights = losses(point)
                 of_planes = tf.unstack(heights, axis=1)
-            return tf.stack([tape.gradient(height, point) for height in of_planes], axis=1), heights
+            return tf.stack([slope(tape, height, point) for height in of_planes], axis=1), heights
 
         normals, heights = apart(planes)(point)
         away = tf.abs(heights) / (1e-12 + LENGTHS[DUALS[self.norm]](normals))

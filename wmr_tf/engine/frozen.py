@@ -150,7 +150,8 @@ def _with_unit_gradients(network: Network) -> Network:
         def backward(upstream: tf.Tensor, variables: Any = ()) -> Any:
             size = tf.reduce_max(tf.abs(upstream), axis=-1)
             size = tf.where(size > 0, size, 1.0)
-            gradient = tape.gradient(logits, images, upstream / size[:, tf.newaxis])
+            zero = tf.UnconnectedGradients.ZERO  # as through tf.round
+            gradient = tape.gradient(logits, images, upstream / size[:, tf.newaxis], unconnected_gradients=zero)
             gradient *= tf.reshape(size, [-1] + [1] * (images.shape.rank - 1))
             return (gradient, [None] * len(variables)) if variables else gradient
 

@@ -10,8 +10,8 @@ import tensorflow as tf
 
 from wmr_tf import losses
 from wmr_tf.attacks import APGD, FAB, NORMS, Attack, Square
-from wmr_tf.attacks.base import PerExample, computed_once
-from wmr_tf.checks import one_of, radius
+from wmr_tf.attacks.base import PerExample, computed_once, where
+from wmr_tf.checks import one_of, radius, require
 from wmr_tf.engine import seeds
 from wmr_tf.engine.frozen import Network
 from wmr_tf.weights import number_of_classes
@@ -174,8 +174,8 @@ class Nearest(Stage):
         """Return the nearest misclassified points where they are in the ball; see `Stage.__call__`."""
         loss_fn, score_fn = _attacker(network, batch, _target_ahead if self.targeted else _others_ahead)
         points, radii = self.attack.nearest(loss_fn, batch.images, seed=seed, score_fn=score_fn)
-        is_inside = tf.reshape(radii <= self.attack.epsilon, [-1] + [1] * (points.shape.rank - 1))
-        return Found(tf.where(is_inside, points, batch.images), radii, batch.carried, batch.margins)
+        is_outside = radii > self.attack.epsilon  # NaN is not, so that it is seen
+        return Found(where(is_outside, batch.images, points), radii, batch.carried, batch.margins)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -322,7 +322,8 @@ def stages_of(version: str | Iterable[str], *, epsilon: float, norm: str) -> lis
         norm: "linf", "l2" or "l1".
 
     Raises:
-        InvalidInput: If there is no such version, stage or norm, or the radius is out of range.
+        InvalidInput: If there is no such version, stage or norm, no stage at all or one twice, or the radius is out of
+            range.
 
     Example:
         >>> [stage.name for stage in stages_of("standard", epsilon=0.3, norm="linf")]
@@ -332,4 +333,11 @@ def stages_of(version: str | Iterable[str], *, epsilon: float, norm: str) -> lis
     if isinstance(version, str):
         return VERSIONS[one_of("version", version, VERSIONS)](of)
     names = [one_of("version", name, SINGLE) for name in version]
+    require(
+        1 <= len(names) == len(set(names)),
+        "version",
+        got=", ".join(names) or "no attack",
+        expected="names of attacks, at least one and none twice",
+        fix="Pass for instance ('apgd-ce', 'square').",
+    )
     return [SINGLE[name](of) for name in names]

@@ -11,7 +11,7 @@ import numpy as np
 import scipy.stats
 import tensorflow as tf
 
-from wmr_tf.checks import at_least, refuse
+from wmr_tf.checks import at_least, require
 from wmr_tf.checks import seed as checked_seed
 from wmr_tf.engine.distribution import is_chief, on_every_replica
 from wmr_tf.engine.frozen import freeze_in
@@ -161,11 +161,14 @@ class Suite:
             verbose: 1 shows a progress bar, 2 prints a line a minute, 0 nothing.
 
         Raises:
-            InvalidInput: If the file is of another evaluation, or the classifier gives NaN for an attacked image.
+            InvalidInput: If the file is of another evaluation, or the classifier gives NaN for a clean or an attacked
+                image.
         """
         images = np.concatenate([images for images, _ in batches])
         labels = np.concatenate([labels for _, labels in batches])
-        state = Outcomes.begin(images, labels, self._clean_logits(batches))
+        logits = self._clean_logits(batches)
+        _check_finite(logits, "clean images", expected="finite logits on every image")
+        state = Outcomes.begin(images, labels, logits)
         classes = state.logits.shape[1]
         runs = [(stage, run) for stage in self.stages for run in range(stage.runs_for(classes))]
         identity = identity_of(self.classifier, images, labels, self.settings) if outcomes else {}
@@ -207,13 +210,7 @@ class Suite:
         seeds = stage.seed(self.seed, tf.constant(batch.positions), tf.constant(run))
         found = self._function(stage, state.clean)(*map(tf.convert_to_tensor, batch), seeds, tf.constant(run))
         points, radii, carried, margins, logits = (np.asarray(part) for part in found)
-        if not np.isfinite(logits).all():
-            refuse(
-                "classifier",
-                got=f"NaN or infinite logits for {np.sum(~np.isfinite(logits).all(axis=1))} attacked images",
-                expected="finite logits on every image in the ball",
-                fix=f"Look at its layers: no accuracy can be given. The attack was {stage.name}.",
-            )
+        _check_finite(logits, "attacked images", expected="finite logits on every image in the ball", attack=stage.name)
         state.update(places, points, logits)
         state.radii[places] = np.minimum(state.radii[places], radii)
         state.carried[places], state.carried_margins[places] = carried, margins
@@ -246,6 +243,17 @@ class Suite:
 
         self._made[stage.trace] = on_every_replica(self.classifier.distribute_strategy, attack)
         return self._made[stage.trace]
+
+
+def _check_finite(logits: np.ndarray, images: str, *, expected: str, attack: str = "") -> None:
+    is_wrong = ~np.isfinite(logits).all(axis=1)
+    require(
+        not is_wrong.any(),
+        "classifier",
+        got=f"NaN or infinite logits for {is_wrong.sum()} {images}",
+        expected=expected,
+        fix=f"Look at its layers: no accuracy can be given.{attack and f' The attack was {attack}.'}",
+    )
 
 
 class _Saver:
