@@ -13,6 +13,9 @@ from wmr_tf.checks import require
 PerExample = Callable[[tf.Tensor], tf.Tensor]
 Outputs = TypeVar("Outputs")
 
+NO_WAY = tf.UnconnectedGradients.ZERO
+"""What a gradient is where none leads back to the images, as through `tf.round`: attacks stay where they are."""
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Attack(abc.ABC):
@@ -115,7 +118,7 @@ def input_gradient(loss_fn: PerExample, x: tf.Tensor) -> tf.Tensor:
         with tf.GradientTape(watch_accessed_variables=False) as tape:
             tape.watch(x)
             loss = tf.reduce_sum(loss_fn(x))
-        return tape.gradient(loss, x)
+        return tape.gradient(loss, x, unconnected_gradients=NO_WAY)
 
     return apart(gradient)(x)
 
@@ -140,7 +143,7 @@ def evaluated(
             loss = loss_fn(x)
             total = tf.reduce_sum(loss)
         score = -loss if score_fn is None else score_fn(x)
-        return loss, score, tape.gradient(total, x)
+        return loss, score, tape.gradient(total, x, unconnected_gradients=NO_WAY)
 
     one_pass = apart(once)
     if gradients == 1:

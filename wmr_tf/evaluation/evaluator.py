@@ -81,7 +81,7 @@ class RobustnessEvaluator:
                 return cross_entropy(unsaturated(logits_of(x), labels), labels)
 
             _, logits, gradient = evaluated(losses, images, logits_of)
-            # What comes out of a function that is not inlined has no shape for those who estimate costs, and they say so.
+            # What leaves a function that is not inlined has no shape for TensorFlow's cost estimates, which complain.
             logits = tf.ensure_shape(logits, logits.shape)
             is_zero = tf.reduce_all(tf.reshape(gradient == 0, [-1, values_of(images)]), axis=1)
             return probability_margin(logits, labels), tf.argmax(logits, axis=1), is_zero
