@@ -20,6 +20,12 @@ from wmr_tf.inputs.classifier import check_shape, outputs_of
 STEPS = 20
 """Of each of the two attacks in most experiments: Auto-PGD with the cross-entropy, and then towards the runner-up."""
 
+LONG = 4
+"""How many times as many steps the long attacks make."""
+
+TEMPERATURES = (0.01, 0.1, 10.0)
+"""What logits are divided by, besides 1."""
+
 TEST_STEPS = 40
 """Of plain PGD, as the paper's test attack has them."""
 
@@ -67,7 +73,7 @@ class Probes:
         self._classifier, self._batch_size, self._seed = classifier, batch_size, seed
         self._what = classifier, images.shape[1:]
         self._not_finite = np.zeros(len(images), bool)
-        self._attacks: dict[int, Traced] = {}  # by number of steps
+        self._ascent = functools.cache(functools.partial(_ascent, *self._what, norm, seed))
         outputs_of(classifier, images[:1])  # which builds it, if need be
         self._weights = self._read_weights()
 
@@ -127,21 +133,19 @@ class Probes:
     # The attacks
 
     def survivors(
-        self, radius: float, *, among: np.ndarray | None = None, steps: int = STEPS, scale: float = 1.0
+        self, radius: float, *, among: np.ndarray | None = None, steps: int = STEPS, restart: int = 0
     ) -> np.ndarray:
         """Return which images are robust to Auto-PGD with the cross-entropy, then towards the runner-up, `[images]`.
 
         Args:
             radius: Of the ball.
             among: Which images to attack, `[images]`; those that are classified correctly if not given.
-            steps: Of each of the two; each number has its own starts.
-            scale: What the logits are multiplied by.
+            steps: Of each of the two.
+            restart: The number of its starts.
         """
-        if steps not in self._attacks:
-            self._attacks[steps] = _ascent(*self._what, self.norm, self._seed, steps)
         left = self.is_correct if among is None else among
         for is_targeted in (False, True):
-            left = self._attacked(self._attacks[steps], left, *map(tf.constant, (radius, scale, float(is_targeted))))
+            left = self._attacked(self._ascent(steps), left, *_floats(radius, 1, is_targeted, restart))
         return left
 
     @functools.cached_property
@@ -150,20 +154,32 @@ class Probes:
         return self.survivors(self.epsilon)
 
     @functools.cached_property
+    def after_restart(self) -> np.ndarray:
+        """Which of those are robust to the same from other starts."""
+        return self.survivors(self.epsilon, among=self.after_short, restart=1)
+
+    @functools.cached_property
     def after_long(self) -> np.ndarray:
-        """Which of those are robust to attacks with twice, then four times as many steps, and new starts."""
-        twice = self.survivors(self.epsilon, among=self.after_short, steps=2 * STEPS)
-        return self.survivors(self.epsilon, among=twice, steps=4 * STEPS)
+        """Which of those are robust to four times as many steps."""
+        return self.survivors(self.epsilon, among=self.after_restart, steps=LONG * STEPS)
+
+    @functools.cached_property
+    def after_scaled(self) -> np.ndarray:
+        """Which of those are robust to the cross-entropy of logits divided by temperatures."""
+        left = self.after_long
+        for temperature in TEMPERATURES:
+            left = self._attacked(self._ascent(STEPS), left, *_floats(self.epsilon, 1 / temperature, False, 0))
+        return left
 
     @functools.cached_property
     def after_search(self) -> np.ndarray:
         """Which of those are robust to random search."""
-        return self._attacked(_search(*self._what, self.norm, self._seed, self.epsilon), self.after_long)
+        return self._attacked(_search(*self._what, self.norm, self._seed, self.epsilon), self.after_scaled)
 
     def descend(self, step_size: float) -> np.ndarray:
         """Return the logit margins along plain PGD in the ball, from its start on, `[TEST_STEPS + 1, images]`."""
         everywhere = np.arange(len(self.images))
-        return self._in_batches(self._descent, everywhere, tf.constant(step_size)).T
+        return self._in_batches(self._descent, everywhere, *_floats(step_size)).T
 
     @functools.cached_property
     def test_path(self) -> np.ndarray:
@@ -218,6 +234,10 @@ class Probes:
         return {weight.path: np.array(weight) for weight in self._classifier.weights}
 
 
+def _floats(*settings: float) -> list[tf.Tensor]:
+    return [tf.constant(setting, tf.float32) for setting in settings]
+
+
 def _traced(shape: Any, settings: int = 0) -> Callable[[Callable[..., tf.Tensor]], Traced]:
     """Return the decorator of a function of images of this shape, and so many scalars, whose batch may be any size."""
     whole = tf.TensorSpec([None], tf.int32)
@@ -250,10 +270,10 @@ def _zero_gradients(classifier: keras.Model, shape: tuple[int, ...]) -> Traced:
 
 
 def _ascent(classifier: keras.Model, shape: tuple[int, ...], norm: str, seed: int, steps: int) -> Traced:
-    """Return the function of radius, logit scale and whether to aim at the runner-up to attacked logits."""
+    """Return the function of radius, logit scale, whether to aim at the runner-up, and restart, to attacked logits."""
     attack = APGD(epsilon=0.0, norm=norm, steps=steps)  # the radius comes with each call
 
-    @_traced(shape, settings=3)
+    @_traced(shape, settings=4)
     def attacked(
         images: tf.Tensor,
         labels: tf.Tensor,
@@ -262,6 +282,7 @@ def _ascent(classifier: keras.Model, shape: tuple[int, ...], norm: str, seed: in
         radius: tf.Tensor,
         scale: tf.Tensor,
         is_targeted: tf.Tensor,
+        restart: tf.Tensor,
     ) -> tf.Tensor:
         network = freeze_in("float32", classifier)
         logits_of = computed_once(lambda x: scale * network(x))
@@ -274,7 +295,7 @@ def _ascent(classifier: keras.Model, shape: tuple[int, ...], norm: str, seed: in
         points = attack(
             loss,
             images,
-            seed=seeds.by_position(seed, positions, steps, is_targeted),
+            seed=seeds.by_position(seed, positions, steps, is_targeted, restart),
             score_fn=lambda x: losses.verdict(logits_of(x), labels),
             epsilon=tf.fill(tf.shape(positions), radius),
         )
