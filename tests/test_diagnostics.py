@@ -9,13 +9,14 @@ import tensorflow as tf
 from studies import gallery
 from wmr_tf import data, diagnose, losses
 from wmr_tf.checks import InvalidInput
-from wmr_tf.evaluation import auto_attack, diagnostics, probes
+from wmr_tf.evaluation import SuiteResult, diagnostics, probes
 from wmr_tf.evaluation.flags import allowed, suite_flags
+from wmr_tf.evaluation.outcomes import Outcomes
 from wmr_tf.evaluation.probes import Probes
 from wmr_tf.inputs.classifier import outputs_of
 from wmr_tf.saving import load_classifier
 
-EXAMPLES = 96
+EXAMPLES = 64
 FAST_BROKEN = ["rounded images", "softmax", "random shift", "wrong label order", "NaN for some", "images in [0, 255]"]
 FAST_HONEST = ["natural", "PGD", "natural, linear"]
 
@@ -174,7 +175,7 @@ def test_masked_compares_the_end_of_pgd_with_the_short_attacks():
     path = np.ones([41, 128])
     path[:, 120:] = -1
     found = diagnostics._masked(Scripted(is_correct=first(126), test_path=path, after_short=first(101)))
-    assert found == (19 / 128, 18 / 128)
+    assert found == (19 / 128, 19 / 128)
 
 
 def test_silent_success_is_a_success_on_the_way_only():
@@ -241,7 +242,7 @@ def test_constant_only_counts_where_labels_differ(labels, raised):
 
 
 def test_at_chance_allows_for_luck():
-    for correct, raised in ((18, True), (19, False)):
+    for correct, raised in ((19, True), (20, False)):
         value, threshold = diagnostics._at_chance(Scripted(is_correct=first(correct), logits=np.zeros([128, 10])))
         assert (value > threshold) == raised
 
@@ -258,9 +259,8 @@ def linear_probes(digits, classifier=None, n=24, **settings):
 def test_attacks_do_not_depend_on_the_batch_size(digits):
     classifier = gallery.trained(gallery.linear(), gallery.methods.Natural(), epochs=3)
     one, other = (linear_probes(digits, classifier, batch_size=size) for size in (128, 7))
-    assert 0 < one.after_long.sum() < one.is_correct.sum()
-    for probe in ("after_short", "after_long", "after_search", "has_no_gradient"):
-        assert np.array_equal(getattr(one, probe), getattr(other, probe))
+    assert 0 < one.after_short.sum() < one.is_correct.sum()
+    assert np.array_equal(one.after_restart, other.after_restart)
     assert one.test_path == pytest.approx(other.test_path, abs=1e-4)
 
 
@@ -270,7 +270,7 @@ def test_confidence_is_caught_by_the_scale_of_the_logits(digits, monkeypatch):
     ratio = losses.cross_entropy
     monkeypatch.setattr(losses, "targeted_difference_of_logits_ratio", lambda z, labels, _: ratio(z, labels))
     natural = gallery.trained(gallery.linear(), gallery.methods.Natural(), epochs=3)
-    confident = gallery.after(lambda z: 1000 * z)(natural)
+    confident = gallery.after(lambda z: 60 * z)(natural)
     value, threshold = diagnostics._logit_scale(linear_probes(digits, confident, n=48))
     assert value > max(threshold, 0.1)
 
@@ -280,7 +280,7 @@ def test_other_norms(norm, epsilon, digits):
     probe = linear_probes(digits, norm=norm, epsilon=epsilon)
     assert not probe.survivors(probes.WHOLE_BOX[norm](probe.values)).any()
     assert np.array_equal(probe.survivors(0.0), probe.is_correct)
-    assert 0 < probe.after_search.sum() <= probe.after_short.sum() < probe.is_correct.sum()
+    assert 0 < probe.after_short.sum() < probe.is_correct.sum()
     path = probe.descend(epsilon / 10)
     assert path.shape == (probes.TEST_STEPS + 1, 24) and (path[-1] < path[0]).mean() > 0.9
 
@@ -288,9 +288,11 @@ def test_other_norms(norm, epsilon, digits):
 def test_probes_see_weights_that_move(digits):
     classifier = gallery.network(norm=True)
     probe = linear_probes(digits, classifier)
-    assert probe.moved_weights() == []
+    assert probe.moved_weights() == 0
     classifier(digits[0][:8], training=True)
-    assert len(probe.moved_weights()) == 2
+    assert probe.moved_weights() == 2
+    probe.put_back()
+    assert probe.moved_weights() == 0
 
 
 def test_an_output_that_is_not_finite_is_remembered(digits):
@@ -328,7 +330,8 @@ def test_square_helps_in_a_suite(after, gain):
 
 
 def test_a_suite_has_its_flags_among_its_metrics(digits):
-    classifier = gallery.before(gallery.rounded)(gallery.base())
-    pair = digits[0][:32], digits[1][:32]
-    result = auto_attack(classifier, pair, epsilon=0.15, version=("apgd-ce", "square"), verbose=0)
+    images, labels = digits[0][:32], digits[1][:32]
+    outcomes = Outcomes.begin(images, labels, np.eye(10)[labels])
+    outcomes.broken_by[:9] = [0] * 4 + [1] * 5
+    result = SuiteResult(outcomes, ("apgd-ce", "square"), {"version": "apgd-ce+square"})
     assert [flag["name"] for flag in result.metrics()["flags"]] == ["square_helps"]

@@ -216,7 +216,7 @@ def _not_finite(probes: Probes) -> Found:
 
 
 def _weights_moved(probes: Probes) -> Found:
-    return Found(len(probes.moved_weights()), 0)
+    return Found(probes.moved_weights(), 0)
 
 
 CHECKS: dict[str, tuple[Callable[[Probes], Found], str]] = {
@@ -353,7 +353,7 @@ def diagnose(
     Source: Carlini et al. 2019, "On evaluating adversarial robustness"; Pintor et al. 2022, indicators of attack
         failure; the warnings of the public AutoAttack.
 
-    Note: Where a share of images is compared, chance in so few of them is allowed for, see `flags.allowed`. I4 is
+    Note: Weights that move while it looks are put back. Where a share of images is compared, chance in so few of them is allowed for, see `flags.allowed`. I4 is
         measured on the logit margin, which does not saturate. Cost: at most about 1,900 passes an image, forward and
         backward ones, of which 501 are random search; the quick suite makes 2,030.
     """
@@ -369,6 +369,7 @@ def diagnose(
         found = find(probes)
         checks.append(Check(name, *found, message=f"{name}: {message.format(value=found.value)}"))
         progress.add(1)
+    probes.put_back()
     return Diagnosis(tuple(checks), {"examples": len(images), "norm": norm, "epsilon": epsilon, "seed": seed})
 
 

@@ -74,18 +74,21 @@ class Probes:
         self._what = classifier, images.shape[1:]
         self._not_finite = np.zeros(len(images), bool)
         self._ascent = functools.cache(functools.partial(_ascent, *self._what, norm, seed))
-        outputs_of(classifier, images[:1])  # which builds it, if need be
-        self._weights = self._read_weights()
+        check_shape(outputs_of(classifier, images[:1]))  # which builds it, if need be
+        self._weights = classifier.get_weights()
 
     # The classifier, not attacked
 
     @functools.cached_property
     def outputs(self) -> np.ndarray:
-        """What its user gets who calls it several times, `[CALLS, images, classes]`."""
+        """What its user gets who calls it several times, `[CALLS, images, classes]`.
+
+        Without a word on `training`: what is said of it when the layers are connected counts then, and only then.
+        """
         calls = []
         for _ in range(CALLS):
-            calls.append(np.concatenate([outputs_of(self._classifier, images) for images in self._cut(self.images)]))
-            check_shape(calls[-1])
+            parts = [np.asarray(self._classifier(tf.constant(images)), np.float32) for images in self._cut(self.images)]
+            calls.append(np.concatenate(parts))
             self._look_at(np.arange(len(self.images)), calls[-1])
         return np.stack(calls)
 
@@ -110,10 +113,14 @@ class Probes:
         """For which images the gradient of the attack's cross-entropy is 0 in all values, `[images]`."""
         return self._in_batches(_zero_gradients(*self._what), np.arange(len(self.images)))
 
-    def moved_weights(self) -> list[str]:
-        """Return the weights that are other than before all this."""
-        now = self._read_weights()
-        return [path for path, value in self._weights.items() if not np.array_equal(value, now[path], equal_nan=True)]
+    def moved_weights(self) -> int:
+        """Return how many of the weights are other ones than before all this."""
+        now = self._classifier.get_weights()
+        return sum(not np.array_equal(*pair, equal_nan=True) for pair in zip(self._weights, now, strict=True))
+
+    def put_back(self) -> None:
+        """Give the classifier the weights that it had."""
+        self._classifier.set_weights(self._weights)
 
     def not_finite(self) -> np.ndarray:
         """Return for which images an output was NaN or infinite up to now, clean, noisy or attacked, `[images]`."""
@@ -229,9 +236,6 @@ class Probes:
 
     def _cut(self, array: np.ndarray) -> list[np.ndarray]:
         return [array[start:][: self._batch_size] for start in range(0, len(array), self._batch_size)]
-
-    def _read_weights(self) -> dict[str, np.ndarray]:
-        return {weight.path: np.array(weight) for weight in self._classifier.weights}
 
 
 def _floats(*settings: float) -> list[tf.Tensor]:
