@@ -353,9 +353,10 @@ def diagnose(
     Source: Carlini et al. 2019, "On evaluating adversarial robustness"; Pintor et al. 2022, indicators of attack
         failure; the warnings of the public AutoAttack.
 
-    Note: Weights that move while it looks are put back. Where a share of images is compared, chance in so few of them is allowed for, see `flags.allowed`. I4 is
-        measured on the logit margin, which does not saturate. Cost: at most about 1,900 passes an image, forward and
-        backward ones, of which 501 are random search; the quick suite makes 2,030.
+    Note: Weights that move while it looks are put back. Where a share of images is compared, chance in so few of them
+        is allowed for, see `flags.allowed`. I4 is measured on the logit margin, which does not saturate. Cost: at most
+        about 1,700 passes an image, forward and backward ones, of which 502 are random search; the quick suite makes
+        2,030.
     """
     check_model(classifier)
     epsilon = radius("epsilon", positive("epsilon", epsilon), one_of("norm", norm, NORMS))
