@@ -193,20 +193,39 @@ def test_incomplete_optimisation_looks_at_the_last_steps_of_images_that_hold():
 
 
 def test_the_rise_is_between_neighbours_on_the_ladder():
-    left = {0.0: 120, 0.05: 110, 0.1: 90, 0.4: 84}
+    left = {0.05: 110, 0.1: 90, 0.4: 84}
 
     def survivors(radius):
         return first(left[round(radius, 6)])
 
-    found = diagnostics._rises(Scripted(survivors=survivors, after_short=first(93)))
+    found = diagnostics._rises(Scripted(survivors=survivors, at_0=first(120), after_short=first(93)))
     assert found == (3 / 128, 1 / 128)
 
 
 def test_epsilon_0_is_held_against_the_classifier_as_its_user_calls_it():
     outputs = np.eye(10)[np.zeros(128, int)][np.newaxis]
     labels = np.where(first(100), 0, 1)
-    found = diagnostics._epsilon_0(Scripted(outputs=outputs, labels=labels, survivors=lambda radius: first(98)))
+    found = diagnostics._epsilon_0(Scripted(outputs=outputs, labels=labels, at_0=first(98)))
     assert found == (2 / 128, 1 / 128)
+
+
+def test_unbounded_counts_what_the_whole_box_leaves():
+    found = diagnostics._unbounded(Scripted(survivors=lambda radius: first(3 if radius == 1.0 else 9)))
+    assert found == (3 / 128, 0)
+
+
+@pytest.mark.parametrize(
+    ("second", "value"),
+    [
+        ([[2.0, 0.0, 0.0], [0.0, 1.0, 1.0]], 0),
+        ([[1.0, 0.001, 0.0], [0.0, 1.0, 1.0]], 0.5),
+        ([[1.0, 0.0, 0.0], [0.0, 1.0, 1.00001]], 0.5),
+        ([[1.0, 0.0, 0.0], [0.0, 1.00001, 1.0]], 0),
+    ],
+)
+def test_randomised_is_another_direction_or_another_class(second, value):
+    outputs = np.array([[[1.0, 0.0, 0.0], [0.0, 1.0, 1.0]], second])
+    assert diagnostics._randomised(Scripted(n=2, outputs=outputs)) == (value, 0)
 
 
 @pytest.mark.parametrize(

@@ -160,14 +160,13 @@ def _unstable(probes: Probes) -> Found:
 
 def _epsilon_0(probes: Probes) -> Found:
     clean = probes.outputs[0].argmax(axis=1) == probes.labels
-    return Found(abs(_loss(clean, probes.survivors(0.0))), allowed(RISES, len(clean)))
+    return Found(abs(_loss(clean, probes.at_0)), allowed(RISES, len(clean)))
 
 
 def _rises(probes: Probes) -> Found:
     whole = WHOLE_BOX[probes.norm](probes.values)
-    fractions = (0.25, 0.5, 2.0)
-    ladder = [probes.survivors(min(fraction * probes.epsilon, whole)) for fraction in fractions]
-    ladder = [probes.survivors(0.0), *ladder[:2], probes.after_short, ladder[2]]
+    quarter, half, twice = (probes.survivors(min(share * probes.epsilon, whole)) for share in (0.25, 0.5, 2.0))
+    ladder = [probes.at_0, quarter, half, probes.after_short, twice]
     rises = [-_loss(smaller, larger) for smaller, larger in zip(ladder, ladder[1:], strict=False)]
     return Found(max(rises), allowed(RISES, len(probes.images)))
 
@@ -355,7 +354,7 @@ def diagnose(
 
     Note: Weights that move while it looks are put back. Where a share of images is compared, chance in so few of them
         is allowed for, see `flags.allowed`. I4 is measured on the logit margin, which does not saturate. Cost: at most
-        about 1,700 passes an image, forward and backward ones, of which 502 are random search; the quick suite makes
+        about 1,750 passes an image, forward and backward ones, of which 502 are random search; the quick suite makes
         2,030.
     """
     check_model(classifier)

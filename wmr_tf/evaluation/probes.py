@@ -156,6 +156,11 @@ class Probes:
         return left
 
     @functools.cached_property
+    def at_0(self) -> np.ndarray:
+        """Which images are robust to the short attacks in a ball of radius 0, `[images]`."""
+        return self.survivors(0.0)
+
+    @functools.cached_property
     def after_short(self) -> np.ndarray:
         """Which images are robust to the short attacks in the ball, `[images]`."""
         return self.survivors(self.epsilon)
