@@ -271,13 +271,13 @@ def test_at_chance_allows_for_luck():
 
 
 def linear_probes(digits, classifier=None, n=24, **settings):
-    classifier = classifier or gallery.trained(gallery.linear(), gallery.methods.Natural(), epochs=3)
+    classifier = classifier or gallery.trained(gallery.linear, gallery.methods.Natural(), epochs=3)
     given = {"epsilon": 0.1, "norm": "linf", "batch_size": 128, "seed": 0, **settings}
     return Probes(classifier, digits[0][:n], digits[1][:n].astype(np.int32), **given)
 
 
 def test_attacks_do_not_depend_on_the_batch_size(digits):
-    classifier = gallery.trained(gallery.linear(), gallery.methods.Natural(), epochs=3)
+    classifier = gallery.trained(gallery.linear, gallery.methods.Natural(), epochs=3)
     one, other = (linear_probes(digits, classifier, batch_size=size) for size in (128, 7))
     settings = [tf.constant(setting) for setting in (0.1, 1.0, 0.0, 0.0)]
     attacked = [probe._in_batches(probe._ascent(2), np.arange(24), *settings) for probe in (one, other)]
@@ -291,7 +291,7 @@ def test_confidence_is_caught_by_the_scale_of_the_logits(digits, monkeypatch):
     monkeypatch.setattr(losses, "unsaturated", lambda logits, labels: logits)
     ratio = losses.cross_entropy
     monkeypatch.setattr(losses, "targeted_difference_of_logits_ratio", lambda z, labels, _: ratio(z, labels))
-    natural = gallery.trained(gallery.linear(), gallery.methods.Natural(), epochs=3)
+    natural = gallery.trained(gallery.linear, gallery.methods.Natural(), epochs=3)
     confident = gallery.after(lambda z: 60 * z)(natural)
     value, threshold = diagnostics._logit_scale(linear_probes(digits, confident, n=48))
     assert value > max(threshold, 0.1)
