@@ -13,7 +13,7 @@ from wmr_tf import losses
 from wmr_tf.attacks import APGD, NORMS, apgd
 from wmr_tf.attacks.apgd import STAGES
 from wmr_tf.attacks.ascent import _largest_signs, windows, with_momentum
-from wmr_tf.attacks.base import computed_once, evaluated
+from wmr_tf.attacks.base import computed_once, evaluation_of
 from wmr_tf.attacks.norms import LInf
 from wmr_tf.checks import InvalidInput
 from wmr_tf.engine import seeds
@@ -320,7 +320,7 @@ def watched(monkeypatch):
     rows = []
 
     def evaluated_and_kept(loss_fn, x, *arguments, **settings):
-        found = evaluated(loss_fn, x, *arguments, **settings)
+        found = evaluation_of(loss_fn, *arguments, **settings)(x)
         tf.numpy_function(lambda *row: rows.append([part.copy() for part in row]), [x, *found], [])
         return found
 

@@ -2,19 +2,21 @@
 
 from wmr_tf import architectures, attacks, callbacks, data, losses, methods, weights
 from wmr_tf.checks import InvalidInput
-from wmr_tf.evaluation import Robustness, dro, evaluate_robustness, temperature, wasserstein
+from wmr_tf.evaluation import Diagnosis, Robustness, diagnose, dro, evaluate_robustness, temperature, wasserstein
 from wmr_tf.model import AdversarialModel
 
 __version__ = "0.1.0"
 
 __all__ = [
     "AdversarialModel",
+    "Diagnosis",
     "InvalidInput",
     "Robustness",
     "architectures",
     "attacks",
     "callbacks",
     "data",
+    "diagnose",
     "dro",
     "evaluate_robustness",
     "losses",

@@ -151,7 +151,7 @@ class RobustnessEvaluator:
         weighted_margins = {alpha: scores[0] for alpha, scores in zip(self.alphas, weighted, strict=True)}
         clean_margins, predictions, has_no_gradient = map(np.concatenate, zip(*clean, strict=True))
         suite = None
-        if self._suite and np.isfinite(margins).all():
+        if self._suite and np.isfinite([clean_margins, margins]).all():
             suite = self._suite(batches, outcomes=outcomes, verbose=verbose)
         return Robustness(
             clean_margins,

@@ -1,8 +1,10 @@
 """What can be wrong with a robust accuracy: flags, each with the number that raised it and what to do."""
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
+import scipy.stats
 
 MASKED_GAP = 0.10
 """By how much stronger attacks must lower A_rob for the classifier to be masked. Models that hold lose 1 to 7 points,
@@ -13,6 +15,12 @@ OVERSTATED_GAP = 0.01
 
 SMALL_SAMPLE = 100.0
 """The effective number of images below which a weighted accuracy has an error of 5 points and more."""
+
+SQUARE_HELPS = 0.002
+"""By how much random search may lower the accuracy that gradients have left; the threshold of the public code."""
+
+CHANCE = 0.05
+"""How often a true share that is just at its limit may raise a flag."""
 
 Flag = dict[str, Any]
 
@@ -68,3 +76,41 @@ def small_sample_flags(size: float, images: int) -> list[Flag]:
         "smaller alpha_test."
     )
     return [flag("small_sample", message, size, SMALL_SAMPLE)] if size < SMALL_SAMPLE else []
+
+
+def allowed(share: float, images: int) -> float:
+    """Return the share of so many images up to which chance explains what is found, where the truth is `share`.
+
+    Chance exceeds it in one of twenty cases at most. Of few images it is far more than the share itself.
+
+    Example:
+        >>> [round(100 * allowed(0.002, images), 2) for images in (128, 1000, 10_000)]
+        [0.78, 0.5, 0.28]
+    """
+    return float(scipy.stats.binom.ppf(1 - CHANCE, images, share)) / images
+
+
+def suite_flags(metrics: Mapping[str, Any]) -> list[Flag]:
+    """Return the flag of a suite in which Square broke images that gradients had left, none if it did not.
+
+    Compared is with the attack just before it: what comes after it, as in "plus", says nothing of gradients here.
+
+    Args:
+        metrics: "examples" and "accuracy_after" of a suite, in the form of `SuiteResult.metrics`.
+
+    Example:
+        >>> after = {"apgd-ce": 0.21, "apgd-t": 0.17, "square": 0.07}
+        >>> [flag["name"] for flag in suite_flags({"examples": 300, "accuracy_after": after})]
+        ['square_helps']
+    """
+    after, images = metrics["accuracy_after"], metrics["examples"]
+    names = list(after)
+    if "square" not in names[1:]:
+        return []
+    gain = after[names[names.index("square") - 1]] - after["square"]
+    gain, threshold = round(gain * images) / images, allowed(SQUARE_HELPS, images)
+    message = (
+        f"random search (square) takes {100 * gain:.1f} points more than the attacks by gradients before it: gradients "
+        "are masked. Quote no figure without square, and make it search longer."
+    )
+    return [flag("square_helps", message, gain, threshold)] if gain > threshold else []

@@ -16,6 +16,7 @@ from wmr_tf.checks import seed as checked_seed
 from wmr_tf.engine.distribution import is_chief, on_every_replica
 from wmr_tf.engine.frozen import freeze_in
 from wmr_tf.engine.progress import Progress
+from wmr_tf.evaluation.flags import suite_flags
 from wmr_tf.evaluation.outcomes import Outcomes, identity_of, resumed
 from wmr_tf.evaluation.stages import PUBLISHED, Batch, Stage, stages_of
 from wmr_tf.inputs.batches import CheckedBatches, batches_of, checked_batches
@@ -88,7 +89,7 @@ class SuiteResult:
     def metrics(self) -> dict[str, Any]:
         """Return all numbers as plain values, accuracies as fractions of 1, in the form of `metrics.json`."""
         radii = self.outcomes.radii[np.isfinite(self.outcomes.radii)]
-        return {
+        found = {
             **self.settings,
             "examples": len(self.outcomes.labels),
             "clean_accuracy": self.clean_accuracy.value,
@@ -98,6 +99,7 @@ class SuiteResult:
             "median_radius": float(np.median(radii)) if len(radii) else None,
             "deviations": list(self.deviations),
         }
+        return {**found, "flags": suite_flags(found)}
 
     def __str__(self) -> str:
         """Return conditions and accuracies in lines."""

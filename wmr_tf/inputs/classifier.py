@@ -84,6 +84,19 @@ def classes_of(classifier: keras.Model, images: np.ndarray) -> int:
         InvalidInput: If the classifier has several inputs or outputs, does not take the images, or returns anything
             but logits.
     """
+    return check_logits(outputs_of(classifier, images))
+
+
+def outputs_of(classifier: keras.Model, images: np.ndarray) -> np.ndarray:
+    """Return what a classifier gives for some images when its user calls it, as float32, whatever that is.
+
+    Args:
+        classifier: The classifier; it is built by this call if it was not.
+        images: A batch of images.
+
+    Raises:
+        InvalidInput: If the classifier has several inputs or outputs, or does not take the images.
+    """
     inputs = getattr(classifier, "inputs", None) or ["the images"]
     require(
         len(inputs) == 1,
@@ -117,7 +130,7 @@ def classes_of(classifier: keras.Model, images: np.ndarray) -> int:
         expected="one, the logits",
         fix="Make a model of the output that is the logits: keras.Model(model.inputs, model.outputs[0]).",
     )
-    return check_logits(np.asarray(output, np.float32))
+    return np.asarray(output, np.float32)
 
 
 def check_logits(logits: np.ndarray) -> int:
@@ -132,13 +145,7 @@ def check_logits(logits: np.ndarray) -> int:
     Raises:
         InvalidInput: If it is anything but finite logits `[batch, classes]`; probabilities are none.
     """
-    require(
-        logits.ndim == 2 and logits.shape[1] >= 2,
-        "classifier",
-        got=f"an output of shape {logits.shape}",
-        expected="logits of shape (batch, classes) with at least two classes",
-        fix="Let it return one logit a class; a binary one has two.",
-    )
+    check_shape(logits)
     require(
         bool(np.isfinite(logits).all()),
         "classifier",
@@ -157,3 +164,18 @@ def check_logits(logits: np.ndarray) -> int:
         fix=FIX_LOGITS,
     )
     return logits.shape[1]
+
+
+def check_shape(outputs: np.ndarray) -> None:
+    """Check that a classifier's outputs for a batch are rows of as many numbers as there are classes.
+
+    Raises:
+        InvalidInput: If they are not.
+    """
+    require(
+        outputs.ndim == 2 and outputs.shape[1] >= 2,
+        "classifier",
+        got=f"an output of shape {outputs.shape}",
+        expected="logits of shape (batch, classes) with at least two classes",
+        fix="Let it return one logit a class; a binary one has two.",
+    )

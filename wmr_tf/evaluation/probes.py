@@ -1,0 +1,352 @@
+"""The experiments behind the alarms: one classifier, some images, and short attacks of any radius and logit scale."""
+
+import functools
+import math
+from collections.abc import Callable
+from typing import Any
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from wmr_tf import losses
+from wmr_tf.attacks import APGD, NORMS, Square
+from wmr_tf.attacks.base import computed_once, evaluation_of, input_gradient
+from wmr_tf.attacks.norms import values_of
+from wmr_tf.engine import seeds
+from wmr_tf.engine.frozen import freeze_in
+from wmr_tf.inputs.classifier import check_shape, outputs_of
+
+STEPS = 20
+"""Of each of the two attacks in most experiments: Auto-PGD with the cross-entropy, and then towards the runner-up."""
+
+LONG = 4
+"""How many times as many steps the long attacks make."""
+
+TEMPERATURES = (0.01, 0.1, 10.0)
+"""What logits are divided by, besides 1."""
+
+TEST_STEPS = 40
+"""Of plain PGD, as the paper's test attack has them."""
+
+QUERIES = 500
+"""Of random search."""
+
+CALLS = 5
+"""How often the classifier is called for the same images."""
+
+DRAWS, NOISE = 10, 4 / 255
+"""How many noisy copies of each image there are, and how far a value is moved at most: that of the published code."""
+
+WHOLE_BOX: dict[str, Callable[[int], float]] = {"linf": lambda values: 1.0, "l2": math.sqrt, "l1": float}
+"""By norm the radius of a ball that holds all images with so many values."""
+
+Traced = Callable[..., Any]
+"""A `tf.function` of images, labels, positions and runners-up, and of scalars, to what is known of each image."""
+
+
+class Probes:
+    """What can be asked of a classifier on some images; each answer that several checks need is found once.
+
+    Args:
+        classifier: A Keras model.
+        images: float32 in [0, 1], `[images, ...]`.
+        labels: int32 `[images]`.
+        epsilon: Radius of the ball.
+        norm: Of the ball.
+        batch_size: Images attacked together.
+        seed: Of all random numbers.
+    """
+
+    def __init__(
+        self,
+        classifier: keras.Model,
+        images: np.ndarray,
+        labels: np.ndarray,
+        *,
+        epsilon: float,
+        norm: str,
+        batch_size: int,
+        seed: int,
+    ) -> None:
+        self.images, self.labels, self.epsilon, self.norm = images, labels, epsilon, norm
+        self._classifier, self._batch_size, self._seed = classifier, batch_size, seed
+        self._what = classifier, images.shape[1:]
+        self._not_finite = np.zeros(len(images), bool)
+        self._ascent = functools.cache(functools.partial(_ascent, *self._what, norm, seed))
+        check_shape(outputs_of(classifier, images[:1]))  # which builds it, if need be
+        self._weights = classifier.get_weights()
+
+    # The classifier, not attacked
+
+    @functools.cached_property
+    def outputs(self) -> np.ndarray:
+        """What its user gets who calls it several times, `[CALLS, images, classes]`.
+
+        Without a word on `training`: what is said of it when the layers are connected counts then, and only then.
+        """
+        calls = []
+        for _ in range(CALLS):
+            parts = [np.asarray(self._classifier(tf.constant(images)), np.float32) for images in self._cut(self.images)]
+            calls.append(np.concatenate(parts))
+            self._look_at(np.arange(len(self.images)), calls[-1])
+        return np.stack(calls)
+
+    @functools.cached_property
+    def logits(self) -> np.ndarray:
+        """The logits of the clean images as attacks see them, `[images, classes]`."""
+        return self._pass(self.images)
+
+    @property
+    def is_correct(self) -> np.ndarray:
+        """Which clean images are classified correctly, `[images]`."""
+        return self.logits.argmax(axis=1) == self.labels
+
+    @functools.cached_property
+    def noisy_logits(self) -> np.ndarray:
+        """Those of images with a little noise, `[DRAWS, images, classes]`."""
+        noise = np.random.default_rng(self._seed).uniform(-NOISE, NOISE, [DRAWS, *self.images.shape])
+        return np.stack([self._pass((self.images + each).clip(0, 1).astype(np.float32)) for each in noise])
+
+    @functools.cached_property
+    def has_no_gradient(self) -> np.ndarray:
+        """For which images the gradient of the attack's cross-entropy is 0 in all values, `[images]`."""
+        return self._in_batches(_zero_gradients(*self._what), np.arange(len(self.images)))
+
+    def moved_weights(self) -> int:
+        """Return how many of the weights are other ones than before all this."""
+        now = self._classifier.get_weights()
+        return sum(not np.array_equal(*pair, equal_nan=True) for pair in zip(self._weights, now, strict=True))
+
+    def put_back(self) -> None:
+        """Give the classifier the weights that it had."""
+        self._classifier.set_weights(self._weights)
+
+    def not_finite(self) -> np.ndarray:
+        """Return for which images an output was NaN or infinite up to now, clean, noisy or attacked, `[images]`."""
+        return self._not_finite
+
+    @property
+    def values(self) -> int:
+        """How many values an image has."""
+        return math.prod(self.images.shape[1:])
+
+    def margins_of(self, logits: np.ndarray) -> np.ndarray:
+        """Return the logit margins of logits `[..., images, classes]`."""
+        is_label = np.arange(logits.shape[-1]) == self.labels[:, np.newaxis]
+        others = np.where(is_label, -np.inf, logits).max(axis=-1)
+        return np.where(is_label, logits, 0).sum(axis=-1) - others
+
+    # The attacks
+
+    def survivors(
+        self, radius: float, *, among: np.ndarray | None = None, steps: int = STEPS, restart: int = 0
+    ) -> np.ndarray:
+        """Return which images are robust to Auto-PGD with the cross-entropy, then towards the runner-up, `[images]`.
+
+        Args:
+            radius: Of the ball.
+            among: Which images to attack, `[images]`; those that are classified correctly if not given.
+            steps: Of each of the two.
+            restart: The number of its starts.
+        """
+        left = self.is_correct if among is None else among
+        for is_targeted in (False, True):
+            left = self._attacked(self._ascent(steps), left, *_floats(radius, 1, is_targeted, restart))
+        return left
+
+    @functools.cached_property
+    def at_0(self) -> np.ndarray:
+        """Which images are robust to the short attacks in a ball of radius 0, `[images]`."""
+        return self.survivors(0.0)
+
+    @functools.cached_property
+    def after_short(self) -> np.ndarray:
+        """Which images are robust to the short attacks in the ball, `[images]`."""
+        return self.survivors(self.epsilon)
+
+    @functools.cached_property
+    def after_restart(self) -> np.ndarray:
+        """Which of those are robust to the same from other starts."""
+        return self.survivors(self.epsilon, among=self.after_short, restart=1)
+
+    @functools.cached_property
+    def after_long(self) -> np.ndarray:
+        """Which of those are robust to four times as many steps."""
+        return self.survivors(self.epsilon, among=self.after_restart, steps=LONG * STEPS)
+
+    @functools.cached_property
+    def after_scaled(self) -> np.ndarray:
+        """Which of those are robust to the cross-entropy of logits divided by temperatures."""
+        left = self.after_long
+        for temperature in TEMPERATURES:
+            left = self._attacked(self._ascent(STEPS), left, *_floats(self.epsilon, 1 / temperature, False, 0))
+        return left
+
+    @functools.cached_property
+    def after_search(self) -> np.ndarray:
+        """Which of those are robust to random search."""
+        return self._attacked(_search(*self._what, self.norm, self._seed, self.epsilon), self.after_scaled)
+
+    def descend(self, step_size: float) -> np.ndarray:
+        """Return the logit margins along plain PGD in the ball, from its start on, `[TEST_STEPS + 1, images]`."""
+        everywhere = np.arange(len(self.images))
+        return self._in_batches(self._descent, everywhere, *_floats(step_size)).T
+
+    @functools.cached_property
+    def test_path(self) -> np.ndarray:
+        """The margins along the paper's attack: 40 steps of a thirtieth of the radius."""
+        return self.descend(self.epsilon / 30)
+
+    @functools.cached_property
+    def firm_path(self) -> np.ndarray:
+        """The margins along as many steps that could cross the ball twice."""
+        return self.descend(self.epsilon / 10)
+
+    # How it is done; each function is traced once
+
+    @functools.cached_property
+    def _forward(self) -> Traced:
+        return _forward(*self._what)
+
+    @functools.cached_property
+    def _descent(self) -> Traced:
+        return _descent(*self._what, self.norm, self._seed, self.epsilon)
+
+    def _pass(self, images: np.ndarray) -> np.ndarray:
+        logits = np.concatenate([self._forward(part) for part in self._cut(images)])
+        self._look_at(np.arange(len(images)), logits)
+        return logits
+
+    def _attacked(self, attack: Traced, left: np.ndarray, *settings: tf.Tensor) -> np.ndarray:
+        """Return which of the images that are left an attack leaves, `[images]`."""
+        left, places = left.copy(), np.flatnonzero(left)
+        if places.size:
+            left[places] = self._look_at(places, self._in_batches(attack, places, *settings))
+        return left
+
+    def _in_batches(self, function: Traced, places: np.ndarray, *settings: tf.Tensor) -> np.ndarray:
+        runners_up = np.argsort(-self.logits, axis=1, kind="stable")[:, 1].astype(np.int32)
+        return np.concatenate(
+            [
+                function(self.images[at], self.labels[at], at.astype(np.int32), runners_up[at], *settings)
+                for at in self._cut(places)
+            ]
+        )
+
+    def _look_at(self, places: np.ndarray, logits: np.ndarray) -> np.ndarray:
+        """Note which logits are not finite, and return which are correct."""
+        self._not_finite[places] |= ~np.isfinite(logits).all(axis=1)
+        return logits.argmax(axis=1) == self.labels[places]
+
+    def _cut(self, array: np.ndarray) -> list[np.ndarray]:
+        return [array[start:][: self._batch_size] for start in range(0, len(array), self._batch_size)]
+
+
+def _floats(*settings: float) -> list[tf.Tensor]:
+    return [tf.constant(setting, tf.float32) for setting in settings]
+
+
+def _traced(shape: Any, settings: int = 0) -> Callable[[Callable[..., tf.Tensor]], Traced]:
+    """Return the decorator of a function of images of this shape, and so many scalars, whose batch may be any size."""
+    whole = tf.TensorSpec([None], tf.int32)
+    signature = [tf.TensorSpec([None, *shape]), whole, whole, whole, *[tf.TensorSpec([])] * settings]
+    return tf.function(input_signature=signature, autograph=False)
+
+
+def _forward(classifier: keras.Model, shape: tuple[int, ...]) -> Traced:
+    """Return the function of images to the logits that attacks see."""
+    signature = [tf.TensorSpec([None, *shape])]
+    return tf.function(
+        lambda images: freeze_in("float32", classifier)(images), input_signature=signature, autograph=False
+    )
+
+
+def _zero_gradients(classifier: keras.Model, shape: tuple[int, ...]) -> Traced:
+    """Return the function to whether the gradient of the attack's cross-entropy is 0 in all values."""
+
+    @_traced(shape)
+    def is_zero(images: tf.Tensor, labels: tf.Tensor, *_: tf.Tensor) -> tf.Tensor:
+        network = freeze_in("float32", classifier)
+
+        def loss(x: tf.Tensor) -> tf.Tensor:
+            return losses.cross_entropy(losses.unsaturated(network(x), labels), labels)
+
+        gradient = input_gradient(loss, images)
+        return tf.reduce_all(tf.reshape(gradient == 0, [-1, values_of(images)]), axis=1)
+
+    return is_zero
+
+
+def _ascent(classifier: keras.Model, shape: tuple[int, ...], norm: str, seed: int, steps: int) -> Traced:
+    """Return the function of radius, logit scale, whether to aim at the runner-up, and restart, to attacked logits."""
+    attack = APGD(epsilon=0.0, norm=norm, steps=steps)  # the radius comes with each call
+
+    @_traced(shape, settings=4)
+    def attacked(
+        images: tf.Tensor,
+        labels: tf.Tensor,
+        positions: tf.Tensor,
+        targets: tf.Tensor,
+        radius: tf.Tensor,
+        scale: tf.Tensor,
+        is_targeted: tf.Tensor,
+        restart: tf.Tensor,
+    ) -> tf.Tensor:
+        network = freeze_in("float32", classifier)
+        logits_of = computed_once(lambda x: scale * network(x))
+
+        def loss(x: tf.Tensor) -> tf.Tensor:
+            logits = logits_of(x)
+            aimed = losses.targeted_difference_of_logits_ratio(logits, labels, targets)
+            return tf.where(is_targeted > 0, aimed, losses.cross_entropy(losses.unsaturated(logits, labels), labels))
+
+        points = attack(
+            loss,
+            images,
+            seed=seeds.by_position(seed, positions, steps, is_targeted, restart),
+            score_fn=lambda x: losses.verdict(logits_of(x), labels),
+            epsilon=tf.fill(tf.shape(positions), radius),
+        )
+        return network(points)
+
+    return attacked
+
+
+def _search(classifier: keras.Model, shape: tuple[int, ...], norm: str, seed: int, epsilon: float) -> Traced:
+    """Return the function to the logits after random search."""
+    attack = Square(epsilon=epsilon, norm=norm, queries=QUERIES)
+
+    @_traced(shape)
+    def attacked(images: tf.Tensor, labels: tf.Tensor, positions: tf.Tensor, _: tf.Tensor) -> tf.Tensor:
+        network = freeze_in("float32", classifier)
+        own_seeds = seeds.by_position(seed, positions, QUERIES)
+        return network(attack(lambda x: -losses.logit_margin(network(x), labels), images, seed=own_seeds))
+
+    return attacked
+
+
+def _descent(classifier: keras.Model, shape: tuple[int, ...], norm: str, seed: int, epsilon: float) -> Traced:
+    """Return the function of a step size to the logit margins along plain PGD, `[images, TEST_STEPS + 1]`."""
+
+    @_traced(shape, settings=1)
+    def margins(
+        images: tf.Tensor, labels: tf.Tensor, positions: tf.Tensor, _: tf.Tensor, step_size: tf.Tensor
+    ) -> tf.Tensor:
+        network = freeze_in("float32", classifier)
+        ball = NORMS[norm](images, epsilon)
+        logits_of = computed_once(network)
+
+        def loss(x: tf.Tensor) -> tf.Tensor:
+            return losses.cross_entropy(losses.unsaturated(logits_of(x), labels), labels)
+
+        def step(k: tf.Tensor, x: tf.Tensor, found: tf.TensorArray) -> tuple[tf.Tensor, ...]:
+            _, margin, gradient = evaluation_of(loss, lambda x: losses.logit_margin(logits_of(x), labels))(x)
+            return k + 1, ball.project(x + step_size * ball.direction(x, gradient)), found.write(k, margin)
+
+        start = ball.project(ball.uniform(seeds.by_position(seed, positions)))
+        nothing_yet = tf.TensorArray(tf.float32, TEST_STEPS + 1)
+        path = tf.while_loop(lambda k, *_: k <= TEST_STEPS, step, (0, start, nothing_yet))[2]
+        return tf.transpose(path.stack())
+
+    return margins
