@@ -17,7 +17,7 @@ from trainers.config import Experiment
 from trainers.folder import METRICS, is_finished
 from wmr_tf.saving import write_json
 
-NAMES = ("A_nat", "A_rob", "A_sa", "A_tr")
+NAMES = ("A_nat", "A_rob", "A_strong", "A_sa", "A_tr")
 
 
 def trained(experiment: Experiment, folder: Path) -> dict[str, Any]:
@@ -39,7 +39,7 @@ def trained(experiment: Experiment, folder: Path) -> dict[str, Any]:
 
 
 def at_alpha(metrics: dict[str, Any], alpha: float) -> dict[str, float]:
-    """Return the four accuracies of an evaluation at one alpha_test."""
+    """Return the accuracies of an evaluation at one alpha_test."""
     row = next(row for row in metrics["non_uniform"] if row["alpha_test"] == alpha)
     return {name: metrics[name] if name in metrics else row[name] for name in NAMES}
 

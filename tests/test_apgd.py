@@ -560,7 +560,7 @@ def test_a_gradient_is_the_mean_of_several_passes_and_loss_and_score_are_of_the_
         calls.append(1)
         return slopes[len(calls) - 1] * x[:, 0]
 
-    loss, score, gradient = evaluated(loss_fn, x, lambda x: 100.0 * len(calls) + x[:, 0], gradients=4)
+    loss, score, gradient = evaluation_of(loss_fn, lambda x: 100.0 * len(calls) + x[:, 0], gradients=4)(x)
     assert loss.numpy().tolist() == [3.5, 1.75]
     assert score.numpy().tolist() == [400.5, 400.25]
     assert gradient.numpy().tolist() == [[2.5], [2.5]]
