@@ -83,7 +83,7 @@ def attack_table(experiments: list[Experiment]) -> str:
     accuracies = {
         precision: [at_alpha(of[precision].metrics(), ALPHA_TEST) for of in found] for precision in PRECISIONS
     }
-    header = ["attacked in", "A_rob (%)", "A_sa (%)", "A_tr (%)"]
+    header = ["attacked in", *(f"{name} (%)" for name in NAMES[1:])]
     rows = [[name, *(shown([of[key] for of in several]) for key in NAMES[1:])] for name, several in accuracies.items()]
     moved = np.concatenate([np.abs(of["float32"].margins - of["bfloat16"].margins) for of in found])
     flipped = [np.mean((of["float32"].margins > 0) != (of["bfloat16"].margins > 0)) for of in found]

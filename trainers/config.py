@@ -160,6 +160,9 @@ class ModelEvaluation(Evaluation):
     """The evaluation of a saved classifier."""
 
     model: str = setting("The .keras file of a classifier that returns logits.", "")
+    diagnose: bool = setting(
+        "Look for what makes robust accuracies wrong, in ten to twenty checks on the first 128 images.", False
+    )
     strategy: str = setting(STRATEGY, "none")
 
     def __post_init__(self) -> None:

@@ -1,6 +1,6 @@
 """Evaluate a saved classifier on test images under uniform and non-uniform attackers.
 
-python -m trainers.evaluate --model=runs/NAME/best.keras --dataset=mnist --suite=standard
+python -m trainers.evaluate --model=runs/NAME/best.keras --dataset=mnist --suite=standard --diagnose
 """
 
 import dataclasses
@@ -14,7 +14,7 @@ from trainers.config import ModelEvaluation
 from trainers.folder import CONFIG, OUTCOMES, make_folder
 from trainers.naming import training_facts
 from trainers.strategy import make_strategy, only_the_chief_writes
-from wmr_tf import data
+from wmr_tf import data, diagnose
 from wmr_tf.saving import load_classifier, read_json
 
 
@@ -35,6 +35,17 @@ def evaluate(settings: ModelEvaluation) -> None:
         print(
             f"Writing into {folder}; the same command with --output_dir={folder} goes on if it is stopped", flush=True
         )
+        if settings.diagnose:
+            diagnosis = diagnose(
+                classifier,
+                test,
+                epsilon=settings.eval_epsilon,
+                norm=settings.eval_norm,
+                seed=settings.seed,
+                verbose=run.bar_or_lines(),
+            )
+            print(diagnosis)
+            facts["diagnosis"] = diagnosis.metrics()
         run.evaluate(settings, test, classifier, folder, facts, outcomes)
         print(f"Everything is in {folder}")
 

@@ -128,6 +128,7 @@ def evaluate(
     )
     described = {**attack.describe(), "seed": settings.seed, "precision": settings.eval_attack_precision}
     metrics = {"dataset": settings.dataset, "split": "test", **facts, "attack": described, **result.metrics()}
+    metrics["flags"] = [*metrics["flags"], *facts.get("diagnosis", {}).get("flags", ())]
     if settings.rho_test:
         metrics["kl_balls"] = [result.ball(rho) for rho in settings.rho_test]
     wasserstein = settings.wasserstein_attack()

@@ -2,7 +2,16 @@
 
 from wmr_tf import architectures, attacks, callbacks, data, losses, methods, weights
 from wmr_tf.checks import InvalidInput
-from wmr_tf.evaluation import Diagnosis, Robustness, diagnose, dro, evaluate_robustness, temperature, wasserstein
+from wmr_tf.evaluation import (
+    Diagnosis,
+    Robustness,
+    auto_attack,
+    diagnose,
+    dro,
+    evaluate_robustness,
+    temperature,
+    wasserstein,
+)
 from wmr_tf.model import AdversarialModel
 
 __version__ = "0.1.0"
@@ -14,6 +23,7 @@ __all__ = [
     "Robustness",
     "architectures",
     "attacks",
+    "auto_attack",
     "callbacks",
     "data",
     "diagnose",
