@@ -1,6 +1,7 @@
 """Alarms: whether the robust accuracy of a classifier can be believed, by the ways in which others could not."""
 
 import dataclasses
+from collections.abc import Iterator
 from typing import Any
 
 import keras
@@ -136,15 +137,19 @@ def diagnose(
     images, labels = _arrays(batches_of(data, at_least("batch_size", batch_size, 1), examples))
     seed = checked_seed(seed)
     probes = Probes(classifier, images, labels, epsilon=epsilon, norm=norm, batch_size=batch_size, seed=seed)
-    check_images_and_labels(images, labels, probes.outputs.shape[-1])
-    progress = Progress(len(CHECKS), unit="check", verbose=verbose)
-    checks = []
+    try:
+        check_images_and_labels(images, labels, probes.outputs.shape[-1])
+        checks = tuple(_checks(probes, Progress(len(CHECKS), unit="check", verbose=verbose)))
+    finally:
+        probes.put_back()
+    return Diagnosis(checks, {"examples": len(images), "norm": norm, "epsilon": epsilon, "seed": seed})
+
+
+def _checks(probes: Probes, progress: Progress) -> Iterator[Check]:
     for name, (find, message) in CHECKS.items():
         found = find(probes)
-        checks.append(Check(name, *found, message=f"{name}: {message.format(value=found.value)}"))
+        yield Check(name, *found, message=f"{name}: {message.format(value=found.value)}")
         progress.add(1)
-    probes.put_back()
-    return Diagnosis(tuple(checks), {"examples": len(images), "norm": norm, "epsilon": epsilon, "seed": seed})
 
 
 def _arrays(batches: list[Any]) -> tuple[np.ndarray, np.ndarray]:

@@ -209,8 +209,7 @@ CHECKS: dict[str, tuple[Callable[[Probes], Found], str]] = {
     ),
     "masked": (
         _masked,
-        "MASKED: the accuracy under PGD with 40 short steps is {value:.1%} above that under stronger attacks. Do not "
-        "quote it.",
+        "the accuracy under PGD with 40 short steps is {value:.1%} above that under stronger attacks. Do not quote it.",
     ),
     "silent_success": (
         _silent_success,
