@@ -96,7 +96,7 @@ def main(argv: list[str]) -> None:
         f"linf, epsilon {gallery.EPSILON:g} (in l2 {gallery.L2['epsilon']:g}); MNIST: linf, epsilon {MNIST_EPSILON:g}.",
         summary(found),
         report.format_table(header, cells, markdown=True),
-        "What the checks are, and what to do: `wmr_tf/evaluation/diagnostics.py`. The broken ones are made of the "
+        "What the checks are, and what to do: `wmr_tf/evaluation/indicators.py`. The broken ones are made of the "
         "honest classifier PGD, but for winners take all, which is trained so: `studies/gallery.py`.",
     ]
     publish(sections, Path(_OUTPUT.value))

@@ -9,7 +9,7 @@ import tensorflow as tf
 from studies import gallery
 from wmr_tf import data, diagnose, losses
 from wmr_tf.checks import InvalidInput
-from wmr_tf.evaluation import SuiteResult, diagnostics, probes
+from wmr_tf.evaluation import SuiteResult, diagnostics, experiments, indicators, probes
 from wmr_tf.evaluation.flags import allowed, suite_flags
 from wmr_tf.evaluation.outcomes import Outcomes
 from wmr_tf.evaluation.probes import Probes
@@ -159,7 +159,7 @@ def test_chance_in_few_images_is_allowed_for():
     ],
 )
 def test_what_is_found_on_top_is_counted(name, before, after, most):
-    find, _ = diagnostics.CHECKS[name]
+    find, _ = indicators.CHECKS[name]
     for lost in (most, most + 1):
         value, threshold = find(Scripted(**{before: first(100), after: first(100 - lost)}))
         assert value == lost / 128
@@ -174,13 +174,13 @@ def path_of(rows):
 def test_masked_compares_the_end_of_pgd_with_the_short_attacks():
     path = np.ones([41, 128])
     path[-1, 120:] = -1  # where it ends
-    found = diagnostics._masked(Scripted(is_correct=first(126), test_path=path, after_short=first(101)))
+    found = indicators._masked(Scripted(is_correct=first(126), test_path=path, after_short=first(101)))
     assert found == (19 / 128, 19 / 128)
 
 
 def test_silent_success_is_a_success_on_the_way_only():
     path = path_of([[1, -1, 1], [1, 1, 1], [1, 1, -1], [-1, 1, 1]] + [[1, 1, 1]] * 4)
-    assert diagnostics._silent_success(Scripted(n=8, test_path=path)).value == 2 / 8
+    assert indicators._silent_success(Scripted(n=8, test_path=path)).value == 2 / 8
 
 
 def test_incomplete_optimisation_looks_at_the_last_steps_of_images_that_hold():
@@ -188,7 +188,7 @@ def test_incomplete_optimisation_looks_at_the_last_steps_of_images_that_hold():
     falling = np.linspace(2, 1, 40)
     broken = np.linspace(1, -1, 40)
     for row, value in ((done, 0), (falling, 10 / 39), (broken, 0), ([1] * 40, 0)):
-        found = diagnostics._incomplete(Scripted(n=1, firm_path=path_of([row])))
+        found = indicators._incomplete(Scripted(n=1, firm_path=path_of([row])))
         assert found.value == pytest.approx(value, abs=1e-9)
 
 
@@ -198,19 +198,19 @@ def test_the_rise_is_between_neighbours_on_the_ladder():
     def survivors(radius):
         return first(left[round(radius, 6)])
 
-    found = diagnostics._rises(Scripted(survivors=survivors, at_0=first(120), after_short=first(93)))
+    found = indicators._rises(Scripted(survivors=survivors, at_0=first(120), after_short=first(93)))
     assert found == (3 / 128, 1 / 128)
 
 
 def test_epsilon_0_is_held_against_the_classifier_as_its_user_calls_it():
     outputs = np.eye(10)[np.zeros(128, int)][np.newaxis]
     labels = np.where(first(100), 0, 1)
-    found = diagnostics._epsilon_0(Scripted(outputs=outputs, labels=labels, at_0=first(98)))
+    found = indicators._epsilon_0(Scripted(outputs=outputs, labels=labels, at_0=first(98)))
     assert found == (2 / 128, 1 / 128)
 
 
 def test_unbounded_counts_what_the_whole_box_leaves():
-    found = diagnostics._unbounded(Scripted(survivors=lambda radius: first(3 if radius == 1.0 else 9)))
+    found = indicators._unbounded(Scripted(survivors=lambda radius: first(3 if radius == 1.0 else 9)))
     assert found == (3 / 128, 0)
 
 
@@ -225,7 +225,7 @@ def test_unbounded_counts_what_the_whole_box_leaves():
 )
 def test_randomised_is_another_direction_or_another_class(second, value):
     outputs = np.array([[[1.0, 0.0, 0.0], [0.0, 1.0, 1.0]], second])
-    assert diagnostics._randomised(Scripted(n=2, outputs=outputs)) == (value, 0)
+    assert indicators._randomised(Scripted(n=2, outputs=outputs)) == (value, 0)
 
 
 @pytest.mark.parametrize(
@@ -243,7 +243,7 @@ def test_randomised_is_another_direction_or_another_class(second, value):
 )
 def test_probabilities_up_to_a_factor_and_nearly(spoil, value):
     z = np.random.default_rng(0).standard_normal([32, 10]).astype(np.float32)
-    found = diagnostics._probabilities(Scripted(n=32, outputs=spoil(z)[np.newaxis]))
+    found = indicators._probabilities(Scripted(n=32, outputs=spoil(z)[np.newaxis]))
     assert (found.value > found.threshold) == value
 
 
@@ -251,19 +251,19 @@ def test_unstable_is_the_relative_change_of_the_margin_up_to_1():
     probe = Scripted(n=2, logits=np.array([[2.0, 0.0], [1.0, 0.0]]), labels=np.array([0, 1]))
     probe.noisy_logits = np.array([[[2.2, 0.0], [9.0, 0.0]], [[2.0, 0.0], [1.0, 0.0]]])
     probe.margins_of = lambda logits: Probes.margins_of(probe, logits)
-    assert diagnostics._unstable(probe).value == pytest.approx((0.1 + 1 + 0 + 0) / 4)
+    assert indicators._unstable(probe).value == pytest.approx((0.1 + 1 + 0 + 0) / 4)
 
 
 @pytest.mark.parametrize(("labels", "raised"), [([0, 1, 2, 3], True), ([1, 1, 1, 1], False)])
 def test_constant_only_counts_where_labels_differ(labels, raised):
     probe = Scripted(n=4, labels=np.array(labels), logits=np.eye(4)[[1, 1, 1, 1]])
-    value, threshold = diagnostics._constant(probe)
+    value, threshold = indicators._constant(probe)
     assert (value > threshold) == raised
 
 
 def test_at_chance_allows_for_luck():
     for correct, raised in ((19, True), (20, False)):
-        value, threshold = diagnostics._at_chance(Scripted(is_correct=first(correct), logits=np.zeros([128, 10])))
+        value, threshold = indicators._at_chance(Scripted(is_correct=first(correct), logits=np.zeros([128, 10])))
         assert (value > threshold) == raised
 
 
@@ -293,7 +293,7 @@ def test_confidence_is_caught_by_the_scale_of_the_logits(digits, monkeypatch):
     monkeypatch.setattr(losses, "targeted_difference_of_logits_ratio", lambda z, labels, _: ratio(z, labels))
     natural = gallery.trained(gallery.linear, gallery.methods.Natural(), epochs=3)
     confident = gallery.after(lambda z: 60 * z)(natural)
-    value, threshold = diagnostics._logit_scale(linear_probes(digits, confident, n=48))
+    value, threshold = indicators._logit_scale(linear_probes(digits, confident, n=48))
     assert value > max(threshold, 0.1)
 
 
@@ -304,7 +304,7 @@ def test_other_norms(norm, epsilon, digits):
     assert np.array_equal(probe.survivors(0.0), probe.is_correct)
     assert 0 < probe.after_short.sum() < probe.is_correct.sum()
     path = probe.descend(epsilon / 10)
-    assert path.shape == (probes.TEST_STEPS + 1, 24) and (path[-1] < path[0]).mean() > 0.9
+    assert path.shape == (experiments.TEST_STEPS + 1, 24) and (path[-1] < path[0]).mean() > 0.9
 
 
 def test_probes_see_weights_that_move(digits):

@@ -23,7 +23,7 @@ import tensorflow as tf
 from absl import flags
 
 from tests.test_config import run_main
-from trainers import compare, evaluate, naming, run
+from trainers import classifiers, compare, evaluate, naming, run
 from trainers.config import Experiment, ModelEvaluation
 from trainers.folder import is_finished, make_folder
 from wmr_tf import data
@@ -492,12 +492,12 @@ class Subclassed(keras.Model):
 
 def test_a_model_may_leave_open_what_it_takes():
     test = data.load("digits").test
-    run.check_fits(of_any_size(1), test)
-    run.check_fits(Subclassed(3), test)
+    classifiers.check_fits(of_any_size(1), test)
+    classifiers.check_fits(Subclassed(3), test)
     with pytest.raises(InvalidInput, match=r"of shape \(None, None, 3\), expected images of shape \(8, 8, 1\)"):
-        run.check_fits(of_any_size(3), test)
+        classifiers.check_fits(of_any_size(3), test)
     with pytest.raises(InvalidInput, match=r"^model: got a failure .+, expected logits for shape \(8, 8, 1\)\. Choose"):
-        run.check_fits(Subclassed(9), test)
+        classifiers.check_fits(Subclassed(9), test)
 
 
 @pytest.mark.parametrize("config", [b"{broken", b"[1, 2]", b"\xff\xfe"])

@@ -3,18 +3,13 @@
 import functools
 import math
 from collections.abc import Callable
-from typing import Any
 
 import keras
 import numpy as np
 import tensorflow as tf
 
-from wmr_tf import losses
-from wmr_tf.attacks import APGD, NORMS, Square
-from wmr_tf.attacks.base import computed_once, evaluation_of, input_gradient
-from wmr_tf.attacks.norms import values_of
-from wmr_tf.engine import seeds
-from wmr_tf.engine.frozen import freeze_in
+from wmr_tf.evaluation import experiments
+from wmr_tf.evaluation.experiments import Traced
 from wmr_tf.inputs.classifier import check_shape, outputs_of
 
 STEPS = 20
@@ -26,12 +21,6 @@ LONG = 4
 TEMPERATURES = (0.01, 0.1, 10.0)
 """What logits are divided by, besides 1."""
 
-TEST_STEPS = 40
-"""Of plain PGD, as the paper's test attack has them."""
-
-QUERIES = 500
-"""Of random search."""
-
 CALLS = 5
 """How often the classifier is called for the same images."""
 
@@ -40,9 +29,6 @@ DRAWS, NOISE = 10, 4 / 255
 
 WHOLE_BOX: dict[str, Callable[[int], float]] = {"linf": lambda values: 1.0, "l2": math.sqrt, "l1": float}
 """By norm the radius of a ball that holds all images with so many values."""
-
-Traced = Callable[..., Any]
-"""A `tf.function` of images, labels, positions and runners-up, and of scalars, to what is known of each image."""
 
 
 class Probes:
@@ -73,7 +59,7 @@ class Probes:
         self._classifier, self._batch_size, self._seed = classifier, batch_size, seed
         self._what = classifier, images.shape[1:]
         self._not_finite = np.zeros(len(images), bool)
-        self._ascent = functools.cache(functools.partial(_ascent, *self._what, norm, seed))
+        self._ascent = functools.cache(functools.partial(experiments.ascent, *self._what, norm, seed))
         check_shape(outputs_of(classifier, images[:1]))  # which builds it, if need be
         self._weights = classifier.get_weights()
 
@@ -111,7 +97,7 @@ class Probes:
     @functools.cached_property
     def has_no_gradient(self) -> np.ndarray:
         """For which images the gradient of the attack's cross-entropy is 0 in all values, `[images]`."""
-        return self._in_batches(_zero_gradients(*self._what), np.arange(len(self.images)))
+        return self._in_batches(experiments.zero_gradients(*self._what), np.arange(len(self.images)))
 
     def moved_weights(self) -> int:
         """Return how many of the weights are other ones than before all this."""
@@ -186,7 +172,7 @@ class Probes:
     @functools.cached_property
     def after_search(self) -> np.ndarray:
         """Which of those are robust to random search."""
-        return self._attacked(_search(*self._what, self.norm, self._seed, self.epsilon), self.after_scaled)
+        return self._attacked(experiments.search(*self._what, self.norm, self._seed, self.epsilon), self.after_scaled)
 
     def descend(self, step_size: float) -> np.ndarray:
         """Return the logit margins along plain PGD in the ball, from its start on, `[TEST_STEPS + 1, images]`."""
@@ -207,11 +193,11 @@ class Probes:
 
     @functools.cached_property
     def _forward(self) -> Traced:
-        return _forward(*self._what)
+        return experiments.forward(*self._what)
 
     @functools.cached_property
     def _descent(self) -> Traced:
-        return _descent(*self._what, self.norm, self._seed, self.epsilon)
+        return experiments.descent(*self._what, self.norm, self._seed, self.epsilon)
 
     def _pass(self, images: np.ndarray) -> np.ndarray:
         logits = np.concatenate([self._forward(part) for part in self._cut(images)])
@@ -245,108 +231,3 @@ class Probes:
 
 def _floats(*settings: float) -> list[tf.Tensor]:
     return [tf.constant(setting, tf.float32) for setting in settings]
-
-
-def _traced(shape: Any, settings: int = 0) -> Callable[[Callable[..., tf.Tensor]], Traced]:
-    """Return the decorator of a function of images of this shape, and so many scalars, whose batch may be any size."""
-    whole = tf.TensorSpec([None], tf.int32)
-    signature = [tf.TensorSpec([None, *shape]), whole, whole, whole, *[tf.TensorSpec([])] * settings]
-    return tf.function(input_signature=signature, autograph=False)
-
-
-def _forward(classifier: keras.Model, shape: tuple[int, ...]) -> Traced:
-    """Return the function of images to the logits that attacks see."""
-    signature = [tf.TensorSpec([None, *shape])]
-    return tf.function(
-        lambda images: freeze_in("float32", classifier)(images), input_signature=signature, autograph=False
-    )
-
-
-def _zero_gradients(classifier: keras.Model, shape: tuple[int, ...]) -> Traced:
-    """Return the function to whether the gradient of the attack's cross-entropy is 0 in all values."""
-
-    @_traced(shape)
-    def is_zero(images: tf.Tensor, labels: tf.Tensor, *_: tf.Tensor) -> tf.Tensor:
-        network = freeze_in("float32", classifier)
-
-        def loss(x: tf.Tensor) -> tf.Tensor:
-            return losses.cross_entropy(losses.unsaturated(network(x), labels), labels)
-
-        gradient = input_gradient(loss, images)
-        return tf.reduce_all(tf.reshape(gradient == 0, [-1, values_of(images)]), axis=1)
-
-    return is_zero
-
-
-def _ascent(classifier: keras.Model, shape: tuple[int, ...], norm: str, seed: int, steps: int) -> Traced:
-    """Return the function of radius, logit scale, whether to aim at the runner-up, and restart, to attacked logits."""
-    attack = APGD(epsilon=0.0, norm=norm, steps=steps)  # the radius comes with each call
-
-    @_traced(shape, settings=4)
-    def attacked(
-        images: tf.Tensor,
-        labels: tf.Tensor,
-        positions: tf.Tensor,
-        targets: tf.Tensor,
-        radius: tf.Tensor,
-        scale: tf.Tensor,
-        is_targeted: tf.Tensor,
-        restart: tf.Tensor,
-    ) -> tf.Tensor:
-        network = freeze_in("float32", classifier)
-        logits_of = computed_once(lambda x: scale * network(x))
-
-        def loss(x: tf.Tensor) -> tf.Tensor:
-            logits = logits_of(x)
-            aimed = losses.targeted_difference_of_logits_ratio(logits, labels, targets)
-            return tf.where(is_targeted > 0, aimed, losses.cross_entropy(losses.unsaturated(logits, labels), labels))
-
-        points = attack(
-            loss,
-            images,
-            seed=seeds.by_position(seed, positions, steps, is_targeted, restart),
-            score_fn=lambda x: losses.verdict(logits_of(x), labels),
-            epsilon=tf.fill(tf.shape(positions), radius),
-        )
-        return network(points)
-
-    return attacked
-
-
-def _search(classifier: keras.Model, shape: tuple[int, ...], norm: str, seed: int, epsilon: float) -> Traced:
-    """Return the function to the logits after random search."""
-    attack = Square(epsilon=epsilon, norm=norm, queries=QUERIES)
-
-    @_traced(shape)
-    def attacked(images: tf.Tensor, labels: tf.Tensor, positions: tf.Tensor, _: tf.Tensor) -> tf.Tensor:
-        network = freeze_in("float32", classifier)
-        own_seeds = seeds.by_position(seed, positions, QUERIES)
-        return network(attack(lambda x: -losses.logit_margin(network(x), labels), images, seed=own_seeds))
-
-    return attacked
-
-
-def _descent(classifier: keras.Model, shape: tuple[int, ...], norm: str, seed: int, epsilon: float) -> Traced:
-    """Return the function of a step size to the logit margins along plain PGD, `[images, TEST_STEPS + 1]`."""
-
-    @_traced(shape, settings=1)
-    def margins(
-        images: tf.Tensor, labels: tf.Tensor, positions: tf.Tensor, _: tf.Tensor, step_size: tf.Tensor
-    ) -> tf.Tensor:
-        network = freeze_in("float32", classifier)
-        ball = NORMS[norm](images, epsilon)
-        logits_of = computed_once(network)
-
-        def loss(x: tf.Tensor) -> tf.Tensor:
-            return losses.cross_entropy(losses.unsaturated(logits_of(x), labels), labels)
-
-        def step(k: tf.Tensor, x: tf.Tensor, found: tf.TensorArray) -> tuple[tf.Tensor, ...]:
-            _, margin, gradient = evaluation_of(loss, lambda x: losses.logit_margin(logits_of(x), labels))(x)
-            return k + 1, ball.project(x + step_size * ball.direction(x, gradient)), found.write(k, margin)
-
-        start = ball.project(ball.uniform(seeds.by_position(seed, positions)))
-        nothing_yet = tf.TensorArray(tf.float32, TEST_STEPS + 1)
-        path = tf.while_loop(lambda k, *_: k <= TEST_STEPS, step, (0, start, nothing_yet))[2]
-        return tf.transpose(path.stack())
-
-    return margins
