@@ -18,7 +18,7 @@ from wmr_tf.checks import InvalidInput
 from wmr_tf.engine import progress
 from wmr_tf.evaluation import Suite, auto_attack, outcomes, suite
 from wmr_tf.evaluation.outcomes import MISCLASSIFIED, ROBUST, Outcomes, load_outcomes
-from wmr_tf.evaluation.stages import SINGLE, VERSIONS, Found, Nearest, Search, Stage, Stages, stages_of
+from wmr_tf.evaluation.stages import SINGLE, VERSIONS, Batch, Found, Nearest, Search, Stage, Stages, stages_of
 from wmr_tf.evaluation.temperature import at_temperature
 from wmr_tf.inputs.batches import checked_batches
 
@@ -153,6 +153,8 @@ def test_a_point_nearer_to_the_boundary_is_kept_though_it_breaks_nothing():
     found = outcome(ensemble(near, nearer, far)).outcomes
     assert found.adversarial[0, 0] == np.float32(0.41)
     assert found.broken_by[0] == ROBUST
+    for stage in (nearer, far):
+        assert np.array_equal(stage.seen[0][0], VECTORS[CORRECT])  # each starts from the clean images all the same
 
 
 def test_a_tie_is_broken_iff_argmax_gives_another_class():
@@ -161,6 +163,14 @@ def test_a_tie_is_broken_iff_argmax_gives_another_class():
     assert np.array_equal(found.logits[:, 0], found.logits[:, 1])
     assert found.broken_by.tolist() == [ROBUST, 0]
     assert np.array_equal(found.adversarial[:, 0], np.float32([0.4, 0.4]))
+
+
+def test_a_broken_image_is_kept_though_its_margin_is_no_smaller_than_before():
+    clean, tied = np.zeros([1, 3], np.float32), np.float32([[0, 1, 1]])
+    found = Outcomes.begin(clean, np.int32([1]), tied)
+    found.update(np.array([0]), clean + 1, np.float32([[1, 1, 0]]))
+    assert found.broken_by.tolist() == [0]
+    assert np.array_equal(found.adversarial, clean + 1)
 
 
 def test_what_square_carries_is_handed_from_run_to_run_image_by_image():
@@ -212,6 +222,38 @@ def test_targets_are_the_classes_that_follow_for_the_clean_image():
         assert (targets != labels).all()
 
 
+def test_after_an_interruption_targets_are_those_of_the_clean_image_too(monkeypatch, tmp_path):
+    monkeypatch.setattr(suite, "SAVE_SECONDS", -1)
+    classifier, stages = rising(), []
+    ranks = np.argsort(-classifier(VECTORS).numpy(), axis=1)
+    with monkeypatch.context() as until_then:
+        for batches in (1, 1000):
+            killed_after(until_then, batches)
+            stages[:] = (
+                Scripted(name="p", breaks=(tuple(range(20)),), to=1.0),
+                Scripted(name="t", targeted=True, runs=2, breaks=((),) * 2),
+            )
+            try:
+                outcome(
+                    ensemble(*stages, classifier=classifier), (VECTORS, ranks[:, 0]), path=tmp_path / "outcomes.npz"
+                )
+            except Killed:
+                assert batches == 1
+            until_then.undo()
+    assert [row[6] for row in stages[1].seen] == [0, 1]
+    for _, _, positions, targets, *_, run, _ in stages[1].seen:
+        assert np.array_equal(targets, ranks[positions, run + 1])
+
+
+def rising():
+    """Return a classifier that gives class 3 everywhere, the surer the higher the first value; others change order."""
+    classifier = keras.Sequential([keras.Input([3]), layers.Dense(4)])
+    kernel = np.zeros([3, 4])
+    kernel[0] = [1.0, -1.0, 0.0, 0.5]
+    classifier.set_weights([kernel, np.array([0.0, 1.5, 0.7, 3.0])])
+    return classifier
+
+
 def test_of_equal_logits_the_first_class_is_the_first_target():
     stage = Scripted(name="t", targeted=True, runs=9, breaks=((),) * 9)
     classifier = keras.Sequential([keras.Input([3]), layers.Dense(4)])
@@ -237,6 +279,21 @@ def test_any_misclassification_counts_though_the_target_is_another_class():
     result = outcome(ensemble(stage, classifier=thresholded(4)))
     assert result.outcomes.logits[4].argmax() == 1
     assert result.outcomes.broken_by[4] == 1
+
+
+def test_a_targeted_attack_keeps_a_misclassified_point_though_another_one_is_nearer_to_the_target():
+    """Of one value: class 1 is below 0.4, and the target, class 2, is uphill and never reached."""
+
+    def network(x):
+        return tf.concat([tf.ones_like(x), 1 + 10 * (0.4 - x), x - 5.0], axis=1)
+
+    clean, labels = tf.fill([20, 1], 0.45), tf.zeros([20], tf.int32)
+    batch = Batch(clean, labels, tf.range(20), labels + 2, clean, clean[:, 0])
+    stage = Stages(0.1, "linf").apgd_t(steps=3)
+    points = stage(network, batch, tf.constant(0), stage.seed(0, batch.positions, tf.constant(0))).points
+    starts_below = network(points).numpy().argmax(axis=1) == 1
+    assert 4 < starts_below.sum() < 16
+    np.testing.assert_allclose(points[:, 0], np.where(starts_below, 0.35, 0.55), atol=1e-6)
 
 
 def test_one_survivor_and_none():
