@@ -1,0 +1,42 @@
+"""Does confidence alone make a classifier look more robust? One model, its logits divided by several temperatures.
+
+python -m studies.temperature --model=runs/demo/trades_alpha_2/best.keras --output=results/temperature.md
+"""
+
+from pathlib import Path
+
+from absl import app, flags
+
+from studies.runs import made_by, publish
+from trainers.config import Experiment
+from wmr_tf import data, report
+from wmr_tf.evaluation import evaluate_robustness
+from wmr_tf.evaluation.temperature import at_temperature
+from wmr_tf.saving import load_classifier
+
+TEMPERATURES = (1.0, 0.3, 0.1, 0.03, 0.01)
+
+_MODEL = flags.DEFINE_string("model", None, "The .keras file of a classifier of the digits.", required=True)
+_OUTPUT = flags.DEFINE_string("output", "results/temperature.md", "The table, as Markdown.")
+
+
+def main(argv: list[str]) -> None:
+    """Evaluate the model at every temperature and write the table."""
+    del argv
+    classifier, test = load_classifier(_MODEL.value), data.load("digits").test
+    attack = Experiment.of("digits").test_attack()
+    rows = []
+    for temperature in TEMPERATURES:
+        scaled = at_temperature(classifier, temperature)
+        found = evaluate_robustness(scaled, test, attack, alpha_test=(), verbose=0)
+        strong = found.A_strong
+        assert strong is not None  # there is a suite
+        accuracies = [f"{100 * accuracy.value:.1f}" for accuracy in (found.A_nat, found.A_rob, strong)]
+        rows.append([f"{temperature:g}", *accuracies, str(found.zero_gradients)])
+    header = ["temperature", "A_nat (%)", "A_rob (%)", "A_strong (%)", "images without a gradient"]
+    head = f"# Logits divided by a temperature\n\n{made_by('studies.temperature')}, seed 0, all 599 test images."
+    publish([head, report.format_table(header, rows, markdown=True)], Path(_OUTPUT.value))
+
+
+if __name__ == "__main__":
+    app.run(main)
