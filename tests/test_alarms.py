@@ -66,7 +66,8 @@ def test_a_prediction_is_constant_only_where_it_is_wrong_somewhere():
 
 def test_the_alarm_of_masking_speaks_once_for_each_time_that_a_gap_opens():
     alarm = MaskingAlarm()
-    seen = [alarm.see(epoch, 0.9, strong, 0.95) for epoch, strong in enumerate((0.85, 0.6, 0.5, 0.85, 0.3))]
+    gaps = enumerate((0.85, 0.6, 0.5, 0.85, 0.3))
+    seen = [alarm.see(strong < 0.7, epoch, 0.9, strong, 0.95) for epoch, strong in gaps]
     assert [text is not None for text in seen] == [False, True, False, False, True]
     assert "epoch 2 leaves a masked classifier (A_rob 90.00 %, in training 95.00 %, A_strong 60.00 %)" in seen[1]
 

@@ -53,7 +53,7 @@ def with_gap(broken, images=1000):
 
 
 @pytest.mark.parametrize(
-    ("broken", "name"), [(0, None), (9, None), (11, "overstated"), (99, "overstated"), (101, "masked")]
+    ("broken", "name"), [(0, None), (9, None), (11, "overstated"), (116, "overstated"), (117, "masked")]
 )
 def test_a_gap_of_a_tenth_is_masked_and_of_a_hundredth_overstated(broken, name):
     result = with_gap(broken)
@@ -63,13 +63,15 @@ def test_a_gap_of_a_tenth_is_masked_and_of_a_hundredth_overstated(broken, name):
     assert str(result).startswith("MASKED\n") == (name == "masked")
     for flag in result.flags:
         assert flag["value"] == pytest.approx(broken / 1000)
-        assert flag["threshold"] == (MASKED_GAP if name == "masked" else OVERSTATED_GAP)
+        assert flag["threshold"] == (0.116 if name == "masked" else OVERSTATED_GAP)
         assert f"{100 - broken / 10:.1f} %" in flag["message"]
 
 
 def test_flags_of_figures():
     assert (MASKED_GAP, OVERSTATED_GAP) == (0.10, 0.01)
-    assert gap_flags(0.5, 0.5) == gap_flags(0.505, 0.5) == []
+    assert gap_flags(0.5, 0.5, 1000) == gap_flags(0.505, 0.5, 1000) == []
+    assert gap_flags(0.5, 0.37, 32)[0]["name"] == "overstated"  # four images of 32 prove nothing
+    assert gap_flags(0.5, 0.37, 1000)[0]["name"] == "masked"
     assert zero_gradient_flags(0, 10) == []
     (flag,) = zero_gradient_flags(3, 10)
     assert (flag["name"], flag["value"], flag["threshold"]) == ("zero_gradients", 3, 0)

@@ -6,8 +6,6 @@ from typing import Any
 
 import numpy as np
 
-from wmr_tf.evaluation.flags import MASKED_GAP
-
 WATCHED_STEPS = 200
 """For how many steps of a `fit` its loss is watched; later on a rising loss has other causes."""
 
@@ -103,25 +101,28 @@ class MaskingAlarm:
 
     Example:
         >>> alarm = MaskingAlarm()
-        >>> alarm.see(epoch=0, a_rob=0.93, a_strong=0.91) is None
+        >>> alarm.see(False, epoch=0, a_rob=0.93, a_strong=0.91) is None
         True
-        >>> alarm.see(epoch=1, a_rob=0.92, a_strong=0.40)
+        >>> alarm.see(True, epoch=1, a_rob=0.92, a_strong=0.40)
         'epoch 2 leaves a masked classifier (A_rob 92.00 %, A_strong 40.00 %)'
     """
 
     def __init__(self) -> None:
         self.is_masked = False
 
-    def see(self, epoch: int, a_rob: float, a_strong: float, training: float | None = None) -> str | None:
+    def see(
+        self, is_masked: bool, epoch: int, a_rob: float, a_strong: float, training: float | None = None
+    ) -> str | None:
         """Return what to print after an epoch, None if there is nothing new.
 
         Args:
+            is_masked: Whether its classifier is, see `wmr_tf.evaluation.Robustness.is_masked`.
             epoch: Counted from 0.
             a_rob: Accuracy under the test attack, a fraction of 1.
             a_strong: Accuracy under it and stronger attacks.
             training: Accuracy in training, under the training attack, where it is known.
         """
-        was_masked, self.is_masked = self.is_masked, a_rob - a_strong > MASKED_GAP
+        was_masked, self.is_masked = self.is_masked, is_masked
         if was_masked or not self.is_masked:
             return None
         known = "" if training is None else f", in training {100 * training:.2f} %"

@@ -188,7 +188,7 @@ class RobustEvaluation(keras.callbacks.Callback):
         is_attacked = classifier is not self.model  # of a plain model it is the clean accuracy
         strong = result.A_strong
         training = logs.get("accuracy") if is_attacked else None
-        told = strong and self._masking.see(epoch, result.A_rob.value, strong.value, training)
+        told = strong and self._masking.see(result.is_masked, epoch, result.A_rob.value, strong.value, training)
         if told:
             warn(f"{told}. {FINER_ATTACK}")
         if self.on_masked == "roll_back" and not self._masking.is_masked:

@@ -30,18 +30,19 @@ def flag(name: str, message: str, value: float, threshold: float) -> Flag:
     return {"name": name, "message": message, "value": value, "threshold": threshold}
 
 
-def gap_flags(a_rob: float, a_strong: float) -> list[Flag]:
+def gap_flags(a_rob: float, a_strong: float, images: int) -> list[Flag]:
     """Return the flag of a classifier that looks more robust than it is, none if A_rob holds.
 
     Args:
         a_rob: Accuracy under the test attack, a fraction of 1.
         a_strong: Accuracy under the test attack and stronger ones.
+        images: How many they were measured on; with few, chance is allowed for.
     """
-    gap = a_rob - a_strong
+    gap, masked_gap = a_rob - a_strong, allowed(MASKED_GAP, images)
     says = f"A_rob is {100 * a_rob:.1f} % under the test attack and {100 * a_strong:.1f} % under stronger ones"
-    if gap > MASKED_GAP:
+    if gap > masked_gap:
         message = f"MASKED: {says}; the classifier hides from attacks. Do not quote A_rob, A_sa or A_tr."
-        return [flag("masked", message, gap, MASKED_GAP)]
+        return [flag("masked", message, gap, masked_gap)]
     if gap > OVERSTATED_GAP:
         return [flag("overstated", f"{says}; quote the lower figure, A_strong.", gap, OVERSTATED_GAP)]
     return []
