@@ -319,12 +319,17 @@ def watched(monkeypatch):
     """Return all points that an attack is shown with losses, scores and gradients of each, and what it returns."""
     rows = []
 
-    def evaluated_and_kept(loss_fn, x, *arguments, **settings):
-        found = evaluation_of(loss_fn, *arguments, **settings)(x)
-        tf.numpy_function(lambda *row: rows.append([part.copy() for part in row]), [x, *found], [])
-        return found
+    def watched_evaluation(*arguments, **settings):
+        evaluate = evaluation_of(*arguments, **settings)
 
-    monkeypatch.setattr(apgd, "evaluated", evaluated_and_kept)
+        def evaluated_and_kept(x):
+            found = evaluate(x)
+            tf.numpy_function(lambda *row: rows.append([part.copy() for part in row]), [x, *found], [])
+            return found
+
+        return evaluated_and_kept
+
+    monkeypatch.setattr(apgd, "evaluation_of", watched_evaluation)
 
     def run(attack, *, loss_fn=smooth_loss, **settings):
         rows.clear()

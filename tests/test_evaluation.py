@@ -160,11 +160,12 @@ def test_an_attack_that_cannot_reach_its_ball_is_flagged():
     weak = PGD(epsilon=0.15, step_size=0.05, steps=1)
     with pytest.warns(UserWarning, match="^attack: its steps reach 0.05 in all and epsilon is 0.15, so it cannot"):
         result = evaluate(attack=weak)
-    flag, small = result.metrics()["flags"]
-    assert small["name"] == "small_sample"
+    flag, *others = result.metrics()["flags"]
+    assert others[-1]["name"] == "small_sample"
     assert (flag["name"], flag["reach"], flag["epsilon"]) == ("attack_cannot_reach", 0.05, 0.15)
     assert result.attack == weak
-    assert str(result).splitlines()[-2:] == [f"Warning: {each['message']}" for each in (flag, small)]
+    warnings = [f"Warning: {each['message']}" for each in (flag, *others)]
+    assert str(result).splitlines()[-len(warnings) :] == warnings
 
 
 def test_what_a_radius_buys():

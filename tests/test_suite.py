@@ -507,6 +507,7 @@ def test_metrics_are_plain_values():
         **{"clean_accuracy": 0.9, "accuracy": 0.55, "accuracy_interval": [result.accuracy.low, result.accuracy.high]},
         **{"accuracy_after": {"one": 0.75, "two": 0.6, "three": 0.55}, "median_radius": None},
         "deviations": list(result.deviations),
+        "flags": [],
     }
 
 

@@ -263,7 +263,7 @@ def test_half_precision_trains_and_leaves_float32_classifiers(tmp_path, capsys, 
     attack = Experiment.of("digits", **FEW).test_attack()
     in_float32 = evaluate_robustness(classifier, test, attack, alpha_test=[1.0])
     assert metrics["non_uniform"][0]["A_tr"] == pytest.approx(in_float32.A_tr(1.0).value, abs=1e-6)
-    assert {"pgd": "PGD+ours (attack_steps 2)  ", "natural": "natural  "}[method] in capsys.readouterr().out
+    assert {"pgd": "PGD+ours (attack_steps 2) ", "natural": "natural "}[method] in capsys.readouterr().out
 
 
 def test_the_training_model_is_as_the_design_says(digits):

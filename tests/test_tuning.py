@@ -38,6 +38,7 @@ FEW = {
     "eval_examples": 32,
     "attack_steps": 1,
     "eval_attack_steps": 2,
+    "eval_attack_step_size": 0.1,  # so that two steps are an attack, and stronger ones no surprise
     "alpha_test": (1.0,),
 }
 
@@ -256,7 +257,7 @@ def test_a_matched_evaluation_is_nan_where_no_temperature_gives_the_confidence(m
     fit = {"epochs": 1, "verbose": 0, "callbacks": [evaluation, matched]}
     history = model.fit(*images_and_labels(32, seed=2), **fit)
     values = {name: value for name, (value,) in history.history.items() if name.startswith("val_")}
-    assert len(values) == 12
+    assert len(values) == 14
     assert all(math.isnan(value) == name.endswith("_matched") for name, value in values.items())
     with pytest.raises(FloatingPointError, match="^training: got no val_A_sa_matched in any .* Change top_probability"):
         best_epoch(history, tuning.Objective("val_A_sa_matched"))

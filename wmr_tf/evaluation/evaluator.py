@@ -84,7 +84,8 @@ class RobustnessEvaluator:
             # What leaves a function that is not inlined has no shape for TensorFlow's cost estimates, which complain.
             logits = tf.ensure_shape(logits, logits.shape)
             is_zero = tf.reduce_all(tf.reshape(gradient == 0, [-1, values_of(images)]), axis=1)
-            return probability_margin(logits, labels), tf.argmax(logits, axis=1), is_zero
+            # As numbers: replicas do not gather truth values.
+            return probability_margin(logits, labels), tf.argmax(logits, axis=1), tf.cast(is_zero, tf.int32)
 
         @tf.function(autograph=False)
         def attacked_margins(

@@ -76,11 +76,11 @@ class Robustness:
         zero_gradients: For how many clean images the gradient of the attack's loss is 0 in all values.
 
     Example:
-        >>> margins = np.array([0.5, 0.5, -0.5, 0.5])
+        >>> margins = np.tile([0.5, 0.5, -0.5, 0.5], 50)
         >>> print(Robustness(margins, margins, {1.0: margins}, -margins))
-        4 images
-        A_nat 75.00 ± 21.65 %, A_rob 75.00 ± 21.65 %
-        alpha_test 1: A_sa 52.46 ± 28.80 %, A_tr 52.46 ± 28.80 %
+        200 images
+        A_nat 75.00 ± 3.06 %, A_rob 75.00 ± 3.06 %
+        alpha_test 1: A_sa 52.46 ± 4.07 %, A_tr 52.46 ± 4.07 %
     """
 
     clean_margins: np.ndarray

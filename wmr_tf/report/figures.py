@@ -113,7 +113,8 @@ def plot_search(
     A star marks the trial of the highest objective.
 
     Args:
-        trials: For each trial the setting under its name, "objective", "A_nat", "A_rob", "A_sa" and "A_tr".
+        trials: For each trial the setting under its name, "objective", "A_nat", "A_rob", "A_sa", "A_tr", and
+            "A_strong" where it is known.
         path: The PNG file to write; its folder exists.
         x: The setting's name; its values are numbers or words.
         objective: What was maximised.
@@ -134,8 +135,8 @@ def plot_search(
     best = max(trials, key=lambda trial: trial["objective"])
     above.plot(settings, scores, color="black", marker=".", linestyle="none")
     above.plot([best[x]], [best["objective"]], color=_COLOURS[1], marker="*", markersize=12, linestyle="none")
-    for key, label, style in _ACCURACIES[:4]:
-        values = [trial[key.removeprefix("val_")] for trial in trials]
+    for key, label, style in _ACCURACIES[:5]:
+        values = [trial.get(key.removeprefix("val_"), math.nan) for trial in trials]
         below.plot(settings, values, label=label, markersize=4, **{**style, "linestyle": "none"})
     above.set(title=title, ylabel=objective)
     below.set(xlabel=x, ylabel="accuracy", ylim=(0, 1.02))
