@@ -320,7 +320,9 @@ def test_compare_prints_the_table_and_draws_the_picture(digits, tmp_path, capsys
     assert "1.0" in rows[first] and "1.5" in rows[first + 3] and "12.50" in rows[first]
     assert rows[-1] == ["Picture:", "all.png"]
     assert matplotlib.image.imread("all.png").std() > 0
-    assert printed.startswith("MASKED: TRADES, ")  # its attack of two steps is nothing to rely on
+    assert printed.startswith(
+        "MASKED: TRADES (attack_steps 2), TRADES+ours (attack_steps 2), mine.keras\n"
+    )  # its attack of two steps is nothing to rely on
     assert "\n\n| Defense" in compared("baseline", "--markdown", "--output=all.png")
 
     refused = {

@@ -138,7 +138,7 @@ def tables(results: Sequence[tuple[str, Mapping[str, Any]]], *, markdown: bool =
         -------  -----------  ----------  ---------  ---------  ------------  --------  --------
         TRADES             -         2.0          -      95.59             -     52.15     51.52
     """
-    masked = [label for label, metrics in results if metrics.get("masked")]
+    masked = [label.removesuffix(" MASKED") for label, metrics in results if metrics.get("masked")]
     parts = [f"MASKED: {', '.join(masked)}"] if masked else []
     parts += [format_table(*comparison_table(results), markdown=markdown)]
     header, rows = worst_case_table(results)
