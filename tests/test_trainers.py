@@ -113,7 +113,7 @@ def test_a_run_says_where_it_writes_and_what_came_out(digits):
         "Writing into new/run",
     ]
     assert lines[-1] == "Everything is in new/run"
-    assert "MASKED: TRADES+ours (attack_steps 2) MASKED" in lines
+    assert "MASKED: TRADES+ours (attack_steps 2)" in lines
     metrics = read_json(folder / "metrics.json")
     head = next(place for place, line in enumerate(lines) if line.startswith("Defense"))
     assert [re.split(r"\s{2,}", line) for line in lines[head + 2 : head + 4]] == [

@@ -222,8 +222,8 @@ CHECKS: dict[str, tuple[Callable[[Probes], Found], str]] = {
     ),
     "not_finite": (
         _not_finite,
-        "the outputs for {value:.1%} of the images, clean, noisy or attacked, are NaN or infinite. No accuracy can be "
-        "given: look for a logarithm, a root or a division.",
+        "the outputs for {value:.1%} of the images, as they are, noisy, brighter, darker or attacked, are NaN or "
+        "infinite. No accuracy can be given: look for a logarithm, a root or a division.",
     ),
     "weights_moved": (
         _weights_moved,

@@ -71,12 +71,7 @@ class Probes:
 
         Without a word on `training`: what is said of it when the layers are connected counts then, and only then.
         """
-        calls = []
-        for _ in range(CALLS):
-            parts = [np.asarray(self._classifier(tf.constant(images)), np.float32) for images in self._cut(self.images)]
-            calls.append(np.concatenate(parts))
-            self._look_at(np.arange(len(self.images)), calls[-1])
-        return np.stack(calls)
+        return np.stack([self._call(self.images) for _ in range(CALLS)])
 
     @functools.cached_property
     def logits(self) -> np.ndarray:
@@ -109,7 +104,14 @@ class Probes:
         self._classifier.set_weights(self._weights)
 
     def not_finite(self) -> np.ndarray:
-        """Return for which images an output was NaN or infinite up to now, clean, noisy or attacked, `[images]`."""
+        """Return for which images an output was NaN or infinite up to now, or is at the ball's rim, `[images]`.
+
+        The brightest and the darkest images of the ball are looked at without a graph: in one, the ReLU of some
+        processors' kernels turns NaN into 0, so that attacks may not see it.
+        """
+        change = self.epsilon / WHOLE_BOX[self.norm](self.values)
+        for changed in (self.images + change, self.images - change):
+            self._call(changed.clip(0, 1).astype(np.float32))
         return self._not_finite
 
     @property
@@ -198,6 +200,14 @@ class Probes:
     @functools.cached_property
     def _descent(self) -> Traced:
         return experiments.descent(*self._what, self.norm, self._seed, self.epsilon)
+
+    def _call(self, images: np.ndarray) -> np.ndarray:
+        """Return what the classifier's user gets for images, as they are."""
+        logits = np.concatenate(
+            [np.asarray(self._classifier(tf.constant(part)), np.float32) for part in self._cut(images)]
+        )
+        self._look_at(np.arange(len(images)), logits)
+        return logits
 
     def _pass(self, images: np.ndarray) -> np.ndarray:
         logits = np.concatenate([self._forward(part) for part in self._cut(images)])
