@@ -7,7 +7,6 @@ where the recipe has forty, and one learning rate for all, which drops at 60 and
 kept in --runs: a study that was stopped resumes there, and an MNIST run that was cut starts again.
 """
 
-import json
 import statistics
 import time
 from pathlib import Path
@@ -21,7 +20,7 @@ from trainers import run
 from trainers.config import Experiment
 from wmr_tf import methods, report
 from wmr_tf.evaluation import evaluate_robustness
-from wmr_tf.saving import save_classifier, write_json
+from wmr_tf.saving import read_json, save_classifier, write_json
 
 ALPHA = 1.0
 BATCH = 128
@@ -85,7 +84,7 @@ def on_mnist(method: str, alpha: float) -> dict[str, float]:
     file = Path(_RUNS.value) / f"mnist-{method}-{alpha:g}" / "result.json"
     wanted = {"seconds": _SECONDS.value, "examples": _EXAMPLES.value}
     if file.exists():
-        result = json.loads(file.read_text())
+        result = read_json(file, "run", fix="Delete the file: the run is made again.")
         if {name: result[name] for name in wanted} == wanted:
             return result
     print(f"MNIST: {method}, alpha {alpha:g}", flush=True)

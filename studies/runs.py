@@ -2,7 +2,6 @@
 
 import dataclasses
 import datetime
-import json
 import shlex
 import shutil
 import statistics
@@ -15,8 +14,9 @@ from typing import Any
 from trainers import run
 from trainers.config import Experiment
 from trainers.folder import METRICS, is_finished
-from wmr_tf.saving import write_json
+from wmr_tf.saving import read_json, write_json, written_whole
 
+_FIX = "Delete the folder: the run is made again."
 NAMES = ("A_nat", "A_rob", "A_strong", "A_sa", "A_tr")
 
 
@@ -34,8 +34,8 @@ def trained(experiment: Experiment, folder: Path) -> dict[str, Any]:
         shutil.rmtree(folder, ignore_errors=True)
         start = time.perf_counter()
         run.train(dataclasses.replace(experiment, output_dir=str(folder)))
-        write_json(clock, time.perf_counter() - start)
-    return {**json.loads((folder / METRICS).read_text()), "seconds": json.loads(clock.read_text())}
+        write_json(clock, {"seconds": time.perf_counter() - start})
+    return read_json(folder / METRICS, "run", fix=_FIX) | read_json(clock, "run", fix=_FIX)
 
 
 def at_alpha(metrics: dict[str, Any], alpha: float) -> dict[str, float]:
@@ -58,5 +58,6 @@ def publish(sections: Iterable[str], path: Path) -> None:
     """Write the sections of a study to a Markdown file, and print them."""
     text = "\n\n".join(sections) + "\n"
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(text)
+    with written_whole(path) as unfinished:
+        unfinished.write_text(text)
     print(text)

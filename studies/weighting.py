@@ -39,7 +39,7 @@ class Case:
         network: Makes a new network.
         attack: Of training.
         test_attack: What the accuracies are measured with.
-        images: How many training images are used; None takes all.
+        images: How many training images the part `forms` uses; None takes all.
         epochs: Of TRADES, and of the natural training before it where there is one.
         schedule: What the part `recipes` changes of the recipe.
     """
@@ -67,7 +67,13 @@ CASES = {
         attacks.PGD(epsilon=0.3, step_size=0.02, steps=40),
         images=6400,
         epochs=2,
-        schedule={"epochs": 8, "eval_attack_steps": 20, "eval_attack_step_size": 0.02},  # tested in fewer, larger steps
+        schedule={
+            "epochs": 8,
+            "train_examples": 20_000,
+            "precision": "auto",
+            "eval_attack_steps": 20,  # fewer and larger
+            "eval_attack_step_size": 0.02,
+        },
     ),
 }
 NATURAL_RATE = 0.05
@@ -127,7 +133,6 @@ def recipes(dataset: str) -> str:
             alpha_train=alpha,
             seed=seed,
             data_dir=_DATA.value,
-            train_examples=CASES[dataset].images,
             eval_examples=_EXAMPLES.value,
             **CASES[dataset].schedule,
         )
@@ -140,10 +145,9 @@ def recipes(dataset: str) -> str:
         accuracies = (f"{100 * each.value:.1f}" for each in (found.A_nat, found.A_rob))
         rows.append([method, f"{alpha:g}", str(seed), f"{losses[0]:.2f} to {losses[-1]:.2f}", *accuracies])
         print(dataset, *rows[-1], flush=True)
-    described = _images(CASES[dataset]) + "".join(
-        f", {name} {value}" for name, value in CASES[dataset].schedule.items()
-    )
-    return f"## {dataset}\n\n{described}.\n\n{report.format_table(header, rows, markdown=True)}"
+    changed = ", ".join(f"{name} {value}" for name, value in CASES[dataset].schedule.items())
+    table = report.format_table(header, rows, markdown=True)
+    return f"## {dataset}\n\nThe recipe{changed and f' with {changed}'}.\n\n{table}"
 
 
 def section(dataset: str) -> str:
@@ -160,12 +164,9 @@ def section(dataset: str) -> str:
                 print(dataset, *rows[-1], flush=True)
     header = ["start", "alpha", "weights", "loss, first epoch", "A_nat (%)", "A_rob (%)", f"A_sa({ALPHA_TEST:g}) (%)"]
     case = CASES[dataset]
-    described = f"{case.epochs} epochs on {_images(case)}, attacked by {case.attack}; tested by {case.test_attack}."
+    images = "all training images" if case.images is None else f"the first {case.images} training images"
+    described = f"{case.epochs} epochs on {images}, attacked by {case.attack}; tested by {case.test_attack}."
     return f"## {dataset}\n\n{described}\n\n{report.format_table(header, rows, markdown=True)}"
-
-
-def _images(case: Case) -> str:
-    return "all training images" if case.images is None else f"the first {case.images} training images"
 
 
 def _cells(measured: Iterable[dict[str, float]]) -> list[str]:
