@@ -5,13 +5,15 @@ make bench                                        # all of it, about 25 minutes 
 """
 
 import argparse
+import dataclasses
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TypeVar
 
 from benchmarks import machine, plot, report
 from benchmarks.rounds import Measurement, alternate
-from benchmarks.tables import FULL, QUICK, Curve, Table, curves, matmul_rows, speed_tables
+from benchmarks.tables import FULL, QUICK, Curve, Scale, Table, curves, matmul_rows, speed_tables
 
 Titled = TypeVar("Titled", Table, Curve)
 
@@ -20,15 +22,17 @@ def main() -> None:
     """Measure everything, print it, and write it."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--quick", action="store_true", help="next to no work: tests the mechanics, measures nothing")
+    parser.add_argument("--libraries", help="only the rows of these, with commas, in the tables that have several")
     parser.add_argument("--output_dir", type=Path, default=Path("results"), help="where speed.md and speed.png go")
     arguments = parser.parse_args()
-    scale, command = (QUICK, "benchmarks.speed --quick") if arguments.quick else (FULL, "make bench")
+    scale = QUICK if arguments.quick else FULL
+    command = " ".join(["python -m benchmarks.speed", *sys.argv[1:]]) if sys.argv[1:] else "make bench"
 
     facts = machine.facts()
     say("Matrix products")
     before = alternate(matmul_rows(scale), scale.curve, say)
-    speeds = measured(speed_tables(scale))
-    lines = measured(curves(scale))
+    speeds = measured(tables_of(scale, arguments.libraries))
+    lines = measured([] if arguments.libraries else curves(scale))
     say("Matrix products again")
     products = joined(before, alternate(matmul_rows(scale), scale.curve, say))
     peak = report.peaks(products)
@@ -45,6 +49,16 @@ def main() -> None:
     (arguments.output_dir / "speed.md").write_text(text)
     plot.draw(speeds, lines, arguments.output_dir / "speed.png")
     print(text)
+
+
+def tables_of(scale: Scale, libraries: str | None) -> list[Table]:
+    """Return the tables, each with the rows of some libraries."""
+    tables = speed_tables(scale)
+    if libraries is None:
+        return tables
+    names = libraries.split(",")
+    fewer = [dataclasses.replace(table, rows=[row for row in table.rows if row.library in names]) for table in tables]
+    return [table for table in fewer if len({row.library for row in table.rows}) > 1]
 
 
 def measured(titled: Sequence[Titled]) -> list[tuple[Titled, list[Measurement]]]:
