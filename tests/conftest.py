@@ -30,6 +30,15 @@ def _keep_kernels():
     pywrap_tfe.TFE_ContextClearCaches = lambda context: None
 
 
+def pytest_collection_finish():
+    """Take what the imports made out of every collection of garbage: there is so much that one takes a second.
+
+    Keras Tuner collects twice a trial, Keras whenever it forgets a session.
+    """
+    gc.collect()
+    gc.freeze()
+
+
 @pytest.fixture(autouse=True)
 def _fresh_keras():
     """Seed Python, NumPy and TensorFlow before each test; afterwards restores float32 and forgets Keras's names."""

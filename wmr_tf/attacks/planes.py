@@ -65,20 +65,24 @@ def _by_slope(size: tf.Tensor, room: tf.Tensor, height: tf.Tensor) -> tf.Tensor:
 def _in_shares(share: tf.Tensor, size: tf.Tensor, room: tf.Tensor, height: tf.Tensor) -> tf.Tensor:
     """Return `min(level * share, room)` with the level at which `sum(size * that)` is the height, else the room.
 
-    The sum is linear in the level between the breakpoints, where one value after the other meets the box.
+    The sum is concave and piecewise linear in the level, so Newton's method comes from below and ends at the root, in
+    as many rounds as values meet the box one after the other on the way: a handful, where sorting them all costs more.
     """
-    breakpoints = tf.math.divide_no_nan(room, share)  # 0 where the share is
-    in_order = tf.argsort(breakpoints, axis=-1)
-    at, lost, slope = (tf.gather(values, in_order, batch_dims=1) for values in (breakpoints, size * room, size * share))
-    sums = tf.cumsum(lost, axis=-1, exclusive=True) + at * tf.cumsum(slope, axis=-1, reverse=True)
-    low = tf.reduce_max(tf.where(sums < height[:, tf.newaxis], at, 0.0), axis=-1, keepdims=True)
+    of_room, of_level = size * room, size * share
 
-    is_full = breakpoints <= low
-    lost = tf.reduce_sum(tf.where(is_full, size * room, 0.0), axis=-1)
-    slope = tf.reduce_sum(tf.where(is_full, 0.0, size * share), axis=-1)
-    level = tf.math.divide_no_nan(height - lost, slope)[:, tf.newaxis]
-    # Rounding may put the level below the breakpoint that it comes after, where little slope is left.
-    return tf.where(is_full, room, tf.minimum(tf.maximum(level, low) * share, room))
+    def is_full(level: tf.Tensor) -> tf.Tensor:
+        return room <= level[:, tf.newaxis] * share
+
+    def climb(level: tf.Tensor, full: tf.Tensor, _: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
+        lost = tf.reduce_sum(tf.where(full, of_room, 0.0), axis=-1)
+        slope = tf.reduce_sum(tf.where(full, 0.0, of_level), axis=-1)
+        level = tf.maximum(level, tf.math.divide_no_nan(height - lost, slope))
+        now = is_full(level)
+        return level, now, tf.reduce_any(now != full)
+
+    nothing = tf.zeros_like(height)
+    level, full, _ = tf.while_loop(lambda *state: state[-1], climb, (nothing, is_full(nothing), True))
+    return tf.where(full, room, level[:, tf.newaxis] * share)
 
 
 def _steepest_first(size: tf.Tensor, room: tf.Tensor, height: tf.Tensor) -> tf.Tensor:
