@@ -80,6 +80,7 @@ NATURAL_RATE = 0.05
 
 _PART = flags.DEFINE_enum("part", "forms", ["forms", "recipes"], "What is measured.")
 _DATASETS = flags.DEFINE_list("datasets", list(CASES), "Data sets.")
+_METHODS = flags.DEFINE_list("methods", ["free", "n_fgsm"], "What the part `recipes` trains.")
 _ALPHAS = flags.DEFINE_list("alphas", ["0", "1", "2", "3"], "Powers of the attacker that is trained against.")
 _SEEDS = flags.DEFINE_integer("seeds", 3, "How many seeds, from 0.", lower_bound=1)
 _EXAMPLES = flags.DEFINE_integer("eval_examples", 500, "How many test images are attacked, the first ones.")
@@ -123,10 +124,10 @@ def measure(dataset: str, start: keras.Model, weighting: Exponential, seed: int)
 
 
 def recipes(dataset: str) -> str:
-    """Return the table of free and n_fgsm by their recipes, with every alpha and seed."""
+    """Return the table of methods by their recipes, with every alpha and seed."""
     header = ["method", "alpha", "seed", "loss, first and last epoch", "A_nat (%)", "A_rob (%)"]
     rows = []
-    for method, alpha, seed in itertools.product(("free", "n_fgsm"), map(float, _ALPHAS.value), range(_SEEDS.value)):
+    for method, alpha, seed in itertools.product(_METHODS.value, map(float, _ALPHAS.value), range(_SEEDS.value)):
         experiment = Experiment.of(
             dataset,
             method,

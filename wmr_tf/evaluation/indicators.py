@@ -135,6 +135,7 @@ def _incomplete(probes: Probes) -> Found:
 
 
 def _not_finite(probes: Probes) -> Found:
+    probes.visit_rim()
     return Found(_share(probes.not_finite()), 0)
 
 

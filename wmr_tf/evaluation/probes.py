@@ -104,15 +104,17 @@ class Probes:
         self._classifier.set_weights(self._weights)
 
     def not_finite(self) -> np.ndarray:
-        """Return for which images an output was NaN or infinite up to now, or is at the ball's rim, `[images]`.
+        """Return for which images an output was NaN or infinite up to now, whatever was done to them, `[images]`."""
+        return self._not_finite
 
-        The brightest and the darkest images of the ball are looked at without a graph: in one, the ReLU of some
-        processors' kernels turns NaN into 0, so that attacks may not see it.
+    def visit_rim(self) -> None:
+        """Call the classifier on the brightest and the darkest images of the ball, without a graph.
+
+        In one, the ReLU of some processors' kernels turns NaN into 0, so that attacks may not see it.
         """
         change = self.epsilon / WHOLE_BOX[self.norm](self.values)
         for changed in (self.images + change, self.images - change):
             self._call(changed.clip(0, 1).astype(np.float32))
-        return self._not_finite
 
     @property
     def values(self) -> int:
