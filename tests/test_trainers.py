@@ -12,6 +12,7 @@ import re
 import shutil
 import subprocess
 import sys
+import types
 from pathlib import Path
 from unittest.mock import ANY
 
@@ -248,7 +249,9 @@ def test_the_same_seed_gives_the_same_bytes(digits, tmp_path):
 
 
 @pytest.mark.parametrize(("method", "precision"), [("pgd", "bfloat16"), ("natural", "float16")])
-def test_half_precision_trains_and_leaves_float32_classifiers(tmp_path, capsys, method, precision):
+def test_half_precision_trains_and_leaves_float32_classifiers(tmp_path, capsys, monkeypatch, method, precision):
+    titles = []
+    monkeypatch.setattr(run.report, "plot_training", lambda *_, title: titles.append(title))
     few = {name: value for name, value in FEW.items() if method == "pgd" or name != "attack_steps"}
     folder = run.train(Experiment.of("digits", method, precision=precision, output_dir=str(tmp_path / "run"), **few))
     assert keras.config.dtype_policy().name == f"mixed_{precision}"
@@ -256,6 +259,7 @@ def test_half_precision_trains_and_leaves_float32_classifiers(tmp_path, capsys, 
     assert float(read_history(folder)[-1]["loss"]) < 2.4  # ln 10 is the loss of a guess
     metrics = read_json(folder / "metrics.json")
     assert (metrics["method"], metrics["precision"], metrics["beta"]) == (method, precision, None)
+    assert [title.startswith("MASKED: ") for title in titles] == [False] + [True] * metrics["masked"]
     for name in ("classifier.keras", "best.keras"):
         classifier = keras.models.load_model(folder / name)
         assert {layer.dtype_policy.name for layer in classifier.layers} == {"float32"}
@@ -589,6 +593,34 @@ def test_a_mistake_stops_the_matched_comparison(tmp_path, arguments, message):
     assert "Traceback" not in ended.stderr
     last = ended.stderr.splitlines()[-1]  # TensorFlow's start-up may have its say before
     assert last.startswith("error: ") and message in last
+
+
+def test_the_matched_table_says_who_is_masked():
+    others = set(flags.FLAGS)
+    from trainers import matched
+
+    for name in set(flags.FLAGS) - others:  # so that they do not meet those of another command
+        delattr(flags.FLAGS, name)
+    accuracy = types.SimpleNamespace(value=0.5, stderr=0.01)
+    plain = {"weighted_margins": {1.0: None}, "A_sa": lambda alpha: accuracy, "A_tr": lambda alpha: accuracy}
+    holds = types.SimpleNamespace(**plain, A_rob=accuracy, A_strong=None, is_masked=False)
+    hides = types.SimpleNamespace(**plain, A_rob=accuracy, A_strong=accuracy, is_masked=True)
+    _, _, first, second = matched.table([("baseline", 0.8, holds), ("other", 0.9, hides)]).splitlines()
+    assert [cell.strip() for cell in first.split("|")[1:6]] == ["baseline", "80.00", "1", "50.00 ± 1.00", "-"]
+    assert [cell.strip() for cell in second.split("|")[1:6]] == ["other MASKED", "90.00", "1", *["50.00 ± 1.00"] * 2]
+
+
+@pytest.mark.slow
+def test_two_models_are_compared_at_equal_confidence(digits, tmp_path):
+    best, last = (str(digits[0] / name) for name in ("best.keras", "classifier.keras"))
+    ended = start("trainers.matched", best, last, "--dataset=digits", "--eval_examples=40", cwd=tmp_path)
+    assert ended.returncode == 0, ended.stderr
+    header, _, *rows = (
+        [cell.strip() for cell in row.split("|")[1:-1]] for row in ended.stdout.splitlines() if row[:1] == "|"
+    )
+    assert header[3:5] == ["A_rob (%)", "A_strong (%)"]
+    top = {row[0].removesuffix(" MASKED"): row[1] for row in rows}
+    assert len(rows) == 9 and top["other, confidence of the baseline"] == top["baseline"]
 
 
 def test_help_lists_our_flags(tmp_path):

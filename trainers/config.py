@@ -161,7 +161,7 @@ class ModelEvaluation(Evaluation):
 
     model: str = setting("The .keras file of a classifier that returns logits.", "")
     diagnose: bool = setting(
-        "Look for what makes robust accuracies wrong, in ten to twenty checks on the first 128 images.", False
+        "Look for what makes robust accuracies wrong, in 18 checks on the first 128 images.", False
     )
     strategy: str = setting(STRATEGY, "none")
 

@@ -38,14 +38,15 @@ def with_confidence(classifier: keras.Model, splits: data.Splits, top_probabilit
 
 
 def table(rows: Iterable[tuple[str, float, Robustness]]) -> str:
-    """Return the Markdown table of `(label, mean top probability, result)` rows, by alpha_test."""
-    header = ["Model", "mean top probability (%)", "alpha_test", "A_rob (%)", "A_sa (%)", "A_tr (%)"]
+    """Return the Markdown table of `(label, mean top probability, result)` rows, by alpha_test, with who is masked."""
+    header = ["Model", "mean top probability (%)", "alpha_test"]
+    header += [f"{name} (%)" for name in ("A_rob", "A_strong", "A_sa", "A_tr")]
     cells = []
     for label, top, result in rows:
         for alpha in result.weighted_margins:
-            accuracies = result.A_rob, result.A_sa(alpha), result.A_tr(alpha)
-            shown = [f"{100 * accuracy.value:.2f} ± {100 * accuracy.stderr:.2f}" for accuracy in accuracies]
-            cells.append([label, f"{100 * top:.2f}", f"{alpha:g}", *shown])
+            accuracies = result.A_rob, result.A_strong, result.A_sa(alpha), result.A_tr(alpha)
+            shown = [f"{100 * each.value:.2f} ± {100 * each.stderr:.2f}" if each else "-" for each in accuracies]
+            cells.append([label + " MASKED" * result.is_masked, f"{100 * top:.2f}", f"{alpha:g}", *shown])
     return report.format_table(header, cells, markdown=True)
 
 

@@ -1,6 +1,7 @@
 """A training run from its settings to its folder."""
 
 import dataclasses
+import functools
 import math
 import sys
 from pathlib import Path
@@ -85,13 +86,15 @@ def fit_and_evaluate(experiment: Experiment, splits: data.Splits, model: wmr_tf.
     )
     epoch = best_epoch(best, history.history)
     save_classifier(model.classifier, folder / LAST)
-    report.plot_training(read_history(folder), folder / TRAINING_PICTURE, title=describe(experiment))
+    draw = functools.partial(report.plot_training, read_history(folder), folder / TRAINING_PICTURE)
+    draw(title=describe(experiment))
 
     print(f"Evaluating epoch {epoch} ({BEST}) on test images", flush=True)
     facts = {"checkpoint": BEST, **training_facts(dataclasses.asdict(experiment))}
     with model.distribute_strategy.scope():
         classifier = load_classifier(folder / BEST)
-    evaluate(experiment, splits.test, classifier, folder, facts)
+    if evaluate(experiment, splits.test, classifier, folder, facts).get("masked"):
+        draw(title=f"MASKED: {describe(experiment)}")
     print(f"Everything is in {folder}")
 
 

@@ -48,7 +48,7 @@ class Search(Experiment):
     objective: str = setting(
         "What is maximised on validation images: val_A_strong, val_A_sa, val_A_tr, val_A_sa_1p5 (at alpha_test 1.5), "
         "any of them with _matched (at --top_probability, where smaller logits alone gain nothing), or "
-        "0.7*val_A_sa+0.3*val_A_nat. A masked trial is worth less than any other.",
+        "0.7*val_A_sa+0.3*val_A_nat. A trial that is masked in every epoch fails.",
         "val_A_strong",
     )
     top_probability: float = setting(
