@@ -2,9 +2,10 @@
 
 .venv-bench/bin/python -m benchmarks.suite --model=runs/NAME/best.keras --data_dir=FOLDER --examples=500
 
-The other side is the authors' package `autoattack`, if it can be imported (it is not in the package index), and
-torchattacks' attacks with the standard's settings; its own AutoAttack takes other ones. Each side has a process of its
-own, with two threads, one after the other. Seconds are those of the whole evaluation, with traces and clean pass.
+The other sides are the authors' package `autoattack`, if it can be imported (it is not in the package index), and
+torchattacks' attacks with the standard's settings; its own AutoAttack takes other ones. `pgd` is this library's PGD, 40
+steps of 0.01 with 10 restarts, as a measure of cost; its one accuracy stands last. Each side has a process of its own,
+with two threads, one after the other. Seconds are those of the whole evaluation, with traces and clean pass.
 """
 
 import argparse
@@ -23,6 +24,7 @@ import numpy as np
 from benchmarks import machine
 from benchmarks.worker import ROOT, THREADS
 
+SIDES = ("wmr_tf", "pgd", "autoattack", "torchattacks")
 ATTACKS = ("apgd-ce", "apgd-t", "fab-t", "square")
 SEED = 0
 
@@ -35,6 +37,7 @@ def main() -> None:
     parser.add_argument("--examples", type=int, default=500, help="the first test images")
     parser.add_argument("--epsilon", type=float, default=0.3)
     parser.add_argument("--attacks", default=",".join(ATTACKS), help="which of the standard's, with commas")
+    parser.add_argument("--sides", default=",".join(SIDES), help="which, with commas; ours comes first")
     parser.add_argument("--output", type=Path, default=Path("results/suite_speed.md"))
     parser.add_argument("--side", help=argparse.SUPPRESS)
     parser.add_argument("--exchange", type=Path, help=argparse.SUPPRESS)
@@ -44,9 +47,10 @@ def main() -> None:
         return
     with tempfile.TemporaryDirectory() as folder:
         arguments.exchange = Path(folder)
-        found = {"wmr_tf": measured("wmr_tf", arguments)}
-        others = [name for name in ("autoattack", "torchattacks") if importlib.util.find_spec(name)]
-        found |= {name: measured(name, arguments) for name in others}
+        there = [
+            name for name in arguments.sides.split(",") if name not in ATTACKS_OF or importlib.util.find_spec(name)
+        ]
+        found = {name: measured(name, arguments) for name in there}
     text = table(found, arguments)
     arguments.output.write_text(text)
     print(text)
@@ -68,6 +72,8 @@ def answer(arguments: argparse.Namespace) -> None:
     given, names = arguments.exchange / "given.npz", arguments.attacks.split(",")
     if arguments.side == "wmr_tf":
         seconds, robust = ours(arguments, names, given)
+    elif arguments.side == "pgd":
+        seconds, robust = of_pgd(arguments, given)
     else:
         seconds, robust = of_torch(arguments.side, arguments.epsilon, names, given)
     np.savez(arguments.exchange / f"{arguments.side}.npz", seconds=seconds, robust=robust)
@@ -89,6 +95,21 @@ def ours(arguments: argparse.Namespace, names: list[str], given: Path) -> tuple[
     seconds = time.perf_counter() - start
     last = {name: run for run, name in enumerate(result.stages)}
     return seconds, np.stack([result.outcomes.robust_after(last[name]) for name in names])
+
+
+def of_pgd(arguments: argparse.Namespace, given: Path) -> tuple[float, np.ndarray]:
+    """Run this library's PGD with restarts."""
+    from wmr_tf.attacks import PGD
+    from wmr_tf.evaluation import evaluate_robustness
+    from wmr_tf.saving import load_classifier
+
+    classifier, stored = load_classifier(arguments.model), np.load(given)
+    attack = PGD(epsilon=arguments.epsilon, step_size=0.01, steps=40, restarts=10)
+    start = time.perf_counter()
+    result = evaluate_robustness(
+        classifier, (stored["images"], stored["labels"]), attack, alpha_test=(), seed=SEED, suite=None, verbose=0
+    )
+    return time.perf_counter() - start, result.margins[np.newaxis] > 0
 
 
 def of_torch(library: str, epsilon: float, names: list[str], given: Path) -> tuple[float, np.ndarray]:
@@ -170,6 +191,7 @@ def table(found: dict[str, dict[str, np.ndarray]], arguments: argparse.Namespace
     rows = [header, ["---", *["---:"] * (len(header) - 1)]]
     for library, result in found.items():
         accuracies = [f"{100 * robust.mean():.1f}" for robust in result["robust"]]
+        accuracies = ["-"] * (len(names) - len(accuracies)) + accuracies
         agree = 100 * np.mean(result["robust"][-1] == own["robust"][-1])
         ratio = result["seconds"] / own["seconds"]
         rows.append([library, f"{result['seconds']:.0f}", f"{ratio:.2f}", *accuracies, f"{agree:.1f}"])
