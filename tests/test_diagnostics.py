@@ -144,18 +144,18 @@ def test_chance_in_few_images_is_allowed_for():
     rng = np.random.default_rng(0)
     for share, n in ((0.002, 128), (0.002, 1000), (0.005, 128), (0.1, 128)):
         exceeded = rng.binomial(n, share, 100_000) / n > allowed(share, n)
-        assert 0.005 < exceeded.mean() < 0.055
-    assert allowed(0.002, 1_000_000) == pytest.approx(0.002, rel=0.05)
-    assert 128 * allowed(0.002, 128) == 1 and 128 * allowed(0.005, 128) == 2
+        assert 0.0005 < exceeded.mean() < 0.011
+    assert allowed(0.002, 1_000_000) == pytest.approx(0.002, rel=0.06)
+    assert 128 * allowed(0.002, 128) == 2 and 128 * allowed(0.005, 128) == 3
 
 
 @pytest.mark.parametrize(
     ("name", "before", "after", "most"),
     [
-        ("restarts", "after_short", "after_restart", 2),
-        ("more_steps", "after_restart", "after_long", 2),
-        ("logit_scale", "after_long", "after_scaled", 3),
-        ("square_helps", "after_scaled", "after_search", 1),
+        ("restarts", "after_short", "after_restart", 3),
+        ("more_steps", "after_restart", "after_long", 3),
+        ("logit_scale", "after_long", "after_scaled", 4),
+        ("square_helps", "after_scaled", "after_search", 2),
     ],
 )
 def test_what_is_found_on_top_is_counted(name, before, after, most):
@@ -175,7 +175,7 @@ def test_masked_compares_the_end_of_pgd_with_the_short_attacks():
     path = np.ones([41, 128])
     path[-1, 120:] = -1  # where it ends
     found = indicators._masked(Scripted(is_correct=first(126), test_path=path, after_short=first(101)))
-    assert found == (19 / 128, 19 / 128)
+    assert found == (19 / 128, 21 / 128)
 
 
 def test_silent_success_is_a_success_on_the_way_only():
@@ -199,14 +199,14 @@ def test_the_rise_is_between_neighbours_on_the_ladder():
         return first(left[round(radius, 6)])
 
     found = indicators._rises(Scripted(survivors=survivors, at_0=first(120), after_short=first(93)))
-    assert found == (3 / 128, 1 / 128)
+    assert found == (3 / 128, 2 / 128)
 
 
 def test_epsilon_0_is_held_against_the_classifier_as_its_user_calls_it():
     outputs = np.eye(10)[np.zeros(128, int)][np.newaxis]
     labels = np.where(first(100), 0, 1)
     found = indicators._epsilon_0(Scripted(outputs=outputs, labels=labels, at_0=first(98)))
-    assert found == (2 / 128, 1 / 128)
+    assert found == (2 / 128, 2 / 128)
 
 
 def test_unbounded_counts_what_the_whole_box_leaves():
@@ -262,7 +262,7 @@ def test_constant_only_counts_where_labels_differ(labels, raised):
 
 
 def test_at_chance_allows_for_luck():
-    for correct, raised in ((19, True), (20, False)):
+    for correct, raised in ((21, True), (22, False)):
         value, threshold = indicators._at_chance(Scripted(is_correct=first(correct), logits=np.zeros([128, 10])))
         assert (value > threshold) == raised
 
@@ -348,7 +348,7 @@ def test_a_classifier_without_a_single_correct_image_is_diagnosed(digits):
 def test_square_helps_in_a_suite(after, gain):
     found = suite_flags({"examples": 1000, "accuracy_after": after})
     assert [flag["name"] for flag in found] == ["square_helps"] * (gain is not None)
-    assert all(flag["value"] == gain and flag["threshold"] == 0.005 for flag in found)
+    assert all(flag["value"] == gain and flag["threshold"] == 0.006 for flag in found)
 
 
 def test_a_suite_has_its_flags_among_its_metrics(digits):

@@ -53,7 +53,7 @@ def with_gap(broken, images=1000):
 
 
 @pytest.mark.parametrize(
-    ("broken", "name"), [(0, None), (9, None), (11, "overstated"), (116, "overstated"), (117, "masked")]
+    ("broken", "name"), [(0, None), (9, None), (11, "overstated"), (123, "overstated"), (124, "masked")]
 )
 def test_a_gap_of_a_tenth_is_masked_and_of_a_hundredth_overstated(broken, name):
     result = with_gap(broken)
@@ -63,7 +63,7 @@ def test_a_gap_of_a_tenth_is_masked_and_of_a_hundredth_overstated(broken, name):
     assert str(result).startswith("MASKED\n") == (name == "masked")
     for flag in result.flags:
         assert flag["value"] == pytest.approx(broken / 1000)
-        assert flag["threshold"] == (0.116 if name == "masked" else OVERSTATED_GAP)
+        assert flag["threshold"] == (0.123 if name == "masked" else OVERSTATED_GAP)
         assert f"{100 - broken / 10:.1f} %" in flag["message"]
 
 

@@ -791,7 +791,7 @@ def test_at_radius_0_it_is_the_clean_accuracy():
 def test_with_all_steps_it_breaks_what_is_not_robust_less_and_less_at_smaller_radii(norm):
     exact = problem()[0].exact(norm).min(axis=1)[np.arange(40) % 10 > 0]
     accuracies = []
-    for share in (0.2, 0.5, 0.8):
+    for share in (0.21, 0.5, 0.79):  # between two of the 36 distances, none of which is the radius
         epsilon = float(np.quantile(exact, share))
         made = Suite(of_problem(), epsilon=epsilon, norm=norm)
         made.stages = [s if s.name != "square" else short(s) for s in made.stages]

@@ -19,8 +19,8 @@ SMALL_SAMPLE = 100.0
 SQUARE_HELPS = 0.002
 """By how much random search may lower the accuracy that gradients have left; the threshold of the public code."""
 
-CHANCE = 0.05
-"""How often a true share that is just at its limit may raise a flag."""
+CHANCE = 0.01
+"""How often a true share that is just at its limit may raise a flag; a diagnosis asks a dozen times."""
 
 Flag = dict[str, Any]
 
@@ -82,11 +82,11 @@ def small_sample_flags(size: float, images: int) -> list[Flag]:
 def allowed(share: float, images: int) -> float:
     """Return the share of so many images up to which chance explains what is found, where the truth is `share`.
 
-    Chance exceeds it in one of twenty cases at most. Of few images it is far more than the share itself.
+    Chance exceeds it in one of a hundred cases at most. Of few images it is far more than the share itself.
 
     Example:
         >>> [round(100 * allowed(0.002, images), 2) for images in (128, 1000, 10_000)]
-        [0.78, 0.5, 0.28]
+        [1.56, 0.6, 0.31]
     """
     return float(scipy.stats.binom.ppf(1 - CHANCE, images, share)) / images
 
