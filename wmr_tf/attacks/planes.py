@@ -65,8 +65,8 @@ def _by_slope(size: tf.Tensor, room: tf.Tensor, height: tf.Tensor) -> tf.Tensor:
 def _in_shares(share: tf.Tensor, size: tf.Tensor, room: tf.Tensor, height: tf.Tensor) -> tf.Tensor:
     """Return `min(level * share, room)` with the level at which `sum(size * that)` is the height, else the room.
 
-    The sum is concave and piecewise linear in the level, so Newton's method comes from below and ends at the root, in
-    as many rounds as values meet the box one after the other on the way: a handful, where sorting them all costs more.
+    The sum is concave and piecewise linear in the level, so Newton's method climbs to the root from below and stops
+    there. It takes a handful of rounds; sorting all values by when they meet the box costs more.
     """
     of_room, of_level = size * room, size * share
 
