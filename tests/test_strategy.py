@@ -395,7 +395,9 @@ def test_the_run_of_two_workers_is_that_of_one_process_and_only_the_chief_writes
     assert files[0] == files[1]
     assert not (tmp_path / "run1").exists()
     assert not list(scratch.iterdir())
-    said = [line for line in (tmp_path / "log1").read_text().splitlines() if line and not line.startswith("warning: ")]
+    noise = ("warning: ", "retracing")  # of attacks that are weak on purpose, and TensorFlow's own
+    lines = (tmp_path / "log1").read_text().splitlines()
+    said = [line for line in lines if line and not any(word in line for word in noise)]
     assert said[-1] == "worker 1: taking part; the chief reports and writes"
     for name, values in history(tmp_path / "alone").items():
         np.testing.assert_allclose(history(tmp_path / "run0")[name], values, rtol=1e-3, atol=1e-4, err_msg=name)

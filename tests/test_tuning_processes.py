@@ -25,7 +25,8 @@ FLAGS = [
     "--validation_examples=48",
     "--eval_examples=32",
     "--attack_steps=1",
-    "--eval_attack_steps=2",
+    "--eval_attack_steps=10",  # a weak attack would make these classifiers masked
+    "--eval_attack_step_size=0.05",
     "--alpha_test=1",
 ]
 
