@@ -71,12 +71,12 @@ class Probes:
 
         Without a word on `training`: what is said of it when the layers are connected counts then, and only then.
         """
-        return np.stack([self._call(self.images) for _ in range(CALLS)])
+        return np.stack([self._pass(self.images, self._classifier) for _ in range(CALLS)])
 
     @functools.cached_property
     def logits(self) -> np.ndarray:
         """The logits of the clean images as attacks see them, `[images, classes]`."""
-        return self._pass(self.images)
+        return self._pass(self.images, self._forward)
 
     @property
     def is_correct(self) -> np.ndarray:
@@ -87,7 +87,9 @@ class Probes:
     def noisy_logits(self) -> np.ndarray:
         """Those of images with a little noise, `[DRAWS, images, classes]`."""
         noise = np.random.default_rng(self._seed).uniform(-NOISE, NOISE, [DRAWS, *self.images.shape])
-        return np.stack([self._pass((self.images + each).clip(0, 1).astype(np.float32)) for each in noise])
+        return np.stack(
+            [self._pass((self.images + each).clip(0, 1).astype(np.float32), self._forward) for each in noise]
+        )
 
     @functools.cached_property
     def has_no_gradient(self) -> np.ndarray:
@@ -114,7 +116,7 @@ class Probes:
         """
         change = self.epsilon / WHOLE_BOX[self.norm](self.values)
         for changed in (self.images + change, self.images - change):
-            self._call(changed.clip(0, 1).astype(np.float32))
+            self._pass(changed.clip(0, 1).astype(np.float32), self._classifier)
 
     @property
     def values(self) -> int:
@@ -203,16 +205,9 @@ class Probes:
     def _descent(self) -> Traced:
         return experiments.descent(*self._what, self.norm, self._seed, self.epsilon)
 
-    def _call(self, images: np.ndarray) -> np.ndarray:
-        """Return what the classifier's user gets for images, as they are."""
-        logits = np.concatenate(
-            [np.asarray(self._classifier(tf.constant(part)), np.float32) for part in self._cut(images)]
-        )
-        self._look_at(np.arange(len(images)), logits)
-        return logits
-
-    def _pass(self, images: np.ndarray) -> np.ndarray:
-        logits = np.concatenate([self._forward(part) for part in self._cut(images)])
+    def _pass(self, images: np.ndarray, network: Callable[[tf.Tensor], tf.Tensor]) -> np.ndarray:
+        parts = [np.asarray(network(tf.constant(part)), np.float32) for part in self._cut(images)]
+        logits = np.concatenate(parts)
         self._look_at(np.arange(len(images)), logits)
         return logits
 
