@@ -9,7 +9,7 @@ import tensorflow as tf
 from studies import gallery
 from wmr_tf import data, diagnose, losses
 from wmr_tf.checks import InvalidInput
-from wmr_tf.evaluation import SuiteResult, diagnostics, experiments, indicators, probes
+from wmr_tf.evaluation import Robustness, SuiteResult, diagnostics, experiments, indicators, probes
 from wmr_tf.evaluation.flags import allowed, suite_flags
 from wmr_tf.evaluation.outcomes import Outcomes
 from wmr_tf.evaluation.probes import Probes
@@ -346,7 +346,7 @@ def test_a_classifier_without_a_single_correct_image_is_diagnosed(digits):
     ],
 )
 def test_square_helps_in_a_suite(after, gain):
-    found = suite_flags({"examples": 1000, "accuracy_after": after})
+    found = suite_flags(after, images=1000)
     assert [flag["name"] for flag in found] == ["square_helps"] * (gain is not None)
     assert all(flag["value"] == gain and flag["threshold"] == 0.006 for flag in found)
 
@@ -357,3 +357,5 @@ def test_a_suite_has_its_flags_among_its_metrics(digits):
     outcomes.broken_by[:9] = [0] * 4 + [1] * 5
     result = SuiteResult(outcomes, ("apgd-ce", "square"), {"version": "apgd-ce+square"})
     assert [flag["name"] for flag in result.metrics()["flags"]] == ["square_helps"]
+    of_evaluation = Robustness(*[np.where(result.is_robust, 1.0, -1.0)] * 2, {}, np.ones(32), suite=result)
+    assert of_evaluation.flags == result.flags and result.flags[0]["message"] in str(of_evaluation)

@@ -130,6 +130,18 @@ HISTORY = {
 }
 
 
+def test_the_attacks_of_suites_are_columns_in_the_order_in_which_they_were_made():
+    def attacked(version, **after):
+        suite = {"version": version, "examples": 300, "clean_accuracy": 0.99, "accuracy_after": after}
+        return {"non_uniform": [], "suite": suite}
+
+    results = [("a", attacked("x", first=0.9, second=0.8)), ("b", {"non_uniform": []}), ("c", attacked("y", third=0.5))]
+    header, rows = report.suite_table(results)
+    assert header == ["Defense", "suite", "images", "clean (%)", "first (%)", "second (%)", "third (%)"]
+    assert rows == [["a", "x", "300", "99.00", "90.00", "80.00", "-"], ["c", "y", "300", "99.00", "-", "-", "50.00"]]
+    assert report.tables(results).split("\n\n")[1:] == [report.SUITES, report.format_table(header, rows)]
+
+
 def test_training_picture_joins_the_evaluated_epochs(tmp_path):
     figure = report.plot_training(HISTORY, tmp_path / "training.png", title="digits")
     accuracy, loss = figure.axes

@@ -2,7 +2,10 @@
 
 import json
 
-from studies import runs
+import pytest
+
+from studies import faults, runs
+from studies.planted import FAULTS
 from trainers import run
 from trainers.config import Experiment
 
@@ -31,3 +34,28 @@ def test_publish_writes_and_prints_the_sections(tmp_path, capsys):
     runs.publish(["# Title", "text"], tmp_path / "new" / "file.md")
     assert (tmp_path / "new" / "file.md").read_text() == "# Title\n\ntext\n"
     assert capsys.readouterr().out == "# Title\n\ntext\n\n"
+
+
+@pytest.mark.parametrize("fault", FAULTS, ids=lambda fault: fault.what)
+def test_each_fault_has_its_place(fault, tmp_path):
+    for name in fault.tests.split():
+        assert (faults.ROOT / name).is_file()
+    copy = tmp_path / fault.file
+    copy.parent.mkdir(parents=True)
+    copy.write_text((faults.ROOT / fault.file).read_text())
+    assert faults.plant(fault, tmp_path) == (faults.ROOT / fault.file).read_text() != copy.read_text()
+
+
+def test_a_fault_without_its_place_is_an_error(tmp_path):
+    (tmp_path / "file.py").write_text("x = 1\n")
+    with pytest.raises(ValueError, match="has 0 places that read 'y = 1'"):
+        faults.plant(FAULTS[0]._replace(file="file.py", old="y = 1"), tmp_path)
+
+
+def test_the_first_failure_is_named(tmp_path):
+    (tmp_path / "test_it.py").write_text("def test_a(): pass\ndef test_b(): assert 0\ndef test_c(): assert 0\n")
+    assert faults.first_failure(tmp_path, "test_it.py") == "test_it.py::test_b"
+    (tmp_path / "test_it.py").write_text("def test_a(): pass\n")
+    assert faults.first_failure(tmp_path, "test_it.py") is None
+    with pytest.raises(RuntimeError, match="pytest ended with 4"):
+        faults.first_failure(tmp_path, "test_other.py")

@@ -122,8 +122,6 @@ class AdversarialModel(keras.Model):
         images, index, y, sample_weight = self._unpacked(data)
         if self.method.needs_index:
             check_index(index)
-        if not self.optimizer.built:  # here, since a method that updates in a loop cannot create variables in there
-            self.optimizer.build(self.trainable_variables)
         batch = Batch(images, class_indices(y), sample_weight, self._batch_seed(), index)
         logits = self.method.train_batch(self, batch)
         return self._logs(images, y, logits, sample_weight)
@@ -231,10 +229,8 @@ class AdversarialModel(keras.Model):
         return distribution.logs_for_keras(self.compute_metrics(*seen), self.distribute_strategy)
 
     def _maybe_symbolic_build(self, iterator: Any = None, data_batch: Any = None) -> None:
-        # Keras's own, which makes the metrics' variables under a strategy, fails on the iterator of several workers,
-        # and moves a shuffle on by one; `_checked` has called it with the first batch.
-        if data_batch is not None:
-            super()._maybe_symbolic_build(data_batch=data_batch)
+        # Keras's own fails on the iterator of several workers, and moves a shuffle on by one; `_checked` has done it.
+        pass
 
     def _get_metrics_result_or_logs(self, logs: dict[str, Any]) -> dict[str, Any]:
         # What Keras calls when it has come to the end of an epoch, or of an evaluation.
@@ -252,10 +248,11 @@ class AdversarialModel(keras.Model):
         with self.distribute_strategy.scope():  # the classifier may be built by this call
             self._classes = check_first_batch(self.classifier, first)
             self._watch = self._watch or Watch(self._classes)
+            self.built = True  # since the classifier is, which has just been called
+            # The metrics' and the optimizer's variables: a step that makes any is traced twice, and cannot in a loop.
+            images, labels, sample_weight = keras.utils.unpack_x_y_sample_weight(first)
+            self._symbolic_build(data_batch=(image_and_index(images)[0], labels, sample_weight))
         self._watch.reset()
-        self.built = True  # since the classifier is, which has just been called
-        images, labels, sample_weight = keras.utils.unpack_x_y_sample_weight(first)
-        super()._maybe_symbolic_build(data_batch=(image_and_index(images)[0], labels, sample_weight))
         return first, distribution.splittable_by_keras(x, self.distribute_strategy)
 
     def _prepare_method(self, x: Any, batch_size: int | None) -> None:

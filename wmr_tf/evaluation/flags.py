@@ -91,20 +91,19 @@ def allowed(share: float, images: int) -> float:
     return float(scipy.stats.binom.ppf(1 - CHANCE, images, share)) / images
 
 
-def suite_flags(metrics: Mapping[str, Any]) -> list[Flag]:
+def suite_flags(after: Mapping[str, float], images: int) -> list[Flag]:
     """Return the flag of a suite in which Square broke images that gradients had left, none if it did not.
 
     Compared is with the attack just before it: what comes after it, as in "plus", says nothing of gradients here.
 
     Args:
-        metrics: "examples" and "accuracy_after" of a suite, in the form of `SuiteResult.metrics`.
+        after: The accuracy after each attack, in their order.
+        images: How many they are of.
 
     Example:
-        >>> after = {"apgd-ce": 0.21, "apgd-t": 0.17, "square": 0.07}
-        >>> [flag["name"] for flag in suite_flags({"examples": 300, "accuracy_after": after})]
+        >>> [flag["name"] for flag in suite_flags({"apgd-ce": 0.21, "apgd-t": 0.17, "square": 0.07}, images=300)]
         ['square_helps']
     """
-    after, images = metrics["accuracy_after"], metrics["examples"]
     names = list(after)
     if "square" not in names[1:]:
         return []

@@ -120,6 +120,8 @@ class Robustness:
         found = list(self.attack.flags()) if self.attack else []
         if self.is_finite and (strong := self.A_strong) is not None:
             found += gap_flags(self.A_rob.value, strong.value, len(self.margins))
+        if self.suite is not None:
+            found += self.suite.flags
         if self.predictions is not None:
             found += constant_flags(self.predictions, self.clean_margins > 0)
         return found + zero_gradient_flags(self.zero_gradients, len(self.margins)) + self._small_samples()

@@ -16,7 +16,7 @@ from wmr_tf.checks import seed as checked_seed
 from wmr_tf.engine.distribution import is_chief, on_every_replica
 from wmr_tf.engine.frozen import freeze_in
 from wmr_tf.engine.progress import Progress
-from wmr_tf.evaluation.flags import suite_flags
+from wmr_tf.evaluation.flags import Flag, suite_flags
 from wmr_tf.evaluation.outcomes import Outcomes, identity_of, resumed
 from wmr_tf.evaluation.stages import PUBLISHED, Batch, Stage, stages_of
 from wmr_tf.inputs.batches import CheckedBatches, batches_of, checked_batches
@@ -86,10 +86,15 @@ class SuiteResult:
         names = {-1: None, -2: "clean", **dict(enumerate(self.stages))}
         return [names[run] for run in self.outcomes.broken_by.tolist()]
 
+    @property
+    def flags(self) -> list[Flag]:
+        """What is wrong with the classifier by what one attack found and another did not, see `Robustness.flags`."""
+        return suite_flags({name: found.value for name, found in self.accuracy_after.items()}, len(self.is_robust))
+
     def metrics(self) -> dict[str, Any]:
         """Return all numbers as plain values, accuracies as fractions of 1, in the form of `metrics.json`."""
         radii = self.outcomes.radii[np.isfinite(self.outcomes.radii)]
-        found = {
+        return {
             **self.settings,
             "examples": len(self.outcomes.labels),
             "clean_accuracy": self.clean_accuracy.value,
@@ -98,8 +103,8 @@ class SuiteResult:
             "accuracy_after": {name: found.value for name, found in self.accuracy_after.items()},
             "median_radius": float(np.median(radii)) if len(radii) else None,
             "deviations": list(self.deviations),
+            "flags": self.flags,
         }
-        return {**found, "flags": suite_flags(found)}
 
     def __str__(self) -> str:
         """Return conditions and accuracies in lines."""

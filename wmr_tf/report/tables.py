@@ -13,6 +13,8 @@ WORST_CASES = (
     "worst tenth of the images, CVaR 100% of all."
 )
 
+SUITES = "Under stronger attacks, one after the other on the images that are left; the last figure is the suite's."
+
 
 def format_table(header: Sequence[str], rows: Iterable[Sequence[str]], *, markdown: bool = False) -> str:
     """Return a table as text, its first column flush left and the others flush right.
@@ -121,8 +123,33 @@ def worst_case_table(results: Sequence[tuple[str, Mapping[str, Any]]]) -> tuple[
     return header, rows
 
 
+def suite_table(results: Sequence[tuple[str, Mapping[str, Any]]]) -> tuple[list[str], list[list[str]]]:
+    """Return the header and rows of a table of accuracies after each attack of a suite, in percent.
+
+    Args:
+        results: For each defence its label and its metrics in the form of metrics.json.
+
+    Returns:
+        The columns' names, and a row of as many cells for each defence that was attacked by a suite.
+
+    Example:
+        >>> after = {"apgd-ce": 0.9167, "square": 0.8933}
+        >>> suite = {"version": "apgd-ce+square", "examples": 300, "clean_accuracy": 0.99, "accuracy_after": after}
+        >>> suite_table([("free", {"suite": suite})])[1]
+        [['free', 'apgd-ce+square', '300', '99.00', '91.67', '89.33']]
+    """
+    found = [(label, metrics["suite"]) for label, metrics in results if "suite" in metrics]
+    attacks = list(dict.fromkeys(name for _, suite in found for name in suite["accuracy_after"]))
+    rows = [
+        [label, suite["version"], str(suite["examples"]), _percent(suite, "clean_accuracy")]
+        + [_percent(suite["accuracy_after"], name) for name in attacks]
+        for label, suite in found
+    ]
+    return ["Defense", "suite", "images", "clean (%)", *(f"{name} (%)" for name in attacks)], rows
+
+
 def tables(results: Sequence[tuple[str, Mapping[str, Any]]], *, markdown: bool = False) -> str:
-    """Return the tables of results as text: who is masked, accuracies, worst cases, flags, and average budgets.
+    """Return the tables of results as text: who is masked, accuracies, suites, worst cases, flags, average budgets.
 
     Args:
         results: For each defence its label and its metrics in the form of metrics.json.
@@ -141,9 +168,9 @@ def tables(results: Sequence[tuple[str, Mapping[str, Any]]], *, markdown: bool =
     masked = [label.removesuffix(" MASKED") for label, metrics in results if metrics.get("masked")]
     parts = [f"MASKED: {', '.join(masked)}"] if masked else []
     parts += [format_table(*comparison_table(results), markdown=markdown)]
-    header, rows = worst_case_table(results)
-    if rows:
-        parts += [WORST_CASES, format_table(header, rows, markdown=markdown)]
+    for title, (header, rows) in ((SUITES, suite_table(results)), (WORST_CASES, worst_case_table(results))):
+        if rows:
+            parts += [title, format_table(header, rows, markdown=markdown)]
     messages = [flag["message"] for _, metrics in results for flag in metrics.get("flags", ())]
     parts += [f"Warning: {message}" for message in dict.fromkeys(messages)]  # the same attack for all gives one
     parts += [_average_budget(label, metrics["wasserstein"]) for label, metrics in results if "wasserstein" in metrics]
