@@ -13,6 +13,7 @@ import tensorflow as tf
 from keras import layers
 
 from tests.test_fab import OF_NORM, linear
+from wmr_tf import losses
 from wmr_tf.attacks import FAB, PGD, Square
 from wmr_tf.checks import InvalidInput
 from wmr_tf.engine import progress
@@ -285,8 +286,12 @@ def test_a_targeted_attack_keeps_a_misclassified_point_though_another_one_is_nea
     """Of one value: class 1 is below 0.4, and the target, class 2, is uphill and never reached."""
 
     def network(x):
-        return tf.concat([tf.ones_like(x), 1 + 10 * (0.4 - x), x - 5.0], axis=1)
+        one = tf.ones_like(x)
+        return tf.concat([one, 1 + 10 * (0.4 - x), 30 * x - 30, -30 * one], axis=1)
 
+    ratio = losses.targeted_difference_of_logits_ratio
+    low, high = (ratio(network(tf.constant([[x]])), tf.constant([0]), tf.constant([2])) for x in (0.35, 0.55))
+    assert low < high
     clean, labels = tf.fill([20, 1], 0.45), tf.zeros([20], tf.int32)
     batch = Batch(clean, labels, tf.range(20), labels + 2, clean, clean[:, 0])
     stage = Stages(0.1, "linf").apgd_t(steps=3)
