@@ -6,6 +6,7 @@ Each fault is one edit of one file, made in a copy of the repository, in which t
 the first one fails. A fault that no test notices is printed as such, and the exit status is 1.
 """
 
+import argparse
 import concurrent.futures
 import os
 import queue
@@ -17,17 +18,12 @@ import tempfile
 from pathlib import Path
 from typing import NamedTuple
 
-from absl import app, flags
-
 from studies.planted import FAULTS, Fault
 from studies.runs import made_by, publish
 from wmr_tf.engine.progress import Progress
 
 ROOT = Path(__file__).parents[1]
 COPIED = ("wmr_tf", "trainers", "tuning", "tests", "pyproject.toml")
-
-PROCESSES = flags.DEFINE_integer("processes", 2, "How many faults to test at a time, each in a process of one thread.")
-OUTPUT = flags.DEFINE_string("output", "results/faults.md", "The Markdown file to write.")
 
 
 class Verdict(NamedTuple):
@@ -117,16 +113,19 @@ def table(verdicts: list[Verdict]) -> str:
     return "\n".join(lines)
 
 
-def main(argv: list[str]) -> None:
+def main() -> None:
     """Plant every fault and write the table."""
-    del argv
-    verdicts = all_judged(PROCESSES.value)
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("--processes", type=int, default=2, help="how many faults to test at a time, a thread each")
+    parser.add_argument("--output", type=Path, default="results/faults.md", help="the Markdown file to write")
+    arguments = parser.parse_args()
+    verdicts = all_judged(arguments.processes)
     noticed = sum(test is not None for _, test in verdicts)
     head = f"# Faults planted in the attacks and the suite\n\n{made_by('studies.faults')}."
     summary = f"{noticed} of {len(verdicts)} faults fail a test. Each is one edit, listed in `studies/planted.py`."
-    publish([head, summary, table(verdicts)], Path(OUTPUT.value))
+    publish([head, summary, table(verdicts)], arguments.output)
     sys.exit(noticed < len(verdicts))
 
 
 if __name__ == "__main__":
-    app.run(main)
+    main()
