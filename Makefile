@@ -5,8 +5,8 @@ INSTALLED := .venv/.installed
 BENCH := .venv-bench/bin
 BENCH_INSTALLED := .venv-bench/.installed
 DEMO := runs/demo
-# Two processes for the tests, about 3 GB each; one that is done takes over tests of the other.
-WORKERS := --numprocesses=2 --dist=worksteal
+# Two processes for the tests, about 3 GB each, with a file at a time: its runs and models are made once.
+WORKERS := --numprocesses=2 --dist=loadfile
 
 export TF_CPP_MIN_LOG_LEVEL ?= 2
 
