@@ -512,47 +512,6 @@ print(first == run(3), first == run(4))
     assert run_script(SETUP + script) == "True False"
 
 
-def test_training_on_two_devices_is_that_on_one():
-    """Attacked from the clean image, since each device draws noise of its own, and without dropout."""
-    script = """
-(cpu,) = tf.config.list_physical_devices("CPU")
-tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * 2)
-from_clean = wmr.attacks.PGD(epsilon=0.1, step_size=0.05, steps=2, start="none")
-data = tf.data.Dataset.from_tensor_slices((x, y)).batch(16)
-
-def train(strategy):
-    keras.utils.set_random_seed(0)
-    L = keras.layers
-    with strategy.scope():
-        hidden = [L.Conv2D(8, 3, use_bias=False), L.BatchNormalization(), L.ReLU(), L.Flatten()]
-        classifier = keras.Sequential([keras.Input([6, 6, 1]), *hidden, L.Dense(3)])
-        model = wmr.AdversarialModel(classifier, wmr.methods.MART(from_clean, alpha=1.0), weight_decay=1e-3)
-        model.compile(optimizer=keras.optimizers.SGD(0.05, momentum=0.9), metrics=["accuracy"])
-    before = model.get_weights()
-    logs = model.fit(data, epochs=2, verbose=0, validation_data=data).history
-    return model, before, model.get_weights(), [np.array(values) for values in logs.values()]
-
-strategy = tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"])
-model, before, weights, logs = train(strategy)
-_, first, expected, expected_logs = train(tf.distribute.get_strategy())
-apart = max(np.abs(a - b).max() for a, b in zip([*weights, *logs], [*expected, *expected_logs]))
-moved = min(np.abs(a - b).max() for a, b in zip(expected, before))
-assert all((a == b).all() for a, b in zip(first, before))
-steps = int(model.optimizer.iterations.numpy())
-with strategy.scope():
-    noisy = make()  # on each device with its own noise and dropout
-logs = noisy.fit(x, y, batch_size=16, epochs=2, verbose=0, validation_data=(x, y)).history
-finite = np.isfinite(list(logs.values())).all()
-message = ""
-try:
-    model.fit(data.concatenate(data.map(lambda x, y: (2 * x, y))), verbose=0)
-except wmr.InvalidInput as error:
-    message = str(error)
-print(strategy.num_replicas_in_sync, steps, finite, apart < 2e-5, moved > 1e-3, message[:17])
-"""
-    assert run_script(SETUP + script) == "2 4 True True True images: got 32 wi"
-
-
 # Saving
 
 

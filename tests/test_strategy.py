@@ -36,7 +36,7 @@ TEST_ATTACK = attacks.PGD(epsilon=0.1, step_size=0.05, steps=2, restarts=2)
 TRAININGS = {
     "natural": ([], methods.Natural(), 32, {}),
     "unequal shares": ([], methods.Natural(), 29, {"weight_decay": 0.01}),
-    "pgd": ([], methods.PGD(FROM_CLEAN, alpha=1.0), 32, {}),
+    "mart": ([layers.BatchNormalization], methods.MART(FROM_CLEAN, alpha=1.0), 32, {"weight_decay": 1e-3}),
     "batchnorm": ([layers.BatchNormalization], methods.PGD(FROM_CLEAN, alpha=1.0), 29, {}),
 }
 
@@ -105,6 +105,18 @@ def evaluation(strategy, folder):
     return evaluated(strategy.scope())
 
 
+def noise(strategy, folder):
+    """Train with noise and dropout, of which each device draws its own, and on images that are wrong."""
+    noisy = methods.TRADES(attacks.PGD(epsilon=0.1, step_size=0.05, steps=2), alpha=1.0)
+    model = make(strategy.scope(), [layers.BatchNormalization, lambda: layers.Dropout(0.5)], noisy)
+    logs = model.fit(*data(), batch_size=16, epochs=2, verbose=0, validation_data=data()).history
+    try:
+        model.fit(batches().concatenate(batches().map(lambda x, y: (2 * x, y))), verbose=0)
+    except InvalidInput as error:
+        message = str(error)
+    return {"replicas": strategy.num_replicas_in_sync, "logs": [*logs.values()], "message": message}
+
+
 def reports(strategy, folder):
     return reported(strategy.scope(), folder)
 
@@ -156,13 +168,14 @@ def refused_arrays(strategy, folder):
 # How it gets there
 
 
-def in_process(devices: int, name: str, folder: str) -> None:
-    """Make the strategy and save what a function returns; called in a process of its own."""
+def in_process(devices: int, names: str, folder: str) -> None:
+    """Make the strategy and save what the functions return; called in a process of its own."""
     (cpu,) = tf.config.list_physical_devices("CPU")
     tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * devices)
     keras.utils.set_random_seed(0)  # which tf.data mixes into its own
     strategy = make_strategy("multi_worker" if "TF_CONFIG" in os.environ else "mirrored")
-    np.savez(f"{folder}/arrays.npz", **globals()[name](strategy, Path(folder)))
+    arrays = [globals()[name](strategy, Path(folder)) for name in names.split()]
+    np.savez(f"{folder}/arrays.npz", **dict(item for each in arrays for item in each.items()))
 
 
 def start(devices: int, name: str, folder: Path, **environment: str) -> subprocess.Popen:
@@ -217,6 +230,12 @@ def on_replicas(place: str, name: str, folder: Path) -> list[dict[str, np.ndarra
     return [on_two_devices(name, folder)] if place == "mirrored" else on_two_workers(name, folder)
 
 
+@pytest.fixture(scope="module")
+def mirrored(tmp_path_factory) -> dict[str, np.ndarray]:
+    """What the fast tests look at, all from one process: each takes seconds to start."""
+    return on_two_devices("trainings evaluation noise", tmp_path_factory.mktemp("mirrored"))
+
+
 PLACES = pytest.mark.parametrize("place", ["mirrored", pytest.param("multi_worker", marks=pytest.mark.slow)])
 
 
@@ -224,8 +243,9 @@ PLACES = pytest.mark.parametrize("place", ["mirrored", pytest.param("multi_worke
 
 
 @PLACES
-def test_training_equals_that_of_one_device_with_the_same_global_batch(place, tmp_path):
-    replicas = on_replicas(place, "trainings", tmp_path)
+def test_training_equals_that_of_one_device_with_the_same_global_batch(place, tmp_path, request):
+    mirrored = place == "mirrored"
+    replicas = [request.getfixturevalue("mirrored")] if mirrored else on_two_workers("trainings", tmp_path)
     for name, settings in TRAININGS.items():
         alone, before = trained(ONE, *settings), make(ONE, settings[0]).get_weights()
         assert np.abs(alone["0"] - before[0]).max() > 1e-3
@@ -237,11 +257,18 @@ def test_training_equals_that_of_one_device_with_the_same_global_batch(place, tm
 
 
 @PLACES
-def test_evaluation_equals_that_of_one_process_image_by_image(place, tmp_path):
+def test_evaluation_equals_that_of_one_process_image_by_image(place, tmp_path, request):
     alone = evaluated(ONE)
-    for arrays in on_replicas(place, "evaluation", tmp_path):
+    mirrored = place == "mirrored"
+    for arrays in [request.getfixturevalue("mirrored")] if mirrored else on_two_workers("evaluation", tmp_path):
         for name, values in alone.items():
             np.testing.assert_allclose(arrays[name], values, rtol=0, atol=1e-5, err_msg=name)
+
+
+def test_noise_on_two_devices_stays_finite_and_wrong_images_are_refused(mirrored):
+    assert mirrored["replicas"] == 2
+    assert np.isfinite(mirrored["logs"]).all() and mirrored["logs"].shape[1] == 2
+    assert str(mirrored["message"]).startswith("images: got 32 wi")
 
 
 @pytest.mark.slow
