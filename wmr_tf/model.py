@@ -229,8 +229,13 @@ class AdversarialModel(keras.Model):
         return distribution.logs_for_keras(self.compute_metrics(*seen), self.distribute_strategy)
 
     def _maybe_symbolic_build(self, iterator: Any = None, data_batch: Any = None) -> None:
-        # Keras's own fails on the iterator of several workers, and moves a shuffle on by one; `_checked` has done it.
-        pass
+        # The metrics' and the optimizer's variables: a step that makes any is traced twice, and cannot in a loop. Keras
+        # waits for the step unless there is a strategy. Its iterator fails with several workers, and moves a shuffle on
+        # by one: `_checked` has come here with the first batch.
+        if data_batch is not None:
+            images, labels, sample_weight = keras.utils.unpack_x_y_sample_weight(data_batch)
+            with self.distribute_strategy.scope():
+                self._symbolic_build(data_batch=(image_and_index(images)[0], labels, sample_weight))
 
     def _get_metrics_result_or_logs(self, logs: dict[str, Any]) -> dict[str, Any]:
         # What Keras calls when it has come to the end of an epoch, or of an evaluation.
@@ -248,11 +253,9 @@ class AdversarialModel(keras.Model):
         with self.distribute_strategy.scope():  # the classifier may be built by this call
             self._classes = check_first_batch(self.classifier, first)
             self._watch = self._watch or Watch(self._classes)
-            self.built = True  # since the classifier is, which has just been called
-            # The metrics' and the optimizer's variables: a step that makes any is traced twice, and cannot in a loop.
-            images, labels, sample_weight = keras.utils.unpack_x_y_sample_weight(first)
-            self._symbolic_build(data_batch=(image_and_index(images)[0], labels, sample_weight))
         self._watch.reset()
+        self.built = True  # since the classifier is, which has just been called
+        self._maybe_symbolic_build(data_batch=first)
         return first, distribution.splittable_by_keras(x, self.distribute_strategy)
 
     def _prepare_method(self, x: Any, batch_size: int | None) -> None:
