@@ -130,6 +130,15 @@ HISTORY = {
 }
 
 
+def test_warnings_name_their_defences_unless_they_are_of_all():
+    def warned(*messages):
+        return {"non_uniform": [], "flags": [{"message": message} for message in messages]}
+
+    results = [("a", warned("weak.", "masked.")), ("b", warned("weak.")), ("c", warned("weak.", "masked."))]
+    assert report.tables(results).split("\n\n")[1:] == ["Warning: weak.", "Warning: a, c: masked."]
+    assert report.tables(results[:1]).split("\n\n")[1:] == ["Warning: weak.", "Warning: masked."]
+
+
 def test_the_attacks_of_suites_are_columns_in_the_order_in_which_they_were_made():
     def attacked(version, **after):
         suite = {"version": version, "examples": 300, "clean_accuracy": 0.99, "accuracy_after": after}

@@ -171,10 +171,19 @@ def tables(results: Sequence[tuple[str, Mapping[str, Any]]], *, markdown: bool =
     for title, (header, rows) in ((SUITES, suite_table(results)), (WORST_CASES, worst_case_table(results))):
         if rows:
             parts += [title, format_table(header, rows, markdown=markdown)]
-    messages = [flag["message"] for _, metrics in results for flag in metrics.get("flags", ())]
-    parts += [f"Warning: {message}" for message in dict.fromkeys(messages)]  # the same attack for all gives one
+    parts += _warnings(results)
     parts += [_average_budget(label, metrics["wasserstein"]) for label, metrics in results if "wasserstein" in metrics]
     return "\n\n".join(parts)
+
+
+def _warnings(results: Sequence[tuple[str, Mapping[str, Any]]]) -> list[str]:
+    """Return what is wrong, once each; of several defences those that it is said of, if it is not said of all."""
+    said: dict[str, list[str]] = {}
+    for label, metrics in results:
+        for flag in metrics.get("flags", ()):
+            said.setdefault(flag["message"], []).append(label)
+    of = {message: "" if len(labels) == len(results) else f" {', '.join(labels)}:" for message, labels in said.items()}
+    return [f"Warning:{labels} {message}" for message, labels in of.items()]
 
 
 def _row(label: str, metrics: Mapping[str, Any], entry: Mapping[str, Any]) -> list[str]:
