@@ -110,7 +110,8 @@ _MIXED = {**_PGD, "adversarial_weight": 1.0}
 _FAST = {**_PGD, "attack_steps": 1, "attack_step_size": Epsilons(1.25)}
 # With the paper's weights these two become constant from an alpha of 1 or 2 on: the weights make the steps up to
 # exp(alpha) times as long, and their gradient adds up to alpha times the loss. Normalised weights and the learning
-# rates below train on the digits with every alpha from 0 to 3 (results/weighting.md; on MNIST hardly tried).
+# rates below train on the digits with every alpha from 0 to 3, and free on MNIST; there n_fgsm trains too, but what it
+# makes is masked (results/weighting.md).
 _STEADY = {"weighting": "exponential:normalize=true"}
 _N_FGSM = {**_PGD, **_STEADY, "attack_start": "noise", "attack_steps": 1, "attack_step_size": Epsilons(1.0)}
 # Replays of Shafahi et al. on CIFAR-10.
