@@ -134,7 +134,11 @@ def test_warnings_name_their_defences_unless_they_are_of_all():
     def warned(*messages):
         return {"non_uniform": [], "flags": [{"message": message} for message in messages]}
 
-    results = [("a", warned("weak.", "masked.")), ("b", warned("weak.")), ("c", warned("weak.", "masked."))]
+    results = [
+        ("a MASKED", warned("weak.", "masked.", "weak.")),
+        ("b", warned("weak.")),
+        ("c", warned("weak.", "masked.")),
+    ]
     assert report.tables(results).split("\n\n")[1:] == ["Warning: weak.", "Warning: a, c: masked."]
     assert report.tables(results[:1]).split("\n\n")[1:] == ["Warning: weak.", "Warning: masked."]
 

@@ -236,31 +236,33 @@ def mirrored(tmp_path_factory) -> dict[str, np.ndarray]:
     return on_two_devices("trainings evaluation noise", tmp_path_factory.mktemp("mirrored"))
 
 
-PLACES = pytest.mark.parametrize("place", ["mirrored", pytest.param("multi_worker", marks=pytest.mark.slow)])
+@pytest.fixture(params=["mirrored", pytest.param("multi_worker", marks=pytest.mark.slow)])
+def replicas(request, tmp_path):
+    """Return a function from a name to the arrays of each process that runs it."""
+    if request.param == "multi_worker":
+        return lambda name: on_two_workers(name, tmp_path)
+    arrays = request.getfixturevalue("mirrored")
+    return lambda name: [arrays]
 
 
 # Training and evaluation
 
 
-@PLACES
-def test_training_equals_that_of_one_device_with_the_same_global_batch(place, tmp_path, request):
-    mirrored = place == "mirrored"
-    replicas = [request.getfixturevalue("mirrored")] if mirrored else on_two_workers("trainings", tmp_path)
+def test_training_equals_that_of_one_device_with_the_same_global_batch(replicas):
+    found = replicas("trainings")
     for name, settings in TRAININGS.items():
         alone, before = trained(ONE, *settings), make(ONE, settings[0]).get_weights()
         assert np.abs(alone["0"] - before[0]).max() > 1e-3
-        for arrays in replicas:
+        for arrays in found:
             for key, value in alone.items():
                 np.testing.assert_allclose(
                     arrays[f"{name}/{key}"], value, rtol=2e-5, atol=2e-5, err_msg=f"{name} {key}"
                 )
 
 
-@PLACES
-def test_evaluation_equals_that_of_one_process_image_by_image(place, tmp_path, request):
+def test_evaluation_equals_that_of_one_process_image_by_image(replicas):
     alone = evaluated(ONE)
-    mirrored = place == "mirrored"
-    for arrays in [request.getfixturevalue("mirrored")] if mirrored else on_two_workers("evaluation", tmp_path):
+    for arrays in replicas("evaluation"):
         for name, values in alone.items():
             np.testing.assert_allclose(arrays[name], values, rtol=0, atol=1e-5, err_msg=name)
 

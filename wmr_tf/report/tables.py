@@ -180,8 +180,8 @@ def _warnings(results: Sequence[tuple[str, Mapping[str, Any]]]) -> list[str]:
     """Return what is wrong, once each; of several defences those that it is said of, if it is not said of all."""
     said: dict[str, list[str]] = {}
     for label, metrics in results:
-        for flag in metrics.get("flags", ()):
-            said.setdefault(flag["message"], []).append(label)
+        for message in dict.fromkeys(flag["message"] for flag in metrics.get("flags", ())):
+            said.setdefault(message, []).append(label.removesuffix(" MASKED"))
     of = {message: "" if len(labels) == len(results) else f" {', '.join(labels)}:" for message, labels in said.items()}
     return [f"Warning:{labels} {message}" for message, labels in of.items()]
 
