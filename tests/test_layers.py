@@ -18,6 +18,7 @@ LIBRARY = {
 FACE = "the face wmr_tf/__init__.py"
 ABOVE = {"trainers": "L3 trainers", "tuning": "L4 tuning", "studies": "L5 studies"}
 ORDER = [*LIBRARY, FACE, *ABOVE.values()]
+PLAIN_HELPERS = {"wmr_tf.saving"}  # of the library, all that a report may use
 NOBODY_IMPORTS = {"benchmarks", "tests"}
 
 
@@ -78,7 +79,7 @@ def violations(root: Path) -> list[str]:
             if here and there and ORDER.index(there) > ORDER.index(here):
                 found.append(f"{module} ({here}) imports {target} ({there}): imports go down")
     for module in (name for name in graph if f"{name}.".startswith("wmr_tf.report.")):
-        others = sorted(name for name in graph[module] if not name.startswith("wmr_tf.report"))
+        others = sorted(name for name in graph[module] - PLAIN_HELPERS if not name.startswith("wmr_tf.report"))
         if others:
             found.append(f"{module} takes plain values, but imports {', '.join(others)}")
     try:
@@ -102,6 +103,8 @@ LAWFUL = {
     "wmr_tf/methods/trades.py": "from wmr_tf.attacks import PGD\nTRADES = PGD",
     "wmr_tf/report/__init__.py": "from wmr_tf.report.tables import line",
     "wmr_tf/report/tables.py": "import math\nline = math.inf",
+    "wmr_tf/report/html.py": "from wmr_tf.saving import written_whole",
+    "wmr_tf/saving.py": "written_whole = open",
     "wmr_tf/model.py": "from wmr_tf.methods import TRADES",
     "trainers/digits.py": "import wmr_tf as wmr",
     "tuning/search.py": "from trainers import digits",

@@ -59,7 +59,7 @@ def test_comparison_lists_all_defences_at_one_alpha_then_the_next():
         ["TRADES", "-", "1.5"],
         ["TRADES+ours", "2.0", "1.5"],
     ]
-    assert rows[3][3:] == ["98.77 ± 0.10", "95.00 ± 2.00", "-", "66.71 ± 0.80", "65.61 ± 0.90"]
+    assert rows[3][3:] == ["98.77 ± 0.10", "95 ± 2", "-", "66.7 ± 0.8", "65.6 ± 0.9"]
 
 
 def test_comparison_quotes_rows_that_have_no_standard_error():
@@ -78,8 +78,8 @@ def test_worst_cases_go_by_alpha_and_leave_out_metrics_that_have_none():
     header, rows = report.worst_case_table([new, ("old", WEIGHTED), other])
     assert header == ["Defense", "alpha_test", "rho", "A_sa (%)", "A_worst (%)", "CVaR 100%", "CVaR 10%"]
     assert rows == [
-        [label, alpha, "0.123", f"{a_sa} ± 0.80", "40.00", *losses]
-        for alpha, *pair in (("1.0", "80.00", "85.00"), ("1.5", "52.15", "66.71"))
+        [label, alpha, "0.123", f"{a_sa} ± 0.8", "40.00", *losses]
+        for alpha, *pair in (("1.0", "80.0", "85.0"), ("1.5", "52.1", "66.7"))
         for label, a_sa, losses in zip(("TRADES", "other"), pair, (["0.500", "2.346"], ["0.600", "-"]), strict=True)
     ]
 
@@ -93,19 +93,24 @@ def test_worst_cases_have_their_errors_and_radii_come_last_by_radius():
     ]
     rows = report.worst_case_table([("a", metrics), ("b", {"non_uniform": [], "kl_balls": balls})])[1]
     assert rows == [
-        ["a", "1.5", "0.123 ± 0.010", "52.15 ± 0.80", "40.00 ± 2.00", "2.000 ± 0.250"],
+        ["a", "1.5", "0.123 ± 0.010", "52.1 ± 0.8", "40 ± 2", "2.0 ± 0.2"],
         ["b", "2.72", "1.000", "50.00", "10.00", "-"],
         ["b", "inf", "9.000", "50.00", "10.00", "-"],
     ]
 
 
 def test_all_tables_of_old_and_new_metrics():
-    assert report.tables(RESULTS) == report.format_table(*report.comparison_table(RESULTS))
+    assert report.tables(RESULTS) == "\n\n".join(
+        [report.format_table(*report.comparison_table(RESULTS)), report.ERRORS]
+    )
+    quoted = [("PGD", {"A_rob": 0.4929, "non_uniform": []})]
+    assert report.tables(quoted) == report.format_table(*report.comparison_table(quoted))
     new = with_worst_cases(TRADES, [(0.1, 2.0)])
     wasserstein = {"norm": "linf", "p": "inf", "epsilon": 0.3, "steps": 40, "step_size": 0.01, "accuracy": 0.5}
     new["wasserstein"] = {**wasserstein, "accuracy_stderr": 0.01, "mean_size": 0.29, "largest_size": 0.31}
     plain, markdown = (report.tables([("TRADES", new)], markdown=markdown) for markdown in (False, True))
-    first, legend, second, budget = plain.split("\n\n")
+    first, errors, legend, second, budget = plain.split("\n\n")
+    assert errors == report.ERRORS
     assert first == report.format_table(*report.comparison_table([("TRADES", new)]))
     assert legend == report.WORST_CASES
     assert second == report.format_table(*report.worst_case_table([("TRADES", new)]))
@@ -114,7 +119,7 @@ def test_all_tables_of_old_and_new_metrics():
     assert short.endswith(
         "\nWarning: it could move no image further than 0.4, steps * step_size, and more may do more harm."
     )
-    for part in ("p inf, epsilon 0.3, 40 steps of 0.01", "accuracy 50.00 ± 1.00 %", "0.290 of", "perturbation 0.310"):
+    for part in ("p inf, epsilon 0.3, 40 steps of 0.01", "accuracy 50.0 ± 1.0 %", "0.290 of", "perturbation 0.310"):
         assert part in budget
     assert markdown.count("| Defense") == 2
 
@@ -128,6 +133,43 @@ HISTORY = {
     "val_A_tr": [NAN, 0.25, NAN, 0.35],
     "learning_rate": [0.1, 0.1, 0.01, 0.01],
 }
+
+
+@pytest.mark.parametrize(
+    ("error", "shown"),
+    [
+        (0.0001, "92.35 ± 0.01"),
+        (0.001, "92.35 ± 0.10"),
+        (0.0084, "92.3 ± 0.8"),
+        (0.0179, "92.3 ± 1.8"),
+        (0.0181, "92 ± 2"),
+        (0.12, "92 ± 12"),
+        (0.0, "92 ± 0"),
+        (None, "92.35"),
+    ],
+)
+def test_an_accuracy_has_the_decimals_that_its_error_allows(error, shown):
+    known = {} if error is None else {"A_rob_stderr": error}
+    metrics = {"A_rob": 0.92346, **known, "non_uniform": [{"alpha_test": 1.0}]}
+    assert report.comparison_table([("PGD", metrics)])[1][0][4] == shown
+
+
+def test_differences_have_the_decimals_of_their_interval_whose_ends_hide_no_0():
+    def row(value, low, high, **more):
+        return report.difference_table(
+            [{"label": "a", "accuracy": "A_rob", "value": value, "low": low, "high": high, **more}]
+        )[1][0]
+
+    assert row(0.07, -0.001, 0.14)[2:] == ["+7", "-1 to +14", "-"]
+    assert row(-0.0123, -0.0219, -0.0041, p_value=0.0004)[2:] == ["-1.2", "-2.2 to -0.4", "< 0.001"]
+    assert row(-0.0001, -0.029, 0.029, p_value=1.0)[2:] == ["+0.0", "-2.9 to +2.9", "1.000"]
+    assert row(0.0, 0.0, 0.0)[2:] == ["+0", "+0 to +0", "-"]
+    assert row(0.4, 0.3, 0.5)[2:] == ["+40", "+30 to +50", "-"]
+
+
+def test_the_legend_says_what_the_errors_of_seeds_are():
+    of_seeds = [("TRADES, 3 seeds", {**TRADES, "seeds": 3}), RESULTS[1]]
+    assert report.tables(of_seeds).split("\n\n")[1] == report.SEEDS
 
 
 def test_warnings_name_their_defences_unless_they_are_of_all():
@@ -151,7 +193,7 @@ def test_the_attacks_of_suites_are_columns_in_the_order_in_which_they_were_made(
     results = [("a", attacked("x", first=0.9, second=0.8)), ("b", {"non_uniform": []}), ("c", attacked("y", third=0.5))]
     header, rows = report.suite_table(results)
     assert header == ["Defense", "suite", "images", "clean (%)", "first (%)", "second (%)", "third (%)"]
-    assert rows == [["a", "x", "300", "99.00", "90.00", "80.00", "-"], ["c", "y", "300", "99.00", "-", "-", "50.00"]]
+    assert rows == [["a", "x", "300", "99.0", "90.0", "80", "-"], ["c", "y", "300", "99.0", "-", "-", "50"]]
     assert report.tables(results).split("\n\n")[1:] == [report.SUITES, report.format_table(header, rows)]
 
 

@@ -1,10 +1,16 @@
 """Tables and pictures of robustness, from plain values: dictionaries in the form of metrics.json and history.csv."""
 
 from wmr_tf.report.figures import plot_alpha, plot_search, plot_training
+from wmr_tf.report.html import write_report
+from wmr_tf.report.rounding import percent
 from wmr_tf.report.tables import (
+    ERRORS,
+    SEEDS,
     SUITES,
     WORST_CASES,
+    choosers_table,
     comparison_table,
+    difference_table,
     format_table,
     suite_table,
     tables,
@@ -12,14 +18,20 @@ from wmr_tf.report.tables import (
 )
 
 __all__ = [
+    "ERRORS",
+    "SEEDS",
     "SUITES",
     "WORST_CASES",
+    "choosers_table",
     "comparison_table",
+    "difference_table",
     "format_table",
+    "percent",
     "plot_alpha",
     "plot_search",
     "plot_training",
     "suite_table",
     "tables",
     "worst_case_table",
+    "write_report",
 ]

@@ -1,6 +1,7 @@
 """Pictures of robustness, from plain values: dictionaries in the form of metrics.json and history.csv."""
 
 import math
+import textwrap
 from collections.abc import Mapping, Sequence
 from itertools import cycle, pairwise
 from os import PathLike
@@ -12,19 +13,21 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 
 # Okabe and Ito's colours, told apart by colour-blind readers too; without their yellow, too pale for a line.
-_COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
-_GREY = "#777777"
+COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
+GREY = "#777777"
+
+_LABEL_WIDTH = 46  # letters, in a legend
 
 _A_NAT, _A_ROB, _A_STRONG, _A_SA, _A_TR = (rf"$A_\mathrm{{{name}}}$" for name in ("nat", "rob", "strong", "sa", "tr"))
 
 # What the accuracy panel of a training picture shows: key of the history, label, and how the line is drawn.
 _ACCURACIES = (
-    ("val_A_nat", f"{_A_NAT}: clean", {"color": _COLOURS[0], "marker": "o"}),
-    ("val_A_rob", f"{_A_ROB}: attacked", {"color": _COLOURS[1], "marker": "s"}),
-    ("val_A_strong", f"{_A_STRONG}: also by stronger attacks", {"color": _COLOURS[4], "marker": "D", "linestyle": ":"}),
-    ("val_A_sa", f"{_A_SA}: attacked, sampled by weight", {"color": _COLOURS[2], "marker": "^"}),
-    ("val_A_tr", f"{_A_TR}: attacked and sampled by weight", {"color": _COLOURS[3], "marker": "v", "linestyle": "--"}),
-    ("accuracy", "training images, as the update saw them", {"color": _GREY, "linestyle": ":"}),
+    ("val_A_nat", f"{_A_NAT}: clean", {"color": COLOURS[0], "marker": "o"}),
+    ("val_A_rob", f"{_A_ROB}: attacked", {"color": COLOURS[1], "marker": "s"}),
+    ("val_A_strong", f"{_A_STRONG}: also by stronger attacks", {"color": COLOURS[4], "marker": "D", "linestyle": ":"}),
+    ("val_A_sa", f"{_A_SA}: attacked, sampled by weight", {"color": COLOURS[2], "marker": "^"}),
+    ("val_A_tr", f"{_A_TR}: attacked and sampled by weight", {"color": COLOURS[3], "marker": "v", "linestyle": "--"}),
+    ("accuracy", "training images, as the update saw them", {"color": GREY, "linestyle": ":"}),
 )
 
 
@@ -55,7 +58,7 @@ def plot_training(history: Mapping[str, Sequence[float]], path: str | PathLike[s
     for axes in (accuracy, loss):
         if cuts:
             across = axes.get_xaxis_transform()  # x in epochs, y from the bottom of the panel to its top
-            axes.vlines(cuts, 0, 1, transform=across, color=_GREY, linewidth=0.8, label="learning rate cut")
+            axes.vlines(cuts, 0, 1, transform=across, color=GREY, linewidth=0.8, label="learning rate cut")
         axes.grid(alpha=0.25)
     accuracy.set(title=title, ylabel="accuracy", ylim=(0, 1.02))
     accuracy.yaxis.set_major_formatter(PercentFormatter(xmax=1))
@@ -87,22 +90,43 @@ def plot_alpha(
     """
     figure = Figure(figsize=(7.0, 4.5), dpi=150, layout="constrained")
     axes = figure.subplots()
-    for (_, metrics), colour in zip(results, cycle(_COLOURS)):
+    axes.legend(handles=draw_alpha(axes, results), loc="best", fontsize="small", handlelength=3)
+    axes.set_title(title)
+    _write(figure, path)
+    return figure
+
+
+def draw_alpha(axes: Axes, results: Sequence[tuple[str, Mapping[str, Any]]]) -> list[Line2D]:
+    """Draw A_sa and A_tr of models against alpha_test into given axes.
+
+    Args:
+        axes: Where to draw.
+        results: As `plot_alpha` takes them.
+
+    Returns:
+        What a legend needs: a line for each model and for each of the two accuracies.
+    """
+    for (_, metrics), colour in zip(results, cycle(COLOURS)):
         _draw_curve(axes, metrics, "A_sa", color=colour, marker="o")
         _draw_curve(axes, metrics, "A_tr", color=colour, marker="v", linestyle="--")
-    models = [Line2D([], [], color=colour, label=label) for (label, _), colour in zip(results, cycle(_COLOURS))]
-    kinds = [
-        Line2D([], [], color=_GREY, marker="o", label=f"{_A_SA}: attacked, sampled by weight"),
-        Line2D([], [], color=_GREY, marker="v", linestyle="--", label=f"{_A_TR}: attacked and sampled by weight"),
-    ]
-    axes.legend(handles=[*models, *kinds], loc="best", fontsize="small", handlelength=3)
-    axes.set(title=title, ylabel="accuracy under attack")
+    axes.set(ylabel="accuracy under attack")
     axes.set_xlabel(rf"power of the attacker, $\alpha_\mathrm{{test}}$ (0 gives {_A_ROB})")
     axes.set_ylim(bottom=0)
     axes.yaxis.set_major_formatter(PercentFormatter(xmax=1))
     axes.grid(alpha=0.25)
-    _write(figure, path)
-    return figure
+    return [
+        *model_handles(results),
+        Line2D([], [], color=GREY, marker="o", label=f"{_A_SA}: attacked, sampled by weight"),
+        Line2D([], [], color=GREY, marker="v", linestyle="--", label=f"{_A_TR}: attacked and sampled by weight"),
+    ]
+
+
+def model_handles(results: Sequence[tuple[str, Mapping[str, Any]]]) -> list[Line2D]:
+    """Return what a legend needs to tell models by their colours; labels are shown as they are, long ones in lines."""
+    # A label with an underscore first would be left out of the legend, and what is between dollars be set as formula.
+    labels = [textwrap.fill(label, _LABEL_WIDTH).replace("$", r"\$") for label, _ in results]
+    shown = [f"\u200b{label}" if label.startswith("_") else label for label in labels]
+    return [Line2D([], [], color=colour, label=label) for label, colour in zip(shown, cycle(COLOURS))]
 
 
 def plot_search(
@@ -134,7 +158,7 @@ def plot_search(
     scores = [trial["objective"] for trial in trials]
     best = max(trials, key=lambda trial: trial["objective"])
     above.plot(settings, scores, color="black", marker=".", linestyle="none")
-    above.plot([best[x]], [best["objective"]], color=_COLOURS[1], marker="*", markersize=12, linestyle="none")
+    above.plot([best[x]], [best["objective"]], color=COLOURS[1], marker="*", markersize=12, linestyle="none")
     for key, label, style in _ACCURACIES[:5]:
         values = [trial.get(key.removeprefix("val_"), math.nan) for trial in trials]
         below.plot(settings, values, label=label, markersize=4, **{**style, "linestyle": "none"})

@@ -1,7 +1,11 @@
 """Tables of robustness, from plain values: dictionaries in the form of metrics.json."""
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
+
+from wmr_tf.report.rounding import decimals, of_images, radius, with_interval
+from wmr_tf.report.words import alarms
 
 COLUMNS = ("A_nat", "A_rob", "A_strong", "A_sa", "A_tr")
 """The accuracies of a table, in order."""
@@ -11,6 +15,18 @@ WORST_CASES = (
     "Worst cases: the attacker of alpha_test stays within the KL radius rho of picking all images alike; A_worst is\n"
     "the lowest accuracy within it, A_sa that where the expected margin is lowest. CVaR 10% is the mean loss of the\n"
     "worst tenth of the images, CVaR 100% of all."
+)
+
+ERRORS = "± is one standard error, over the images."
+SEEDS = "± is one standard error, over the images, and of several seeds their standard deviation."
+
+SHARE = 0.05
+"""The part of the images that the table of attackers who choose beforehand shows."""
+
+CHOOSERS = (
+    "Under attackers who choose before they see the outcome, with all attacks and 95 % intervals: what is left of the\n"
+    "images that the classifier, or another one, is least sure of when they are clean; of the class that was weakest\n"
+    "on validation images; and the mean radius at which the most fragile images break. No temperature moves these."
 )
 
 SUITES = "Under stronger attacks, one after the other on the images that are left; the last figure is the suite's."
@@ -123,6 +139,36 @@ def worst_case_table(results: Sequence[tuple[str, Mapping[str, Any]]]) -> tuple[
     return header, rows
 
 
+def difference_table(differences: Sequence[Mapping[str, Any]]) -> tuple[list[str], list[list[str]]]:
+    """Return the header and rows of a table of differences between defences, in points of a percent.
+
+    Args:
+        differences: For each the "label" of the defence, which "accuracy" it is of, "value", "low" and "high",
+            fractions of 1, and "p_value" where it was tested.
+
+    Returns:
+        The columns' names, and for each difference a row of as many cells. A quarter of an interval's width, about a
+        standard error, says how many decimals there are; its ends are rounded outwards, so that none hides a 0.
+
+    Example:
+        >>> found = {"label": "TRADES", "accuracy": "A_rob", "value": 0.0123, "low": 0.0038, "high": 0.0211}
+        >>> difference_table([{**found, "p_value": 0.0061}])[1]
+        [['TRADES', 'A_rob', '+1.2', '+0.3 to +2.2', '0.006']]
+    """
+    header = ["Defense", "accuracy", "difference (points)", "95 % interval", "McNemar's p"]
+    rows = []
+    for found in differences:
+        value, low, high = (100 * found[name] for name in ("value", "low", "high"))
+        digits = min(2, decimals((high - low) / 4))
+        ends = _outwards(low, -1, digits), _outwards(high, 1, digits)
+        # Adding 0 takes the sign from a rounded -0.
+        shown = [f"{round(number, digits) + 0:+.{digits}f}" for number in (value, *ends)]
+        p_value = found.get("p_value")
+        tested = "-" if p_value is None else "< 0.001" if p_value < 0.001 else f"{p_value:.3f}"
+        rows.append([found["label"], found["accuracy"], shown[0], f"{shown[1]} to {shown[2]}", tested])
+    return header, rows
+
+
 def suite_table(results: Sequence[tuple[str, Mapping[str, Any]]]) -> tuple[list[str], list[list[str]]]:
     """Return the header and rows of a table of accuracies after each attack of a suite, in percent.
 
@@ -136,16 +182,63 @@ def suite_table(results: Sequence[tuple[str, Mapping[str, Any]]]) -> tuple[list[
         >>> after = {"apgd-ce": 0.9167, "square": 0.8933}
         >>> suite = {"version": "apgd-ce+square", "examples": 300, "clean_accuracy": 0.99, "accuracy_after": after}
         >>> suite_table([("free", {"suite": suite})])[1]
-        [['free', 'apgd-ce+square', '300', '99.00', '91.67', '89.33']]
+        [['free', 'apgd-ce+square', '300', '99.0', '91.7', '89.3']]
     """
     found = [(label, metrics["suite"]) for label, metrics in results if "suite" in metrics]
     attacks = list(dict.fromkeys(name for _, suite in found for name in suite["accuracy_after"]))
     rows = [
-        [label, suite["version"], str(suite["examples"]), _percent(suite, "clean_accuracy")]
-        + [_percent(suite["accuracy_after"], name) for name in attacks]
+        [label, suite["version"], str(suite["examples"]), of_images(suite["clean_accuracy"], suite["examples"])]
+        + [
+            of_images(suite["accuracy_after"][name], suite["examples"]) if name in suite["accuracy_after"] else "-"
+            for name in attacks
+        ]
         for label, suite in found
     ]
     return ["Defense", "suite", "images", "clean (%)", *(f"{name} (%)" for name in attacks)], rows
+
+
+def choosers_table(results: Sequence[tuple[str, Mapping[str, Any]]]) -> tuple[list[str], list[list[str]]]:
+    """Return the header and rows of a table of attackers who choose before they see the outcome.
+
+    Args:
+        results: For each defence its label and its metrics in the form of metrics.json.
+
+    Returns:
+        The columns' names, and a row of as many cells for each defence for which something of it was measured.
+
+    Example:
+        >>> points = [{"images": 50, "accuracy": 0.4, "interval": [0.28, 0.54]}]
+        >>> metrics = {"examples": 1000, "budget": [{"chooser": "clean_margin", "points": points}]}
+        >>> choosers_table([("TRADES", metrics)])[1]
+        [['TRADES', '40 [28, 54]', '-', '-', '-']]
+    """
+    header = [f"least sure {SHARE:.0%} (%)", "another model's (%)", "weakest class (%)", f"radius, worst {SHARE:.0%}"]
+    rows = [
+        [label, *(_picked(metrics, chooser) for chooser in ("clean_margin", "surrogate"))]
+        + [_class(metrics.get("worst_class")), _worst_radius(metrics.get("threat", {}).get("worst", ()))]
+        for label, metrics in results
+        if metrics.keys() & {"budget", "threat"}
+    ]
+    return ["Defense", *header], rows
+
+
+def _picked(metrics: Mapping[str, Any], chooser: str) -> str:
+    """Return what is left of the number of images that is nearest to `SHARE` of all."""
+    curves = {curve["chooser"]: curve["points"] for curve in metrics.get("budget", ())}
+    if chooser not in curves:
+        return "-"
+    points = curves[chooser]
+    point = min(points, key=lambda point: abs(point["images"] - SHARE * metrics["examples"]))
+    return with_interval({"accuracy": point["accuracy"], "accuracy_interval": point["interval"]}, "accuracy")
+
+
+def _class(found: Mapping[str, Any] | None) -> str:
+    return f"{found['class']}: {with_interval(found, 'A_strong')}" if found else "-"
+
+
+def _worst_radius(worst: Sequence[Mapping[str, Any]]) -> str:
+    found = next((row for row in worst if row["fraction"] == SHARE), None)
+    return radius(found) if found else "-"
 
 
 def tables(results: Sequence[tuple[str, Mapping[str, Any]]], *, markdown: bool = False) -> str:
@@ -167,23 +260,22 @@ def tables(results: Sequence[tuple[str, Mapping[str, Any]]], *, markdown: bool =
     """
     masked = [label.removesuffix(" MASKED") for label, metrics in results if metrics.get("masked")]
     parts = [f"MASKED: {', '.join(masked)}"] if masked else []
-    parts += [format_table(*comparison_table(results), markdown=markdown)]
-    for title, (header, rows) in ((SUITES, suite_table(results)), (WORST_CASES, worst_case_table(results))):
+    parts += [format_table(*comparison_table(results), markdown=markdown), *_legend(results)]
+    further = {SUITES: suite_table, CHOOSERS: choosers_table, WORST_CASES: worst_case_table}
+    for title, make in further.items():
+        header, rows = make(results)
         if rows:
             parts += [title, format_table(header, rows, markdown=markdown)]
-    parts += _warnings(results)
+    parts += [f"Warning: {labels}{': ' * bool(labels)}{message}" for labels, message in alarms(results)]
     parts += [_average_budget(label, metrics["wasserstein"]) for label, metrics in results if "wasserstein" in metrics]
     return "\n\n".join(parts)
 
 
-def _warnings(results: Sequence[tuple[str, Mapping[str, Any]]]) -> list[str]:
-    """Return what is wrong, once each; of several defences those that it is said of, if it is not said of all."""
-    said: dict[str, list[str]] = {}
-    for label, metrics in results:
-        for message in dict.fromkeys(flag["message"] for flag in metrics.get("flags", ())):
-            said.setdefault(message, []).append(label.removesuffix(" MASKED"))
-    of = {message: "" if len(labels) == len(results) else f" {', '.join(labels)}:" for message, labels in said.items()}
-    return [f"Warning:{labels} {message}" for message, labels in of.items()]
+def _legend(results: Sequence[tuple[str, Mapping[str, Any]]]) -> list[str]:
+    """Return what the table says after ±, nothing if it has none."""
+    if any(metrics.get("seeds") for _, metrics in results):
+        return [SEEDS]
+    return [ERRORS] if any("A_rob_stderr" in metrics for _, metrics in results) else []
 
 
 def _row(label: str, metrics: Mapping[str, Any], entry: Mapping[str, Any]) -> list[str]:
@@ -209,5 +301,13 @@ def _percent(values: Mapping[str, Any], key: str) -> str:
 
 
 def _number(values: Mapping[str, Any], key: str, *, scale: int = 1, digits: int = 3) -> str:
+    """Return a number with its error, if it has one, which then says how many decimals there are, at most `digits`."""
     found = [scale * values[name] for name in (key, f"{key}_stderr") if name in values]
+    digits = min(digits, decimals(found[1])) if len(found) == 2 else digits
     return " ± ".join(f"{value:.{digits}f}" for value in found) or "-"
+
+
+def _outwards(number: float, side: int, digits: int) -> float:
+    """Return the nearest number of so many decimals that is not below, or for side -1 not above, the given one."""
+    units = round(side * number * 10**digits, 3)  # a thousandth of the last digit is rounding, or a bisection's end
+    return side * math.ceil(units) / 10**digits

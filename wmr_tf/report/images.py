@@ -1,0 +1,73 @@
+"""Images of a report: clean, attacked, and the perturbation between the two, as data inside the page."""
+
+import base64
+import io
+from collections.abc import Iterable, Mapping
+from typing import Any, NamedTuple
+
+import numpy as np
+from PIL import Image
+
+
+class Tile(NamedTuple):
+    """An image as a report shows it."""
+
+    shown: list[tuple[str, str, str]]
+    """Clean, attacked and perturbation: what it is, its address with the pixels in it, and its text for the blind."""
+    caption: str
+
+
+def tiles(pictures: Iterable[Mapping[str, Any]]) -> list[Tile]:
+    """Return images as a report shows them, see `wmr_tf.report.write_report`.
+
+    Args:
+        pictures: Of each the position, label, prediction, "clean" and "adversarial" `[height, width, channels]` in
+            [0, 1], margin, radius and what broke it.
+    """
+    return [_tile(picture) for picture in pictures]
+
+
+def _tile(picture: Mapping[str, Any]) -> Tile:
+    clean, adversarial = (np.asarray(picture[name], np.float32) for name in ("clean", "adversarial"))
+    shown, factor = magnified(adversarial - clean)
+    what = f"image {picture['position']}, labelled {picture['label']}"
+    magnification = f"change, {factor:.3g} times magnified" if factor else "no change"
+    parts = [f"Image {picture['position']}: labelled {picture['label']}, taken for {picture['prediction']}"]
+    parts += [f"margin {picture['margin']:.2f}"]
+    parts += [f"smallest change found {picture['radius']:.3g}"] if picture.get("radius") is not None else []
+    parts += [f"broken by {picture['broken_by']}"] if picture.get("broken_by") else []
+    return Tile(
+        [
+            ("clean", data_uri(clean), f"Clean {what}"),
+            ("attacked", data_uri(adversarial), f"Attacked {what}, taken for {picture['prediction']}"),
+            (magnification, data_uri(shown), f"What the attack changed in {what}; grey is no change"),
+        ],
+        f"{', '.join(parts)}.",
+    )
+
+
+def magnified(change: np.ndarray) -> tuple[np.ndarray, float]:
+    """Return a change around grey, so large that its largest value is black or white, and how many times that is.
+
+    Args:
+        change: Floats of any shape.
+
+    Example:
+        >>> magnified(np.array([0.0, 0.1, -0.05]))
+        (array([0.5 , 1.  , 0.25]), 5.0)
+    """
+    largest = float(np.abs(change).max())
+    factor = 0.5 / largest if largest else 0.0
+    return 0.5 + factor * change, factor
+
+
+def data_uri(image: np.ndarray) -> str:
+    """Return an image as PNG in an address.
+
+    Args:
+        image: Floats `[height, width, channels]` in [0, 1]; of other than three channels the mean is shown.
+    """
+    levels = np.rint(255 * np.clip(image if image.shape[-1] == 3 else image.mean(axis=-1), 0, 1)).astype(np.uint8)
+    file = io.BytesIO()
+    Image.fromarray(levels).save(file, format="PNG")
+    return f"data:image/png;base64,{base64.b64encode(file.getvalue()).decode()}"
