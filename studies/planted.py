@@ -5,7 +5,14 @@ from typing import NamedTuple
 APGD, ASCENT, NORMS = "wmr_tf/attacks/apgd.py", "wmr_tf/attacks/ascent.py", "wmr_tf/attacks/norms.py"
 BASE, FAB, SQUARE = "wmr_tf/attacks/base.py", "wmr_tf/attacks/fab.py", "wmr_tf/attacks/square.py"
 PLANES, WINDOWS, LOSSES = "wmr_tf/attacks/planes.py", "wmr_tf/attacks/windows.py", "wmr_tf/losses.py"
-SUITE, STAGES, OUTCOMES = (f"wmr_tf/evaluation/{name}.py" for name in ("suite", "stages", "outcomes"))
+SUITE, STAGES, VERSIONS, OUTCOMES = (
+    f"wmr_tf/evaluation/{name}.py" for name in ("suite", "stages", "versions", "outcomes")
+)
+
+CHOOSERS, RADII, TEMPERATURE, STATISTICS, PAIRING = (
+    *(f"wmr_tf/evaluation/{name}.py" for name in ("choosers", "radii", "temperature", "statistics")),
+    "trainers/pairing.py",
+)
 
 TESTS = {
     ASCENT: "tests/test_apgd.py",
@@ -19,7 +26,13 @@ TESTS = {
     SQUARE: "tests/test_square.py",
     SUITE: "tests/test_suite.py",
     STAGES: "tests/test_suite.py",
+    VERSIONS: "tests/test_suite.py",
     OUTCOMES: "tests/test_suite.py",
+    CHOOSERS: "tests/test_choosers.py",
+    RADII: "tests/test_choosers.py",
+    TEMPERATURE: "tests/test_choosers.py",
+    STATISTICS: "tests/test_statistics.py",
+    PAIRING: "tests/test_compare.py",
 }
 """The tests that a fault in a file must fail, as pytest names them, apart by blanks."""
 
@@ -213,18 +226,46 @@ FAULTS = (
         "-loss(logits_of(x), batch.labels, batch.targets)",
     ),
     Fault(STAGES, "FAB's points beyond the radius count", "where(is_outside, batch.images, points)", "points"),
-    Fault(STAGES, "ten targets", "TARGETS = 9", "TARGETS = 10"),
+    Fault(VERSIONS, "ten targets", "TARGETS = 9", "TARGETS = 10"),
     Fault(STAGES, "Square begins anew in each part", "run == 0,", "run >= 0,"),
     Fault(
-        STAGES,
+        VERSIONS,
         "the order of the standard",
         "[of.apgd_ce(), of.apgd_t(), of.fab_t(), of.square()]",
         "[of.apgd_t(), of.apgd_ce(), of.fab_t(), of.square()]",
     ),
     Fault(
-        STAGES,
+        VERSIONS,
         '100 steps become 50 in "rand"',
         "of.apgd_ce(runs=1, staged=False, gradients=20)",
         "of.apgd_ce(runs=1, staged=False, gradients=20, steps=50)",
     ),
+    # Attackers who choose beforehand, radii, statistics
+    Fault(CHOOSERS, "the surest images are picked", "np.argsort(margins, kind", "np.argsort(-margins, kind"),
+    Fault(CHOOSERS, "ties are broken at will", 'margins, kind="stable"', "margins"),
+    Fault(CHOOSERS, "the strongest class is chosen", "np.argmin(accuracies)", "np.argmax(accuracies)"),
+    Fault(CHOOSERS, "intervals of classes hold one by one", ", simultaneous=len(classes)", ""),
+    Fault(CHOOSERS, "a surrogate's margins are passed over", '"surrogate": self.surrogate', '"surrogate": None'),
+    Fault(
+        STAGES,
+        "the bisection keeps the wrong half",
+        "tf.where(is_broken, low, middle)",
+        "tf.where(is_broken, middle, low)",
+    ),
+    Fault(STAGES, "a radius is that of the ball that was tried", "tf.minimum(distances(points), middle)", "2 * middle"),
+    Fault(
+        RADII, "misclassified images have a radius", "np.where(found.robust_after(-1), radii, 0.0)", "np.asarray(radii)"
+    ),
+    Fault(RADII, "the best images are taken for the worst", "[..., :images]", "[..., -images:]"),
+    Fault(RADII, "what others broke in the ball is forgotten", "np.minimum(self.values, radius)", "self.values"),
+    Fault(TEMPERATURE, "the largest margin counts", "margins = np.min(", "margins = np.max("),
+    Fault(
+        TEMPERATURE,
+        "scales are temperatures",
+        "mean_top_probability(clean, 1 / scale)",
+        "mean_top_probability(clean, scale)",
+    ),
+    Fault(STATISTICS, "images are drawn without their pairs", "paired=True", "paired=False"),
+    Fault(STATISTICS, "McNemar counts all images", "binomtest(only_first, differing)", "binomtest(only_first, images)"),
+    Fault(STATISTICS, "the first less the second", "only_second - only_first\n", "only_first - only_second\n"),
 )

@@ -23,7 +23,7 @@ from absl import app, flags
 from studies.runs import made_by, publish
 from trainers import run
 from trainers.config import Experiment
-from trainers.run import first_images
+from trainers.testing import first_images
 from wmr_tf import AdversarialModel, architectures, attacks, data, methods, report
 from wmr_tf.evaluation import evaluate_robustness
 from wmr_tf.weights import Exponential

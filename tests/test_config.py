@@ -341,6 +341,10 @@ def settings_of(settings, *arguments, **fixed):
 # A value for every flag that differs from all defaults, as text and as what it should become.
 GIVEN = {
     "dataset": ("mnist", "mnist"),
+    "radii": ("fab+apgd", "fab+apgd"),
+    "surrogate": ("other.keras", "other.keras"),
+    "budget": ("5,10", (5, 10)),
+    "by_class": ("true", True),
     "alpha_test": ("1,2.5", (1.0, 2.5)),
     "eval_norm": ("l1", "l1"),
     "eval_epsilon": ("0.11", 0.11),

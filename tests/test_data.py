@@ -445,6 +445,7 @@ def test_good_batches_pass(images, labels, num_classes):
         (IMAGES * 255, "values from 0 to 255, expected values in .0, 1.. They look like 0..255: divide by 255"),
         ((IMAGES * 255).astype(np.uint8), "dtype uint8, expected a floating type. They look like 0..255"),
         (with_value(-1.5), "values from -1.5 to 1, .* look standardised"),
+        (IMAGES * 16, "values from 0 to 16, .* divide by the largest value that a pixel can have"),
         (with_value(1.01), "values from 0.0322581 to 1.01, .* Scale them to"),
         (with_value(1 + 2e-6), "expected values in"),
         (with_value(-2e-6), "expected values in"),

@@ -157,24 +157,24 @@ def test_passes_of_methods_with_loops_of_their_own(method, expected):
     assert _convolutions(step.get_concrete_function((images, tf.TensorSpec([4], tf.int32)))) == expected
 
 
-def _attacked_margins(classifier):
+def _attacked_logits(classifier):
     specs = (
         tf.TensorSpec([None, *classifier.input_shape[1:]]),
         *[tf.TensorSpec([None], tf.int32)] * 2,
         tf.TensorSpec([]),
     )
-    return RobustnessEvaluator(classifier, ATTACK)._attacked_margins.get_concrete_function(*specs)
+    return RobustnessEvaluator(classifier, ATTACK)._attacked_logits.get_concrete_function(*specs)
 
 
 def test_passes_of_an_evaluation():
-    outside, each_attack_step = _convolutions(_attacked_margins(_classifier()))
+    outside, each_attack_step = _convolutions(_attacked_logits(_classifier()))
     assert outside == _passes(forward=1)
     assert each_attack_step == _passes(forward=1, to_images=1)
 
 
 def test_passes_of_small_cnn():
     """Four convolutions, two pools, six rectifiers and three dense layers, each once forward and once back."""
-    concrete = _attacked_margins(architectures.small_cnn())
+    concrete = _attacked_logits(architectures.small_cnn())
     each = {"Conv2D": 4, "MatMul": 3, "MaxPool": 2, "Relu": 6}
     outside, attack_step = _convolutions(concrete, kinds=("Conv2D", "MatMul", "MaxPool", "Relu"))
     assert outside == each
@@ -213,7 +213,7 @@ def test_the_loop_turns_as_often_as_the_attack_has_steps():
     classifier = keras.Sequential([keras.Input((4, 4, 1)), counter, keras.layers.Flatten(), keras.layers.Dense(3)])
     images, labels, positions = tf.fill([2, 4, 4, 1], 0.5), tf.constant([0, 1]), tf.constant([0, 1])
     counter.passes = 0
-    RobustnessEvaluator(classifier, ATTACK)._attacked_margins(images, labels, positions, tf.constant(0.0))
+    RobustnessEvaluator(classifier, ATTACK)._attacked_logits(images, labels, positions, tf.constant(0.0))
     assert counter.passes == ATTACK.steps + 1
     model = AdversarialModel(classifier, methods.PGD(ATTACK))
     model.compile(optimizer="sgd")

@@ -8,7 +8,7 @@ import numpy as np
 import tensorflow as tf
 
 import wmr_tf
-from wmr_tf.evaluation.stages import VERSIONS
+from wmr_tf.evaluation.versions import VERSIONS
 
 README = Path(__file__).resolve().parents[1] / "README.md"
 
@@ -25,8 +25,8 @@ def numbers_in(line: str) -> list[float]:
 
 
 def shown(*accuracies) -> list[float]:
-    """Return value and standard error of each in percent, as `print(result)` rounds them."""
-    return [round(100 * number, 2) for accuracy in accuracies for number in accuracy[:2]]
+    """Return value and standard error of each in percent, as they are printed."""
+    return [number for accuracy in accuracies for number in numbers_in(str(accuracy))]
 
 
 def test_the_code_of_the_readme_runs(tmp_path, monkeypatch, capsys):

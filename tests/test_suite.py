@@ -19,8 +19,9 @@ from wmr_tf.checks import InvalidInput
 from wmr_tf.engine import progress
 from wmr_tf.evaluation import Suite, auto_attack, outcomes, suite
 from wmr_tf.evaluation.outcomes import MISCLASSIFIED, ROBUST, Outcomes, load_outcomes
-from wmr_tf.evaluation.stages import SINGLE, VERSIONS, Batch, Found, Nearest, Search, Stage, Stages, stages_of
+from wmr_tf.evaluation.stages import Batch, Found, Nearest, Search, Stage
 from wmr_tf.evaluation.temperature import at_temperature
+from wmr_tf.evaluation.versions import SINGLE, VERSIONS, Stages, stages_of
 from wmr_tf.inputs.batches import checked_batches
 
 # Scripted attacks: of vectors whose first value decides, by how much it is above 0.4
@@ -520,10 +521,10 @@ def test_a_result_prints_its_conditions_and_an_accuracy_a_line():
     result = outcome(ensemble(*three(), classifier=thresholded(10)))
     assert str(result).splitlines() == [
         "20 images, linf, epsilon 0.3, version standard, seed 0",
-        "clean            90.00 % (69.9 to 97.2)",
-        "after one        75.00 % (53.1 to 88.8)",
-        "after two        60.00 % (38.7 to 78.1)",
-        "after three      55.00 % (34.2 to 74.2)",
+        "clean            90 % (70 to 97)",
+        "after one        75 % (53 to 89)",
+        "after two        60 % (39 to 78)",
+        "after three      55 % (34 to 74)",
     ]
 
 

@@ -27,10 +27,11 @@ from tests.test_config import run_main
 from trainers import classifiers, compare, evaluate, naming, run
 from trainers.config import Experiment, ModelEvaluation
 from trainers.folder import is_finished, make_folder
-from wmr_tf import data
+from wmr_tf import data, report
 from wmr_tf.callbacks import RobustEvaluation, SaveBestClassifier
 from wmr_tf.checks import InvalidInput
-from wmr_tf.evaluation import evaluate_robustness
+from wmr_tf.evaluation import WeightedAccuracy, evaluate_robustness
+from wmr_tf.evaluation.records import load_images
 from wmr_tf.weights import Exponential
 
 # Few steps on purpose: what is tested here needs no strong attack.
@@ -106,6 +107,12 @@ def digits(tmp_path_factory) -> tuple[Path, str]:
     return place / "new/run", ended.stdout
 
 
+def with_its_error(value: float, error: float) -> str:
+    """Return both with the decimals of the error's first digit; below 0.95 that is one, as no error here is tiny."""
+    decimals = 1 if error < 0.95 and error else 0
+    return f"{value:.{decimals}f} ± {error:.{decimals}f}"
+
+
 def test_a_run_says_where_it_writes_and_what_came_out(digits):
     folder, printed = digits
     lines = printed.splitlines()
@@ -123,7 +130,7 @@ def test_a_run_says_where_it_writes_and_what_came_out(digits):
             "2.0",
             str(row["alpha_test"]),
             *(
-                f"{100 * values[name]:.2f} ± {100 * values[f'{name}_stderr']:.2f}"
+                with_its_error(100 * values[name], 100 * values[f"{name}_stderr"])
                 for name in ("A_nat", "A_rob", "A_strong", "A_sa", "A_tr")
                 for values in (row if name in row else metrics,)
             ),
@@ -153,7 +160,8 @@ def test_a_run_writes_its_settings(digits):
 
 def test_a_run_writes_its_history_logs_and_pictures(digits):
     folder, _ = digits
-    expected = {"config.json", "history.csv", "metrics.json", "best.keras", "classifier.keras", "logs", "outcomes.npz"}
+    expected = {"config.json", "history.csv", "metrics.json", "best.keras", "classifier.keras", "logs"}
+    expected |= {"outcomes.npz", "outcomes-radii.npz", "images.npz", "report.html"}
     assert {path.name for path in folder.iterdir()} == expected | {"training.png", "robustness.png"}
     rows = read_history(folder)
     assert sorted(rows[0]) == sorted(HISTORY)
@@ -170,7 +178,10 @@ def test_metrics_have_the_keys_of_the_design_and_are_fractions(digits):
     metrics = read_json(digits[0] / "metrics.json")
     keys = "dataset split examples checkpoint method alpha_train beta seed precision attack A_nat A_nat_stderr A_rob"
     keys += " weighting norm epsilon attack_steps attack_step_size attack_start A_strong A_strong_stderr masked suite"
-    keys += " zero_gradients"
+    keys += (
+        " zero_gradients A_nat_interval A_rob_interval A_strong_interval budget worst_class threat confidence hashes"
+    )
+    keys += " command versions date"
     assert set(metrics) == {*keys.split(), "A_rob_stderr", "non_uniform", "cvar", "flags"}
     flag = next(flag for flag in metrics["flags"] if flag["name"] == "attack_cannot_reach")
     assert flag == {"name": "attack_cannot_reach", "reach": 0.03, "epsilon": 0.15, "message": ANY}
@@ -184,7 +195,9 @@ def test_metrics_have_the_keys_of_the_design_and_are_fractions(digits):
     assert [row["alpha_test"] for row in metrics["non_uniform"]] == [1.0, 1.5]
     for row in metrics["non_uniform"]:
         of_both = [
-            f"{name}{suffix}" for name in ("A_sa", "A_tr") for suffix in ("", "_stderr", "_effective_sample_size")
+            f"{name}{suffix}"
+            for name in ("A_sa", "A_tr")
+            for suffix in ("", "_stderr", "_effective_sample_size", "_interval")
         ]
         worst = {f"{name}{suffix}" for name in ("rho", "A_worst") for suffix in ("", "_stderr")}
         assert set(row) == {"alpha_test", *of_both, *worst}
@@ -219,7 +232,14 @@ def test_evaluate_reproduces_the_metrics_of_the_run(digits, tmp_path):
     again = read_json(tmp_path / "evaluation/metrics.json")
     before = read_json(folder / "metrics.json")
     losses = [{name: pytest.approx(value, rel=1e-5) for name, value in entry.items()} for entry in before["cvar"]]
-    assert again == {**before, "checkpoint": model, "cvar": losses}
+    # The run had 32 validation images to choose the class by.
+    of_run = {"checkpoint": model, "cvar": losses, "command": ANY, "worst_class": ANY}
+    assert again == {**before, **of_run}
+    assert "trainers.evaluate" in again["command"] and again["worst_class"]["chosen_from"] == 120
+    (hashes, of_images), (_, of_images_before) = (
+        load_images(where / "images.npz") for where in (tmp_path / "evaluation", folder)
+    )
+    assert hashes == again["hashes"] and np.array_equal(of_images["radii"], of_images_before["radii"])
     more = ["--eval_wasserstein_p=2", "--eval_attack_precision=bfloat16", "--rho_test=0.1,9"]
     run_main(evaluate.evaluate, ModelEvaluation, *arguments[:-1], f"--output_dir={tmp_path / 'more'}", *more)
     more = read_json(tmp_path / "more/metrics.json")
@@ -293,7 +313,7 @@ def test_every_validation_image_is_attacked(tmp_path):
 
 def test_compare_prints_the_table_and_draws_the_picture(digits, tmp_path, capsys, monkeypatch):
     metrics = read_json(digits[0] / "metrics.json")
-    baseline = {**metrics, "alpha_train": 0.0, "A_rob": 0.125}
+    baseline = {**metrics, "alpha_train": 0.0, "A_rob": 0.125, "A_rob_stderr": 0.002}
     foreign = {**metrics, "method": None, "alpha_train": None, "checkpoint": "mine.keras"}
     contents = {
         "baseline": baseline,
@@ -312,17 +332,20 @@ def test_compare_prints_the_table_and_draws_the_picture(digits, tmp_path, capsys
     (tmp_path / "latin").mkdir()
     (tmp_path / "latin/metrics.json").write_bytes(b'{"dataset": "\xe9"}')
     monkeypatch.chdir(tmp_path)
+    written = []
+    monkeypatch.setattr(report, "write_report", lambda path, *_, **__: written.append(str(path)), raising=False)
 
     def compared(*arguments):
         compare.compare(flags.FLAGS(["program", *arguments]))
+        assert written.pop() == "all.html"
         return capsys.readouterr().out
 
     printed = compared("baseline", str(digits[0]), "foreign", "--output=all.png")
     rows = [line.split() for line in printed.splitlines()]
     first = next(number for number, row in enumerate(rows) if row[:1] == ["Defense"]) + 2  # and a rule
     assert [row[0] for row in rows[first : first + 6]] == ["TRADES", "TRADES+ours", "mine.keras"] * 2
-    assert "1.0" in rows[first] and "1.5" in rows[first + 3] and "12.50" in rows[first]
-    assert rows[-1] == ["Picture:", "all.png"]
+    assert "1.0" in rows[first] and "1.5" in rows[first + 3] and "12.5" in rows[first]
+    assert rows[-2:] == [["Picture:", "all.png"], ["Report:", "all.html"]]
     assert matplotlib.image.imread("all.png").std() > 0
     assert printed.startswith(
         "MASKED: TRADES (attack_steps 2), TRADES+ours (attack_steps 2), mine.keras\n"
@@ -332,10 +355,16 @@ def test_compare_prints_the_table_and_draws_the_picture(digits, tmp_path, capsys
     refused = {
         (): "command line: got no runs",
         ("nowhere",): "run: got 'nowhere', expected a folder with metrics.json",
-        ("baseline", "other"): "runs: got attack epsilon 0.15 and 0.3, expected the same images and attack for all",
-        ("baseline", "faster"): "runs: got attack precision float32 and bfloat16, expected the same",
-        ("baseline", "restarted"): "runs: got attack restarts 1 and 5, expected the same",
-        ("baseline", "foreign", "fewer"): "runs: got examples 64 and 32, expected the same",
+        (
+            "baseline",
+            "other",
+        ): "runs: got attack epsilon 0.15 in 'baseline' and 0.3 in 'other', expected the same images and attack",
+        (
+            "baseline",
+            "faster",
+        ): "runs: got attack precision float32 in 'baseline' and bfloat16 in 'faster', expected the same",
+        ("baseline", "restarted"): "runs: got attack restarts 1 in 'baseline' and 5 in 'restarted', expected the same",
+        ("baseline", "foreign", "fewer"): "runs: got examples 64 in 'baseline' and 32 in 'fewer', expected the same",
         ("list",): "run: got 'list/metrics.json', expected a file with a JSON object",
         ("latin",): "run: got 'latin/metrics.json', expected a file with a JSON object",
         ("no_attack",): "run: got 'no_attack/metrics.json', expected metrics of an evaluation",
@@ -421,6 +450,18 @@ def test_divergence_after_a_good_epoch_names_the_file_that_was_kept(tmp_path):
         (["--output_dir=new", "--data_dir=nowhere"], "data_dir: got 'nowhere', expected an existing folder."),
         (["--output_dir=new", "--train_examples=9999"], "train_examples: got 9999, expected at most 1078."),
         (["--output_dir=new", "--eval_examples=600"], "eval_examples: got 600, expected at most 599. Lower"),
+        (["--output_dir=new", "--budget=10,600"], "budget: got 600 images, expected at most 599, all there are. Lower"),
+        (["--output_dir=new", "--budget=0"], "budget: got 0, expected a whole number >= 1."),
+        (["--output_dir=new", "--radii=exact"], "radii: got 'exact', expected one of fab, fab+apgd, none."),
+        (
+            ["--output_dir=new", "--by_class", "--eval_examples=64"],
+            "expected at least 10 of each class for an interval.",
+        ),
+        (["--output_dir=new", "--surrogate=nowhere"], "surrogate: got 'nowhere', expected an existing .keras file."),
+        (["--output_dir=new", "--surrogate=file"], "surrogate: got 'file', which does not load"),
+        (["--output_dir=new", "--surrogate=wide.keras"], "surrogate: model: got a classifier of images of shape (28"),
+        (["--output_dir=new", "--surrogate=five.keras"], "surrogate: labels: got values from 0 to 9, expected"),
+        (["--output_dir=new", "--surrogate=more.keras"], "surrogate: got a model of 11 classes, expected 10. Name"),
         (["--output_dir=new", "--architecture=small_cnn"], "height and width of at least 16. Give the shape of one"),
         (["--output_dir=new", "--initialize_from=file"], "model: got 'file', which does not load"),
         (["--output_dir=new", "--initialize_from=nowhere"], "model: got 'nowhere', expected an existing .keras file."),
@@ -434,6 +475,9 @@ def test_a_mistake_stops_the_trainer_before_it_writes(tmp_path, capsys, monkeypa
     Path("taken").mkdir()
     Path("taken/config.json").write_text("{}")
     save_classifier(Path("small.keras"))
+    save_classifier(Path("wide.keras"), shape=(28, 28, 1))
+    save_classifier(Path("five.keras"), classes=5)
+    save_classifier(Path("more.keras"), classes=11)
     dataset = "mnist" if "nowhere" in str(arguments) and "data_dir" in str(arguments) else "digits"
     before = snapshot(tmp_path)
     with pytest.raises(SystemExit) as exit_:
@@ -601,13 +645,13 @@ def test_the_matched_table_says_who_is_masked():
 
     for name in set(flags.FLAGS) - others:  # so that they do not meet those of another command
         delattr(flags.FLAGS, name)
-    accuracy = types.SimpleNamespace(value=0.5, stderr=0.01)
+    accuracy = WeightedAccuracy(0.5, 0.01, 100.0)
     plain = {"weighted_margins": {1.0: None}, "A_sa": lambda alpha: accuracy, "A_tr": lambda alpha: accuracy}
     holds = types.SimpleNamespace(**plain, A_rob=accuracy, A_strong=None, is_masked=False)
     hides = types.SimpleNamespace(**plain, A_rob=accuracy, A_strong=accuracy, is_masked=True)
     _, _, first, second = matched.table([("baseline", 0.8, holds), ("other", 0.9, hides)]).splitlines()
-    assert [cell.strip() for cell in first.split("|")[1:6]] == ["baseline", "80.00", "1", "50.00 ± 1.00", "-"]
-    assert [cell.strip() for cell in second.split("|")[1:6]] == ["other MASKED", "90.00", "1", *["50.00 ± 1.00"] * 2]
+    assert [cell.strip() for cell in first.split("|")[1:6]] == ["baseline", "80.00", "1", "50.0 ± 1.0", "-"]
+    assert [cell.strip() for cell in second.split("|")[1:6]] == ["other MASKED", "90.00", "1", *["50.0 ± 1.0"] * 2]
 
 
 @pytest.mark.slow

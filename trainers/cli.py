@@ -31,15 +31,16 @@ class _Parser(flags.ArgumentParser):
             raise ValueError(f"got {argument!r}, expected {self.syntactic_help}") from error
 
 
-def _numbers(argument: str) -> tuple[float, ...]:
-    return tuple(float(number) for number in argument.split(",")) if argument else ()
+def _several(kind: type) -> Callable[[str], tuple[Any, ...]]:
+    return lambda argument: tuple(map(kind, argument.split(","))) if argument else ()
 
 
 _PARSERS: dict[Any, flags.ArgumentParser] = {
     float: _Parser(float, "a number"),
     int: _Parser(int, "a whole number"),
     str: _Parser(str, ""),
-    tuple[float, ...]: _Parser(_numbers, "numbers with commas between them"),
+    tuple[float, ...]: _Parser(_several(float), "numbers with commas between them"),
+    tuple[int, ...]: _Parser(_several(int), "whole numbers with commas between them"),
 }
 
 

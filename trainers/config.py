@@ -13,7 +13,8 @@ from wmr_tf.callbacks import ON_MASKED
 from wmr_tf.checks import alphas, at_least, nonnegative, one_of, positive, radius, require
 from wmr_tf.checks import seed as checked_seed
 from wmr_tf.engine.precision import COMPUTE, has_bfloat16
-from wmr_tf.evaluation.stages import VERSIONS
+from wmr_tf.evaluation.radii import MEASURES
+from wmr_tf.evaluation.versions import VERSIONS
 from wmr_tf.evaluation.wasserstein import WassersteinAttack, checked_order
 
 STRATEGY = "Devices: none (one), mirrored (all of this machine) or multi_worker (those of all workers in TF_CONFIG)."
@@ -79,6 +80,20 @@ class Evaluation:
     suite: str = setting(
         "Version of AutoAttack that attacks the same images in the same ball: " + ", ".join(VERSIONS) + ".", "strong"
     )
+    radii: str = setting(
+        "How to measure the smallest radius at which each test image is misclassified: fab, fab+apgd (eleven times the "
+        "time) or none.",
+        "fab",
+    )
+    surrogate: str | None = setting("A .keras file of another model, by whose margins an attacker picks test images.")
+    budget: tuple[int, ...] | None = setting(
+        "How many test images an attacker attacks who picks them by margin, with commas. Default: 1 to 100 % of them."
+    )
+    by_class: bool = setting(
+        "Refuse to evaluate if a class has too few test images for an interval; otherwise accuracies by class are left "
+        "out then.",
+        False,
+    )
     eval_wasserstein_p: float | None = setting(
         "Attack test images also with a budget on the average perturbation, mean(||delta||^p) <= eval_epsilon^p, of "
         "this order p > 1, or inf."
@@ -120,6 +135,9 @@ class Evaluation:
         at_least("eval_restarts", self.eval_restarts, 1)
         one_of("eval_attack_precision", self.eval_attack_precision, COMPUTE)
         one_of("suite", self.suite, VERSIONS)
+        one_of("radii", self.radii, [*MEASURES, "none"])
+        for number in self.budget or ():
+            at_least("budget", number, 1)
         _if_given(checked_order, "eval_wasserstein_p", self.eval_wasserstein_p)
         require(
             self.eval_wasserstein_p is None or self.eval_norm == "linf",

@@ -7,26 +7,27 @@ import dataclasses
 from pathlib import Path
 from typing import Any
 
-from trainers import run
+from trainers import testing
 from trainers.classifiers import check_fits
 from trainers.cli import main
 from trainers.config import ModelEvaluation
 from trainers.folder import CONFIG, OUTCOMES, make_folder
 from trainers.naming import training_facts
 from trainers.strategy import make_strategy, only_the_chief_writes
+from trainers.testing import bar_or_lines, prepare
 from wmr_tf import data, diagnose
 from wmr_tf.saving import load_classifier, read_json
 
 
 def evaluate(settings: ModelEvaluation) -> None:
-    """Evaluate `settings.model`, print the table, and write metrics.json, robustness.png and outcomes.npz."""
+    """Evaluate `settings.model`, print the tables, and write metrics.json, report.html and what belongs to them."""
     strategy = make_strategy(settings.strategy)
     path = Path(settings.model).expanduser()
     with strategy.scope():
         classifier = load_classifier(path)
     facts = {"checkpoint": str(path), **training_facts(config_beside(path))}
-    test = run.first_images(data.load(settings.dataset, data_dir=settings.data_dir).test, settings.eval_examples)
-    check_fits(classifier, test)
+    test = prepare(settings, data.load(settings.dataset, data_dir=settings.data_dir))
+    check_fits(classifier, test.images)
     with only_the_chief_writes(strategy) as elsewhere:
         own = dataclasses.replace(settings, output_dir=elsewhere or settings.output_dir)
         folder = make_folder(own, f"evaluation-{settings.dataset}-{path.stem}")
@@ -38,15 +39,15 @@ def evaluate(settings: ModelEvaluation) -> None:
         if settings.diagnose:
             diagnosis = diagnose(
                 classifier,
-                test,
+                test.images,
                 epsilon=settings.eval_epsilon,
                 norm=settings.eval_norm,
                 seed=settings.seed,
-                verbose=run.bar_or_lines(),
+                verbose=bar_or_lines(),
             )
             print(diagnosis)
             facts["diagnosis"] = diagnosis.metrics()
-        run.evaluate(settings, test, classifier, folder, facts, outcomes)
+        testing.evaluate(settings, test, classifier, folder, facts, outcomes)
         print(f"Everything is in {folder}")
 
 

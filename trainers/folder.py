@@ -21,8 +21,9 @@ from wmr_tf.saving import read_json, write_json
 
 BEST, LAST = "best.keras", "classifier.keras"
 CONFIG, HISTORY, METRICS = "config.json", "history.csv", "metrics.json"
-OUTCOMES = "outcomes.npz"
+OUTCOMES, IMAGES = "outcomes.npz", "images.npz"
 LOGS, TRAINING_PICTURE, ROBUSTNESS_PICTURE = "logs", "training.png", "robustness.png"
+REPORT = "report.html"
 
 _FIX = "Name another folder with --output_dir."
 

@@ -14,7 +14,7 @@ from absl import app, flags
 from trainers.classifiers import check_fits
 from trainers.cli import fail, parse
 from trainers.config import Evaluation
-from trainers.run import first_images
+from trainers.testing import first_images
 from wmr_tf import data, report
 from wmr_tf.checks import InvalidInput, require
 from wmr_tf.evaluation import Robustness, evaluate_robustness
@@ -45,7 +45,7 @@ def table(rows: Iterable[tuple[str, float, Robustness]]) -> str:
     for label, top, result in rows:
         for alpha in result.weighted_margins:
             accuracies = result.A_rob, result.A_strong, result.A_sa(alpha), result.A_tr(alpha)
-            shown = [f"{100 * each.value:.2f} ± {100 * each.stderr:.2f}" if each else "-" for each in accuracies]
+            shown = [str(each).removesuffix(" %") if each else "-" for each in accuracies]
             cells.append([label + " MASKED" * result.is_masked, f"{100 * top:.2f}", f"{alpha:g}", *shown])
     return report.format_table(header, cells, markdown=True)
 

@@ -3,42 +3,34 @@
 import dataclasses
 import functools
 import math
-import sys
 from pathlib import Path
-from typing import Any
 
 import keras
 import tensorflow as tf
 
 import wmr_tf
 from trainers.classifiers import copy_weights
-from trainers.config import PRECISIONS, Evaluation, Experiment
+from trainers.config import PRECISIONS, Experiment
 from trainers.folder import (
     BEST,
     HISTORY,
     LAST,
     LOGS,
-    METRICS,
-    OUTCOMES,
-    ROBUSTNESS_PICTURE,
     TRAINING_PICTURE,
     make_folder,
     own_command,
     read_history,
     write_config,
 )
-from trainers.naming import defence, describe, title, training_facts
+from trainers.naming import describe, training_facts
 from trainers.recipes import ARCHITECTURES
 from trainers.strategy import lost_worker_reported, make_strategy, only_the_chief_writes
+from trainers.testing import HeldOut, bar_or_lines, evaluate, prepare
 from wmr_tf import data, report
 from wmr_tf.callbacks import LogProgress, RobustEvaluation, SaveBestClassifier
-from wmr_tf.checks import at_least, require
-from wmr_tf.evaluation import evaluate_robustness
-from wmr_tf.evaluation.wasserstein import evaluate_wasserstein
+from wmr_tf.checks import require
 from wmr_tf.methods import BY_NAME
-from wmr_tf.saving import load_classifier, save_classifier, write_json
-
-EVALUATION_BATCH = 256
+from wmr_tf.saving import load_classifier, save_classifier
 
 
 def train(experiment: Experiment) -> Path:
@@ -48,8 +40,8 @@ def train(experiment: Experiment) -> Path:
         experiment: All settings.
 
     Returns:
-        The folder: config.json, history.csv, metrics.json, classifier.keras (last), best.keras (the best epoch),
-        training.png, robustness.png and TensorBoard's logs.
+        The folder: config.json, history.csv, metrics.json, report.html, images.npz, classifier.keras (last), best.keras
+        (the best epoch), training.png, robustness.png and TensorBoard's logs.
 
     Raises:
         InvalidInput: If data, files or settings are not what they should be; nothing is written then.
@@ -62,17 +54,20 @@ def train(experiment: Experiment) -> Path:
     require(size >= replicas, "batch_size", got=size, expected=f"at least {replicas}, one image a replica", fix=fix)
     seed_everything(experiment)
     splits = load_data(experiment)
+    test = prepare(experiment, splits)
     with strategy.scope():
         model = build_model(experiment, splits.train_examples)
     with only_the_chief_writes(strategy) as elsewhere:
         settings = dataclasses.replace(experiment, output_dir=elsewhere or experiment.output_dir)
         folder = make_folder(settings, f"{experiment.dataset}-{experiment.method}-alpha{experiment.alpha_train:g}")
         with lost_worker_reported(strategy, folder / BEST):
-            fit_and_evaluate(experiment, splits, model, folder)
+            fit_and_evaluate(experiment, splits, test, model, folder)
     return folder
 
 
-def fit_and_evaluate(experiment: Experiment, splits: data.Splits, model: wmr_tf.AdversarialModel, folder: Path) -> None:
+def fit_and_evaluate(
+    experiment: Experiment, splits: data.Splits, test: HeldOut, model: wmr_tf.AdversarialModel, folder: Path
+) -> None:
     """Train a model and evaluate its best epoch on test images; see `train`, of which this is the long part."""
     write_config(folder, experiment, command=own_command())
     print(f"{describe(experiment)}\nWriting into {folder}", flush=True)
@@ -93,60 +88,9 @@ def fit_and_evaluate(experiment: Experiment, splits: data.Splits, model: wmr_tf.
     facts = {"checkpoint": BEST, **training_facts(dataclasses.asdict(experiment))}
     with model.distribute_strategy.scope():
         classifier = load_classifier(folder / BEST)
-    if evaluate(experiment, splits.test, classifier, folder, facts).get("masked"):
+    if evaluate(experiment, test, classifier, folder, facts).get("masked"):
         draw(title=f"MASKED: {describe(experiment)}")
     print(f"Everything is in {folder}")
-
-
-def evaluate(
-    settings: Evaluation,
-    test: tf.data.Dataset,
-    classifier: keras.Model,
-    folder: Path,
-    facts: dict[str, Any],
-    outcomes: Path | None = None,
-) -> dict[str, Any]:
-    """Evaluate a classifier on the given images; print the table and write metrics.json and robustness.png.
-
-    Args:
-        settings: The test attack and all else.
-        test: Batches of (images, labels).
-        classifier: What is evaluated.
-        folder: Where the files go.
-        facts: What else metrics.json says.
-        outcomes: Where the suite keeps what it finds, and goes on from; a file in the folder if not given.
-    """
-    attack = settings.test_attack()
-    verbose = bar_or_lines()
-    result = evaluate_robustness(
-        classifier,
-        test,
-        attack,
-        alpha_test=settings.alpha_test,
-        seed=settings.seed,
-        attack_precision=settings.eval_attack_precision,
-        verbose=verbose,
-        suite=settings.suite,
-        outcomes=outcomes or folder / OUTCOMES,
-    )
-    described = {**attack.describe(), "seed": settings.seed, "precision": settings.eval_attack_precision}
-    metrics = {"dataset": settings.dataset, "split": "test", **facts, "attack": described, **result.metrics()}
-    metrics["flags"] = [*metrics["flags"], *facts.get("diagnosis", {}).get("flags", ())]
-    if settings.rho_test:
-        metrics["kl_balls"] = [result.ball(rho) for rho in settings.rho_test]
-    wasserstein = settings.wasserstein_attack()
-    if wasserstein is not None:
-        metrics["wasserstein"] = evaluate_wasserstein(classifier, test, wasserstein, verbose=verbose).metrics()
-    write_json(folder / METRICS, metrics)
-    results = [(defence(metrics), metrics)]
-    print(report.tables(results))
-    report.plot_alpha(results, folder / ROBUSTNESS_PICTURE, title=title(metrics))
-    return metrics
-
-
-def bar_or_lines() -> int:
-    """Return Keras's `verbose` for this process: 1, a progress bar, on a terminal, and 2, lines, in a log."""
-    return 1 if sys.stdout.isatty() else 2
 
 
 def seed_everything(experiment: Experiment) -> None:
@@ -161,9 +105,9 @@ def load_data(experiment: Experiment) -> data.Splits:
     """Return the training, validation and test batches of an experiment.
 
     Raises:
-        InvalidInput: If the data cannot be had, or more images are asked for than there are.
+        InvalidInput: If the data cannot be had, or more images are asked for than there are to train on.
     """
-    splits = data.load(
+    return data.load(
         experiment.dataset,
         batch_size=experiment.batch_size,
         seed=experiment.seed,
@@ -172,20 +116,6 @@ def load_data(experiment: Experiment) -> data.Splits:
         validation_examples=experiment.validation_examples,
         with_index=BY_NAME[experiment.method].needs_index,
     )
-    return dataclasses.replace(splits, test=first_images(splits.test, experiment.eval_examples))
-
-
-def first_images(test: tf.data.Dataset, count: int | None) -> tf.data.Dataset:
-    """Return batches of the first `count` test images, of all if it is None.
-
-    Raises:
-        InvalidInput: If there are not so many.
-    """
-    if count is not None:
-        found = sum(len(labels) for _, labels in test)
-        fix = "Lower --eval_examples, or leave it out to evaluate all."
-        require(count <= found, "eval_examples", got=count, expected=f"at most {found}", fix=fix)
-    return test.unbatch().take(-1 if count is None else at_least("eval_examples", count, 1)).batch(EVALUATION_BATCH)
 
 
 def build_model(experiment: Experiment, examples: int | None = None) -> wmr_tf.AdversarialModel:

@@ -8,11 +8,11 @@ from typing import Any
 
 import keras_tuner as kt
 
-from trainers import run
 from trainers.cli import as_flag, as_text
 from trainers.config import Experiment
 from trainers.folder import BEST, METRICS, write_config
 from trainers.naming import training_facts
+from trainers.testing import evaluate, prepare
 from tuning.objective import Objective
 from tuning.space import Space
 from tuning.tuner import FAILURE, SearchTuner
@@ -124,8 +124,8 @@ def evaluate_best(tuner: SearchTuner, space: Space, trial: Any, folder: Path) ->
     write_config(best, experiment, command=command(space, values))
     print(f"Evaluating trial {trial.trial_id} on test images", flush=True)
     facts = {"checkpoint": BEST, "trial": trial.trial_id, **training_facts(dataclasses.asdict(experiment))}
-    test = tuner.hypermodel.splits(experiment).test
-    run.evaluate(experiment, test, load_classifier(best / BEST), best, facts)
+    test = prepare(experiment, tuner.hypermodel.splits(experiment))
+    evaluate(experiment, test, load_classifier(best / BEST), best, facts)
 
 
 def _cell(value: Any, form: str) -> str:

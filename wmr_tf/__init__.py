@@ -9,6 +9,7 @@ from wmr_tf.evaluation import (
     diagnose,
     dro,
     evaluate_robustness,
+    save_report,
     temperature,
     wasserstein,
 )
@@ -31,6 +32,7 @@ __all__ = [
     "evaluate_robustness",
     "losses",
     "methods",
+    "save_report",
     "temperature",
     "wasserstein",
     "weights",

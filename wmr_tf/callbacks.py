@@ -20,7 +20,7 @@ from wmr_tf.checks import seed as checked_seed
 from wmr_tf.engine.precision import float32_compute
 from wmr_tf.engine.progress import Lines
 from wmr_tf.evaluation import Robustness, RobustnessEvaluator
-from wmr_tf.evaluation.stages import VERSIONS
+from wmr_tf.evaluation.versions import VERSIONS
 from wmr_tf.inputs.batches import batches_of, checked_batches
 from wmr_tf.saving import classifier_of, save_classifier
 

@@ -51,11 +51,12 @@ def save_classifier(classifier: keras.Model, path: str | os.PathLike[str]) -> No
         classifier.save(unfinished)
 
 
-def load_classifier(path: str | os.PathLike[str]) -> keras.Model:
+def load_classifier(path: str | os.PathLike[str], *, what: str = "model") -> keras.Model:
     """Load a classifier from a `.keras` file, also from that of the `AdversarialModel` which trained it.
 
     Args:
         path: The file.
+        what: What a message calls it.
 
     Returns:
         The classifier, not compiled.
@@ -68,12 +69,12 @@ def load_classifier(path: str | os.PathLike[str]) -> keras.Model:
         >>> classifier = load_classifier("robust.keras")
     """
     path, fix = Path(path).expanduser(), "Name a .keras file that a run wrote, such as runs/NAME/best.keras."
-    require(path.is_file(), "model", got=repr(str(path)), expected="an existing .keras file", fix=fix)
+    require(path.is_file(), what, got=repr(str(path)), expected="an existing .keras file", fix=fix)
     try:
         return classifier_of(keras.models.load_model(path, compile=False))
     except Exception as error:  # what Keras raises for a broken file depends on where it is broken
         got = f"{str(path)!r}, which does not load ({one_line(error)})"
-        refuse("model", got=got, expected="a Keras model", fix=fix, cause=error)
+        refuse(what, got=got, expected="a Keras model", fix=fix, cause=error)
 
 
 def classifier_of(model: keras.Model) -> keras.Model:

@@ -1,14 +1,19 @@
 """How robust a classifier is: accuracies, worst cases, AutoAttack, and what confidence alone does to them."""
 
 from wmr_tf.evaluation import dro, temperature, wasserstein
+from wmr_tf.evaluation.assessment import evaluate_robustness
 from wmr_tf.evaluation.diagnostics import Diagnosis, diagnose
-from wmr_tf.evaluation.evaluator import RobustnessEvaluator, evaluate_robustness
-from wmr_tf.evaluation.robustness import CVAR_LEVELS, Robustness, WeightedAccuracy, weighted_accuracy
+from wmr_tf.evaluation.evaluator import RobustnessEvaluator
+from wmr_tf.evaluation.radii import Radii, minimal_radii
+from wmr_tf.evaluation.records import save_report
+from wmr_tf.evaluation.robustness import CVAR_LEVELS, Robustness
 from wmr_tf.evaluation.suite import Suite, SuiteResult, auto_attack
+from wmr_tf.evaluation.weighted import WeightedAccuracy, weighted_accuracy
 
 __all__ = [
     "CVAR_LEVELS",
     "Diagnosis",
+    "Radii",
     "Robustness",
     "RobustnessEvaluator",
     "Suite",
@@ -18,6 +23,8 @@ __all__ = [
     "diagnose",
     "dro",
     "evaluate_robustness",
+    "minimal_radii",
+    "save_report",
     "temperature",
     "wasserstein",
     "weighted_accuracy",

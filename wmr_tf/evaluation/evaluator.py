@@ -18,7 +18,7 @@ from wmr_tf.engine.distribution import on_every_replica
 from wmr_tf.engine.frozen import freeze_in
 from wmr_tf.engine.precision import COMPUTE
 from wmr_tf.engine.progress import Progress
-from wmr_tf.evaluation.robustness import Robustness
+from wmr_tf.evaluation.robustness import Logits, Robustness
 from wmr_tf.evaluation.suite import Suite
 from wmr_tf.inputs.batches import CheckedBatches, batches_of, checked_batches
 from wmr_tf.inputs.classifier import check_model
@@ -69,12 +69,13 @@ class RobustnessEvaluator:
         self.alphas = alphas("alpha_test", alpha_test, minimum=0)
         seed = checked_seed(seed)
         one_of("attack_precision", attack_precision, COMPUTE)
+        self._settings = {"seed": seed, "precision": attack_precision}
         self._suite = (
             Suite(classifier, epsilon=attack.epsilon, norm=attack.norm, version=suite, seed=seed) if suite else None
         )
 
         @tf.function(autograph=False)
-        def clean_scores(images: tf.Tensor, labels: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
+        def clean_logits(images: tf.Tensor, labels: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
             logits_of = computed_once(freeze_in("float32", classifier))
 
             def losses(x: tf.Tensor) -> tf.Tensor:
@@ -84,13 +85,12 @@ class RobustnessEvaluator:
             # What leaves a function that is not inlined has no shape for TensorFlow's cost estimates, which complain.
             logits = tf.ensure_shape(logits, logits.shape)
             is_zero = tf.reduce_all(tf.reshape(gradient == 0, [-1, values_of(images)]), axis=1)
-            # As numbers: replicas do not gather truth values.
-            return probability_margin(logits, labels), tf.argmax(logits, axis=1), tf.cast(is_zero, tf.int32)
+            return logits, tf.cast(is_zero, tf.int32)  # as numbers: replicas do not gather truth values
 
         @tf.function(autograph=False)
-        def attacked_margins(
+        def attacked_logits(
             images: tf.Tensor, labels: tf.Tensor, positions: tf.Tensor, alpha: tf.Tensor
-        ) -> tuple[tf.Tensor, tf.Tensor]:
+        ) -> list[tf.Tensor]:
             used = {"float32", attack_precision}
             # Here, so that every call reads the present weights.
             logits_of = {precision: freeze_in(precision, classifier) for precision in sorted(used)}
@@ -106,13 +106,12 @@ class RobustnessEvaluator:
                 seed=seeds.by_position(seed, positions),
                 score_fn=lambda x: probability_margin(logits_of["float32"](x), labels),
             )
-            logits = logits_of["float32"](attacked)
-            return probability_margin(logits, labels), cross_entropy(logits, labels)
+            return [logits_of["float32"](attacked)]
 
-        self._clean_scores = clean_scores
-        self._attacked_margins = attacked_margins
+        self._clean_logits = clean_logits
+        self._attacked_logits = attacked_logits
         strategy = classifier.distribute_strategy
-        self._on_replicas = [on_every_replica(strategy, f) for f in (clean_scores, attacked_margins)]
+        self._on_replicas = [on_every_replica(strategy, f) for f in (clean_logits, attacked_logits)]
 
     def __call__(self, data: Any, *, verbose: int = 1, outcomes: Path | None = None) -> Robustness:
         """Attack every image of `data` once for A_rob and A_sa, and once for each alpha_test for A_tr.
@@ -136,90 +135,30 @@ class RobustnessEvaluator:
         # The attack of alpha 0 is the plain one, so that one function serves all.
         attacks = [0.0, *self.alphas]
         clean: list[list[np.ndarray]] = []
-        attacked: list[list[np.ndarray]] = [[] for _ in attacks]  # margins and losses `[2, batch]` of each batch
+        attacked: list[list[np.ndarray]] = [[] for _ in attacks]  # the logits of each batch
         progress = Progress(len(batches) * len(attacks), unit="attack", verbose=verbose)
         position = 0
-        clean_scores, attacked_margins = self._on_replicas
+        clean_logits, attacked_logits = self._on_replicas
         self._trace(batches[0][0])
         for images, labels in batches:
             positions = tf.range(position, position + len(images))
             position += len(images)
-            clean.append([np.asarray(part) for part in clean_scores(images, labels)])
-            for scores, alpha in zip(attacked, attacks, strict=True):
-                scores.append(np.stack(attacked_margins(images, labels, positions, tf.constant(alpha))))
+            clean.append([np.asarray(part) for part in clean_logits(images, labels)])
+            for of_attack, alpha in zip(attacked, attacks, strict=True):
+                of_attack.append(np.asarray(attacked_logits(images, labels, positions, tf.constant(alpha))[0]))
                 progress.add(1)
-        (margins, losses), *weighted = (np.concatenate(scores, axis=1) for scores in attacked)
-        weighted_margins = {alpha: scores[0] for alpha, scores in zip(self.alphas, weighted, strict=True)}
-        clean_margins, predictions, has_no_gradient = map(np.concatenate, zip(*clean, strict=True))
+        of_clean, has_no_gradient = map(np.concatenate, zip(*clean, strict=True))
+        plain, *weighted = map(np.concatenate, attacked)
+        labels = np.concatenate([labels for _, labels in batches])
+        logits = Logits(labels, of_clean, plain, dict(zip(self.alphas, weighted, strict=True)))
         suite = None
-        if self._suite and np.isfinite([clean_margins, margins]).all():
+        if self._suite and np.isfinite([of_clean, plain]).all():
             suite = self._suite(batches, outcomes=outcomes, verbose=verbose)
-        return Robustness(
-            clean_margins,
-            margins,
-            weighted_margins,
-            losses,
-            self.attack,
-            suite=suite,
-            predictions=predictions,
-            zero_gradients=int(has_no_gradient.sum()),
-        )
+        zero_gradients = int(has_no_gradient.sum())
+        return Robustness.of(logits, self.attack, suite=suite, zero_gradients=zero_gradients, settings=self._settings)
 
     def _trace(self, images: tf.Tensor) -> None:
         """Trace both functions, once, for batches of any size: the last one is often smaller."""
         specs = [tf.TensorSpec([None, *images.shape[1:]], tf.float32), tf.TensorSpec([None], tf.int32)]
-        self._clean_scores.get_concrete_function(*specs)
-        self._attacked_margins.get_concrete_function(*specs, tf.TensorSpec([None], tf.int32), tf.TensorSpec([]))
-
-
-def evaluate_robustness(
-    classifier: keras.Model,
-    data: Any,
-    attack: Attack,
-    *,
-    alpha_test: Iterable[float] | float = (1.0,),
-    seed: int = 0,
-    batch_size: int = 256,
-    verbose: int = 1,
-    attack_precision: str = "float32",
-    suite: str | None = "strong",
-    outcomes: str | Path | None = None,
-) -> Robustness:
-    """Return A_nat, A_rob, and A_sa, A_tr and A_worst for every alpha_test, and CVaR, over all of `data`.
-
-    Args:
-        classifier: A Keras model of images, float32 in [0, 1], that returns logits `[batch, classes]`.
-        data: Batches of (images, labels) as a `tf.data.Dataset`, a list or a `keras.utils.PyDataset`, or a pair of
-            arrays.
-        attack: The test attack; among its restarts each image keeps the smallest margin. A warning is given if it
-            cannot reach the edge of its ball.
-        alpha_test: Powers of the non-uniform attacker, one or several, each >= 0.
-        seed: Of the attack's random start, which is keyed by the image's position in the data.
-        batch_size: Images attacked together; results depend on it only by rounding.
-        verbose: 1 shows a progress bar, 2 prints a line a minute, 0 nothing.
-        attack_precision: "float32", or "bfloat16" for a faster and less exact attack; always scored in float32.
-        suite: The version of AutoAttack that attacks the same images in the same ball: "strong", short enough to be
-            always there, or another one of `auto_attack`. What it leaves is A_strong, and where that is far below A_rob
-            the classifier is said to be masked. None leaves it out.
-        outcomes: The file in which the suite keeps what it finds, see `auto_attack`.
-
-    Returns:
-        Margins and losses, and the accuracies that follow; `print` shows them, `.metrics()` gives plain values.
-
-    Raises:
-        InvalidInput: If data, classifier or a setting is not what it should be.
-
-    Example:
-        >>> attack = wmr_tf.attacks.PGD(epsilon=0.3, step_size=0.01, steps=40)
-        >>> result = evaluate_robustness(classifier, test, attack, alpha_test=[2.0], verbose=0)
-        >>> A_nat, A_rob, A_tr = result.A_nat.value, result.A_rob.value, result.A_tr(2.0).value
-        >>> result.A_sa(2.0).value <= A_rob
-        True
-
-    Source: Equations 17 to 19 of Zeng et al. 2021.
-    """
-    evaluator = RobustnessEvaluator(
-        classifier, attack, alpha_test=alpha_test, seed=seed, attack_precision=attack_precision, suite=suite
-    )
-    path = Path(outcomes).expanduser() if outcomes else None
-    return evaluator(checked_batches(classifier, batches_of(data, batch_size)), verbose=verbose, outcomes=path)
+        self._clean_logits.get_concrete_function(*specs)
+        self._attacked_logits.get_concrete_function(*specs, tf.TensorSpec([None], tf.int32), tf.TensorSpec([]))

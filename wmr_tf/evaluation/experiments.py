@@ -24,7 +24,10 @@ Traced = Callable[..., Any]
 
 
 def _traced(shape: Any, settings: int = 0) -> Callable[[Callable[..., tf.Tensor]], Traced]:
-    """Return the decorator of a function of images of this shape, and so many scalars, whose batch may be any size."""
+    """Return the decorator of a function of images of this shape, and so many scalars, whose batch may be any size.
+
+    The arguments' names become nodes of the graph, and TensorFlow warns of those that begin with an underscore.
+    """
     whole = tf.TensorSpec([None], tf.int32)
     signature = [tf.TensorSpec([None, *shape]), whole, whole, whole, *[tf.TensorSpec([])] * settings]
     return tf.function(input_signature=signature, autograph=False)
@@ -42,7 +45,7 @@ def zero_gradients(classifier: keras.Model, shape: tuple[int, ...]) -> Traced:
     """Return the function to whether the gradient of the attack's cross-entropy is 0 in all values."""
 
     @_traced(shape)
-    def is_zero(images: tf.Tensor, labels: tf.Tensor, *_: tf.Tensor) -> tf.Tensor:
+    def is_zero(images: tf.Tensor, labels: tf.Tensor, *unused: tf.Tensor) -> tf.Tensor:
         network = freeze_in("float32", classifier)
 
         def loss(x: tf.Tensor) -> tf.Tensor:
@@ -94,7 +97,7 @@ def search(classifier: keras.Model, shape: tuple[int, ...], norm: str, seed: int
     attack = Square(epsilon=epsilon, norm=norm, queries=QUERIES)
 
     @_traced(shape)
-    def attacked(images: tf.Tensor, labels: tf.Tensor, positions: tf.Tensor, _: tf.Tensor) -> tf.Tensor:
+    def attacked(images: tf.Tensor, labels: tf.Tensor, positions: tf.Tensor, unused: tf.Tensor) -> tf.Tensor:
         network = freeze_in("float32", classifier)
         own_seeds = seeds.by_position(seed, positions, QUERIES)
         return network(attack(lambda x: -losses.logit_margin(network(x), labels), images, seed=own_seeds))
@@ -107,7 +110,7 @@ def descent(classifier: keras.Model, shape: tuple[int, ...], norm: str, seed: in
 
     @_traced(shape, settings=1)
     def margins(
-        images: tf.Tensor, labels: tf.Tensor, positions: tf.Tensor, _: tf.Tensor, step_size: tf.Tensor
+        images: tf.Tensor, labels: tf.Tensor, positions: tf.Tensor, unused: tf.Tensor, step_size: tf.Tensor
     ) -> tf.Tensor:
         network = freeze_in("float32", classifier)
         ball = NORMS[norm](images, epsilon)

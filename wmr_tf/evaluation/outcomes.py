@@ -5,6 +5,7 @@ import hashlib
 import json
 import os
 import zipfile
+import zlib
 from pathlib import Path
 from typing import Any
 
@@ -110,8 +111,13 @@ def identity_of(
     classifier: keras.Model, clean: np.ndarray, labels: np.ndarray, settings: dict[str, Any]
 ) -> dict[str, Any]:
     """Return what an outcomes file belongs to: digests of the weights and of the data, and the suite's settings."""
+    return {**hashes_of(classifier, clean, labels), **settings}
+
+
+def hashes_of(classifier: keras.Model, clean: np.ndarray, labels: np.ndarray) -> dict[str, str]:
+    """Return SHA-256 digests of a classifier's weights, and of images and labels, with their shapes and types."""
     weights = [np.asarray(weight) for weight in classifier.get_weights()]
-    return {"weights": _digest(*weights), "data": _digest(clean, labels), **settings}
+    return {"weights": _digest(*weights), "data": _digest(clean, labels)}
 
 
 def _digest(*arrays: np.ndarray) -> str:
@@ -122,11 +128,15 @@ def _digest(*arrays: np.ndarray) -> str:
     return digest.hexdigest()
 
 
-def load_outcomes(path: str | os.PathLike[str]) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
-    """Return the identity and the arrays of an outcomes file, which is opened without pickle.
+def load_outcomes(
+    path: str | os.PathLike[str], what: str = "outcomes", *, fix: str = "Move it away to begin anew."
+) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
+    """Return the identity and the arrays of a file of outcomes, which is opened without pickle.
 
     Args:
-        path: The file, such as outcomes.npz of an evaluation.
+        path: The file, such as outcomes.npz or images.npz of an evaluation.
+        what: What a message calls it.
+        fix: What to do if it holds anything else.
 
     Raises:
         InvalidInput: If it is no such file.
@@ -135,9 +145,8 @@ def load_outcomes(path: str | os.PathLike[str]) -> tuple[dict[str, Any], dict[st
         with open(path, "rb") as file, np.load(file, allow_pickle=False) as found:
             arrays = dict(found)
         return dict(json.loads(str(arrays.pop("identity")))), arrays
-    except (OSError, TypeError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
-        fix = "Move it away to begin anew."
-        refuse("outcomes", got=repr(str(path)), expected="a file that an evaluation wrote", fix=fix, cause=error)
+    except (OSError, TypeError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error) as error:
+        refuse(what, got=repr(str(path)), expected="a file that an evaluation wrote", fix=fix, cause=error)
 
 
 def resumed(path: Path, identity: dict[str, Any], fresh: Outcomes) -> Outcomes:

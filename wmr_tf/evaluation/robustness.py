@@ -3,62 +3,42 @@
 import dataclasses
 import math
 from collections.abc import Mapping
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
 from wmr_tf.attacks import Attack
 from wmr_tf.checks import require
 from wmr_tf.evaluation import dro
+from wmr_tf.evaluation.choosers import Choosers
 from wmr_tf.evaluation.flags import constant_flags, gap_flags, small_sample_flags, zero_gradient_flags
+from wmr_tf.evaluation.radii import Radii
+from wmr_tf.evaluation.statistics import Accuracy, weighted_interval
 from wmr_tf.evaluation.suite import SuiteResult
+from wmr_tf.evaluation.temperature import confidence_curve, mean_top_probability
+from wmr_tf.evaluation.weighted import WeightedAccuracy, weighted_accuracy
+from wmr_tf.losses import cross_entropy
+from wmr_tf.weights import probability_margin
 
 CVAR_LEVELS = (1.0, 0.1)
 """The fractions of the images, worst first, whose mean loss is in `metrics.json`."""
 
 
-class WeightedAccuracy(NamedTuple):
-    """An accuracy under an attacker who picks images in proportion to `exp(-alpha * margin)`."""
+@dataclasses.dataclass(frozen=True)
+class Logits:
+    """What the classifier says of every image, in the order of the data.
 
-    value: float
-    """`sum(s~ * correct)`, a fraction of 1."""
-    stderr: float
-    """`sqrt(sum(s^2 (correct - value)^2)) / sum(s)`."""
-    effective_sample_size: float
-    """`sum(s)^2 / sum(s^2)`, a number of images."""
-
-    def __str__(self) -> str:
-        return f"{100 * self.value:.2f} ± {100 * self.stderr:.2f} %"
-
-
-def weighted_accuracy(margins: np.ndarray, alpha: float) -> WeightedAccuracy:
-    """Return the accuracy under the attacker of power alpha, who has attacked every image to these margins.
-
-    `s = exp(-alpha * margin)`, normalised over the whole set; an image is correct iff its margin is positive.
-
-    Args:
-        margins: Floats `[images]` in [-1, 1].
-        alpha: The attacker's power, >= 0; 0 gives the plain accuracy, infinity that on the most fragile images.
-
-    Returns:
-        Value, standard error and effective sample size.
-
-    Raises:
-        InvalidInput: If there are no images, a margin is not finite, or alpha is negative.
-
-    Example:
-        >>> weighted_accuracy(np.array([0.5, 0.5, -0.5, 0.5]), alpha=1.0).value
-        0.5246331135813284
-
-    Source: Equations 18 and 19 of Zeng et al. 2021, with alpha = 0 Equation 17; the standard error is that of a
-        self-normalised importance sampling estimate.
+    Attributes:
+        labels: int32 `[images]`.
+        clean: `[images, classes]`, of the images as they are.
+        attacked: `[images, classes]`, attacked with the plain cross-entropy.
+        weighted: For each alpha_test, `[images, classes]` attacked with `s * cross-entropy`.
     """
-    margins = dro.finite("margins", margins)
-    weights = dro.tilt(margins, alpha)
-    correct = margins > 0
-    value = np.sum(weights * correct) / np.sum(weights)
-    stderr = np.sqrt(np.sum(weights**2 * (correct - value) ** 2)) / np.sum(weights)
-    return WeightedAccuracy(float(value), float(stderr), float(np.sum(weights) ** 2 / np.sum(weights**2)))
+
+    labels: np.ndarray
+    clean: np.ndarray
+    attacked: np.ndarray
+    weighted: Mapping[float, np.ndarray]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -72,15 +52,19 @@ class Robustness:
         losses: `[images]`, the cross-entropy of the images of `margins`.
         attack: The test attack, None if it is not known.
         suite: What a suite of stronger attacks has found on the same images, None if there was none.
-        predictions: The class that each clean image is given `[images]`, None if it is not known.
         zero_gradients: For how many clean images the gradient of the attack's loss is 0 in all values.
+        logits: What margins and losses were computed from, None if it is not known.
+        radii: The smallest radii at which the images are misclassified, None if they were not measured.
+        choosers: What attackers know who choose before they see the outcome.
+        hashes: SHA-256 digests of "weights" and "data".
+        settings: "seed" and "precision" of the test attack.
 
     Example:
         >>> margins = np.tile([0.5, 0.5, -0.5, 0.5], 50)
         >>> print(Robustness(margins, margins, {1.0: margins}, -margins))
         200 images
-        A_nat 75.00 ± 3.06 %, A_rob 75.00 ± 3.06 %
-        alpha_test 1: A_sa 52.46 ± 4.07 %, A_tr 52.46 ± 4.07 %
+        A_nat 75 ± 3 %, A_rob 75 ± 3 %
+        alpha_test 1: A_sa 52 ± 4 %, A_tr 52 ± 4 %
     """
 
     clean_margins: np.ndarray
@@ -89,8 +73,23 @@ class Robustness:
     losses: np.ndarray
     attack: Attack | None = None
     suite: SuiteResult | None = None
-    predictions: np.ndarray | None = None
     zero_gradients: int = 0
+    logits: Logits | None = None
+    radii: Radii | None = None
+    choosers: Choosers = Choosers()
+    hashes: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    settings: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+
+    @classmethod
+    def of(cls, logits: Logits, attack: Attack, **more: Any) -> "Robustness":
+        """Return what follows from logits; `more` are further attributes."""
+
+        def margins(of_attack: np.ndarray) -> np.ndarray:
+            return probability_margin(of_attack, logits.labels).numpy()
+
+        weighted = {alpha: margins(of_attack) for alpha, of_attack in logits.weighted.items()}
+        losses = cross_entropy(logits.attacked, logits.labels).numpy()
+        return cls(margins(logits.clean), margins(logits.attacked), weighted, losses, attack, logits=logits, **more)
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self._conditions()})"
@@ -122,8 +121,8 @@ class Robustness:
             found += gap_flags(self.A_rob.value, strong.value, len(self.margins))
         if self.suite is not None:
             found += self.suite.flags
-        if self.predictions is not None:
-            found += constant_flags(self.predictions, self.clean_margins > 0)
+        if self.logits is not None and self.is_finite:
+            found += constant_flags(self.logits.clean.argmax(axis=1), self.clean_margins > 0)
         return found + zero_gradient_flags(self.zero_gradients, len(self.margins)) + self._small_samples()
 
     @property
@@ -159,8 +158,12 @@ class Robustness:
         """Accuracy on images that neither the test attack nor the suite has broken; None if there was no suite."""
         if self.suite is None:
             return None
-        is_robust = (self.margins > 0) & self.suite.is_robust
-        return weighted_accuracy(np.where(is_robust, 1.0, -1.0), 0.0)
+        return weighted_accuracy(np.where(self.is_robust, 1.0, -1.0), 0.0)
+
+    @property
+    def is_robust(self) -> np.ndarray:
+        """Which images neither the test attack nor the suite, if there was one, has broken `[images]`."""
+        return (self.margins > 0) & (self.suite.is_robust if self.suite else True)
 
     def A_sa(self, alpha: float) -> WeightedAccuracy:
         """Return the accuracy on the images of A_rob, picked by a non-uniform attacker; any alpha, no new attack."""
@@ -210,12 +213,11 @@ class Robustness:
 
     def metrics(self) -> dict[str, Any]:
         """Return all numbers, accuracies as fractions of 1, in the form of `metrics.json`."""
-        return {
+        found: dict[str, Any] = {"attack": {**self.attack.describe(), **self.settings}} if self.attack else {}
+        found |= {
             "examples": len(self.margins),
-            "A_nat": self.A_nat.value,
-            "A_nat_stderr": self.A_nat.stderr,
-            "A_rob": self.A_rob.value,
-            "A_rob_stderr": self.A_rob.stderr,
+            **_plain("A_nat", self.clean_margins > 0, self.A_nat),
+            **_plain("A_rob", self.margins > 0, self.A_rob),
             **self._strong(),
             "zero_gradients": self.zero_gradients,
             "non_uniform": [self._non_uniform(alpha) for alpha in self.weighted_margins],
@@ -223,26 +225,57 @@ class Robustness:
                 {"level": level, "loss": self.cvar(level), "loss_stderr": dro.cvar_stderr(self.losses, level)}
                 for level in CVAR_LEVELS
             ],
-            "flags": self.flags,
         }
+        if self.logits is not None:
+            found["confidence"] = self._confidence(self.logits)
+        if self.logits is not None and self.suite is not None:
+            correct, robust = self.clean_margins > 0, self.is_robust
+            found |= self.choosers.metrics(self.logits.labels, self.logits.clean, correct, robust)
+        if self.radii is not None:
+            found["threat"] = self.radii.metrics()
+        known = {"hashes": dict(self.hashes)} if self.hashes else {}
+        return {**found, **known, "flags": self.flags}
 
     def _strong(self) -> dict[str, Any]:
         strong = self.A_strong
         if self.suite is None or strong is None:
             return {}
-        found = {"A_strong": strong.value, "A_strong_stderr": strong.stderr, "masked": self.is_masked}
-        return {**found, "suite": self.suite.metrics()}
+        found = _plain("A_strong", self.is_robust, strong)
+        return {**found, "masked": self.is_masked, "suite": self.suite.metrics()}
 
-    def _non_uniform(self, alpha: float) -> dict[str, float]:
-        row = {"alpha_test": alpha, **_named("A_sa", self.A_sa(alpha)), **_named("A_tr", self.A_tr(alpha))}
+    def _non_uniform(self, alpha: float) -> dict[str, Any]:
         rho = self.rho(alpha)
-        return {**row, "rho": rho, "rho_stderr": dro.kl_radius_stderr(self.margins, alpha), **self._worst(rho)}
+        return {
+            "alpha_test": alpha,
+            **_weighted("A_sa", self.margins, alpha),
+            **_weighted("A_tr", self.weighted_margins[alpha], alpha),
+            "rho": rho,
+            "rho_stderr": dro.kl_radius_stderr(self.margins, alpha),
+            **self._worst(rho),
+        }
+
+    def _confidence(self, logits: Logits) -> dict[str, Any]:
+        """Return A_sa and A_tr on the smallest margins of all attacks, at the present and at other confidences."""
+        strongest = [self.suite.outcomes.logits] if self.suite else []
+        weighted = {alpha: [of_attack, *strongest] for alpha, of_attack in logits.weighted.items()}
+        curve = confidence_curve(logits.clean, [logits.attacked, *strongest], weighted, logits.labels)
+        return {"top_probability": mean_top_probability(logits.clean), "curve": curve}
 
     def _worst(self, rho: float) -> dict[str, float]:
         return {
             "A_worst": dro.worst_case_accuracy(self.margins, rho),
             "A_worst_stderr": dro.worst_case_mean_stderr(self.margins > 0, rho),
         }
+
+
+def _plain(name: str, is_correct: np.ndarray, accuracy: WeightedAccuracy) -> dict[str, Any]:
+    interval = Accuracy.of(is_correct)
+    return {name: accuracy.value, f"{name}_stderr": accuracy.stderr, f"{name}_interval": [interval.low, interval.high]}
+
+
+def _weighted(name: str, margins: np.ndarray, alpha: float) -> dict[str, Any]:
+    interval = weighted_interval(margins, alpha)
+    return {**_named(name, weighted_accuracy(margins, alpha)), f"{name}_interval": list(interval)}
 
 
 def _named(name: str, accuracy: WeightedAccuracy) -> dict[str, float]:

@@ -1,26 +1,21 @@
-"""The attacks of a suite: what each of them does to a batch of images, and in which order the versions make them."""
+"""The attacks of a suite: what each of them does to a batch of images."""
 
 import abc
 import dataclasses
 import zlib
-from collections.abc import Callable, Hashable, Iterable
-from typing import Any, NamedTuple
+from collections.abc import Callable, Hashable
+from typing import NamedTuple
 
 import tensorflow as tf
 
 from wmr_tf import losses
-from wmr_tf.attacks import APGD, FAB, NORMS, Attack, Square
+from wmr_tf.attacks import APGD, FAB, Attack, Square
 from wmr_tf.attacks.base import PerExample, computed_once, where
-from wmr_tf.checks import one_of, radius, require
+from wmr_tf.attacks.norms import values_of
+from wmr_tf.attacks.planes import LENGTHS
 from wmr_tf.engine import seeds
 from wmr_tf.engine.frozen import Network
 from wmr_tf.weights import number_of_classes
-
-TARGETS = 9
-"""How many classes a targeted attack tries at most."""
-
-QUERIES_A_PART = 500
-"""How many queries Square makes before images that it has broken are put aside."""
 
 LogitLoss = Callable[[tf.Tensor, tf.Tensor, tf.Tensor], tf.Tensor]
 """Maps logits, labels and targets to the loss `[batch]` that an attack maximises."""
@@ -211,6 +206,51 @@ class Search(Stage):
         return super().seed(seed, positions, tf.zeros_like(run))
 
 
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Bisection(Stage):
+    """Auto-PGD on the targeted ratio, by bisection over the radius of each image; a run is a target.
+
+    A radius in which a misclassified point is found brings the upper end to that point, any other one the lower end to
+    the radius. The bracket starts at the corner of the box that is farthest from the image.
+
+    Args:
+        rounds: How often the bracket is cut, each time to at most half of its length.
+    """
+
+    attack: APGD
+    rounds: int = 14
+
+    @property
+    def passes(self) -> int:
+        """Forward and backward passes of a run, for an image."""
+        return self.rounds * (2 * (self.attack.steps + 1) + 1)
+
+    def __call__(self, network: Network, batch: Batch, run: tf.Tensor, seed: tf.Tensor) -> Found:
+        """Return the nearest misclassified points where they are in the ball; see `Stage.__call__`."""
+        loss_fn, score_fn = _attacker(network, batch, _ascended)
+        clean = batch.images
+
+        def distances(points: tf.Tensor) -> tf.Tensor:
+            return LENGTHS[self.attack.norm](tf.reshape(points - clean, [-1, values_of(clean)]))
+
+        def cut(k: tf.Tensor, low: tf.Tensor, high: tf.Tensor, best: tf.Tensor) -> tuple[tf.Tensor, ...]:
+            middle = (low + high) / 2
+            points = self.attack(loss_fn, clean, seed=seeds.nth(seed, k), score_fn=score_fn, epsilon=middle)
+            is_broken = score_fn(points) < 0
+            nearer = tf.minimum(distances(points), middle)
+            low, high = tf.where(is_broken, low, middle), tf.where(is_broken, nearer, high)
+            return k + 1, tf.minimum(low, high), high, where(is_broken, points, best)
+
+        corner = tf.where(clean < 0.5, 1.0, 0.0)
+        nothing = tf.zeros_like(batch.margins)
+        ends = nothing, distances(corner), clean
+        _, _, radii, points = tf.while_loop(lambda k, *_: k < self.rounds, cut, (0, *ends))
+        is_found = tf.reduce_any(tf.reshape(points != clean, [-1, values_of(clean)]), axis=1)
+        radii = tf.where(is_found, radii, float("inf"))
+        is_outside = radii > self.attack.epsilon
+        return Found(where(is_outside, clean, points), radii, batch.carried, batch.margins)
+
+
 def _target_ahead(logits: tf.Tensor, labels: tf.Tensor, targets: tf.Tensor) -> tf.Tensor:
     return tf.gather(logits, targets, batch_dims=1) - tf.gather(logits, labels, batch_dims=1)
 
@@ -231,113 +271,3 @@ def _ascended(logits: tf.Tensor, labels: tf.Tensor, targets: tf.Tensor) -> tf.Te
         losses.cross_entropy(logits, labels),
     )
     return tf.where(targets >= 0, targeted, others)
-
-
-class Stages:
-    """The stages with the settings of the standard, for one ball; what a version changes is an argument.
-
-    Args:
-        epsilon: Radius of the ball.
-        norm: Of the ball.
-    """
-
-    def __init__(self, epsilon: float, norm: str) -> None:
-        self._ball: dict[str, Any] = {"epsilon": epsilon, "norm": norm}
-        self._is_l1 = norm == "l1"
-
-    def apgd_ce(self, **settings: Any) -> Stage:
-        """Return Auto-PGD on the cross-entropy."""
-        return self._ascent("apgd-ce", loss=CROSS_ENTROPY, **{"runs": 5 if self._is_l1 else 1, **settings})
-
-    def apgd_dlr(self, **settings: Any) -> Stage:
-        """Return Auto-PGD on the difference of logits ratio."""
-        return self._ascent("apgd-dlr", loss=RATIO, **settings)
-
-    def apgd_t(self, **settings: Any) -> Stage:
-        """Return Auto-PGD on the targeted ratio, towards the classes that come next for the clean image."""
-        runs = 5 if self._is_l1 else TARGETS
-        return self._ascent("apgd-t", targeted=True, **{"runs": runs, **settings})
-
-    def fab(self, **settings: Any) -> Stage:
-        """Return FAB towards the nearest boundary."""
-        return Nearest(name="fab", attack=FAB(**self._ball, **settings))
-
-    def fab_t(self) -> Stage:
-        """Return FAB towards the classes that come next for the clean image."""
-        return Nearest(name="fab-t", attack=FAB(**self._ball), runs=TARGETS, targeted=True)
-
-    def square(self) -> Stage:
-        """Return Square in parts."""
-        attack = Square(**self._ball)
-        return Search(name="square", attack=attack, runs=attack.queries // QUERIES_A_PART)
-
-    def _ascent(
-        self, name: str, *, loss: int = CROSS_ENTROPY, runs: int = 1, targeted: bool = False, **settings: Any
-    ) -> Stage:
-        attack = APGD(**{**self._ball, "staged": self._is_l1, **settings})
-        return Ascent(name=name, attack=attack, loss=loss, runs=runs, targeted=targeted)
-
-
-VERSIONS: dict[str, Callable[[Stages], list[Stage]]] = {
-    "standard": lambda of: [of.apgd_ce(), of.apgd_t(), of.fab_t(), of.square()],
-    "plus": lambda of: [
-        of.apgd_ce(runs=5, staged=False),
-        of.apgd_dlr(runs=5, staged=False),
-        of.fab(restarts=5),
-        of.square(),
-        of.apgd_t(runs=TARGETS, staged=False),
-        of.fab_t(),
-    ],
-    "rand": lambda of: [
-        of.apgd_ce(runs=1, staged=False, gradients=20),
-        of.apgd_dlr(runs=1, staged=False, gradients=20),
-    ],
-    "quick": lambda of: [of.apgd_ce(), of.apgd_t()],
-    "strong": lambda of: [of.apgd_ce(runs=1, steps=40), of.apgd_t(runs=3, steps=40)],
-    "short": lambda of: [of.apgd_ce(runs=1, steps=20), of.apgd_t(runs=1, steps=20)],
-}
-"""The versions by name: three of the public code, "quick", which is the first half of the standard, "strong", which
-stands beside every evaluation, and "short", which stands beside every epoch and takes as many gradients as PGD-40."""
-
-PUBLISHED = ("standard", "plus", "rand")
-"""The versions that are the public code's; a figure of another one is not an AutoAttack accuracy."""
-
-SINGLE: dict[str, Callable[[Stages], Stage]] = {
-    "apgd-ce": Stages.apgd_ce,
-    "apgd-dlr": Stages.apgd_dlr,
-    "apgd-t": Stages.apgd_t,
-    "fab": Stages.fab,
-    "fab-t": Stages.fab_t,
-    "square": Stages.square,
-}
-"""The stages by name, for a suite of one's own."""
-
-
-def stages_of(version: str | Iterable[str], *, epsilon: float, norm: str) -> list[Stage]:
-    """Return the stages of a version, or those of a list of names.
-
-    Args:
-        version: A name in `VERSIONS`, or names in `SINGLE` in the order in which they attack.
-        epsilon: Radius of the ball.
-        norm: "linf", "l2" or "l1".
-
-    Raises:
-        InvalidInput: If there is no such version, stage or norm, no stage at all or one twice, or the radius is out of
-            range.
-
-    Example:
-        >>> [stage.name for stage in stages_of("standard", epsilon=0.3, norm="linf")]
-        ['apgd-ce', 'apgd-t', 'fab-t', 'square']
-    """
-    of = Stages(radius("epsilon", epsilon, one_of("norm", norm, NORMS)), norm)
-    if isinstance(version, str):
-        return VERSIONS[one_of("version", version, VERSIONS)](of)
-    names = [one_of("version", name, SINGLE) for name in version]
-    require(
-        1 <= len(names) == len(set(names)),
-        "version",
-        got=", ".join(names) or "no attack",
-        expected="names of attacks, at least one and none twice",
-        fix="Pass for instance ('apgd-ce', 'square').",
-    )
-    return [SINGLE[name](of) for name in names]

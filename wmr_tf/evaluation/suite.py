@@ -4,11 +4,10 @@ import dataclasses
 import time
 from collections.abc import Hashable, Iterable
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import keras
 import numpy as np
-import scipy.stats
 import tensorflow as tf
 
 from wmr_tf.checks import at_least, require
@@ -18,29 +17,14 @@ from wmr_tf.engine.frozen import freeze_in
 from wmr_tf.engine.progress import Progress
 from wmr_tf.evaluation.flags import Flag, suite_flags
 from wmr_tf.evaluation.outcomes import Outcomes, identity_of, resumed
-from wmr_tf.evaluation.stages import PUBLISHED, Batch, Stage, stages_of
+from wmr_tf.evaluation.stages import Batch, Stage
+from wmr_tf.evaluation.statistics import Accuracy
+from wmr_tf.evaluation.versions import PUBLISHED, stages_of
 from wmr_tf.inputs.batches import CheckedBatches, batches_of, checked_batches
 from wmr_tf.inputs.classifier import check_model
 
 SAVE_SECONDS = 30.0
 """How much work a killed evaluation loses at most, but for the batch that it is in."""
-
-
-class Accuracy(NamedTuple):
-    """An accuracy with its 95 % confidence interval, fractions of 1."""
-
-    value: float
-    low: float
-    high: float
-
-    @classmethod
-    def of(cls, correct: np.ndarray) -> "Accuracy":
-        """Return that of images `[images]` that are correct or not, with Wilson's interval."""
-        interval = scipy.stats.binomtest(int(correct.sum()), len(correct)).proportion_ci(method="wilson")
-        return cls(float(correct.mean()), float(interval.low), float(interval.high))
-
-    def __str__(self) -> str:
-        return f"{100 * self.value:.2f} % ({100 * self.low:.1f} to {100 * self.high:.1f})"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -230,6 +214,7 @@ class Suite:
                 input_signature=[tf.TensorSpec(shape)],
                 autograph=False,
             )
+            forward.get_concrete_function()  # TensorFlow takes many suites for one that traces again in each call
             self._made["clean"] = on_every_replica(self.classifier.distribute_strategy, forward)
         return np.concatenate([self._made["clean"](images)[0] for images, _ in batches])
 

@@ -4,10 +4,91 @@ Dividing the logits by a number changes no prediction and so not A_rob on given 
 with them A_sa. Compare two defences at the same mean top probability before you call one of them more robust.
 """
 
+from collections.abc import Iterable, Mapping
+from typing import Any
+
 import keras
 import numpy as np
 
 from wmr_tf.checks import positive, require
+from wmr_tf.evaluation.weighted import weighted_accuracy
+
+SCALES = tuple(10 ** (step / 10) for step in range(-10, 11))
+"""The factors on the logits of a confidence curve, from 0.1 to 10."""
+
+
+def probability_margins(logits: np.ndarray, labels: np.ndarray, scale: float = 1.0) -> np.ndarray:
+    """Return `wmr_tf.weights.probability_margin` of `scale * logits`, in float64.
+
+    Args:
+        logits: Floats `[images, classes]`.
+        labels: Integers `[images]`.
+        scale: A number > 0, one over the temperature.
+
+    Returns:
+        Margins `[images]` in [-1, 1], positive iff the label's logit is the largest.
+
+    Example:
+        >>> probability_margins(np.array([[2.0, 0.0]]), np.array([0]), scale=0.5).round(3)
+        array([0.462])
+    """
+    scaled = np.asarray(logits, np.float64) * scale
+    probabilities = np.exp(scaled - scaled.max(axis=1, keepdims=True))
+    probabilities /= probabilities.sum(axis=1, keepdims=True)
+    rows = np.arange(len(labels))
+    of_label = probabilities[rows, labels]
+    probabilities[rows, labels] = -1
+    return of_label - probabilities.max(axis=1)
+
+
+def confidence_curve(
+    clean: np.ndarray,
+    attacked: Iterable[np.ndarray],
+    weighted: Mapping[float, Iterable[np.ndarray]],
+    labels: np.ndarray,
+) -> list[dict[str, Any]]:
+    """Return A_sa and A_tr at other confidences: the same attacked images, their logits multiplied by a scale.
+
+    Of several attacked versions of an image, that of the smallest probability margin counts. Accuracies without weights
+    are the same at every scale; compare two models where their mean top probability is the same.
+
+    Args:
+        clean: Logits of the clean images `[images, classes]`.
+        attacked: Logits of the images under one or several attacks, each `[images, classes]`.
+        weighted: The same for each alpha_test, under the weighted attack.
+        labels: Integers `[images]`.
+
+    Returns:
+        For each of `SCALES` "scale", "top_probability" of the clean images, and "non_uniform", a list with
+        "alpha_test", "A_sa" and "A_tr".
+
+    Example:
+        >>> logits, labels = np.array([[1.0, 0.0], [0.0, 0.2]]), np.array([0, 0])
+        >>> curve = confidence_curve(logits, [logits], {2.0: [logits]}, labels)
+        >>> [round(point["non_uniform"][0]["A_sa"], 3) for point in (curve[0], curve[10], curve[20])]
+        [0.47, 0.245, 0.029]
+    """
+    attacked = list(attacked)
+
+    def accuracy(points: Iterable[np.ndarray], scale: float, alpha: float) -> float:
+        margins = np.min([probability_margins(logits, labels, scale) for logits in points], axis=0)
+        return weighted_accuracy(margins, alpha).value
+
+    return [
+        {
+            "scale": scale,
+            "top_probability": mean_top_probability(clean, 1 / scale),
+            "non_uniform": [
+                {
+                    "alpha_test": alpha,
+                    "A_sa": accuracy(attacked, scale, alpha),
+                    "A_tr": accuracy(points, scale, alpha),
+                }
+                for alpha, points in weighted.items()
+            ],
+        }
+        for scale in SCALES
+    ]
 
 
 def mean_top_probability(logits: np.ndarray, temperature: float = 1.0) -> float:

@@ -60,7 +60,9 @@ def _check_images(images: np.ndarray) -> None:
 def _rescaling(low: float, high: float) -> str:
     if low < 0:
         return "They look standardised: scale them to [0, 1] and put the standardisation inside the classifier."
-    return "They look like 0..255: divide by 255." if 2 < high <= 255 else "Scale them to [0, 1]."
+    if 128 < high <= 255:  # the digits go to 16, and other images to other numbers
+        return "They look like 0..255: divide by 255."
+    return "Scale them to [0, 1]: divide by the largest value that a pixel can have."
 
 
 def _check_integers(labels: np.ndarray, num_classes: int | None) -> None:

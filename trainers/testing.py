@@ -1,0 +1,148 @@
+"""The evaluation of a classifier on test images, which a run ends with and `trainers.evaluate` consists of."""
+
+import dataclasses
+import datetime
+import sys
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from trainers.classifiers import check_fits
+from trainers.config import Evaluation
+from trainers.folder import IMAGES, METRICS, OUTCOMES, REPORT, ROBUSTNESS_PICTURE, own_command, versions
+from trainers.naming import defence, title
+from wmr_tf import data, report
+from wmr_tf.checks import InvalidInput, at_least, require
+from wmr_tf.evaluation import choosers, evaluate_robustness
+from wmr_tf.evaluation.records import pictures, save_images
+from wmr_tf.evaluation.wasserstein import evaluate_wasserstein
+from wmr_tf.saving import load_classifier, write_json
+
+EVALUATION_BATCH = 256
+
+CHOSEN_BY = 1000
+"""How many validation images at most the attacker goes by who picks a class."""
+
+
+@dataclasses.dataclass(frozen=True)
+class HeldOut:
+    """What a classifier is tested on, and what its attackers go by.
+
+    Attributes:
+        images: Batches of (images, labels).
+        validation: Other images, by which an attacker picks the class to attack.
+        surrogate: Another model, by which he picks images, if one was named.
+    """
+
+    images: tf.data.Dataset
+    validation: tf.data.Dataset
+    surrogate: keras.Model | None
+
+
+def prepare(settings: Evaluation, splits: data.Splits) -> HeldOut:
+    """Return what to test on, checked, so that a long training or attack does not end in a refusal.
+
+    Raises:
+        InvalidInput: If there are fewer images than are to be evaluated or attacked, too few of a class for accuracies
+            by class that are asked for, or the surrogate is for other images or classes.
+    """
+    test = first_images(splits.test, settings.eval_examples)
+    labels = np.concatenate([labels for _, labels in test])
+    choosers.budgets(len(labels), settings.budget)
+    if settings.by_class:
+        choosers.by_class(labels, labels >= 0)
+    validation = splits.validation.unbatch().take(CHOSEN_BY).batch(EVALUATION_BATCH)
+    return HeldOut(test, validation, load_surrogate(settings, test) if settings.surrogate else None)
+
+
+def load_surrogate(settings: Evaluation, test: tf.data.Dataset) -> keras.Model:
+    """Return the model by whose margins an attacker picks images.
+
+    Raises:
+        InvalidInput: If there is no such file, or it is for other images or classes.
+    """
+    surrogate = load_classifier(settings.surrogate or "", what="surrogate")
+    try:
+        check_fits(surrogate, test)
+    except InvalidInput as mistake:
+        raise InvalidInput(f"surrogate: {mistake}") from mistake
+    got, expected = int(surrogate(next(iter(test))[0][:1]).shape[-1]), data.info(settings.dataset).num_classes
+    fix = "Name a model of the same classes with --surrogate."
+    require(got == expected, "surrogate", got=f"a model of {got} classes", expected=str(expected), fix=fix)
+    return surrogate
+
+
+def first_images(test: tf.data.Dataset, count: int | None) -> tf.data.Dataset:
+    """Return batches of the first `count` test images, of all if it is None.
+
+    Raises:
+        InvalidInput: If there are not so many.
+    """
+    if count is not None:
+        found = sum(len(labels) for _, labels in test)
+        fix = "Lower --eval_examples, or leave it out to evaluate all."
+        require(count <= found, "eval_examples", got=count, expected=f"at most {found}", fix=fix)
+    return test.unbatch().take(-1 if count is None else at_least("eval_examples", count, 1)).batch(EVALUATION_BATCH)
+
+
+def evaluate(
+    settings: Evaluation,
+    test: HeldOut,
+    classifier: keras.Model,
+    folder: Path,
+    facts: dict[str, Any],
+    outcomes: Path | None = None,
+) -> dict[str, Any]:
+    """Evaluate a classifier; print the tables and write metrics.json, images.npz, robustness.png and report.html.
+
+    Args:
+        settings: The test attack and all else.
+        test: The images, and what attackers know beforehand.
+        classifier: What is evaluated.
+        folder: Where the files go.
+        facts: What else metrics.json says.
+        outcomes: Where the suite keeps what it finds, and goes on from; a file in the folder if not given.
+    """
+    verbose = bar_or_lines()
+    result = evaluate_robustness(
+        classifier,
+        test.images,
+        settings.test_attack(),
+        alpha_test=settings.alpha_test,
+        seed=settings.seed,
+        attack_precision=settings.eval_attack_precision,
+        verbose=verbose,
+        suite=settings.suite,
+        outcomes=outcomes or folder / OUTCOMES,
+        radii=None if settings.radii == "none" else settings.radii,
+        surrogate=test.surrogate,
+        validation=test.validation,
+        budget=settings.budget,
+    )
+    metrics = {"dataset": settings.dataset, "split": "test", **facts, **result.metrics()}
+    metrics["flags"] = [*metrics["flags"], *facts.get("diagnosis", {}).get("flags", ())]
+    if settings.rho_test:
+        metrics["kl_balls"] = [result.ball(rho) for rho in settings.rho_test]
+    wasserstein = settings.wasserstein_attack()
+    if wasserstein is not None:
+        metrics["wasserstein"] = evaluate_wasserstein(classifier, test.images, wasserstein, verbose=verbose).metrics()
+    metrics |= {"command": own_command(), "versions": versions(), "date": datetime.date.today().isoformat()}
+    save_images(result, folder / IMAGES)
+    results = [(defence(metrics), metrics)]
+    report.plot_alpha(results, folder / ROBUSTNESS_PICTURE, title=title(metrics))
+    worst_cases = (report.WORST_CASES, *report.worst_case_table(results))
+    report.write_report(
+        folder / REPORT, results, pictures=[pictures(result)], tables=[worst_cases], title=title(metrics)
+    )
+    write_json(folder / METRICS, metrics)  # last: it is what says that the evaluation is complete
+    print(report.tables(results))
+    print(f"Report: {folder / REPORT}")
+    return metrics
+
+
+def bar_or_lines() -> int:
+    """Return Keras's `verbose` for this process: 1, a progress bar, on a terminal, and 2, lines, in a log."""
+    return 1 if sys.stdout.isatty() else 2
