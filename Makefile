@@ -40,7 +40,7 @@ demo: $(INSTALLED) ## Train three models on the embedded digits and compare them
 	$(BIN)/python -m trainers.digits --method=natural --output_dir=$(DEMO)/natural
 	$(BIN)/python -m trainers.digits --alpha_train=0 --output_dir=$(DEMO)/trades
 	$(BIN)/python -m trainers.digits --alpha_train=2 --output_dir=$(DEMO)/trades_alpha_2
-	$(BIN)/python -m trainers.compare $(DEMO)/natural $(DEMO)/trades $(DEMO)/trades_alpha_2 --output=$(DEMO)/comparison.png
+	$(BIN)/python -m trainers.compare $(DEMO)/trades $(DEMO)/trades_alpha_2 $(DEMO)/natural --output=$(DEMO)/comparison.png
 
 # The peers need packages that we do not, and some of them declare more than they import.
 $(BENCH_INSTALLED): pyproject.toml requirements.txt benchmarks/requirements.txt benchmarks/requirements-no-deps.txt

@@ -1,80 +1,93 @@
-"""Compare runs in a table like the paper's Table 1, one of worst cases, and a picture of A_sa and A_tr by alpha_test.
+"""Compare runs in a table like the paper's Table 1, one of their differences on the same images, and in a picture.
 
 python -m trainers.compare runs/a runs/b --output=comparison.png
+
+Runs that differ in nothing but the seed are one row: python -m trainers.compare runs/a-* runs/b-*
 """
 
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from absl import app, flags
 
 from trainers.cli import fail, parse
-from trainers.folder import METRICS
-from trainers.naming import defence, title
+from trainers.grouping import Run, check_alike, grouped, labels_of, mean_of
+from trainers.naming import title
+from trainers.pairing import differences, why_unpaired
 from wmr_tf import report
 from wmr_tf.checks import InvalidInput, refuse, require
-from wmr_tf.saving import read_json
 
-_OUTPUT = flags.DEFINE_string("output", "comparison.png", "The picture.")
+_OUTPUT = flags.DEFINE_string("output", "comparison.png", "The picture; the report goes beside it, as .html.")
 _MARKDOWN = flags.DEFINE_bool("markdown", False, "Print the tables as Markdown.")
 
+Table = tuple[str, list[str], list[list[str]]]
 
-def read(folder: str) -> dict[str, Any]:
-    """Return the metrics of a run's folder.
-
-    Raises:
-        InvalidInput: If there is no metrics.json in it, or it is not one.
-    """
-    path = Path(folder) / METRICS
-    fix = "Name the folders of finished runs."
-    require(path.is_file(), "run", got=repr(folder), expected="a folder with metrics.json", fix=fix)
-    metrics = read_json(path, "run", fix=fix)
-    try:  # all that is going to be done with them
-        conditions(metrics), title(metrics), report.tables([(defence(metrics), metrics)])
-    except (AttributeError, KeyError, TypeError, ValueError) as error:
-        refuse("run", got=repr(str(path)), expected="metrics of an evaluation", fix=fix, cause=error)
-    return metrics
+_PAIRED = (
+    "Differences to {first} on the same images, with 95 % intervals: paired by image, of several seeds Welch's.\n"
+    "At equal confidence the logits are scaled to its mean top probability on clean images, and every image is at\n"
+    "the smallest margin that any attack found."
+)
 
 
-def conditions(metrics: dict[str, Any]) -> dict[str, Any]:
-    """Return what must be alike for two evaluations to be compared: the images and the attack, but not its seed."""
-    settings = {"precision": "float32", **metrics["attack"]}  # older files do not name it
-    attack = {f"attack {name}": value for name, value in settings.items() if name != "seed"}
-    return {name: metrics[name] for name in ("dataset", "split", "examples")} | attack
+def paired_tables(labels: Sequence[str], groups: Sequence[Sequence[Run]]) -> tuple[list[Table], list[str]]:
+    """Return the table of the differences to the first defence, if there are any, and why some are not in it."""
+    found, missing = [], []
+    for label, group in zip(labels[1:], groups[1:], strict=True):
+        if why := why_unpaired(groups[0], group):
+            missing.append(f"No differences between {label} and {labels[0]}: {why}.")
+        else:
+            found += [{"label": label, **each} for each in differences(groups[0], group)]
+    tables = [(_PAIRED.format(first=labels[0]), *report.difference_table(found))] if found else []
+    return tables, missing
 
 
-def check_alike(results: list[dict[str, Any]]) -> None:
-    """Check that all metrics are from the same images and the same attack.
+def write(picture: Path, labels: Sequence[str], groups: Sequence[Sequence[Run]], tables: Sequence[Table]) -> Path:
+    """Write the picture of the defences, and a report of all runs beside it, whose path is returned.
 
     Raises:
-        InvalidInput: If they are not; the message names the difference.
+        InvalidInput: If they cannot be written.
     """
-    first, *others = map(conditions, results)
-    for other in others:
-        for name in [*first, *other]:
-            pair = first.get(name), other.get(name)
-            fix = "Compare runs that were evaluated alike."
-            expected = "the same images and attack for all"
-            require(pair[0] == pair[1], "runs", got=f"{name} {pair[0]} and {pair[1]}", expected=expected, fix=fix)
+    page = picture.with_suffix(".html")
+    heading = title(groups[0][0].metrics)
+    means = [(label, mean_of(group)) for label, group in zip(labels, groups, strict=True)]
+    runs = [
+        (label if len(group) == 1 else f"{label}, seed {run.metrics['seed']}", run)
+        for label, group in zip(labels, groups, strict=True)
+        for run in group
+    ]
+    results = [(label, run.metrics) for label, run in runs]
+    pictures = [run.images.pictures if run.images else [] for _, run in runs]
+    expected = "a file that can be written, in an existing folder, and no .html"
+    is_possible = page != picture and not page.is_dir()
+    require(is_possible, "output", got=repr(str(picture)), expected=expected, fix="Name another file with --output.")
+    try:
+        report.plot_alpha(means, picture, title=heading)
+        report.write_report(page, results, pictures=pictures, tables=tables, title=heading)
+    except OSError as error:
+        fix = "Name another file with --output."
+        refuse("output", got=repr(str(picture)), expected=expected, fix=fix, cause=error)
+    return page
 
 
 def compare(argv: list[str]) -> None:
-    """Print the tables of the runs named on the command line and write the picture."""
+    """Print the tables of the runs named on the command line, and write the picture and the report."""
     try:
         fix = "Write python -m trainers.compare runs/a runs/b."
         require(len(argv) > 1, "command line", got="no runs", expected="folders of runs", fix=fix)
-        results = [(defence(metrics), metrics) for metrics in map(read, argv[1:])]
-        check_alike([metrics for _, metrics in results])
-        try:
-            report.plot_alpha(results, _OUTPUT.value, title=title(results[0][1]))
-        except OSError as error:
-            fix = "Name another file with --output."
-            expected = "a file that can be written, in an existing folder"
-            refuse("output", got=repr(_OUTPUT.value), expected=expected, fix=fix, cause=error)
+        runs = list(map(Run.read, argv[1:]))
+        check_alike(runs)
+        groups = grouped(runs)
+        labels = labels_of(groups)
+        results = [(label, mean_of(group)) for label, group in zip(labels, groups, strict=True)]
+        tables, missing = paired_tables(labels, groups)
+        seeds = [(report.SEEDS, *report.comparison_table(results))] if len(groups) < len(runs) else []
+        page = write(Path(_OUTPUT.value), labels, groups, [*seeds, *tables])
     except InvalidInput as mistake:
         fail(str(mistake))
     print(report.tables(results, markdown=_MARKDOWN.value))
-    print(f"Picture: {_OUTPUT.value}")
+    for caption, header, rows in tables:
+        print(f"\n{caption}\n\n{report.format_table(header, rows, markdown=_MARKDOWN.value)}")
+    print("\n".join(["", *missing, f"Picture: {_OUTPUT.value}", f"Report: {page}"]))
 
 
 if __name__ == "__main__":
