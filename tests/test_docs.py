@@ -1,0 +1,67 @@
+"""The code of the pages in docs/ runs word for word, and prints what they say that it prints."""
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import keras
+import pytest
+import tensorflow as tf
+
+from tests.test_html import Page
+from wmr_tf.evaluation.versions import VERSIONS
+
+DOCS = Path(__file__).resolve().parents[1] / "docs"
+BLOCKS = re.compile(r"^```(\w*)\n(.*?)^```$", flags=re.DOTALL | re.MULTILINE)
+NUMBER = re.compile(r"[+-]?\d+(?:\.\d+)?(?:e-\d+)?")
+
+
+def code_and_output(page: str) -> Iterator[tuple[str, str]]:
+    """Yield each block of Python of a page, and the block without a language that follows it, if there is one."""
+    blocks = BLOCKS.findall((DOCS / page).read_text(encoding="utf-8"))
+    for (language, code), (following, output) in zip(blocks, [*blocks[1:], ("end", "")], strict=True):
+        if language == "python":
+            yield code, "" if following else output
+
+
+def shape_of(output: str) -> list[str]:
+    """Return what is printed without its numbers, and without what depends on them or on the version of the suite."""
+    lines = [line for line in output.splitlines() if not line.startswith(("Warning", "after "))]
+    return [" ".join(NUMBER.sub("#", line).split()) for line in lines]
+
+
+def a_strong(output: str) -> float:
+    return float(re.search(r"A_strong ([\d.]+)", output)[1]) / 100
+
+
+def test_the_page_on_a_sa_prints_what_it_says(capsys):
+    names: dict = {}
+    for code, output in code_and_output("what-a-sa-says.md"):
+        exec(compile(code, "what-a-sa-says.md", "exec"), names)
+        assert capsys.readouterr().out == output
+    assert names["spread"].min() == -0.42  # the last block has run
+
+
+@pytest.mark.slow
+def test_who_follows_the_page_on_ones_own_classifier_gets_its_figures_and_reports(
+    tmp_path, monkeypatch, capsys, caplog
+):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setitem(VERSIONS, "standard", VERSIONS["short"])  # it makes thousands of passes
+    monkeypatch.setattr(tf.get_logger(), "propagate", True)
+    page = list(code_and_output("how-robust-is-my-classifier.md"))
+    names: dict = {}
+    for code, output in page:
+        exec(compile(code, "how-robust-is-my-classifier.md", "exec"), names)
+        assert shape_of(capsys.readouterr().out) == shape_of(output)
+    assert not caplog.records
+    said = next(output for _, output in page if "A_strong" in output)
+    # Another processor rounds differently, and the page's suite is the standard one.
+    assert names["result"].A_strong.value == pytest.approx(a_strong(said), abs=0.05)
+    assert names["found"].difference.low > 0.1 and names["found"].p_value < 1e-3
+    report, comparison = (
+        Page((tmp_path / name).read_text(encoding="utf-8")) for name in ("report.html", "comparison.html")
+    )
+    assert "599 test images of scikit-learn's digits. Test attack: linf PGD, epsilon 0.1, 20 steps" in report.text
+    assert comparison.tables["Accuracies in percent, with 95 % intervals"][0] == ["Figure", "my classifier", "hardened"]
+    assert keras.models.load_model("logits.keras").layers[-1].activation is keras.activations.linear
