@@ -95,6 +95,11 @@ def test_the_images_of_the_smallest_margins_are_picked_and_of_equal_ones_the_fir
     ]
 
 
+def test_of_many_equal_margins_the_first_images_are_picked():
+    (picked,) = budget_curve(np.arange(1000) >= 500, np.zeros(1000), images=[500])
+    assert picked.accuracy.value == 0
+
+
 def test_on_a_linear_model_the_budget_curve_is_that_of_the_exact_radii():
     metrics = evaluated().metrics()
     margins = np.sort(np.float64(problem().clean) @ problem().weights, axis=1)
