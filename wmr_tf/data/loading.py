@@ -98,7 +98,8 @@ def load(
         (TensorShape([32, 8, 8, 1]), TensorShape([32]))
 
     Note:
-        tf.data mixes a global seed (`keras.utils.set_random_seed`), if one is set, into the training order's.
+        The training batches have addresses: batch k of epoch e is the same whatever was read before. The data set
+        itself counts how often it has been read; `wmr_tf.callbacks.ExactResume` has it begin where a training stopped.
     """
     source = info(name)
     batch_size = at_least("batch_size", batch_size, 1)
