@@ -18,13 +18,17 @@ class Place:
 
     Reading the data set moves it on: the next time the data set is read is the next epoch.
 
+    Args:
+        **settings: What the batches depend on besides, for whoever compares.
+
     Example:
         >>> train, _, _ = wmr_tf.data.load("digits", batch_size=32)
         >>> place_of(train).go_to(epoch=3, batch=7)
         >>> images, labels = next(iter(train))  # which are those of batch 7 in epoch 3
     """
 
-    def __init__(self) -> None:
+    def __init__(self, **settings: Any) -> None:
+        self.settings = settings
         with tf.device("CPU"):
             self._next = tf.Variable([0, 0], dtype=tf.int64, trainable=False)  # epoch, and its first batch
 
@@ -74,7 +78,8 @@ def training(
         another epoch, see `place_of`.
     """
     examples = len(images)
-    size, batches, place = min(batch_size, examples), max(examples // batch_size, 1), Place()
+    size, batches = min(batch_size, examples), max(examples // batch_size, 1)
+    place = Place(examples=examples, batch_size=batch_size, seed=seed, augment=augment)
     gather = _gather(images, labels)
 
     def epoch_of(_: tf.Tensor) -> tf.data.Dataset:
