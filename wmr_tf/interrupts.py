@@ -1,10 +1,11 @@
 """Signals while something runs that can be kept and gone on with."""
 
+import contextlib
 import shlex
 import signal
 import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from types import FrameType, TracebackType
 from typing import Any, NoReturn, Self
 
@@ -56,6 +57,20 @@ class Interrupts:
         # One to go on does not take the place of one to stop.
         self._come = self._come if come is signal.SIGUSR1 and self._come else come
         self._at_once()
+
+
+@contextlib.contextmanager
+def stoppable(kept: str, command: str) -> Iterator[None]:
+    """End a block that keeps what it does by itself, wherever it is, when SIGTERM or SIGINT comes; see `leave`."""
+
+    def at_once() -> None:
+        come = interrupts.take()
+        if come in (signal.SIGTERM, signal.SIGINT):
+            leave(come, kept, command)
+
+    interrupts = Interrupts(at_once)
+    with interrupts:
+        yield
 
 
 def leave(come: signal.Signals, kept: str, command: str) -> NoReturn:

@@ -82,12 +82,12 @@ def training(
     place = Place(examples=examples, batch_size=batch_size, seed=seed, augment=augment)
     gather = _gather(images, labels)
 
-    def epoch_of(_: tf.Tensor) -> tf.data.Dataset:
+    def epoch_of(_: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
         epoch, first = place.begin_epoch()
         order = tf.random.experimental.stateless_shuffle(tf.range(examples), seeds.fold_in(seed, _ORDER, epoch))
         turned = (tf.range(batches, dtype=tf.int64) + first) % batches
         index = tf.gather(tf.reshape(order[: batches * size], [batches, size]), turned)
-        return tf.data.Dataset.from_tensor_slices((index, tf.fill([batches], epoch), turned))
+        return index, tf.fill([batches], epoch), turned
 
     def batch(index: tf.Tensor, epoch: tf.Tensor, number: tf.Tensor) -> tuple[Any, tf.Tensor]:
         raw, label = gather(index)
@@ -96,7 +96,7 @@ def training(
         image = _scaled(raw, scale)
         return ({"image": image, "index": index} if with_index else image), label
 
-    indices = tf.data.Dataset.from_tensors(0).flat_map(epoch_of)
+    indices = tf.data.Dataset.from_tensors(0).map(epoch_of).unbatch()
     dataset = _mapped(indices.apply(tf.data.experimental.assert_cardinality(batches)), batch)
     dataset.place = place
     return dataset
@@ -124,4 +124,6 @@ def _scaled(raw: tf.Tensor, scale: int) -> tf.Tensor:
 
 
 def _mapped(dataset: tf.data.Dataset, batch: Callable[..., Any]) -> tf.data.Dataset:
-    return dataset.map(batch, num_parallel_calls=tf.data.AUTOTUNE).prefetch(tf.data.AUTOTUNE)
+    # One thread, which prepares a batch in a few milliseconds while the step before runs. With several, op determinism
+    # would have TensorFlow rewrite the graph and print a line about that.
+    return dataset.map(batch).prefetch(tf.data.AUTOTUNE)
