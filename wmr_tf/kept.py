@@ -46,7 +46,7 @@ def take_state(holder: Any, state: dict[str, Any]) -> None:
         state: The values.
     """
     if isinstance(holder, _KERAS.CSVLogger):
-        _write_again(holder, state["text"])
+        _write_again(holder, state.get("text", ""))
         return
     for name, value in state.items():
         if _names(getattr(holder, name)):
@@ -79,7 +79,7 @@ def values_of(variables: Iterable[Any]) -> list[list[np.ndarray]]:
 
     Replicas differ where TensorFlow adds up what they have only when it is read, as in metrics.
     """
-    return [[np.array(part) for part in _parts(variable)] for variable in variables]
+    return [[np.array(part.numpy()) for part in _parts(variable)] for variable in variables]
 
 
 def assign(variables: Iterable[Any], values: list[list[np.ndarray]]) -> None:

@@ -1,5 +1,6 @@
 """Exact resume: a `fit` that is killed at any moment goes on, in another process, to the same bits."""
 
+import collections
 import contextlib
 import signal
 import time
@@ -108,7 +109,7 @@ class Resumable(keras.callbacks.CallbackList):
         self._epoch, self._done = 0, 0  # where the training is: so many batches of this epoch are done
         self._passed = 0  # so many of them before the run was stopped
         self._saved: tuple[int, int] | None = None
-        self._metrics: list[Any] = []  # of the half epoch, to be put back
+        self._half_epoch: dict[str, Any] | None = None  # the state in an epoch that was stopped within
         self._held: dict[str, Any] | None = None  # the state before the callbacks are told of an epoch's end
         self._is_saving, self._is_told = False, False
         self._config: dict[str, Any] = {}
@@ -128,16 +129,17 @@ class Resumable(keras.callbacks.CallbackList):
         self._clock = time.monotonic()
 
     def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
-        """Have the data begin where they are to, and put back the metrics of an epoch that was stopped within."""
+        """Tell the callbacks, and have the data begin where they are to."""
+        super().on_epoch_begin(epoch, logs)
         if epoch != self._epoch:
             self._epoch, self._done = epoch, 0
         self._passed = self._done
+        if self._passed and self._half_epoch:  # which began before, with what the callbacks do then
+            self._restore(self._half_epoch)
+            assign(self.model.metrics_variables, self._half_epoch["metrics"])
+        self._half_epoch = None
         if self._place:
             self._place.go_to(epoch, self._done)
-        if self._metrics:
-            assign(self.model.metrics_variables, self._metrics)
-            self._metrics = []
-        super().on_epoch_begin(epoch, logs)
 
     def on_train_batch_begin(self, batch: int, logs: Any = None) -> None:
         """Tell the callbacks, unless the batch was trained on before."""
@@ -203,12 +205,10 @@ class Resumable(keras.callbacks.CallbackList):
 
     def _put_back(self, found: checkpoints.Checkpoint) -> None:
         state, model = found.state, self.model
-        assign(_variables(model), state["variables"])
-        for holder, kept in zip(self._holders(), state["callbacks"], strict=True):
-            take_state(holder, kept)
+        self._restore(state)
         for name, path in self._files().items():
             checkpoints.put_back(found.files.get(name), path)
-        self._epoch, self._done, self._metrics = state["epoch"], state["batch"], state["metrics"]
+        self._epoch, self._done, self._half_epoch = state["epoch"], state["batch"], state
         self._saved = self._epoch, self._done
         model.stop_training = state["is_stopped"]
         is_over = model.stop_training or self._epoch >= self.params["epochs"]
@@ -217,6 +217,11 @@ class Resumable(keras.callbacks.CallbackList):
         if self.params["verbose"]:
             said = "The training is complete" if is_over else f"Going on {self._told(self._epoch, self._done)}"
             print(f"{said} ({found.path})", flush=True)
+
+    def _restore(self, state: dict[str, Any]) -> None:
+        assign(_variables(self.model), state["variables"])
+        for name, holder in self._holders():
+            take_state(holder, state["callbacks"].get(name, {}))
 
     def _save_if_due(self) -> None:
         if time.monotonic() - self._clock >= 60 * self._resume.minutes:
@@ -252,7 +257,7 @@ class Resumable(keras.callbacks.CallbackList):
             "is_stopped": bool(model.stop_training) and not self._done,
             "variables": values_of(_variables(model)),
             "metrics": values_of(model.metrics_variables) if self._done else [],
-            "callbacks": [state_of(holder) for holder in self._holders()],
+            "callbacks": {name: state for name, holder in self._holders() if (state := state_of(holder))},
         }
 
     def _hold(self) -> None:
@@ -279,15 +284,17 @@ class Resumable(keras.callbacks.CallbackList):
         of = f" of {self.params['steps']}" if self.params["steps"] else ""
         return f"within epoch {epoch + 1}, after batch {batch}{of}" if batch else f"after epoch {epoch}"
 
-    def _holders(self) -> list[Any]:
-        return [*self.callbacks, self.model.alarm]
+    def _holders(self) -> list[tuple[str, Any]]:
+        """Return what has a state besides variables, by a name that stays if others come or go."""
+        named, count = [], collections.Counter[str]()
+        for holder in (*self.callbacks, self.model.alarm):
+            kind = type(holder).__name__
+            named.append((f"{kind}-{count[kind]}", holder))
+            count[kind] += 1
+        return named
 
     def _files(self) -> dict[str, Path]:
-        return {
-            f"{number}-{path.name}": path
-            for number, callback in enumerate(self.callbacks)
-            for path in files_of(callback)
-        }
+        return {f"{name}-{path.name}": path for name, holder in self._holders() for path in files_of(holder)}
 
 
 def resumable(
