@@ -232,6 +232,10 @@ def test_the_order_is_that_of_its_key_wherever_one_starts():
         np.testing.assert_array_equal(following, plain_order(5, epoch + 1, 23)[:20].reshape(5, 4))
 
 
+def test_a_fit_begins_with_the_first_epoch_with_and_without_checkpoints(tmp_path):
+    assert fit() == alone()  # although it looks at the first batch
+
+
 def test_orders_differ_by_epoch_and_seed_and_hold_every_image():
     orders = {(seed, epoch): tuple(plain_order(seed, epoch, 23)) for seed in range(3) for epoch in range(3)}
     assert len(set(orders.values())) == 9

@@ -44,6 +44,9 @@ from wmr_tf.saving import load_classifier, save_classifier, write_json
 
 EVALUATION_BATCH = 256
 
+CHECKPOINT_MINUTES = 5.0
+"""How often a run writes a checkpoint, at most."""
+
 
 def train(experiment: Experiment) -> Path:
     """Train, evaluate the best epoch on test images, and write all of it into the run's own folder.
@@ -81,7 +84,7 @@ def train(experiment: Experiment) -> Path:
                 lost_worker_reported(strategy, folder / BEST),
                 stoppable(f"{folder} keeps the training and what the evaluation has found", command),
             ):
-                resume = ExactResume(shared / CHECKPOINTS)
+                resume = ExactResume(shared / CHECKPOINTS, minutes=CHECKPOINT_MINUTES)
                 resume.command = command
                 fit_and_evaluate(experiment, splits, model, folder, resume)
     return folder

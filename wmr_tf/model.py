@@ -9,6 +9,7 @@ import tensorflow as tf
 from wmr_tf.alarms import LossAlarm, warn
 from wmr_tf.checks import nonnegative, require
 from wmr_tf.checks import seed as checked_seed
+from wmr_tf.data.pipeline import looked_at
 from wmr_tf.engine import distribution, seeds
 from wmr_tf.engine.precision import compute_dtypes
 from wmr_tf.inputs.batches import check_first_batch, check_index, first_batch, image_and_index
@@ -265,7 +266,8 @@ class AdversarialModel(keras.Model):
 
     def _checked(self, x: Any, y: Any = None, sample_weight: Any = None) -> tuple[Any, Any]:
         """Look at the first batch; return it, and `x` such that this batch is not lost."""
-        first, x = first_batch(x, y, sample_weight, self.distribute_strategy)
+        with looked_at(x):
+            first, x = first_batch(x, y, sample_weight, self.distribute_strategy)
         with self.distribute_strategy.scope():  # the classifier may be built by this call
             self._classes = check_first_batch(self.classifier, first)
             self.watch = self.watch or Watch(self._classes)

@@ -1,6 +1,7 @@
 """From arrays in memory to batches: pipelines of indices that gather, augment and scale a batch at a time."""
 
-from collections.abc import Callable
+import contextlib
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
@@ -36,6 +37,11 @@ class Place:
         """Have the data set begin there when it is next read; what comes before the batch follows at the end."""
         self._next.assign([epoch, batch])
 
+    def now(self) -> tuple[int, int]:
+        """Return the epoch and the batch that it begins with when it is next read."""
+        epoch, batch = self._next.numpy().tolist()
+        return epoch, batch
+
     def begin_epoch(self) -> tuple[tf.Tensor, tf.Tensor]:
         """Return the epoch and its first batch, within the data set's graph, and move on by an epoch."""
         epoch, batch = tf.unstack(self._next.read_value())
@@ -48,6 +54,16 @@ class Place:
 def place_of(data: Any) -> Place | None:
     """Return the place of a data set that `wmr_tf.data.load` made, None of any other, also of one derived from it."""
     return getattr(data, "place", None)
+
+
+@contextlib.contextmanager
+def looked_at(data: Any) -> Iterator[None]:
+    """Have data be read in the block without moving them on, if they have a place."""
+    place = place_of(data)
+    before = None if place is None else place.now()
+    yield
+    if place is not None and before is not None:
+        place.go_to(*before)
 
 
 def training(
