@@ -81,7 +81,7 @@ def train(experiment: Experiment) -> Path:
             shared = Path(experiment.output_dir).expanduser() if experiment.output_dir else folder
             command = resume_command(folder)
             with (
-                lost_worker_reported(strategy, folder / BEST),
+                lost_worker_reported(strategy, folder),
                 stoppable(f"{folder} keeps the training and what the evaluation has found", command),
             ):
                 resume = ExactResume(shared / CHECKPOINTS, minutes=CHECKPOINT_MINUTES)
@@ -99,7 +99,7 @@ def fit_and_evaluate(
     experiment: Experiment, splits: data.Splits, model: wmr_tf.AdversarialModel, folder: Path, resume: ExactResume
 ) -> None:
     """Train a model and evaluate its best epoch on test images; see `train`, of which this is the long part."""
-    resume.directory.mkdir(parents=True, exist_ok=True)  # first: they tell that the run is unfinished
+    (folder / CHECKPOINTS).mkdir(exist_ok=True)  # first: they tell that the run is unfinished
     is_new = not (folder / CONFIG).exists()
     if is_new:
         write_config(folder, experiment, command=own_command())

@@ -123,9 +123,16 @@ class Resumable(keras.callbacks.CallbackList):
         self._config = _configuration(self.model) | {"batches": self.params["steps"]}
         self._config["data"] = self._place.settings if self._place else None
         found = checkpoints.newest(self._resume.directory, config=self._config, tell=warn)
-        self._resume.directory.mkdir(parents=True, exist_ok=True)
+        if distribution.is_chief(self.model.distribute_strategy):
+            self._resume.directory.mkdir(parents=True, exist_ok=True)
         if found is not None:
             self._put_back(found)
+        distribution.check_agreement(
+            self.model.distribute_strategy,
+            self._epoch,
+            "checkpoints",
+            fix="Name a folder on a disk that all of them read.",
+        )
         self._clock = time.monotonic()
 
     def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
