@@ -75,9 +75,11 @@ def _write_again(logger: keras.callbacks.CSVLogger, text: str) -> None:
 
 
 def values_of(variables: Iterable[Any]) -> list[list[np.ndarray]]:
-    """Return copies of variables of Keras's or TensorFlow's: of each its value on every replica of this process.
+    """Return copies of variables of Keras's or TensorFlow's.
 
-    Replicas differ where TensorFlow adds up what they have only when it is read, as in metrics.
+    Returns:
+        Of each variable its value; several, one for each replica of this process, if TensorFlow adds up what replicas
+        have only when it is read, as in metrics: the sum would come back rounded.
     """
     return [[np.array(part.numpy()) for part in _parts(variable)] for variable in variables]
 
@@ -91,4 +93,5 @@ def assign(variables: Iterable[Any], values: list[list[np.ndarray]]) -> None:
 
 def _parts(variable: Any) -> tuple[Any, ...]:
     value = variable.value if isinstance(variable, keras.Variable) else variable
-    return tuple(tf.distribute.get_strategy().experimental_local_results(value))
+    is_apart = value.synchronization == tf.VariableSynchronization.ON_READ
+    return tuple(value.values) if is_apart and hasattr(value, "values") else (value,)
