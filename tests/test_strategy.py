@@ -157,6 +157,27 @@ def refusals(strategy, folder):
     }
 
 
+def resumed(strategy, folder):
+    """Losses and weights of three epochs that nobody stops, and of three that are stopped within the second."""
+
+    def train(name: str, *others: keras.callbacks.Callback) -> list[np.ndarray]:
+        model = make(strategy.scope(), [layers.BatchNormalization, lambda: layers.Dropout(0.5)])
+        in_order = tf.data.Dataset.from_tensor_slices(data()).batch(8)
+        resume = callbacks.ExactResume(folder / name, minutes=1e-9)
+        history = model.fit(in_order, epochs=3, verbose=0, callbacks=[*others, resume]).history
+        return [np.concatenate([np.ravel(part) for part in (*history.values(), *model.get_weights())])]
+
+    def stop(batch: int, logs: dict[str, float]) -> None:
+        stop.batches += 1
+        if stop.batches == 7:
+            raise KeyboardInterrupt
+
+    stop.batches = 0
+    with contextlib.suppress(KeyboardInterrupt):
+        train("stopped", keras.callbacks.LambdaCallback(on_train_batch_end=stop))
+    return {"kept": sorted(os.listdir(folder / "stopped")), "resumed": train("stopped"), "alone": train("alone")}
+
+
 def refused_arrays(strategy, folder):
     try:
         make(strategy.scope()).fit(*data(), verbose=0)
@@ -233,7 +254,7 @@ def on_replicas(place: str, name: str, folder: Path) -> list[dict[str, np.ndarra
 @pytest.fixture(scope="module")
 def mirrored(tmp_path_factory) -> dict[str, np.ndarray]:
     """What the fast tests look at, all from one process: each takes seconds to start."""
-    return on_two_devices("trainings evaluation noise", tmp_path_factory.mktemp("mirrored"))
+    return on_two_devices("trainings evaluation noise resumed", tmp_path_factory.mktemp("mirrored"))
 
 
 @pytest.fixture(params=["mirrored", pytest.param("multi_worker", marks=pytest.mark.slow)])
@@ -271,6 +292,11 @@ def test_noise_on_two_devices_stays_finite_and_wrong_images_are_refused(mirrored
     assert mirrored["replicas"] == 2
     assert np.isfinite(mirrored["logs"]).all() and mirrored["logs"].shape[1] == 2
     assert str(mirrored["message"]).startswith("images: got 32 wi")
+
+
+def test_a_training_on_two_devices_goes_on_to_the_same_bits(mirrored):
+    assert list(mirrored["kept"]) == ["epoch-000001-batch-00000001", "epoch-000001-batch-00000002"]
+    np.testing.assert_array_equal(mirrored["resumed"], mirrored["alone"])
 
 
 @pytest.mark.slow
