@@ -301,7 +301,7 @@ def test_cifar10_augments_training_images_only(loaded, tfds_dir):
         ({"name": ["mnist"]}, r"data set: got \['mnist'\]"),
         ({"batch_size": 0}, "batch_size: got 0, expected a whole number >= 1"),
         ({"batch_size": 2.5}, "batch_size: got 2.5, expected a whole number >= 1"),
-        ({"seed": -1}, "seed: got -1, expected a whole number >= 0"),
+        ({"seed": -1}, r"seed: got -1, expected a whole number in \[0, 2\*\*31\)"),
         ({"train_examples": 0}, "train_examples: got 0, expected a whole number >= 1"),
         ({"train_examples": 1079}, "train_examples: got 1079, expected at most 1078. Lower train_examples"),
         ({"validation_examples": 121}, "validation_examples: got 121, expected at most 120. Lower validation_examples"),

@@ -157,6 +157,27 @@ def refusals(strategy, folder):
     }
 
 
+def resumed(strategy, folder):
+    """Losses and weights of three epochs that nobody stops, and of three that are stopped within the second."""
+
+    def train(name: str, *others: keras.callbacks.Callback) -> list[np.ndarray]:
+        model = make(strategy.scope(), [layers.BatchNormalization, lambda: layers.Dropout(0.5)])
+        in_order = tf.data.Dataset.from_tensor_slices(data()).batch(8)
+        resume = callbacks.ExactResume(folder / name, minutes=1e-9)
+        history = model.fit(in_order, epochs=3, verbose=0, callbacks=[*others, resume]).history
+        return [np.concatenate([np.ravel(part) for part in (*history.values(), *model.get_weights())])]
+
+    def stop(batch: int, logs: dict[str, float]) -> None:
+        stop.batches += 1
+        if stop.batches == 7:
+            raise KeyboardInterrupt
+
+    stop.batches = 0
+    with contextlib.suppress(KeyboardInterrupt):
+        train("stopped", keras.callbacks.LambdaCallback(on_train_batch_end=stop))
+    return {"kept": sorted(os.listdir(folder / "stopped")), "resumed": train("stopped"), "alone": train("alone")}
+
+
 def refused_arrays(strategy, folder):
     try:
         make(strategy.scope()).fit(*data(), verbose=0)
@@ -233,7 +254,7 @@ def on_replicas(place: str, name: str, folder: Path) -> list[dict[str, np.ndarra
 @pytest.fixture(scope="module")
 def mirrored(tmp_path_factory) -> dict[str, np.ndarray]:
     """What the fast tests look at, all from one process: each takes seconds to start."""
-    return on_two_devices("trainings evaluation noise", tmp_path_factory.mktemp("mirrored"))
+    return on_two_devices("trainings evaluation noise resumed", tmp_path_factory.mktemp("mirrored"))
 
 
 @pytest.fixture(params=["mirrored", pytest.param("multi_worker", marks=pytest.mark.slow)])
@@ -271,6 +292,11 @@ def test_noise_on_two_devices_stays_finite_and_wrong_images_are_refused(mirrored
     assert mirrored["replicas"] == 2
     assert np.isfinite(mirrored["logs"]).all() and mirrored["logs"].shape[1] == 2
     assert str(mirrored["message"]).startswith("images: got 32 wi")
+
+
+def test_a_training_on_two_devices_goes_on_to_the_same_bits(mirrored):
+    assert list(mirrored["kept"]) == ["epoch-000001-batch-00000001", "epoch-000001-batch-00000002"]
+    np.testing.assert_array_equal(mirrored["resumed"], mirrored["alone"])
 
 
 @pytest.mark.slow
@@ -452,11 +478,37 @@ def test_when_a_worker_is_killed_the_other_ends_clearly_and_the_run_can_go_on(ki
         end(processes)
     message = last_line(logs[1 - killed])
     assert message.startswith(f"error: training: lost worker {killed} (")
-    assert "with --initialize_from=" in message
-    again = trainer(
-        tmp_path / "again",
-        "--epochs=1",
-        f"--initialize_from={folder / 'best.keras'}",
-        f"--output_dir={tmp_path / 'two'}",
-    )
-    assert again.wait(timeout=120) == 0, (tmp_path / "again").read_text()
+    assert f"by the same command, with --output_dir={'FOLDER' if killed == 0 else folder}" in message
+
+
+# A trainer that writes a checkpoint at the end of every epoch.
+OFTEN = ["-c", "import runpy; from trainers import run; run.CHECKPOINT_MINUTES = 1e-9; "]
+OFTEN[1] += "runpy.run_module('trainers.digits', run_name='__main__')"
+
+
+@pytest.mark.slow
+def test_two_workers_that_were_killed_go_on_as_if_nothing_had_happened(tmp_path):
+    def run(name: str, killed_after: int | None = None) -> None:
+        flags = [*FLAGS, "--epochs=4", "--deterministic", "--strategy=multi_worker", f"--output_dir={tmp_path / name}"]
+        logs = [tmp_path / f"{name}{k}" for k in range(2)]
+        processes = [launch([*OFTEN, *flags], log, TF_CONFIG=task) for log, task in zip(logs, cluster(), strict=True)]
+        try:
+            kept = tmp_path / name / f"checkpoints/epoch-{killed_after or 0:06d}-batch-00000000"
+            deadline = time.monotonic() + 240
+            while killed_after and not kept.exists():
+                assert time.monotonic() < deadline
+                time.sleep(0.02)
+            for process, log in zip(processes, logs, strict=True):
+                process.kill() if killed_after else None
+                assert process.wait(timeout=300) == (-signal.SIGKILL if killed_after else 0), log.read_text()
+        finally:
+            end(processes)
+
+    run("alone")
+    run("killed", killed_after=2)
+    run("killed")
+    assert "Going on after epoch " in (tmp_path / "killed0").read_text()
+    assert (tmp_path / "killed/history.csv").read_text() == (tmp_path / "alone/history.csv").read_text()
+    best = [keras.models.load_model(tmp_path / name / "best.keras").get_weights() for name in ("alone", "killed")]
+    for one, other in zip(*best, strict=True):
+        np.testing.assert_array_equal(one, other)

@@ -352,9 +352,14 @@ def test_compare_prints_the_table_and_draws_the_picture(digits, tmp_path, capsys
     )  # its attack of two steps is nothing to rely on
     assert "\n\n| Defense" in compared("baseline", "--markdown", "--output=all.png")
 
+    Path("unfinished/checkpoints").mkdir(parents=True)
+    Path("unfinished/config.json").write_text("{}")
     refused = {
         (): "command line: got no runs",
         ("nowhere",): "run: got 'nowhere', expected a folder with metrics.json",
+        (
+            "unfinished",
+        ): "run: got 'unfinished', whose run has not come to its end, expected a finished one. Run python",
         (
             "baseline",
             "other",

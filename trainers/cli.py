@@ -1,12 +1,13 @@
 """Command lines made from the settings' dataclasses; a user's mistake is one line and exit status 2."""
 
+import contextlib
 import dataclasses
 import difflib
 import sys
 import types
 import typing
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from absl import app, flags, logging
@@ -45,7 +46,7 @@ _PARSERS: dict[Any, flags.ArgumentParser] = {
 
 
 def main(settings: type[Evaluation], run: Callable[[Any], object], **fixed: Any) -> None:
-    """Parse the command line and run its settings; exit with 0, with 2 after a user's mistake, 1 if training failed.
+    """Parse the command line and run its settings; exit with 0, or as `ends_reported` does.
 
     Args:
         settings: The dataclass whose fields are the flags; those that are not given take the recipe's value.
@@ -59,7 +60,7 @@ def main(settings: type[Evaluation], run: Callable[[Any], object], **fixed: Any)
     def started(argv: list[str]) -> None:
         if not flags.FLAGS["verbosity"].present:
             logging.set_verbosity(logging.WARNING)  # tensorflow-datasets tells of every step it takes
-        try:
+        with ends_reported():
             require(
                 len(argv) == 1,
                 "command line",
@@ -75,15 +76,24 @@ def main(settings: type[Evaluation], run: Callable[[Any], object], **fixed: Any)
                 expected="a data set",
                 fix="Pass --dataset=mnist.",
             )
-            with warnings.catch_warnings():
-                warnings.showwarning = _print_warning  # the way Python has for it; undone at the end of the block
-                run(settings.of(**{**fixed, **given}))
-        except InvalidInput as mistake:
-            fail(str(mistake))
-        except (FloatingPointError, LostWorker) as end:
-            fail(str(end), status=1)
+            run(settings.of(**{**fixed, **given}))
 
     app.run(started, flags_parser=parse)
+
+
+@contextlib.contextmanager
+def ends_reported() -> Iterator[None]:
+    """Print warnings as lines, and exit with 2 after a user's mistake, 1 if training failed, 130 after Ctrl-C."""
+    try:
+        with warnings.catch_warnings():
+            warnings.showwarning = _print_warning  # the way Python has for it; undone at the end of the block
+            yield
+    except InvalidInput as mistake:
+        fail(str(mistake))
+    except (FloatingPointError, LostWorker) as end:
+        fail(str(end), status=1)
+    except KeyboardInterrupt:  # what is kept has been said
+        sys.exit(130)
 
 
 def as_flag(name: str, value: Any) -> str:

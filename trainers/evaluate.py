@@ -16,6 +16,7 @@ from trainers.naming import training_facts
 from trainers.strategy import make_strategy, only_the_chief_writes
 from trainers.testing import bar_or_lines, prepare
 from wmr_tf import data, diagnose
+from wmr_tf.interrupts import own_command, stoppable
 from wmr_tf.saving import load_classifier, read_json
 
 
@@ -36,19 +37,21 @@ def evaluate(settings: ModelEvaluation) -> None:
         print(
             f"Writing into {folder}; the same command with --output_dir={folder} goes on if it is stopped", flush=True
         )
-        if settings.diagnose:
-            diagnosis = diagnose(
-                classifier,
-                test.images,
-                epsilon=settings.eval_epsilon,
-                norm=settings.eval_norm,
-                seed=settings.seed,
-                verbose=bar_or_lines(),
-            )
-            print(diagnosis)
-            facts["diagnosis"] = diagnosis.metrics()
-        testing.evaluate(settings, test, classifier, folder, facts, outcomes)
-        print(f"Everything is in {folder}")
+        command = own_command() + ("" if settings.output_dir else f" --output_dir={folder}")
+        with stoppable(f"{folder} keeps what the evaluation has found", command):
+            if settings.diagnose:
+                diagnosis = diagnose(
+                    classifier,
+                    test.images,
+                    epsilon=settings.eval_epsilon,
+                    norm=settings.eval_norm,
+                    seed=settings.seed,
+                    verbose=bar_or_lines(),
+                )
+                print(diagnosis)
+                facts["diagnosis"] = diagnosis.metrics()
+            testing.evaluate(settings, test, classifier, folder, facts, outcomes)
+            print(f"Everything is in {folder}")
 
 
 def config_beside(path: Path) -> dict[str, Any]:

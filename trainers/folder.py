@@ -1,18 +1,20 @@
 """A run's own folder: which files are in it, and what of them is read again."""
 
+import contextlib
 import csv
 import dataclasses
 import datetime
+import fcntl
 import importlib.metadata
 import itertools
 import json
 import math
 import os
 import platform
-import shlex
-import sys
+import shutil
+from collections.abc import Iterator
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn
 
 import wmr_tf
 from trainers.config import Evaluation, Experiment
@@ -24,8 +26,85 @@ CONFIG, HISTORY, METRICS = "config.json", "history.csv", "metrics.json"
 OUTCOMES, IMAGES = "outcomes.npz", "images.npz"
 LOGS, TRAINING_PICTURE, ROBUSTNESS_PICTURE = "logs", "training.png", "robustness.png"
 REPORT = "report.html"
+CHECKPOINTS = "checkpoints"
+"""A folder with a config that has these is of a run that has not come to its end."""
 
 _FIX = "Name another folder with --output_dir."
+
+
+@contextlib.contextmanager
+def run_folder(experiment: Experiment, name: str) -> Iterator[Path]:
+    """Yield the folder of a run, which no other run can take meanwhile.
+
+    It is that of an unfinished run of the same settings: the `output_dir`, or without one the newest in `runs`; if
+    there is none, a new one.
+
+    Args:
+        experiment: All settings.
+        name: What a new one is called, before seed and time.
+
+    Raises:
+        InvalidInput: If the `output_dir` cannot be written, holds a run that is finished or has other settings, or is
+            in use.
+    """
+    with contextlib.ExitStack() as stack:
+        folder = _unfinished_folder(experiment, stack)
+        if folder is None:
+            folder = make_folder(experiment, name)
+            stack.enter_context(_taken(folder))
+        yield folder
+
+
+def _unfinished_folder(experiment: Experiment, stack: contextlib.ExitStack) -> Path | None:
+    """Return the folder of an unfinished run to go on with, which is the stack's to let go; None if there is none."""
+    if experiment.output_dir:
+        folder = Path(experiment.output_dir).expanduser()
+        if not is_unfinished(folder):
+            return None
+        others = _other_settings(experiment, folder)
+        got = f"{str(folder)!r}, which holds an unfinished run with {', '.join(others)}"
+        require(not others, "output_dir", got=got, expected="the settings of that run, or a new folder", fix=_FIX)
+        is_free = stack.enter_context(_taken(folder))
+        got = f"{str(folder)!r}, into which another process writes"
+        require(is_free, "output_dir", got=got, expected="a folder of this process alone", fix=_FIX)
+        return folder
+    # Other workers would not know which folder it is.
+    found = [] if experiment.strategy == "multi_worker" else filter(is_unfinished, Path("runs").glob("*"))
+    for folder in sorted(found, key=lambda folder: (folder / CONFIG).stat().st_mtime, reverse=True):
+        if not _other_settings(experiment, folder) and stack.enter_context(_taken(folder)):
+            return folder
+    return None
+
+
+@contextlib.contextmanager
+def _taken(folder: Path) -> Iterator[bool]:
+    """Yield whether no other process has taken a folder, which then has it for the block; a killed one lets it go."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        yield _is_locked(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _is_locked(descriptor: int) -> bool:
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
+
+
+def is_unfinished(folder: Path) -> bool:
+    """Return whether a folder holds a run that was stopped, or is under way, and has not come to its end."""
+    return (folder / CONFIG).is_file() and (folder / CHECKPOINTS).is_dir()
+
+
+def forget_checkpoints(folder: Path) -> None:
+    """Delete the checkpoints of a run that has come to its end, which says so: in one move, they may be large."""
+    unneeded = folder / f".{CHECKPOINTS}"
+    with contextlib.suppress(FileNotFoundError):
+        os.replace(folder / CHECKPOINTS, unneeded)
+    shutil.rmtree(unneeded, ignore_errors=True)
 
 
 def make_folder(settings: Evaluation, name: str) -> Path:
@@ -77,6 +156,23 @@ def _refuse_unwritable(folder: Path, cause: OSError | None = None) -> NoReturn:
     refuse("output_dir", got=repr(str(folder)), expected="a folder that can be written", fix=_FIX, cause=cause)
 
 
+def experiment_of(folder: Path) -> Experiment:
+    """Return the settings of the run in a folder, which is the `output_dir`.
+
+    Raises:
+        InvalidInput: If it holds no config of a run.
+    """
+    fix = "Name the folder of a run that has not come to its end."
+    config = read_json(folder / CONFIG, CONFIG, fix=fix)
+    names = {field.name for field in dataclasses.fields(Experiment)}
+    settings: dict[str, Any] = {name: config[name] for name in names & set(config)}
+    settings = {name: tuple(value) if isinstance(value, list) else value for name, value in settings.items()}
+    try:
+        return Experiment(**{**settings, "output_dir": str(folder)})
+    except TypeError as error:
+        refuse(CONFIG, got=repr(str(folder / CONFIG)), expected="settings of a run", fix=fix, cause=error)
+
+
 def write_config(folder: Path, experiment: Experiment, *, command: str) -> None:
     """Write the record of a run: all its settings, the command that runs it, and the versions that it depends on."""
     write_json(folder / CONFIG, {**dataclasses.asdict(experiment), "command": command, "versions": versions()})
@@ -89,13 +185,20 @@ def is_finished(experiment: Experiment, folder: Path) -> bool:
     """
     if not all((folder / name).is_file() for name in (CONFIG, METRICS, BEST)):
         return False
-    settings = json.loads(json.dumps({**dataclasses.asdict(experiment), "output_dir": None}))  # tuples become lists
+    return not _other_settings(experiment, folder)
+
+
+def _other_settings(experiment: Experiment, folder: Path) -> list[str]:
+    """Return the settings of the run in a folder that an experiment has not, wherever it is written, as messages do."""
+    settings = json.loads(json.dumps(dataclasses.asdict(experiment)))  # tuples become lists
+    del settings["output_dir"]
     defaults = {field.name: field.default for field in dataclasses.fields(experiment)}
     try:
         config = read_json(folder / CONFIG, CONFIG, fix="")
     except InvalidInput:
-        return False
-    return {name: config.get(name, defaults[name]) for name in settings} | {"output_dir": None} == settings
+        return ["no settings"]
+    found = {name: config.get(name, defaults[name]) for name in settings}
+    return [f"{name} {found[name]} (now {settings[name]})" for name in settings if found[name] != settings[name]]
 
 
 def versions() -> dict[str, str]:
@@ -103,11 +206,6 @@ def versions() -> dict[str, str]:
     packages = ("tensorflow", "keras", "numpy", "tensorflow-datasets")
     found = {package: importlib.metadata.version(package) for package in packages}
     return {"wmr_tf": wmr_tf.__version__, **found, "python": platform.python_version()}
-
-
-def own_command() -> str:
-    """Return the command line of this process."""
-    return shlex.join(["python", *sys.orig_argv[1:]])
 
 
 def read_history(folder: Path) -> dict[str, list[float]]:

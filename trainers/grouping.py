@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from trainers.config import Experiment
-from trainers.folder import CONFIG, METRICS
+from trainers.folder import CONFIG, METRICS, is_unfinished
 from trainers.images import Images
 from trainers.naming import defence, title
 from wmr_tf import report
@@ -47,6 +47,9 @@ class Run:
         """
         path = Path(folder) / METRICS
         fix = "Name the folders of finished runs."
+        if is_unfinished(path.parent):
+            got = f"{folder!r}, whose run has not come to its end"
+            refuse("run", got=got, expected="a finished one", fix=f"Run python -m trainers.resume {folder} first.")
         require(path.is_file(), "run", got=repr(folder), expected="a folder with metrics.json", fix=fix)
         metrics = read_json(path, "run", fix=fix)
         try:  # all that is going to be done with them

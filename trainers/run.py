@@ -3,6 +3,7 @@
 import dataclasses
 import functools
 import math
+import shlex
 from pathlib import Path
 
 import keras
@@ -13,13 +14,15 @@ from trainers.classifiers import copy_weights
 from trainers.config import PRECISIONS, Experiment
 from trainers.folder import (
     BEST,
+    CHECKPOINTS,
+    CONFIG,
     HISTORY,
     LAST,
     LOGS,
     TRAINING_PICTURE,
-    make_folder,
-    own_command,
+    forget_checkpoints,
     read_history,
+    run_folder,
     write_config,
 )
 from trainers.naming import describe, training_facts
@@ -27,14 +30,20 @@ from trainers.recipes import ARCHITECTURES
 from trainers.strategy import lost_worker_reported, make_strategy, only_the_chief_writes
 from trainers.testing import HeldOut, bar_or_lines, evaluate, prepare
 from wmr_tf import data, report
-from wmr_tf.callbacks import LogProgress, RobustEvaluation, SaveBestClassifier
+from wmr_tf.callbacks import ExactResume, LogProgress, RobustEvaluation, SaveBestClassifier
 from wmr_tf.checks import require
+from wmr_tf.interrupts import own_command, stoppable
 from wmr_tf.methods import BY_NAME
 from wmr_tf.saving import load_classifier, save_classifier
+
+CHECKPOINT_MINUTES = 5.0
+"""How often a run writes a checkpoint, at most."""
 
 
 def train(experiment: Experiment) -> Path:
     """Train, evaluate the best epoch on test images, and write all of it into the run's own folder.
+
+    A run that was stopped at any moment goes on where it was.
 
     Args:
         experiment: All settings.
@@ -57,29 +66,55 @@ def train(experiment: Experiment) -> Path:
     test = prepare(experiment, splits)
     with strategy.scope():
         model = build_model(experiment, splits.train_examples)
+    name = f"{experiment.dataset}-{experiment.method}-alpha{experiment.alpha_train:g}"
     with only_the_chief_writes(strategy) as elsewhere:
         settings = dataclasses.replace(experiment, output_dir=elsewhere or experiment.output_dir)
-        folder = make_folder(settings, f"{experiment.dataset}-{experiment.method}-alpha{experiment.alpha_train:g}")
-        with lost_worker_reported(strategy, folder / BEST):
-            fit_and_evaluate(experiment, splits, test, model, folder)
+        with run_folder(settings, name) as folder:
+            # All workers go on from the chief's checkpoints.
+            shared = Path(experiment.output_dir).expanduser() if experiment.output_dir else folder
+            command = resume_command(folder)
+            with (
+                lost_worker_reported(strategy, folder),
+                stoppable(f"{folder} keeps the training and what the evaluation has found", command),
+            ):
+                resume = ExactResume(shared / CHECKPOINTS, minutes=CHECKPOINT_MINUTES)
+                resume.command = command
+                fit_and_evaluate(experiment, splits, test, model, folder, resume)
     return folder
 
 
+def resume_command(folder: Path) -> str:
+    """Return the command that goes on with an unfinished run."""
+    return shlex.join(["python", "-m", "trainers.resume", str(folder)])
+
+
 def fit_and_evaluate(
-    experiment: Experiment, splits: data.Splits, test: HeldOut, model: wmr_tf.AdversarialModel, folder: Path
+    experiment: Experiment,
+    splits: data.Splits,
+    test: HeldOut,
+    model: wmr_tf.AdversarialModel,
+    folder: Path,
+    resume: ExactResume,
 ) -> None:
     """Train a model and evaluate its best epoch on test images; see `train`, of which this is the long part."""
-    write_config(folder, experiment, command=own_command())
-    print(f"{describe(experiment)}\nWriting into {folder}", flush=True)
+    (folder / CHECKPOINTS).mkdir(exist_ok=True)  # first: they tell that the run is unfinished
+    is_new = not (folder / CONFIG).exists()
+    if is_new:
+        write_config(folder, experiment, command=own_command())
+    print(f"{describe(experiment)}\n{'Writing into' if is_new else 'Going on in'} {folder}", flush=True)
 
     best = SaveBestClassifier(folder / BEST, monitor=experiment.select)
     history = model.fit(
         splits.train,
         epochs=experiment.rounds,
-        callbacks=run_callbacks(experiment, splits, folder, best),
+        callbacks=[*run_callbacks(experiment, splits, folder, best), resume],
         verbose=bar_or_lines(),
     )
-    epoch = best_epoch(best, history.history)
+    try:
+        epoch = best_epoch(best, history.history)
+    except FloatingPointError:
+        forget_checkpoints(folder)  # to go on would end here again
+        raise
     save_classifier(model.classifier, folder / LAST)
     draw = functools.partial(report.plot_training, read_history(folder), folder / TRAINING_PICTURE)
     draw(title=describe(experiment))
@@ -90,6 +125,7 @@ def fit_and_evaluate(
         classifier = load_classifier(folder / BEST)
     if evaluate(experiment, test, classifier, folder, facts).get("masked"):
         draw(title=f"MASKED: {describe(experiment)}")
+    forget_checkpoints(folder)
     print(f"Everything is in {folder}")
 
 

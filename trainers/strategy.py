@@ -106,12 +106,12 @@ def checked_tf_config(text: str | None) -> dict[str, Any]:
 
 
 @contextlib.contextmanager
-def lost_worker_reported(strategy: tf.distribute.Strategy, kept: Path) -> Iterator[None]:
+def lost_worker_reported(strategy: tf.distribute.Strategy, folder: Path) -> Iterator[None]:
     """Turn what TensorFlow raises when a worker is gone into one sentence; alone, errors stay as they are.
 
     Args:
         strategy: Of this process.
-        kept: The classifier that the chief keeps.
+        folder: That of the run, in the chief.
 
     Raises:
         LostWorker: Instead of TensorFlow's error; it says which worker was lost, where that is known, and how to go on.
@@ -121,11 +121,10 @@ def lost_worker_reported(strategy: tf.distribute.Strategy, kept: Path) -> Iterat
     except _LOSSES as error:
         if workers(strategy) == 1:
             raise
-        weights = str(kept) if is_chief(strategy) else f"{kept.name} in the chief's folder"
+        told = folder if is_chief(strategy) else "FOLDER, that of the chief"
         raise LostWorker(
-            f"training: lost {_lost_worker(strategy, error)} ({_loss_told(error)}). Start all workers again; with "
-            f"--initialize_from={weights}, if it is there, and another --output_dir they go on from the weights of the "
-            "best epoch."
+            f"training: lost {_lost_worker(strategy, error)} ({_loss_told(error)}). Start all workers again by the "
+            f"same command, with --output_dir={told}: they go on from the chief's last checkpoint."
         ) from error
 
 

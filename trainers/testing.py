@@ -12,13 +12,14 @@ import tensorflow as tf
 
 from trainers.classifiers import check_fits
 from trainers.config import Evaluation
-from trainers.folder import IMAGES, METRICS, OUTCOMES, REPORT, ROBUSTNESS_PICTURE, own_command, versions
+from trainers.folder import IMAGES, METRICS, OUTCOMES, REPORT, ROBUSTNESS_PICTURE, versions
 from trainers.naming import defence, title
 from wmr_tf import data, report
 from wmr_tf.checks import InvalidInput, at_least, require
 from wmr_tf.evaluation import choosers, evaluate_robustness
 from wmr_tf.evaluation.records import pictures, save_images
 from wmr_tf.evaluation.wasserstein import evaluate_wasserstein
+from wmr_tf.interrupts import own_command
 from wmr_tf.saving import load_classifier, write_json
 
 EVALUATION_BATCH = 256

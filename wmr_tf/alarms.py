@@ -47,6 +47,8 @@ class LossAlarm:
         [True, True, False]
     """
 
+    kept_state = ("_steps", "_total", "_images", "_first", "_sum")
+
     def __init__(self, classes: int) -> None:
         self._guessing = math.log(classes)
         self._steps, self._total, self._images, self._first, self._sum = 0, 0.0, 0.0, 0.0, 0.0
@@ -106,6 +108,8 @@ class MaskingAlarm:
         >>> alarm.see(True, epoch=1, a_rob=0.92, a_strong=0.40)
         'epoch 2 leaves a masked classifier (A_rob 92.00 %, A_strong 40.00 %)'
     """
+
+    kept_state = ("is_masked",)
 
     def __init__(self) -> None:
         self.is_masked = False

@@ -22,7 +22,10 @@ from wmr_tf.engine.progress import Lines
 from wmr_tf.evaluation import Robustness, RobustnessEvaluator
 from wmr_tf.evaluation.versions import VERSIONS
 from wmr_tf.inputs.batches import batches_of, checked_batches
+from wmr_tf.resume import ExactResume
 from wmr_tf.saving import classifier_of, save_classifier
+
+__all__ = ["ExactResume", "LogProgress", "RobustEvaluation", "SaveBestClassifier", "announce", "log_key"]
 
 BATCH_SIZE = 250
 
@@ -90,6 +93,8 @@ class RobustEvaluation(keras.callbacks.Callback):
 
     Source: Equations 17 to 19 of Zeng et al. 2021.
     """
+
+    kept_state = ("_useless", "_masking", "_sound_weights")
 
     def __init__(
         self,
@@ -234,6 +239,8 @@ class SaveBestClassifier(keras.callbacks.Callback):
     Example:
         >>> callbacks = [RobustEvaluation(validation, attack), SaveBestClassifier("best.keras")]
     """
+
+    kept_state, kept_files = ("best", "best_epoch"), ("path",)
 
     def __init__(self, path: str | os.PathLike[str], monitor: str = "val_A_strong") -> None:
         super().__init__()

@@ -9,6 +9,7 @@ import tensorflow as tf
 from wmr_tf.alarms import LossAlarm, warn
 from wmr_tf.checks import nonnegative, require
 from wmr_tf.checks import seed as checked_seed
+from wmr_tf.data.pipeline import looked_at
 from wmr_tf.engine import distribution, seeds
 from wmr_tf.engine.precision import compute_dtypes
 from wmr_tf.inputs.batches import check_first_batch, check_index, first_batch, image_and_index
@@ -16,7 +17,11 @@ from wmr_tf.inputs.classifier import check_architecture
 from wmr_tf.inputs.watch import Watch
 from wmr_tf.losses import cross_entropy
 from wmr_tf.methods import Batch, LossFn, Method
+from wmr_tf.resume import Resumable, resumable
 from wmr_tf.weights import class_indices
+
+# The arguments of Keras's `fit` after images and labels, in its order, as far as anybody writes them without a name.
+_POSITIONAL = ("batch_size", "epochs", "verbose", "callbacks", "validation_split")
 
 
 @keras.saving.register_keras_serializable("wmr_tf")
@@ -51,6 +56,8 @@ class AdversarialModel(keras.Model):
     """
 
     train_function: Any
+    resumable: Resumable | None = None
+    """The callbacks of a `fit` that `wmr_tf.callbacks.ExactResume` keeps checkpoints of."""
 
     def __init__(
         self, classifier: keras.Model, method: Method, *, weight_decay: float = 0.0, seed: int = 0, **kwargs: Any
@@ -72,9 +79,9 @@ class AdversarialModel(keras.Model):
             method.check(classifier)
         self.weight_decay = nonnegative("weight_decay", weight_decay)
         self.seed = checked_seed(seed)
-        self._alarm: LossAlarm | None = None  # for the first steps of each `fit`
+        self.alarm: LossAlarm | None = None  # for the first steps of each `fit`
         self.built = classifier.built
-        self._watch: Watch | None = None
+        self.watch: Watch | None = None
 
     def build(self, images_shape: tuple[int | None, ...]) -> None:
         """Do nothing: the classifier is built when it is first called, the method by `fit`, which knows a batch."""
@@ -93,19 +100,25 @@ class AdversarialModel(keras.Model):
                 needs an index, or a single replica, and has none, or batches no larger than before. Images and labels
                 of later batches are counted as they come, and what is wrong with them is said when the epoch ends.
         """
+        kwargs |= dict(zip(_POSITIONAL, args, strict=False))
+        data = x
         first, x = self._checked(x, y, kwargs.get("sample_weight"))
         # Not with several workers: to read the loss they would meet after each step, and there notice a lost one.
         is_alone = distribution.workers(self.distribute_strategy) == 1
-        self._alarm = LossAlarm(self._classes) if is_alone else None
+        self.alarm = LossAlarm(self._classes) if is_alone else None
         whole = first[0] is x  # arrays, which Keras cuts into batches
-        self._prepare_method(first[0], (kwargs.get("batch_size", args[0] if args else None) or 32) if whole else None)
+        self._prepare_method(first[0], (kwargs.get("batch_size") or 32) if whole else None)
         if isinstance(validation_data, tuple | list):
             self._checked(*validation_data)
         elif validation_data is not None:
             _, validation_data = self._checked(validation_data)
         if isinstance(x, tf.data.Dataset) or distribution.is_distributed(x):
             kwargs.setdefault("shuffle", False)  # it shuffles itself or not; Keras would warn that it cannot
-        return super().fit(x, y, *args, validation_data=validation_data, **kwargs)
+        self.resumable = resumable(self, data, **kwargs)
+        if self.resumable is None:
+            return super().fit(x, y, validation_data=validation_data, **kwargs)
+        with self.resumable.running():
+            return super().fit(x, y, validation_data=validation_data, **{**kwargs, "callbacks": self.resumable})
 
     def evaluate(self, x: Any = None, y: Any = None, *args: Any, **kwargs: Any) -> Any:
         """Measure as `keras.Model.evaluate` does, once the first batch has been looked at.
@@ -148,6 +161,8 @@ class AdversarialModel(keras.Model):
             if self._settings_of_method() != traced:
                 self.make_train_function(force=True)
                 return self.train_function(iterator)
+            if self.resumable is not None and self.resumable.passes_over:
+                return self.resumable.pass_over(iterator)
             logs = step(iterator)
             self._watch_loss()
             return logs
@@ -209,9 +224,9 @@ class AdversarialModel(keras.Model):
         return cls(**keras.saving.deserialize_keras_object(config, custom_objects))
 
     def _watch_loss(self) -> None:
-        if self._alarm is not None and self._alarm.is_watching:
+        if self.alarm is not None and self.alarm.is_watching:
             seen = self._loss_tracker
-            if told := self._alarm.see(*(float(tf.convert_to_tensor(part)) for part in (seen.total, seen.count))):
+            if told := self.alarm.see(*(float(tf.convert_to_tensor(part)) for part in (seen.total, seen.count))):
                 warn(told)
 
     def _settings_of_method(self) -> list[Any]:
@@ -232,6 +247,8 @@ class AdversarialModel(keras.Model):
         # The metrics' and the optimizer's variables: a step that makes any is traced twice, and cannot in a loop. Keras
         # waits for the step unless there is a strategy. Its iterator fails with several workers, and moves a shuffle on
         # by one: `_checked` has come here with the first batch.
+        if iterator is not None and self.resumable is not None:
+            self.resumable.expect(iterator.num_batches)
         if data_batch is not None:
             images, labels, sample_weight = keras.utils.unpack_x_y_sample_weight(data_batch)
             with self.distribute_strategy.scope():
@@ -239,8 +256,8 @@ class AdversarialModel(keras.Model):
 
     def _get_metrics_result_or_logs(self, logs: dict[str, Any]) -> dict[str, Any]:
         # What Keras calls when it has come to the end of an epoch, or of an evaluation.
-        if self._watch:
-            self._watch.check()
+        if self.watch:
+            self.watch.check()
         return super()._get_metrics_result_or_logs(logs)
 
     def _batch_seed(self) -> tf.Tensor:
@@ -249,11 +266,12 @@ class AdversarialModel(keras.Model):
 
     def _checked(self, x: Any, y: Any = None, sample_weight: Any = None) -> tuple[Any, Any]:
         """Look at the first batch; return it, and `x` such that this batch is not lost."""
-        first, x = first_batch(x, y, sample_weight, self.distribute_strategy)
+        with looked_at(x):
+            first, x = first_batch(x, y, sample_weight, self.distribute_strategy)
         with self.distribute_strategy.scope():  # the classifier may be built by this call
             self._classes = check_first_batch(self.classifier, first)
-            self._watch = self._watch or Watch(self._classes)
-        self._watch.reset()
+            self.watch = self.watch or Watch(self._classes)
+        self.watch.reset()
         self.built = True  # since the classifier is, which has just been called
         self._maybe_symbolic_build(data_batch=first)
         return first, distribution.splittable_by_keras(x, self.distribute_strategy)
@@ -295,7 +313,7 @@ class AdversarialModel(keras.Model):
         if sample_weight is not None:
             sample_weight = tf.cast(tf.reshape(sample_weight, [-1]), tf.float32)
         images = tf.cast(images, tf.float32)
-        return images, index, self._watch.usable(images, y) if self._watch else y, sample_weight
+        return images, index, self.watch.usable(images, y) if self.watch else y, sample_weight
 
 
 def _weighted_mean(losses: tf.Tensor, sample_weight: tf.Tensor | None) -> tf.Tensor:

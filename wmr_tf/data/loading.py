@@ -9,6 +9,7 @@ import numpy as np
 import tensorflow as tf
 
 from wmr_tf.checks import at_least, one_of, require
+from wmr_tf.checks import seed as checked_seed
 from wmr_tf.data import pipeline
 from wmr_tf.data.digits import DIGITS
 from wmr_tf.data.prepared import CIFAR10, MNIST
@@ -74,7 +75,7 @@ def load(
     Args:
         name: One of "digits", "mnist", "cifar10", "tiny_imagenet".
         batch_size: Examples a batch, >= 1.
-        seed: Of the training order and of the augmentation, >= 0.
+        seed: Of the training order and of the augmentation, in [0, 2**31).
         data_dir: An existing folder where tensorflow-datasets keeps prepared data; a copy found there is only read.
             None: its default folder. What is not prepared is downloaded into that folder. For Tiny ImageNet also a
             folder with tiny-imagenet-200.zip, or with that in downloads/manual; it is prepared once.
@@ -98,11 +99,12 @@ def load(
         (TensorShape([32, 8, 8, 1]), TensorShape([32]))
 
     Note:
-        tf.data mixes a global seed (`keras.utils.set_random_seed`), if one is set, into the training order's.
+        The training batches have addresses: batch k of epoch e is the same whatever was read before. The data set
+        itself counts how often it has been read; `wmr_tf.callbacks.ExactResume` has it begin where a training stopped.
     """
     source = info(name)
     batch_size = at_least("batch_size", batch_size, 1)
-    seed = at_least("seed", seed, 0)
+    seed = checked_seed(seed)
     raw = source.read(_folder(data_dir))
 
     order = _permutation(len(raw.train_images))

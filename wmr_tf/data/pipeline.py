@@ -1,12 +1,69 @@
 """From arrays in memory to batches: pipelines of indices that gather, augment and scale a batch at a time."""
 
-from collections.abc import Callable
+import contextlib
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
 import tensorflow as tf
 
 from wmr_tf.data.augment import crop_and_flip
+from wmr_tf.engine import seeds
+
+_ORDER, _CROPS = -1, -2
+"""What a seed is for; the attacks fold in the number of a step, which is never negative."""
+
+
+class Place:
+    """Where in its epochs a data set is whose batches have addresses: batch k of epoch e, whatever was read before.
+
+    Reading the data set moves it on: the next time the data set is read is the next epoch.
+
+    Args:
+        **settings: What the batches depend on besides, for whoever compares.
+
+    Example:
+        >>> train, _, _ = wmr_tf.data.load("digits", batch_size=32)
+        >>> place_of(train).go_to(epoch=3, batch=7)
+        >>> images, labels = next(iter(train))  # which are those of batch 7 in epoch 3
+    """
+
+    def __init__(self, **settings: Any) -> None:
+        self.settings = settings
+        with tf.device("CPU"):
+            self._next = tf.Variable([0, 0], dtype=tf.int64, trainable=False)  # epoch, and its first batch
+
+    def go_to(self, epoch: int, batch: int = 0) -> None:
+        """Have the data set begin there when it is next read; what comes before the batch follows at the end."""
+        self._next.assign([epoch, batch])
+
+    def now(self) -> tuple[int, int]:
+        """Return the epoch and the batch that it begins with when it is next read."""
+        epoch, batch = self._next.numpy().tolist()
+        return epoch, batch
+
+    def begin_epoch(self) -> tuple[tf.Tensor, tf.Tensor]:
+        """Return the epoch and its first batch, within the data set's graph, and move on by an epoch."""
+        epoch, batch = tf.unstack(self._next.read_value())
+        with tf.control_dependencies([epoch, batch]):
+            moved = self._next.assign([epoch + 1, 0], read_value=False)
+        with tf.control_dependencies([moved]):
+            return tf.identity(epoch), tf.identity(batch)
+
+
+def place_of(data: Any) -> Place | None:
+    """Return the place of a data set that `wmr_tf.data.load` made, None of any other, also of one derived from it."""
+    return getattr(data, "place", None)
+
+
+@contextlib.contextmanager
+def looked_at(data: Any) -> Iterator[None]:
+    """Have data be read in the block without moving them on, if they have a place."""
+    place = place_of(data)
+    before = None if place is None else place.now()
+    yield
+    if place is not None and before is not None:
+        place.go_to(*before)
 
 
 def training(
@@ -21,6 +78,8 @@ def training(
 ) -> tf.data.Dataset:
     """Return shuffled, perhaps augmented batches; full ones only, unless there are fewer images than one batch.
 
+    The order is keyed by seed and epoch, the augmentation by seed, epoch and batch.
+
     Args:
         images: uint8 [examples, height, width, channels].
         labels: Integers [examples].
@@ -31,23 +90,32 @@ def training(
         with_index: Whether the images come as {"image", "index"}, the index, int32 [batch], their place in `images`.
 
     Returns:
-        A data set of (float32 [batch, height, width, channels] in [0, 1], int32 [batch]).
+        A data set of (float32 [batch, height, width, channels] in [0, 1], int32 [batch]); each time it is read is
+        another epoch, see `place_of`.
     """
     examples = len(images)
-    indices = tf.data.Dataset.range(examples).shuffle(examples, seed=seed, reshuffle_each_iteration=True)
-    indices = indices.batch(batch_size, drop_remainder=examples >= batch_size)
+    size, batches = min(batch_size, examples), max(examples // batch_size, 1)
+    place = Place(examples=examples, batch_size=batch_size, seed=seed, augment=augment)
     gather = _gather(images, labels)
 
-    def batch(index: tf.Tensor, crop_seed: tf.Tensor) -> tuple[Any, tf.Tensor]:
+    def epoch_of(_: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
+        epoch, first = place.begin_epoch()
+        order = tf.random.experimental.stateless_shuffle(tf.range(examples), seeds.fold_in(seed, _ORDER, epoch))
+        turned = (tf.range(batches, dtype=tf.int64) + first) % batches
+        index = tf.gather(tf.reshape(order[: batches * size], [batches, size]), turned)
+        return index, tf.fill([batches], epoch), turned
+
+    def batch(index: tf.Tensor, epoch: tf.Tensor, number: tf.Tensor) -> tuple[Any, tf.Tensor]:
         raw, label = gather(index)
         if augment:
-            raw = crop_and_flip(raw, crop_seed)
+            raw = crop_and_flip(raw, seeds.fold_in(seed, _CROPS, epoch, number))
         image = _scaled(raw, scale)
-        return ({"image": image, "index": tf.cast(index, tf.int32)} if with_index else image), label
+        return ({"image": image, "index": index} if with_index else image), label
 
-    # Two numbers for each batch, new in every epoch: they travel with the batch, so parallel maps cannot reorder them.
-    crop_seeds = tf.data.Dataset.random(seed=seed, rerandomize_each_iteration=True).batch(2)
-    return _mapped(tf.data.Dataset.zip(indices, crop_seeds), batch)
+    indices = tf.data.Dataset.from_tensors(0).map(epoch_of).unbatch()
+    dataset = _mapped(indices.apply(tf.data.experimental.assert_cardinality(batches)), batch)
+    dataset.place = place
+    return dataset
 
 
 def evaluation(images: np.ndarray, labels: np.ndarray, *, scale: int, batch_size: int) -> tf.data.Dataset:
@@ -72,4 +140,6 @@ def _scaled(raw: tf.Tensor, scale: int) -> tf.Tensor:
 
 
 def _mapped(dataset: tf.data.Dataset, batch: Callable[..., Any]) -> tf.data.Dataset:
-    return dataset.map(batch, num_parallel_calls=tf.data.AUTOTUNE).prefetch(tf.data.AUTOTUNE)
+    # One thread, which prepares a batch in a few milliseconds while the step before runs. With several, op determinism
+    # would have TensorFlow rewrite the graph and print a line about that.
+    return dataset.map(batch).prefetch(tf.data.AUTOTUNE)

@@ -39,6 +39,31 @@ def is_chief(strategy: tf.distribute.Strategy) -> bool:
     return resolver.task_type == "chief" or not has_chief and resolver.task_id == 0
 
 
+def check_agreement(strategy: tf.distribute.Strategy, number: int, what: str, *, fix: str) -> None:
+    """Check that all workers come with the same number; every one must call it.
+
+    Args:
+        strategy: The distribution strategy.
+        number: A whole number of this process.
+        what: What a message calls it.
+        fix: What to do if they differ.
+
+    Raises:
+        InvalidInput: In all workers, if one has another number.
+    """
+    if workers(strategy) == 1:
+        return
+
+    @tf.function(autograph=False)
+    def spread(mine: tf.Tensor) -> tf.Tensor:
+        reduced = (strategy.run(tf.identity, args=(part,)) for part in (mine, mine * mine))
+        total, squares = (strategy.reduce(tf.distribute.ReduceOp.SUM, part, axis=None) for part in reduced)
+        return strategy.num_replicas_in_sync * squares - total * total  # 0 where all are equal
+
+    differs = int(spread(tf.constant(number, tf.int64))) != 0
+    require(not differs, what, got="others than other workers", expected="the same in all of them", fix=fix)
+
+
 def fraction_of_batch(images: tf.Tensor) -> tf.Tensor | float:
     """Return the fraction of the global batch that is on this replica; the fractions of all replicas sum to 1.
 

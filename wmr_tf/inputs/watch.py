@@ -32,6 +32,11 @@ class Watch:
             aggregation=tf.VariableAggregation.SUM,
         )
 
+    @property
+    def variables(self) -> list[tf.Variable]:
+        """The counts."""
+        return [self._unusable]
+
     def usable(self, images: tf.Tensor, labels: tf.Tensor) -> tf.Tensor:
         """Return the labels, with class numbers that are out of range clipped, and count what is unusable.
 

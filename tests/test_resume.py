@@ -1,0 +1,493 @@
+"""A training that is stopped anywhere and gone on with ends as one that was left alone, bit by bit."""
+
+import contextlib
+import functools
+import os
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from tests.test_methods import method_named
+from trainers import resume, run
+from trainers.config import Experiment
+from trainers.folder import is_unfinished, run_folder
+from wmr_tf import AdversarialModel, data, methods
+from wmr_tf.callbacks import ExactResume, RobustEvaluation, SaveBestClassifier
+from wmr_tf.checks import InvalidInput
+from wmr_tf.data.pipeline import place_of, training
+
+pytestmark = pytest.mark.filterwarnings("ignore:attack. its steps reach")
+
+ROOT = Path(__file__).resolve().parents[1]
+BATCHES, EPOCHS = 3, 2
+
+# As few passes as will do.
+SETTINGS = {"free": {"replays": 2}, "yopo": {"passes": 2}}
+
+
+class Killed(BaseException):
+    """What a killed process raises, as it were: nothing catches it."""
+
+
+class Killer(keras.callbacks.Callback):
+    """Raise after a batch of an epoch; a checkpoint is written some batches before it, or none at all."""
+
+    def __init__(self, epoch, batch, kept_before=None):
+        super().__init__()
+        self.at, self.kept_before = (epoch, batch), kept_before
+
+    def on_epoch_begin(self, epoch, logs=None):
+        self.epoch = epoch
+
+    def on_train_batch_end(self, batch, logs=None):
+        if self.kept_before is not None and (self.epoch, batch) == (self.at[0], self.at[1] - self.kept_before):
+            signal.raise_signal(signal.SIGUSR1)
+        elif (self.epoch, batch) == self.at:
+            raise Killed
+
+
+class Told(keras.callbacks.Callback):
+    """Count the batches that it is told of, by epoch."""
+
+    kept_state = ("told",)
+
+    def on_train_begin(self, logs=None):
+        self.told = []
+
+    def on_train_batch_begin(self, batch, logs=None):
+        self.told.append(batch)
+
+
+def classifier():
+    """With BatchNorm and dropout, which have a state each."""
+    layers = keras.layers
+    body = [layers.Conv2D(4, 3), layers.BatchNormalization(momentum=0.9), layers.ReLU(), layers.Flatten()]
+    return keras.Sequential([keras.Input([8, 8, 1]), *body, layers.Dropout(0.3), layers.Dense(10)])
+
+
+def splits(method="pgd"):
+    with_index = methods.BY_NAME[method].needs_index
+    return data.load("digits", batch_size=5, seed=1, train_examples=15, validation_examples=15, with_index=with_index)
+
+
+def fit(*callbacks, method="pgd", train=None, eager=True, epochs=EPOCHS, **settings):
+    """Train a new model, as a new process would; return its variables and its history."""
+    keras.utils.set_random_seed(0)
+    model = AdversarialModel(classifier(), method_named(method, **SETTINGS.get(method, {})), weight_decay=1e-3, seed=2)
+    optimizer = keras.optimizers.SGD(0.1, momentum=0.9)
+    model.compile(optimizer=optimizer, metrics=["accuracy"], run_eagerly=eager)
+    train = splits(method).train if train is None else train
+    history = model.fit(train, epochs=epochs, callbacks=list(callbacks), verbose=0, **settings)
+    variables = [*model.variables, *model.optimizer.variables]
+    return [keras.ops.convert_to_numpy(variable).tobytes() for variable in variables], history.history
+
+
+@functools.cache
+def alone(method="pgd", validated=False, **settings):
+    """The result of a training that nobody stops; under a folder of its own, since with addresses order is another."""
+    with tempfile.TemporaryDirectory() as folder:
+        validation = {"validation_data": splits().validation} if validated else {}
+        return fit(ExactResume(folder), method=method, **validation, **settings)
+
+
+def stopped(callbacks, killer, **settings):
+    with pytest.raises(Killed):
+        fit(*callbacks, killer, **settings)
+
+
+# Every method
+
+
+@pytest.mark.parametrize("method", methods.BY_NAME)
+def test_every_method_goes_on_from_the_middle_of_an_epoch_to_the_same_bits(method, tmp_path):
+    rng = random.Random(method)
+    epoch, batch = rng.randrange(EPOCHS), rng.randrange(1, BATCHES)
+    kept_before = rng.randint(1, batch)
+    stopped([ExactResume(tmp_path / "stopped")], Killer(epoch, batch, kept_before), method=method)
+    assert os.listdir(tmp_path / "stopped") == [f"epoch-{epoch:06d}-batch-{batch - kept_before + 1:08d}"]
+    assert fit(ExactResume(tmp_path / "stopped"), method=method) == alone(method)
+
+
+def test_a_run_that_is_killed_at_every_batch_is_the_same(tmp_path):
+    for epoch in range(EPOCHS):
+        for batch in range(1, BATCHES):
+            often = ExactResume(tmp_path / "stopped", minutes=1e-9)
+            stopped([often], Killer(epoch, batch))
+    assert fit(ExactResume(tmp_path / "stopped")) == alone()
+    assert fit(ExactResume(tmp_path / "stopped"), Killer(1, 0)) == alone()  # it is over, and not trained again
+
+
+def test_in_a_graph_it_is_the_same(tmp_path):
+    stopped([ExactResume(tmp_path)], Killer(1, 2, kept_before=1), eager=False)
+    assert fit(ExactResume(tmp_path), eager=False) == alone(eager=False)
+
+
+@pytest.mark.parametrize("precision", ["mixed_float16", "mixed_bfloat16"])
+def test_in_half_precision_with_its_loss_scale(precision, tmp_path):
+    keras.config.set_dtype_policy(precision)
+    expected = fit(ExactResume(tmp_path / "alone"))
+    stopped([ExactResume(tmp_path / "stopped")], Killer(1, 2, kept_before=1))
+    assert fit(ExactResume(tmp_path / "stopped")) == expected
+
+
+# Callbacks and files
+
+
+def all_callbacks(folder, last=()):
+    """Callbacks with a state, in an order that makes sense, and `last` ones before `ExactResume`."""
+    folder.mkdir(exist_ok=True)
+    monitor = {"monitor": "val_A_rob", "mode": "max"}
+    return [
+        keras.callbacks.LearningRateScheduler(lambda epoch, rate: rate * 0.9),
+        RobustEvaluation(splits().validation, method_named("pgd").attack),
+        SaveBestClassifier(folder / "best.keras", monitor="val_A_rob"),
+        keras.callbacks.ReduceLROnPlateau(factor=0.5, patience=1, **monitor),
+        keras.callbacks.EarlyStopping(patience=2, restore_best_weights=True, **monitor),
+        keras.callbacks.CSVLogger(folder / "history.csv"),
+        keras.callbacks.TensorBoard(folder / "logs", write_graph=False),
+        Told(),
+        *last,
+        ExactResume(folder / "checkpoints", minutes=1e-9),
+    ]
+
+
+class EndKiller(keras.callbacks.Callback):
+    """Raise when an epoch ends, before or after its validation."""
+
+    def __init__(self, epoch):
+        super().__init__()
+        self.epoch = epoch
+
+    def on_epoch_end(self, epoch, logs=None):
+        if epoch == self.epoch:
+            raise Killed
+
+
+def test_callbacks_and_their_files_are_as_if_nothing_had_happened(tmp_path):
+    epochs, alone = 4, all_callbacks(tmp_path / "alone")
+    expected = fit(*alone, epochs=epochs, validation_data=splits().validation)
+    for killer in (Killer(0, 2), EndKiller(1), Killer(2, 1)):
+        callbacks = all_callbacks(tmp_path / "stopped", [killer])
+        with contextlib.suppress(Killed):  # it may be stopped early
+            fit(*callbacks, epochs=epochs, validation_data=splits().validation)
+        callbacks[5].on_train_end()  # closes the file
+    callbacks = all_callbacks(tmp_path / "stopped")
+    assert fit(*callbacks, epochs=epochs, validation_data=splits().validation) == expected
+    for name in ("history.csv", "checkpoints"):
+        assert (tmp_path / "stopped" / name).exists()
+    assert (tmp_path / "stopped/history.csv").read_text() == (tmp_path / "alone/history.csv").read_text()
+    best = [keras.models.load_model(tmp_path / name / "best.keras").get_weights() for name in ("alone", "stopped")]
+    assert [weight.tobytes() for weight in best[0]] == [weight.tobytes() for weight in best[1]]
+    for one, other in zip(alone, callbacks, strict=True):
+        for name in ("best", "best_epoch", "wait", "stopped_epoch", "_global_train_batch", "told"):
+            assert getattr(one, name, None) == getattr(other, name, None), (type(one), name)
+
+
+def test_each_callback_is_told_of_each_batch_once(tmp_path):
+    told = Told()
+    often = ExactResume(tmp_path, minutes=1e-9)
+    stopped([told, often], Killer(1, 1))
+    again = Told()
+    fit(again, ExactResume(tmp_path))
+    assert again.told == [*range(BATCHES)] * EPOCHS
+
+
+# Data
+
+
+def plain_order(seed, epoch, examples):
+    """The images of an epoch, by the rule: shuffled by a key of seed, purpose -1 and epoch."""
+    key = tf.constant([0, seed])
+    for datum in (-1, epoch):
+        key = tf.random.experimental.stateless_fold_in(key, datum)
+    return tf.random.experimental.stateless_shuffle(tf.range(examples), key).numpy()
+
+
+def ramp(examples, **settings):
+    """A data set that says of each image where it stands."""
+    images = np.zeros([examples, 8, 8, 1], np.uint8)
+    return training(images, np.arange(examples), scale=1, **{"augment": False, "batch_size": 4, "seed": 5, **settings})
+
+
+def test_the_order_is_that_of_its_key_wherever_one_starts():
+    expected = {epoch: plain_order(5, epoch, 23)[:20].reshape(5, 4) for epoch in range(4)}
+    dataset = ramp(23)
+    for epoch in range(4):  # read through
+        np.testing.assert_array_equal(np.stack([labels for _, labels in dataset]), expected[epoch])
+    for epoch, batch in [(3, 4), (0, 0), (2, 3), (1, 1)]:
+        place_of(dataset).go_to(epoch, batch)
+        found = np.stack([labels for _, labels in dataset])
+        np.testing.assert_array_equal(found, np.roll(expected[epoch], -batch, axis=0))
+        following = np.stack([labels for _, labels in dataset])
+        np.testing.assert_array_equal(following, plain_order(5, epoch + 1, 23)[:20].reshape(5, 4))
+
+
+def test_a_fit_begins_with_the_first_epoch_with_and_without_checkpoints(tmp_path):
+    assert fit() == alone()  # although it looks at the first batch
+
+
+def test_orders_differ_by_epoch_and_seed_and_hold_every_image():
+    orders = {(seed, epoch): tuple(plain_order(seed, epoch, 23)) for seed in range(3) for epoch in range(3)}
+    assert len(set(orders.values())) == 9
+    dataset = ramp(24)
+    assert sorted(np.concatenate([labels for _, labels in dataset])) == [*range(24)]
+
+
+def test_crops_are_keyed_by_epoch_and_batch_wherever_one_starts():
+    images = np.random.default_rng(0).integers(0, 255, [20, 8, 8, 1], dtype=np.uint8)
+    dataset = training(images, np.zeros(20), scale=255, batch_size=4, seed=5, augment=True)
+    through = [[batch.numpy() for batch, _ in dataset] for _ in range(3)]
+    for epoch, batch in [(2, 3), (1, 4), (0, 1)]:
+        place_of(dataset).go_to(epoch, batch)
+        np.testing.assert_array_equal(next(iter(dataset))[0], through[epoch][batch])
+    plain = training(images, np.zeros(20), scale=255, batch_size=4, seed=5, augment=False)
+    assert not np.array_equal(next(iter(plain))[0], through[0][0])
+
+
+def test_data_of_ones_own_in_one_order_are_read_up_to_the_batch(tmp_path):
+    images = np.random.default_rng(0).random([20, 8, 8, 1], dtype="float32")
+
+    def own():
+        return tf.data.Dataset.from_tensor_slices((images, np.arange(20) % 10)).batch(5)
+
+    expected = fit(ExactResume(tmp_path / "alone"), train=own())
+    stopped([ExactResume(tmp_path / "stopped")], Killer(1, 3, kept_before=2), train=own())
+    assert fit(ExactResume(tmp_path / "stopped"), train=own()) == expected
+
+
+# Damage and mistakes
+
+
+def test_a_damaged_checkpoint_is_told_of_and_the_one_before_leads_to_the_same_bits(tmp_path, capsys):
+    stopped([ExactResume(tmp_path / "stopped", minutes=1e-9)], Killer(1, 2))
+    last = max((tmp_path / "stopped").iterdir())
+    os.truncate(last / "arrays.npz", 1000)
+    assert fit(ExactResume(tmp_path / "stopped")) == alone()
+    told = [line for line in capsys.readouterr().err.splitlines() if "damaged" in line]
+    assert len(told) == 1 and told[0].startswith(f"warning: checkpoint {last} is damaged")
+
+
+def test_another_training_is_refused_with_what_differs(tmp_path):
+    fit(ExactResume(tmp_path), epochs=1)
+    for expected, settings in [
+        ("method.class_name PGD \\(now TRADES\\)", {"method": "trades"}),
+        ("data.batch_size 5 \\(now 4\\)", {"train": data.load("digits", batch_size=4, train_examples=15).train}),
+    ]:
+        with pytest.raises(InvalidInput, match=f"^checkpoints: got those in .*{expected}"):
+            fit(ExactResume(tmp_path), **settings)
+
+
+def test_more_epochs_go_on(tmp_path):
+    fit(ExactResume(tmp_path / "short"), epochs=1)
+    assert fit(ExactResume(tmp_path / "short")) == alone()
+
+
+def test_a_plain_keras_model_is_told_to_be_wrapped(tmp_path):
+    model = classifier()
+    model.compile("sgd", "mse")
+    with pytest.raises(InvalidInput, match=r"^ExactResume: got the fit of a Sequential.*methods\.Natural"):
+        model.fit(np.zeros([4, 8, 8, 1]), np.zeros([4, 10]), callbacks=[ExactResume(tmp_path)], verbose=0)
+
+
+@pytest.mark.parametrize("settings", [{"minutes": 0}, {"minutes": "often"}, {"keep": 1}])
+def test_settings_out_of_range_are_refused(settings, tmp_path):
+    with pytest.raises(InvalidInput, match=f"^{next(iter(settings))}: got "):
+        ExactResume(tmp_path, **settings)
+
+
+def test_a_disk_that_is_full_does_not_end_the_training(tmp_path, monkeypatch, capsys):
+    expected = alone(epochs=1)
+    often = ExactResume(tmp_path / "full", minutes=1e-9)
+
+    def full(*args):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    assert fit(often, epochs=1) == expected
+    assert "warning: no checkpoint could be written ([Errno 28] No space left" in capsys.readouterr().err
+    assert os.listdir(tmp_path / "full") == []
+
+
+# Signals
+
+
+class Signal(keras.callbacks.Callback):
+    """Raise a signal at a moment of an epoch."""
+
+    def __init__(self, come, moment, epoch=1):
+        super().__init__()
+        self.come, self.epoch, self.seen = come, epoch, []
+        setattr(self, moment, self.send)
+
+    def on_epoch_begin(self, epoch, logs=None):
+        self.now = epoch
+
+    def send(self, number, logs=None):
+        if self.now == self.epoch and not self.seen:
+            self.seen.append(number)
+            signal.raise_signal(self.come)
+
+
+@pytest.mark.parametrize("moment", ["on_train_batch_begin", "on_train_batch_end", "on_epoch_end", "on_test_batch_end"])
+@pytest.mark.parametrize(("come", "end"), [(signal.SIGTERM, SystemExit), (signal.SIGINT, KeyboardInterrupt)])
+def test_a_signal_keeps_the_training_says_how_to_go_on_and_ends(come, end, moment, tmp_path, capsys):
+    handlers = [signal.getsignal(each) for each in (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1)]
+    validation = {"validation_data": splits().validation}
+    resume = ExactResume(tmp_path / "stopped")
+    resume.command = "python train.py"
+    with pytest.raises(end) as raised:
+        fit(Signal(come, moment), resume, **validation)
+    assert come is signal.SIGINT or raised.value.code == 143
+    within = f"within epoch 2, after batch {1 if moment.startswith('on_train') else BATCHES} of {BATCHES}"
+    expected = f"stopped by {come.name}: {tmp_path}/stopped keeps the training {within}. To go on: python train.py"
+    assert [line for line in capsys.readouterr().err.splitlines() if line.startswith("stopped")] == [expected]
+    assert [signal.getsignal(each) for each in (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1)] == handlers
+    assert fit(ExactResume(tmp_path / "stopped"), **validation) == alone(validated=True)
+
+
+def test_a_second_sigint_ends_at_once_and_leaves_the_last_checkpoint_whole(tmp_path, monkeypatch):
+    stopped([ExactResume(tmp_path, minutes=1e-9)], Killer(0, 2))
+    before = sorted(os.listdir(tmp_path))
+    flush = os.fsync
+
+    def impatient(descriptor):
+        signal.raise_signal(signal.SIGINT)
+        flush(descriptor)
+
+    monkeypatch.setattr(os, "fsync", impatient)
+    with pytest.raises(KeyboardInterrupt):
+        fit(Signal(signal.SIGINT, "on_train_batch_end", epoch=0), ExactResume(tmp_path))
+    assert sorted(os.listdir(tmp_path)) == before
+    monkeypatch.undo()
+    assert fit(ExactResume(tmp_path)) == alone()
+
+
+def test_sigusr1_keeps_the_training_and_goes_on(tmp_path):
+    assert fit(Signal(signal.SIGUSR1, "on_train_batch_end"), ExactResume(tmp_path / "kept")) == alone()
+    assert sorted(os.listdir(tmp_path / "kept"))[0] == "epoch-000001-batch-00000001"
+
+
+# The trainers
+
+FEW = {"epochs": 3, "train_examples": 96, "validation_examples": 20, "eval_examples": 20, "batch_size": 16}
+FEW |= {"attack_steps": 1, "eval_attack_steps": 1, "suite": "short", "deterministic": True, "seed": 3}
+
+
+def settings_of(folder, **changes):
+    return Experiment.of("digits", **{**FEW, "deterministic": False, "output_dir": str(folder), **changes})
+
+
+def test_a_run_that_was_stopped_in_its_evaluation_is_not_trained_again(tmp_path, monkeypatch, capsys):
+    folder = tmp_path / "run"
+    with monkeypatch.context() as context:
+        context.setattr(run, "evaluate", lambda *_: signal.raise_signal(signal.SIGTERM))
+        with pytest.raises(SystemExit) as end:
+            run.train(settings_of(folder))
+    assert end.value.code == 143 and is_unfinished(folder)
+    expected = f"stopped by SIGTERM: {folder} keeps the training and what the evaluation has found. To go on: "
+    assert f"{expected}python -m trainers.resume {folder}" in capsys.readouterr().err
+    history = (folder / "history.csv").read_text()
+    monkeypatch.setattr(AdversarialModel, "train_step", None)
+    resume.resume([str(folder)])
+    printed = capsys.readouterr().out
+    assert f"Going on in {folder}\nThe training is complete" in printed
+    assert (folder / "metrics.json").exists() and not (folder / "checkpoints").exists()
+    assert (folder / "history.csv").read_text() == history and len(history.splitlines()) == 1 + FEW["epochs"]
+
+
+def unfinished(folder, **changes):
+    """Write what a run that was killed leaves."""
+    experiment = settings_of(folder, **changes)
+    (folder / "checkpoints").mkdir(parents=True)
+    run.write_config(folder, experiment, command="python -m trainers.digits")
+    return experiment
+
+
+def test_the_newest_unfinished_run_of_the_same_settings_goes_on(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for number, name in enumerate(["old", "new", "other"]):
+        unfinished(Path("runs") / name, output_dir=None, seed=4 if name == "other" else 3)
+        os.utime(Path("runs") / name / "config.json", (number, number))
+    shutil.copytree("runs/new", "runs/finished")
+    shutil.rmtree("runs/finished/checkpoints")
+    experiment = settings_of("", output_dir=None)
+    with run_folder(experiment, "digits") as first, run_folder(experiment, "digits") as second:
+        assert (first, second) == (Path("runs/new"), Path("runs/old"))  # the first is in use
+        with run_folder(experiment, "digits") as third:
+            assert third.name.startswith("digits-seed3-")
+    with run_folder(experiment, "digits") as again:
+        assert again == Path("runs/new")
+
+
+def test_a_folder_with_other_settings_or_in_use_is_refused(tmp_path):
+    experiment = unfinished(tmp_path / "run")
+    expected = r"^output_dir: got '.*/run', which holds an unfinished run with seed 3 \(now 4\), expected the settings"
+    with pytest.raises(InvalidInput, match=expected), run_folder(settings_of(tmp_path / "run", seed=4), "digits"):
+        pass
+    expected = "^output_dir: got '.*/run', into which another process writes"
+    with run_folder(experiment, "digits"), pytest.raises(InvalidInput, match=expected):
+        run_folder(experiment, "digits").__enter__()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [
+        ([], "command line: got nothing, expected a folder and no flags"),
+        (["runs/a", "--epochs=3"], "command line: got runs/a --epochs=3, expected a folder and no flags"),
+        (["--epochs=3"], "command line: got --epochs=3"),
+        (["nowhere"], "folder: got 'nowhere', expected the folder of a run that has not come to its end"),
+    ],
+)
+def test_mistakes_of_who_goes_on_are_one_line(arguments, expected):
+    with pytest.raises(InvalidInput, match=f"^{expected}"):
+        resume.resume(arguments)
+
+
+def start(module, *arguments, cwd):
+    command = [sys.executable, "-m", module, *arguments]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    with open(cwd / "log", "w") as log:
+        return subprocess.Popen(command, cwd=cwd, env=environment, stdout=log, stderr=subprocess.STDOUT)
+
+
+def end_within(process, epoch, come, cwd):
+    """Send a signal once the log tells of an epoch, and return the exit status."""
+    deadline = time.monotonic() + 120
+    while f"Epoch {epoch}/" not in (cwd / "log").read_text() and time.monotonic() < deadline:
+        time.sleep(0.02)
+    process.send_signal(come)
+    return process.wait(timeout=120)
+
+
+def test_a_trainer_that_is_terminated_and_killed_ends_as_one_that_was_left_alone(tmp_path):
+    flags = [f"--{name}={value}" for name, value in FEW.items()]
+    assert start("trainers.digits", *flags, "--output_dir=alone", cwd=tmp_path).wait(timeout=200) == 0
+    process = start("trainers.digits", *flags, cwd=tmp_path)
+    assert end_within(process, 2, signal.SIGTERM, tmp_path) == 143
+    log = (tmp_path / "log").read_text()
+    (folder,) = (tmp_path / "runs").iterdir()
+    assert "Traceback" not in log and is_unfinished(folder)
+    assert log.splitlines()[-1].endswith(f"To go on: python -m trainers.resume runs/{folder.name}")
+    process = start("trainers.digits", *flags, cwd=tmp_path)
+    assert end_within(process, 3, signal.SIGKILL, tmp_path) == -signal.SIGKILL
+    log = (tmp_path / "log").read_text()
+    assert f"Going on in runs/{folder.name}\n" in log and "\nGoing on within epoch 2, after batch" in log
+    assert start("trainers.resume", f"runs/{folder.name}", cwd=tmp_path).wait(timeout=200) == 0
+    assert sorted(path.name for path in folder.iterdir()) == sorted(
+        path.name for path in (tmp_path / "alone").iterdir()
+    )
+    for name in ("history.csv", "metrics.json"):
+        assert (folder / name).read_text() == (tmp_path / "alone" / name).read_text(), name
+    for name in ("best.keras", "classifier.keras"):
+        one, other = (keras.models.load_model(place / name).get_weights() for place in (folder, tmp_path / "alone"))
+        assert [weight.tobytes() for weight in one] == [weight.tobytes() for weight in other], name

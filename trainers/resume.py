@@ -1,0 +1,42 @@
+"""Go on with a training run that was stopped.
+
+python -m trainers.resume runs/NAME
+
+All settings are those in the folder's config.json; there are no flags. The result is that of a run that was never
+stopped, with --deterministic to the last bit.
+"""
+
+import sys
+from pathlib import Path
+
+from trainers.cli import ends_reported
+from trainers.folder import experiment_of, is_unfinished
+from trainers.run import train
+from wmr_tf.checks import require
+
+
+def resume(arguments: list[str]) -> None:
+    """Go on with the run in a folder.
+
+    Args:
+        arguments: The folder.
+
+    Raises:
+        InvalidInput: If it is anything but the folder of an unfinished run.
+    """
+    fix = "Write: python -m trainers.resume runs/NAME."
+    is_one = len(arguments) == 1 and not arguments[0].startswith("-")
+    got = " ".join(arguments) or "nothing"
+    require(is_one, "command line", got=got, expected="a folder and no flags, since it has its settings", fix=fix)
+    folder = Path(arguments[0]).expanduser()
+    expected = "the folder of a run that has not come to its end"
+    require(is_unfinished(folder), "folder", got=repr(str(folder)), expected=expected, fix=fix)
+    train(experiment_of(folder))
+
+
+if __name__ == "__main__":
+    if sys.argv[1:] in (["--help"], ["-h"]):
+        print(__doc__)
+        sys.exit(0)
+    with ends_reported():
+        resume(sys.argv[1:])

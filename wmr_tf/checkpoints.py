@@ -1,0 +1,260 @@
+"""Checkpoints on disk: folders of plain arrays and values, written whole, checked when read, the newest few kept.
+
+A checkpoint is a folder with arrays.npz (arrays by name, no pickle), state.json (plain values), perhaps files that are
+kept with it, and manifest.json: the size and SHA-256 of each of these, the configuration, and its own SHA-256. The
+format is ours and not TensorFlow's because it is readable without it, has no names of Python objects in it that a
+change of the code would break, and because every byte is under a checksum.
+"""
+
+import dataclasses
+import hashlib
+import json
+import os
+import secrets
+import shutil
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from wmr_tf.checks import one_line, refuse, require
+from wmr_tf.saving import written_whole
+
+VERSION = 1
+ARRAYS, STATE, MANIFEST = "arrays.npz", "state.json", "manifest.json"
+_UNFINISHED = "."  # how the name of a checkpoint begins that is being written
+_ARRAY = "__array__"
+
+
+class Damaged(ValueError):
+    """A checkpoint is not as it was written."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Checkpoint:
+    """A checkpoint that has been read and checked.
+
+    Attributes:
+        path: Its folder.
+        state: Plain values and arrays, as they were passed to `write`.
+        files: By name the files that were kept with it.
+    """
+
+    path: Path
+    state: dict[str, Any]
+    files: dict[str, Path]
+
+
+def write(
+    folder: Path,
+    name: str,
+    state: Mapping[str, Any],
+    *,
+    config: Mapping[str, Any],
+    files: Mapping[str, Path] | None = None,
+    keep: int = 2,
+) -> Path:
+    """Write a checkpoint under another name, flush it to disk, rename it, and delete all but the newest ones.
+
+    Whenever the process is killed, the checkpoint is there as a whole or not at all, and so are those before.
+
+    Args:
+        folder: Where the checkpoints are; created if it is not there.
+        name: Its name; names sort by age. One of this name is replaced.
+        state: Dictionaries with texts as keys, lists, arrays and plain values.
+        config: What it is a checkpoint of, as JSON can hold it; see `newest`.
+        files: By name files to keep with it. They are linked, so whoever writes them must replace them in one move.
+        keep: How many checkpoints stay, this one among them.
+
+    Returns:
+        Its folder.
+
+    Raises:
+        OSError: If it cannot be written; those before are as they were.
+
+    Example:
+        >>> path = write(Path("checkpoints"), "step-1", {"weights": np.ones(3), "epoch": 4}, config={"seed": 0})
+        >>> newest(Path("checkpoints"), config={"seed": 0}, tell=print).state
+        {'weights': array([1., 1., 1.]), 'epoch': 4}
+    """
+    arrays: dict[str, np.ndarray] = {}
+    values = _without_arrays(state, arrays)
+    target, unfinished = folder / name, folder / f"{_UNFINISHED}{name}.{secrets.token_hex(4)}"
+    unfinished.mkdir(parents=True)
+    try:
+        with open(unfinished / ARRAYS, "wb") as file:
+            np.savez(file, allow_pickle=False, **arrays)
+        (unfinished / STATE).write_text(json.dumps(values), encoding="utf-8")
+        for of, path in (files or {}).items():
+            _link_or_copy(path, unfinished / of)
+        content = {"version": VERSION, "name": name, "config": dict(config), "files": _described(unfinished)}
+        (unfinished / MANIFEST).write_text(_manifest(content), encoding="utf-8")
+        for path in (*unfinished.iterdir(), unfinished):
+            _flush(path)
+        shutil.rmtree(target, ignore_errors=True)  # only there if it was damaged, or is of this very moment
+        os.rename(unfinished, target)
+        _flush(folder)
+    except BaseException:
+        shutil.rmtree(unfinished, ignore_errors=True)
+        raise
+    _forget(folder, keep)
+    return target
+
+
+def newest(folder: Path, *, config: Mapping[str, Any], tell: Callable[[str], object]) -> Checkpoint | None:
+    """Return the newest checkpoint that is whole, None if there is none at all; damaged ones give way to it.
+
+    Args:
+        folder: Where the checkpoints are.
+        config: What it must be a checkpoint of.
+        tell: Gets one line for each that is passed over because it is damaged.
+
+    Raises:
+        InvalidInput: If all are damaged, or it is one of something else; the message says what differs.
+    """
+    damaged: list[Path] = []
+    for path in sorted(_finished(folder), reverse=True):
+        try:
+            content = _checked_manifest(path)
+            _check_config(folder, content["config"], json.loads(json.dumps(dict(config))))
+            found = _read(path, content)
+        except Damaged as damage:
+            tell(f"checkpoint {path} is damaged ({damage}); the one before it is used, if there is one")
+            damaged.append(path)
+        else:
+            for each in damaged:  # else they would count among the newest; deleted as the next is written
+                each.rename(each.with_name(f"{_UNFINISHED}{each.name}.damaged"))
+            return found
+    fix = "Delete the folder to begin anew."
+    require(not damaged, "checkpoints", got=f"only damaged ones in {str(folder)!r}", expected="a whole one", fix=fix)
+    return None
+
+
+def put_back(kept: Path | None, path: Path) -> None:
+    """Have a file be as it was when a checkpoint was written.
+
+    Args:
+        kept: The file of the checkpoint, None if there was none then.
+        path: Where it goes.
+    """
+    if kept is None:
+        path.unlink(missing_ok=True)
+    else:
+        with written_whole(path) as unfinished:
+            _link_or_copy(kept, unfinished)
+
+
+def _read(path: Path, content: dict[str, Any]) -> Checkpoint:
+    try:
+        with np.load(path / ARRAYS, allow_pickle=False) as arrays:
+            state = _with_arrays(json.loads((path / STATE).read_text(encoding="utf-8")), dict(arrays))
+    except (OSError, ValueError, KeyError) as error:  # although its bytes are those that were written
+        raise Damaged(one_line(error)) from error
+    return Checkpoint(path, state, {name: path / name for name in content["files"] if name not in (ARRAYS, STATE)})
+
+
+def _checked_manifest(path: Path) -> dict[str, Any]:
+    """Return the content of a manifest, once all files of the checkpoint are known to be those of which it tells."""
+    try:
+        text = (path / MANIFEST).read_text(encoding="utf-8")
+        content = json.loads(text)["content"]
+        if text != _manifest(content) or content["name"] != path.name or content["version"] != VERSION:
+            raise Damaged(f"its {MANIFEST} is of another one, another version, or was changed")
+        found = _described(path)
+        wrong = sorted(name for name in content["files"] | found if content["files"].get(name) != found.get(name))
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise error if isinstance(error, Damaged) else Damaged(one_line(error)) from error
+    if wrong:
+        raise Damaged(f"{', '.join(wrong)}: not what was written")
+    return dict(content)
+
+
+def _manifest(content: dict[str, Any]) -> str:
+    sha256 = hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+    return json.dumps({"sha256": sha256, "content": content}, indent=1) + "\n"
+
+
+def _described(path: Path) -> dict[str, dict[str, Any]]:
+    """Return size and SHA-256 of each file of a checkpoint but the manifest."""
+    described = {}
+    for each in path.iterdir():
+        if each.name != MANIFEST:
+            with open(each, "rb") as file:
+                sha256 = hashlib.file_digest(file, "sha256").hexdigest()
+            described[each.name] = {"bytes": each.stat().st_size, "sha256": sha256}
+    return described
+
+
+def _check_config(folder: Path, found: dict[str, Any], config: dict[str, Any]) -> None:
+    before, now = dict(_leaves(found)), dict(_leaves(config))
+    differing = [key for key in {**before, **now} if before.get(key) != now.get(key)]
+    if differing:
+        told = ", ".join(f"{key} {before.get(key)} (now {now.get(key)})" for key in differing[:3])
+        more = f" and {len(differing) - 3} more" if len(differing) > 3 else ""
+        refuse(
+            "checkpoints",
+            got=f"those in {str(folder)!r}, of a training with {told}{more}",
+            expected="those of this training",
+            fix="Name another folder, or delete this one to begin anew.",
+        )
+
+
+def _leaves(value: Any, path: str = "") -> Iterator[tuple[str, Any]]:
+    """Yield the plain values within dictionaries and lists, by a name with dots."""
+    items = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else None
+    if items is None:
+        yield path, value
+    for key, each in items or ():
+        yield from _leaves(each, f"{path}.{key}" if path else str(key))
+
+
+def _without_arrays(value: Any, arrays: dict[str, np.ndarray]) -> Any:
+    """Return values that JSON can hold; arrays are put aside, with their name in their place."""
+    if isinstance(value, np.generic):
+        return value.item()
+    if isinstance(value, np.ndarray):
+        name = str(len(arrays))
+        arrays[name] = value
+        return {_ARRAY: name}
+    if isinstance(value, Mapping):
+        return {key: _without_arrays(each, arrays) for key, each in value.items()}
+    return [_without_arrays(each, arrays) for each in value] if isinstance(value, list | tuple) else value
+
+
+def _with_arrays(value: Any, arrays: dict[str, np.ndarray]) -> Any:
+    if isinstance(value, dict):
+        if set(value) == {_ARRAY}:
+            return arrays[value[_ARRAY]]
+        return {key: _with_arrays(each, arrays) for key, each in value.items()}
+    return [_with_arrays(each, arrays) for each in value] if isinstance(value, list) else value
+
+
+def _finished(folder: Path) -> list[Path]:
+    return [path for path in folder.glob("*") if path.is_dir() and not path.name.startswith(_UNFINISHED)]
+
+
+def _forget(folder: Path, keep: int) -> None:
+    """Delete the oldest checkpoints, and what killed processes have begun to write."""
+    begun = [path for path in folder.glob(f"{_UNFINISHED}*") if path.is_dir()]
+    for path in [*sorted(_finished(folder))[:-keep], *begun]:
+        shutil.rmtree(path, ignore_errors=True)
+
+
+def _link_or_copy(source: Path, target: Path) -> None:
+    try:
+        os.link(source, target)
+    except OSError:  # a file system without links
+        shutil.copyfile(source, target)
+
+
+def _flush(path: Path) -> None:
+    """Have the disk take what has been written into a file, or which files are in a folder."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    except OSError:
+        if not path.is_dir():  # not every file system can flush a folder
+            raise
+    finally:
+        os.close(descriptor)

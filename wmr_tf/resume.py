@@ -1,0 +1,345 @@
+"""Exact resume: a `fit` that is killed at any moment goes on, in another process, to the same bits."""
+
+import collections
+import contextlib
+import signal
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import keras
+
+from wmr_tf import checkpoints
+from wmr_tf.alarms import warn
+from wmr_tf.checks import at_least, one_line, positive, require
+from wmr_tf.data.pipeline import Place, place_of
+from wmr_tf.engine import distribution
+from wmr_tf.interrupts import Interrupts, leave, own_command
+from wmr_tf.kept import assign, files_of, state_of, take_state, values_of
+
+
+class ExactResume(keras.callbacks.Callback):
+    """Has `AdversarialModel.fit` keep checkpoints, and go on from the newest one when the same call is made again.
+
+    A run that was killed at any moment, and is started again by the same command, ends as one that was never stopped,
+    under `keras.utils.set_random_seed` and `tf.config.experimental.enable_op_determinism` to the same bits: weights,
+    optimizer, what the method keeps, seed generators (dropout), metrics of the epoch under way, history, and the state
+    of the callbacks. A training that has ended is not repeated: `fit` returns its history.
+
+    On SIGTERM and SIGINT a checkpoint is written after the batch that is running, or at once if none is; then comes
+    `SystemExit` with status 143, or `KeyboardInterrupt`. SIGUSR1 writes one and goes on.
+
+    Exact are data of `wmr_tf.data.load`, whose batches have addresses. Other data are read up to the batch: exact if
+    they come in the same order in every epoch, as without a shuffle. If they are shuffled anew, what is left of the
+    epoch is left of another order: some images come twice in this epoch and others not at all. The same holds for
+    arrays with `shuffle=True`, and for `steps_per_epoch`, under which data go on from epoch to epoch.
+
+    Callbacks see every batch once, though those between the last checkpoint and a kill are trained on again. Kept are
+    attributes of Keras's own callbacks, of those of this package, and of yours what they name:
+    `kept_state = ("best", "wait")`, of numbers, texts, lists, dictionaries and arrays. Put back they are after all
+    `on_train_begin`. In `kept_files` they name attributes that are paths of files, each replaced in one move.
+
+    Args:
+        directory: Where the checkpoints go, two or more folders; created if it is not there.
+        minutes: How often, at most, one is written, > 0; always at the end.
+        keep: How many stay, >= 2: should the newest be damaged, the one before it is used.
+
+    Raises:
+        InvalidInput: If an argument is out of range; in `fit`, if the checkpoints are of a training with other
+            settings, or all of them are damaged; in the `fit` of another model than an `AdversarialModel`.
+
+    Example:
+        >>> train, validation, test = wmr_tf.data.load("digits")
+        >>> history = model.fit(train, epochs=2, callbacks=[ExactResume("checkpoints")], verbose=0)
+
+    Note: To train a plain Keras model so, wrap it: `AdversarialModel(classifier, wmr_tf.methods.Natural())`.
+        Several workers keep one only at the end of an epoch, written by the chief and read by all.
+    """
+
+    def __init__(self, directory: str | Path, *, minutes: float = 5.0, keep: int = 2) -> None:
+        super().__init__()
+        self.directory = Path(directory).expanduser()
+        self.minutes = positive("minutes", minutes)
+        self.keep = at_least("keep", keep, 2)
+        self.command = own_command()
+        """What goes on with the training, as messages say it."""
+
+    def on_train_begin(self, logs: Any = None) -> None:
+        """Check that it is a `fit` which can resume."""
+        require(
+            isinstance(getattr(self.model, "resumable", None), Resumable),
+            "ExactResume",
+            got=f"the fit of a {type(self.model).__name__}",
+            expected="that of a wmr_tf.AdversarialModel, with a list of callbacks",
+            fix="Wrap the model: wmr_tf.AdversarialModel(classifier, wmr_tf.methods.Natural()).",
+        )
+
+
+class Resumable(keras.callbacks.CallbackList):
+    """The callbacks of a `fit` that can be stopped and gone on with: tells them what happens, and keeps all state.
+
+    Keras's loop takes it in place of a list. Of an epoch that was stopped within, the loop runs through all batches:
+    the callbacks are not told of the first ones, and the training step does nothing, see `passes_over`.
+
+    Args:
+        resume: The settings.
+        callbacks: Those that were passed to `fit`.
+        model: The `AdversarialModel`.
+        place: Of the training data, None if their batches have no addresses.
+        verbose: As in `fit`.
+        epochs: As in `fit`.
+    """
+
+    def __init__(
+        self,
+        resume: ExactResume,
+        callbacks: Sequence[keras.callbacks.Callback],
+        model: Any,
+        place: Place | None,
+        *,
+        verbose: Any,
+        epochs: int,
+    ) -> None:
+        shown = {"verbose": verbose, "epochs": epochs, "steps": None}
+        super().__init__(list(callbacks), add_history=True, add_progbar=verbose != 0, model=model, **shown)
+        self.passes_over = False
+        """Whether the batch that Keras is at was trained on before the run was stopped."""
+        self._resume, self._place = resume, place
+        self._epoch, self._done = 0, 0  # where the training is: so many batches of this epoch are done
+        self._passed = 0  # so many of them before the run was stopped
+        self._saved: tuple[int, int] | None = None
+        self._half_epoch: dict[str, Any] | None = None  # the state in an epoch that was stopped within
+        self._held: dict[str, Any] | None = None  # the state before the callbacks are told of an epoch's end
+        self._is_saving, self._is_told = False, False
+        self._config: dict[str, Any] = {}
+        self._clock = time.monotonic()
+        self._is_alone = distribution.workers(model.distribute_strategy) == 1
+        self._interrupts = Interrupts(self._heed_if_between)
+
+    def on_train_begin(self, logs: Any = None) -> None:
+        """Tell the callbacks, then put back what was kept."""
+        super().on_train_begin(logs)
+        self._config = _configuration(self.model) | {"batches": self.params["steps"]}
+        self._config["data"] = self._place.settings if self._place else None
+        found = checkpoints.newest(self._resume.directory, config=self._config, tell=warn)
+        if distribution.is_chief(self.model.distribute_strategy):
+            self._resume.directory.mkdir(parents=True, exist_ok=True)
+        if found is not None:
+            self._put_back(found)
+        distribution.check_agreement(
+            self.model.distribute_strategy,
+            self._epoch,
+            "checkpoints",
+            fix="Name a folder on a disk that all of them read.",
+        )
+        self._clock = time.monotonic()
+
+    def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
+        """Tell the callbacks, and have the data begin where they are to."""
+        super().on_epoch_begin(epoch, logs)
+        if epoch != self._epoch:
+            self._epoch, self._done = epoch, 0
+        self._passed = self._done
+        if self._passed and self._half_epoch:  # which began before, with what the callbacks do then
+            self._restore(self._half_epoch)
+            assign(self.model.metrics_variables, self._half_epoch["metrics"])
+        self._half_epoch = None
+        if self._place:
+            self._place.go_to(epoch, self._done)
+
+    def on_train_batch_begin(self, batch: int, logs: Any = None) -> None:
+        """Tell the callbacks, unless the batch was trained on before."""
+        self.passes_over = batch < self._passed
+        if not self.passes_over:
+            super().on_train_batch_begin(batch, logs)
+
+    def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
+        """Tell the callbacks, and write a checkpoint if it is time for one, or a signal asks for it."""
+        if self.passes_over:
+            return
+        super().on_train_batch_end(batch, logs)
+        self._done = batch + 1
+        # Several workers have parts of the metrics each; an epoch that a callback ends here is not gone on with.
+        if self._is_alone and not self.model.stop_training:
+            self._save_if_due()
+            self._heed()
+
+    def on_test_begin(self, logs: Any = None) -> None:
+        """Hold the state of an epoch's end before its validation, which resets the metrics."""
+        self._hold()
+        super().on_test_begin(logs)
+
+    def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
+        """Tell the callbacks, who may take long: should a signal come meanwhile, the state from before is kept."""
+        self._hold()
+        super().on_epoch_end(epoch, logs)
+        self._held = None
+        self._epoch, self._done = epoch + 1, 0
+        self._save_if_due()
+        self._heed()
+
+    def on_train_end(self, logs: Any = None) -> None:
+        """Write the last checkpoint, from which a run goes on with what comes after the training."""
+        self._save(self._state())
+        super().on_train_end(logs)
+
+    @contextlib.contextmanager
+    def running(self) -> Iterator[None]:
+        """Heed signals in the block, which is Keras's `fit`."""
+        try:
+            with self._interrupts if self._is_alone else contextlib.nullcontext():
+                yield
+        finally:
+            self.model._initial_epoch = self.model.resumable = None
+
+    def expect(self, batches: int | None) -> None:
+        """Hear how many batches an epoch has, from Keras, which knows it before it calls anything else here."""
+        if not self._is_told:  # a validation's data come later
+            self._is_told = True
+            self.set_params({**self.params, "steps": batches})
+
+    def pass_over(self, iterator: Any) -> dict[str, Any]:
+        """Return what the training step returns, of batches that were trained on before.
+
+        Args:
+            iterator: The data, which are read up to here unless they began later.
+        """
+        if self._place is None:
+            for _ in range(self.model.steps_per_execution):
+                next(iterator)
+        return self.model.get_metrics_result()
+
+    def _put_back(self, found: checkpoints.Checkpoint) -> None:
+        state, model = found.state, self.model
+        self._restore(state)
+        for name, path in self._files().items():
+            checkpoints.put_back(found.files.get(name), path)
+        self._epoch, self._done, self._half_epoch = state["epoch"], state["batch"], state
+        self._saved = self._epoch, self._done
+        model.stop_training = state["is_stopped"]
+        is_over = model.stop_training or self._epoch >= self.params["epochs"]
+        # Where Keras's own BackupAndRestore says it too; private, and read after `on_train_begin`.
+        model._initial_epoch = self.params["epochs"] if is_over else self._epoch
+        if self.params["verbose"]:
+            said = "The training is complete" if is_over else f"Going on {self._told(self._epoch, self._done)}"
+            print(f"{said} ({found.path})", flush=True)
+
+    def _restore(self, state: dict[str, Any]) -> None:
+        assign(_variables(self.model), state["variables"])
+        for name, holder in self._holders():
+            take_state(holder, state["callbacks"].get(name, {}))
+
+    def _save_if_due(self) -> None:
+        if time.monotonic() - self._clock >= 60 * self._resume.minutes:
+            self._save(self._state())
+
+    def _save(self, state: dict[str, Any]) -> None:
+        """Write a checkpoint; if that fails, say so and go on, since those before are as they were."""
+        place = state["epoch"], state["batch"]
+        if place == self._saved or not distribution.is_chief(self.model.distribute_strategy):
+            return
+        self._is_saving = True
+        try:
+            checkpoints.write(
+                self._resume.directory,
+                "epoch-{:06d}-batch-{:08d}".format(*place),
+                state,
+                config=self._config,
+                files={name: path for name, path in self._files().items() if path.exists()},
+                keep=self._resume.keep,
+            )
+            self._saved = place
+        except OSError as error:
+            warn(f"no checkpoint could be written ({one_line(error)}). Those before are whole; the training goes on.")
+        finally:
+            self._is_saving = False
+            self._clock = time.monotonic()
+
+    def _state(self) -> dict[str, Any]:
+        model = self.model
+        return {
+            "epoch": self._epoch,
+            "batch": self._done,
+            "is_stopped": bool(model.stop_training) and not self._done,
+            "variables": values_of(_variables(model)),
+            "metrics": values_of(model.metrics_variables) if self._done else [],
+            "callbacks": {name: state for name, holder in self._holders() if (state := state_of(holder))},
+        }
+
+    def _hold(self) -> None:
+        if self._held is None and self._done and self._is_alone:
+            self._held = self._state()
+            self._heed()
+
+    def _heed_if_between(self) -> None:
+        if self._held is not None and not self._is_saving:
+            self._heed()
+
+    def _heed(self) -> None:
+        """Do what a signal asks for."""
+        come = self._interrupts.take()
+        if come is None:
+            return
+        state = self._held or self._state()
+        self._save(state)
+        if come is not signal.SIGUSR1:
+            told = self._told(state["epoch"], state["batch"])
+            leave(come, f"{self._resume.directory} keeps the training {told}", self._resume.command)
+
+    def _told(self, epoch: int, batch: int) -> str:
+        of = f" of {self.params['steps']}" if self.params["steps"] else ""
+        return f"within epoch {epoch + 1}, after batch {batch}{of}" if batch else f"after epoch {epoch}"
+
+    def _holders(self) -> list[tuple[str, Any]]:
+        """Return what has a state besides variables, by a name that stays if others come or go."""
+        named, count = [], collections.Counter[str]()
+        for holder in (*self.callbacks, self.model.alarm):
+            kind = type(holder).__name__
+            named.append((f"{kind}-{count[kind]}", holder))
+            count[kind] += 1
+        return named
+
+    def _files(self) -> dict[str, Path]:
+        return {f"{name}-{path.name}": path for name, holder in self._holders() for path in files_of(holder)}
+
+
+def resumable(
+    model: keras.Model, data: Any, *, callbacks: Any = None, verbose: Any = "auto", epochs: int = 1, **_: Any
+) -> Resumable | None:
+    """Return the callbacks of a `fit` as those of one that can be gone on with, None if no `ExactResume` is among them.
+
+    Args:
+        model: The `AdversarialModel`.
+        data: The training data as they were passed to `fit`.
+        callbacks: As in `fit`, as are the others.
+        verbose: As in `fit`.
+        epochs: As in `fit`.
+    """
+    given = keras.tree.flatten(callbacks or [])
+    resume = next((callback for callback in given if isinstance(callback, ExactResume)), None)
+    return resume and Resumable(resume, given, model, place_of(data), verbose=verbose, epochs=epochs)
+
+
+def _configuration(model: Any) -> dict[str, Any]:
+    """Return what must be the same for a training to go on, as JSON can hold it."""
+    method = keras.saving.serialize_keras_object(model.method)
+    return {
+        "method": {name: method[name] for name in ("class_name", "config")},
+        "weight_decay": model.weight_decay,
+        "seed": model.seed,
+        "optimizer": _settings(model.optimizer.get_config()),
+        "variables": [f"{variable.dtype} {list(variable.shape)}" for variable in _variables(model)],
+        "replicas": model.distribute_strategy.num_replicas_in_sync,
+    }
+
+
+def _settings(config: dict[str, Any]) -> dict[str, Any]:
+    """Return an optimizer's configuration without its name, which counts up, and its present learning rate."""
+    kept = {name: value for name, value in config.items() if name not in ("name", "learning_rate")}
+    return {name: _settings(value) if isinstance(value, dict) else value for name, value in kept.items()}
+
+
+def _variables(model: Any) -> list[Any]:
+    """Return all variables that a step reads and writes, but for the metrics."""
+    return [*model.variables, *model.optimizer.variables, *model.watch.variables]
