@@ -96,8 +96,11 @@ def test_the_images_of_the_smallest_margins_are_picked_and_of_equal_ones_the_fir
 
 
 def test_of_many_equal_margins_the_first_images_are_picked():
-    (picked,) = budget_curve(np.arange(1000) >= 500, np.zeros(1000), images=[500])
-    assert picked.accuracy.value == 0
+    rng = np.random.default_rng(3)
+    margins, is_robust = rng.integers(0, 3, 1000).astype(np.float32), rng.random(1000) > 0.5
+    order = sorted(range(1000), key=lambda place: (margins[place], place))
+    for picked in budget_curve(is_robust, margins, images=[200, 500, 900]):
+        assert picked.accuracy.value == is_robust[order[: picked.images]].mean()
 
 
 def test_on_a_linear_model_the_budget_curve_is_that_of_the_exact_radii():
