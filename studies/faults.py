@@ -121,7 +121,7 @@ def main() -> None:
     arguments = parser.parse_args()
     verdicts = all_judged(arguments.processes)
     noticed = sum(test is not None for _, test in verdicts)
-    head = f"# Faults planted in the attacks and the suite\n\n{made_by('studies.faults')}."
+    head = f"# Faults planted in attacks, suite and statistics\n\n{made_by('studies.faults')}."
     summary = f"{noticed} of {len(verdicts)} faults fail a test. Each is one edit, listed in `studies/planted.py`."
     publish([head, summary, table(verdicts)], arguments.output)
     sys.exit(noticed < len(verdicts))

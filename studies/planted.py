@@ -25,7 +25,7 @@ TESTS = {
     WINDOWS: "tests/test_square.py",
     SQUARE: "tests/test_square.py",
     SUITE: "tests/test_suite.py",
-    STAGES: "tests/test_suite.py",
+    STAGES: "tests/test_suite.py tests/test_choosers.py",
     VERSIONS: "tests/test_suite.py",
     OUTCOMES: "tests/test_suite.py",
     CHOOSERS: "tests/test_choosers.py",
