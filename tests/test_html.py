@@ -223,11 +223,11 @@ def test_settings_seeds_hashes_and_the_command_are_there_and_results_are_not_amo
 
 def test_the_verdict_counts_images():
     assert words.verdict(NEW) == (
-        "Of 100 images, 11 (95 % interval 9 to 13) can be made to be misclassified by an attacker who may change each "
-        "pixel value by up to 0.3 of the range from 0 to 1; without an attacker 3 are."
+        "Of 100 images, at least 11 (95 % interval 9 to 13) are misclassified when an attacker may change each pixel "
+        "value by up to 0.3 of the range from 0 to 1; without an attacker 3 are."
     )
     precise = words.verdict({**NEW, "A_strong": 0.8943, "A_strong_interval": [0.8881, 0.9002], "A_nat": 0.9999})
-    assert precise.startswith("Of 1,000 images, 106 (95 % interval 100 to 112) can")
+    assert precise.startswith("Of 1,000 images, at least 106 (95 % interval 100 to 112) are")
     assert precise.endswith("without an attacker fewer than 1 are.")
 
 
@@ -375,7 +375,9 @@ def test_of_many_classes_the_weakest_and_strongest_are_drawn():
     ]
     assert len(charts.shown_classes(classes(20))) == 20
     assert words.classes(NEW).startswith("Class 0 is the weakest (30 %) and class 9 the strongest (84 %)")
-    assert "Chosen before, on 500 validation images, was class 0: A_strong 30 % on its 100 images" in words.classes(NEW)
+    assert "Class 0 was chosen beforehand, on 500 validation images: A_strong 30 % on its 100 images" in words.classes(
+        NEW
+    )
 
 
 def test_a_change_is_magnified_around_grey():
@@ -400,7 +402,7 @@ def test_an_image_says_what_became_of_it():
     assert tile.caption == (
         "Image 12: labelled 4, taken for 9, margin -0.25, smallest change found 0.0123, broken by apgd-ce."
     )
-    assert [what for what, _, _ in tile.shown] == ["clean", "attacked", "change, 5 times magnified"]
+    assert [what for what, _, _ in tile.shown] == ["clean", "attacked", "change, magnified 5 times"]
 
 
 def test_a_picture_takes_the_colours_of_the_page():

@@ -30,7 +30,7 @@ def test_a_report_says_what_was_attacked_how_and_by_whom_it_is_doubted(tmp_path)
     save_report({"mine": result}, tmp_path / "report.html", diagnoses={"mine": DIAGNOSIS}, facts=facts)
     page = read(tmp_path / "report.html")
     broken = round(100 * (1 - result.A_strong.value))
-    assert f"Of 100 images, {broken} (95 % interval" in page.text
+    assert f"Of 100 images, at least {broken} (95 % interval" in page.text
     assert f"change each pixel value by up to {EPSILON:g} of the range from 0 to 1" in page.text
     assert f"{IMAGES} test images of my images. Test attack: linf PGD, epsilon 0.04, 10 steps of 0.01." in page.text
     assert "Restarts: they find more." in page.text and "epsilon_0" not in page.text

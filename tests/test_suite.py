@@ -441,7 +441,9 @@ def test_outcomes_of_another_evaluation_are_refused_by_what_differs(tmp_path, se
     classifier = settings.pop("classifier", thresholded)()
     other = Suite(classifier, **{"epsilon": 0.3, "version": "standard", **settings})
     other.stages = three()
-    with pytest.raises(InvalidInput, match=rf"^outcomes: got .*outcomes.npz', which is of another {named}, expected"):
+    with pytest.raises(
+        InvalidInput, match=rf"^outcomes: got .*outcomes.npz', which is of another evaluation \({named}\), expected"
+    ):
         outcome(other, data, path=path)
     assert path.read_bytes() == written
 

@@ -161,7 +161,7 @@ def test_a_run_writes_its_settings(digits):
 def test_a_run_writes_its_history_logs_and_pictures(digits):
     folder, _ = digits
     expected = {"config.json", "history.csv", "metrics.json", "best.keras", "classifier.keras", "logs"}
-    expected |= {"outcomes.npz", "outcomes-radii.npz", "images.npz", "report.html"}
+    expected |= {"outcomes.npz", "outcomes-fab.npz", "images.npz", "report.html"}
     assert {path.name for path in folder.iterdir()} == expected | {"training.png", "robustness.png"}
     rows = read_history(folder)
     assert sorted(rows[0]) == sorted(HISTORY)

@@ -47,18 +47,18 @@ def write(picture: Path, labels: Sequence[str], groups: Sequence[Sequence[Run]],
     Raises:
         InvalidInput: If they cannot be written.
     """
-    page = picture.with_suffix(".html")
     heading = title(groups[0][0].metrics)
     means = [(label, mean_of(group)) for label, group in zip(labels, groups, strict=True)]
     runs = [
-        (label if len(group) == 1 else f"{label}, seed {run.metrics['seed']}", run)
+        (label if len(group) == 1 else _of_seed(label, run), run)
         for label, group in zip(labels, groups, strict=True)
         for run in group
     ]
     results = [(label, run.metrics) for label, run in runs]
     pictures = [run.images.pictures if run.images else [] for _, run in runs]
     expected = "a file that can be written, in an existing folder, and no .html"
-    is_possible = page != picture and not page.is_dir()
+    page = picture.with_name(f"{picture.stem}.html")
+    is_possible = picture.name != "" and page != picture and not page.is_dir()
     require(is_possible, "output", got=repr(str(picture)), expected=expected, fix="Name another file with --output.")
     try:
         report.plot_alpha(means, picture, title=heading)
@@ -67,6 +67,11 @@ def write(picture: Path, labels: Sequence[str], groups: Sequence[Sequence[Run]],
         fix = "Name another file with --output."
         refuse("output", got=repr(str(picture)), expected=expected, fix=fix, cause=error)
     return page
+
+
+def _of_seed(label: str, run: Run) -> str:
+    """Return what one run of a group is called; the group is masked if one of its runs is."""
+    return f"{label.removesuffix(' MASKED')}, seed {run.metrics['seed']}" + " MASKED" * bool(run.metrics.get("masked"))
 
 
 def compare(argv: list[str]) -> None:

@@ -13,6 +13,7 @@ from wmr_tf.callbacks import ON_MASKED
 from wmr_tf.checks import alphas, at_least, nonnegative, one_of, positive, radius, require
 from wmr_tf.checks import seed as checked_seed
 from wmr_tf.engine.precision import COMPUTE, has_bfloat16
+from wmr_tf.evaluation.choosers import budgets
 from wmr_tf.evaluation.radii import MEASURES
 from wmr_tf.evaluation.versions import VERSIONS
 from wmr_tf.evaluation.wasserstein import WassersteinAttack, checked_order
@@ -87,7 +88,7 @@ class Evaluation:
     )
     surrogate: str | None = setting("A .keras file of another model, by whose margins an attacker picks test images.")
     budget: tuple[int, ...] | None = setting(
-        "How many test images an attacker attacks who picks them by margin, with commas. Default: 1 to 100 % of them."
+        "How many test images to attack, picked by clean margins: numbers with commas. Default: 1 to 100 % of them."
     )
     by_class: bool = setting(
         "Refuse to evaluate if a class has too few test images for an interval; otherwise accuracies by class are left "
@@ -136,8 +137,8 @@ class Evaluation:
         one_of("eval_attack_precision", self.eval_attack_precision, COMPUTE)
         one_of("suite", self.suite, VERSIONS)
         one_of("radii", self.radii, [*MEASURES, "none"])
-        for number in self.budget or ():
-            at_least("budget", number, 1)
+        if self.budget is not None:
+            budgets(max(self.budget, default=1), self.budget)
         _if_given(checked_order, "eval_wasserstein_p", self.eval_wasserstein_p)
         require(
             self.eval_wasserstein_p is None or self.eval_norm == "linf",

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from trainers.config import Experiment
+from trainers.config import Evaluation, Experiment
 from trainers.folder import CONFIG, METRICS, is_unfinished
 from trainers.images import Images
 from trainers.naming import defence, title
@@ -15,8 +15,8 @@ from wmr_tf.checks import refuse, require
 from wmr_tf.evaluation.statistics import Seeds
 from wmr_tf.saving import read_json
 
-_IRRELEVANT = {"seed", "data_dir", "output_dir"}
-"""Settings that do not make another defence."""
+_OF_ONE_RUN = {"budget", "classes", "confidence", "threat", "worst_class"}
+"""What has no mean over seeds: each has classes, radii and confidences of its own."""
 
 _SHOWN = 3
 """How many differing settings go into a defence's name; of more, its folder says which it is."""
@@ -56,7 +56,9 @@ class Run:
             conditions(metrics), title(metrics), report.tables([(defence(metrics), metrics)])
         except (AttributeError, KeyError, TypeError, ValueError) as error:
             refuse("run", got=repr(str(path)), expected="metrics of an evaluation", fix=fix, cause=error)
-        known = {field.name for field in dataclasses.fields(Experiment)} - _IRRELEVANT
+        # How it was evaluated is another matter, see `conditions`, and has names that are those of results too.
+        names_of = [{field.name for field in dataclasses.fields(each)} for each in (Experiment, Evaluation)]
+        known = names_of[0] - names_of[1] | {"dataset"}
         settings = {**metrics, **_config(Path(folder), metrics)}
         trained_with = {name: settings[name] for name in sorted(known & settings.keys())}
         return cls(folder, metrics, trained_with, Images.read(Path(folder), metrics))
@@ -156,7 +158,8 @@ def mean_of(group: Sequence[Run]) -> dict[str, Any]:
     metrics = [run.metrics for run in group]
     flags = [flag for each in metrics for flag in each.get("flags", ())]
     masked = any(each.get("masked") for each in metrics)
-    return {**_mean(metrics), "flags": flags, "masked": masked, "seed": None, "seeds": len(group)}
+    shared = [{name: value for name, value in each.items() if name not in _OF_ONE_RUN} for each in metrics]
+    return {**_mean(shared), "flags": flags, "masked": masked, "seed": None, "seeds": len(group)}
 
 
 def _mean(values: Sequence[Any]) -> Any:

@@ -25,7 +25,7 @@ from wmr_tf.saving import load_classifier, write_json
 EVALUATION_BATCH = 256
 
 CHOSEN_BY = 1000
-"""How many validation images at most the attacker goes by who picks a class."""
+"""By how many validation images, at most, the weakest class is chosen."""
 
 
 @dataclasses.dataclass(frozen=True)

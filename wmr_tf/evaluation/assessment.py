@@ -12,7 +12,7 @@ from wmr_tf.attacks import Attack
 from wmr_tf.checks import InvalidInput, one_of, require
 from wmr_tf.evaluation.choosers import Choosers, ChosenClass, budgets, worst_class
 from wmr_tf.evaluation.evaluator import RobustnessEvaluator
-from wmr_tf.evaluation.outcomes import hashes_of, logit_margins
+from wmr_tf.evaluation.outcomes import check_of, hashes_of, logit_margins
 from wmr_tf.evaluation.radii import MEASURES, minimal_radii
 from wmr_tf.evaluation.robustness import Robustness
 from wmr_tf.evaluation.suite import Suite
@@ -34,7 +34,7 @@ def evaluate_robustness(
     radii: str | None = None,
     surrogate: keras.Model | None = None,
     validation: Any = None,
-    budget: Iterable[int] | None = None,
+    budget: Iterable[int] | int | None = None,
 ) -> Robustness:
     """Return A_nat, A_rob, and A_sa, A_tr and A_worst for every alpha_test, and CVaR, over all of `data`.
 
@@ -57,7 +57,7 @@ def evaluate_robustness(
             "fab+apgd"; None measures none.
         surrogate: Another model of the same images and classes, by whose margins an attacker picks images.
         validation: Other images, by which an attacker picks the class to attack; in any form that `data` has.
-        budget: How many images the attackers attack who pick by margin, several numbers; 1 to 100 % of the images if
+        budget: How many images to attack, picked by clean margins: one number or several; 1 to 100 % of the images if
             not given.
 
     Returns:
@@ -76,6 +76,13 @@ def evaluate_robustness(
     Source: Equations 17 to 19 of Zeng et al. 2021.
     """
     measure = one_of("radii", radii, MEASURES) if radii else None
+    require(
+        suite is not None or surrogate is validation is budget is None,
+        "suite",
+        got="None with a surrogate, validation images or a budget",
+        expected="a version: what attackers choose is attacked by the suite",
+        fix='Pass suite="strong", or leave the others out.',
+    )
     evaluator = RobustnessEvaluator(
         classifier, attack, alpha_test=alpha_test, seed=seed, attack_precision=attack_precision, suite=suite
     )
@@ -84,23 +91,29 @@ def evaluate_robustness(
     picks = budgets(len(labels), budget)
     margins = None if surrogate is None else _surrogate_margins(surrogate, batches, labels, classifier)
     others = None if validation is None else checked_batches(classifier, batches_of(validation, batch_size))
-    path = Path(outcomes).expanduser() if outcomes else None
-    result = evaluator(batches, verbose=verbose, outcomes=path)
+    hashes = hashes_of(classifier, images, labels)
+    files = _files(outcomes, measure)
+    for file in filter(None, files):
+        check_of(file, hashes)
+    result = evaluator(batches, verbose=verbose, outcomes=files[0])
     if not result.is_finite:
         return result
-    distances = None
-    if measure:
-        kept = path.with_stem(f"{path.stem}-radii") if path else None
-        found = minimal_radii(
-            classifier, batches, norm=attack.norm, attack=measure, seed=seed, outcomes=kept, verbose=verbose
-        )
-        distances = found.within(attack.epsilon, ~result.is_robust)
+    ball: dict[str, Any] = {"norm": attack.norm, "batch_size": batch_size, "seed": seed, "verbose": verbose}
+    distances = minimal_radii(classifier, batches, attack=measure, outcomes=files[1], **ball) if measure else None
     return dataclasses.replace(
         result,
-        radii=distances,
+        radii=distances and distances.within(attack.epsilon, ~result.is_robust),
         choosers=Choosers(margins, _worst_class(classifier, others, attack, seed, verbose) if others else None, picks),
-        hashes=hashes_of(classifier, images, labels),
+        hashes=hashes,
     )
+
+
+def _files(outcomes: str | Path | None, measure: str | None) -> tuple[Path | None, Path | None]:
+    """Return the files in which suite and radii keep what they find, if they do."""
+    if not outcomes:
+        return None, None
+    path = Path(outcomes).expanduser()
+    return path, path.with_stem(f"{path.stem}-{measure}") if measure else None
 
 
 def _surrogate_margins(

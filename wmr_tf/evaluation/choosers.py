@@ -37,11 +37,11 @@ class ChosenClass(NamedTuple):
     """By how many images, of all classes, it was chosen."""
 
 
-def budgets(count: int, images: Iterable[int] | None = None) -> tuple[int, ...]:
-    """Return how many images the attackers pick: as given, or `FRACTIONS` of all, each number once.
+def budgets(count: int, images: Iterable[int] | int | None = None) -> tuple[int, ...]:
+    """Return how many images the attackers pick: as given, one or several, or `FRACTIONS` of all, each number once.
 
     Raises:
-        InvalidInput: If a number is below 1 or above `count`.
+        InvalidInput: If there is none, or one is below 1 or above `count`.
 
     Example:
         >>> budgets(1000), budgets(30, images=[3])
@@ -49,8 +49,9 @@ def budgets(count: int, images: Iterable[int] | None = None) -> tuple[int, ...]:
     """
     if images is None:
         return tuple(sorted({max(1, round(fraction * count)) for fraction in FRACTIONS}))
-    numbers = tuple(at_least("budget", number, 1) for number in images)
-    largest = max(numbers, default=0)
+    numbers = tuple(at_least("budget", number, 1) for number in (images if isinstance(images, Iterable) else [images]))
+    require(bool(numbers), "budget", got="none", expected="numbers of images", fix="Pass for instance (10, 100).")
+    largest = max(numbers)
     fix = "Lower it, or evaluate more images."
     require(largest <= count, "budget", got=f"{largest} images", expected=f"at most {count}, all there are", fix=fix)
     return numbers
@@ -179,7 +180,7 @@ class Choosers:
         return {"classes": classes}
 
     def _worst_class(self, labels: np.ndarray, is_correct: np.ndarray, is_robust: np.ndarray) -> dict[str, Any]:
-        if self.worst_class is None or not (is_of := labels == self.worst_class.label).any():
+        if self.worst_class is None or (is_of := labels == self.worst_class.label).sum() < FEWEST:
             return {}
         facts = {"class": self.worst_class.label, "chosen_on": "validation", "chosen_from": self.worst_class.images}
         pair = _pair(Accuracy.of(is_correct[is_of]), Accuracy.of(is_robust[is_of]))

@@ -6,6 +6,7 @@ import json
 import os
 import zipfile
 import zlib
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -149,6 +150,17 @@ def load_outcomes(
         refuse(what, got=repr(str(path)), expected="a file that an evaluation wrote", fix=fix, cause=error)
 
 
+def check_of(path: Path, hashes: Mapping[str, str]) -> None:
+    """Check that an outcomes file, if there is one, is of this model and these data, before anything is attacked.
+
+    Raises:
+        InvalidInput: If it is not; the message names which of them differ.
+    """
+    if path.exists():
+        found, _ = load_outcomes(path)
+        _check_same(path, [name for name in hashes if found.get(name) != hashes[name]])
+
+
 def resumed(path: Path, identity: dict[str, Any], fresh: Outcomes) -> Outcomes:
     """Return the outcomes in a file to go on from, `fresh` if there is no file.
 
@@ -181,7 +193,7 @@ def _check_same(path: Path, other: list[str]) -> None:
     require(
         not other,
         "outcomes",
-        got=f"{str(path)!r}, which is of another {', '.join(other)}",
+        got=f"{str(path)!r}, which is of another evaluation ({', '.join(other)})",
         expected="those of this evaluation, or none",
         fix="Name another file, or another folder with --output_dir.",
     )

@@ -20,7 +20,10 @@ FRACTIONS = (0.01, 0.05, 0.1)
 """The fractions of the images, worst first, whose mean radius is in `metrics.json`."""
 
 POINTS = 101
-"""How many radii a threat curve has, from 0 to the largest."""
+"""How many radii a threat curve has, at most: those at which another hundredth of the images is gone."""
+
+FEWEST = 25
+"""How many images an interval of their mean radius needs: the bootstrap of fewer covers the truth too seldom."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -75,16 +78,19 @@ class Radii:
             "examples": len(self.values),
             "median": float(np.median(self.values)),
             "worst": [self._worst(fraction) for fraction in FRACTIONS],
-            "curve": [
-                {"radius": float(radius), "accuracy": self.accuracy(radius)}
-                for radius in np.linspace(0, self.values.max(), POINTS)
-            ],
+            "curve": [{"radius": float(radius), "accuracy": self.accuracy(radius)} for radius in self._steps()],
         }
+
+    def _steps(self) -> np.ndarray:
+        return np.unique([0, *np.quantile(self.values, np.linspace(0, 1, POINTS), method="inverted_cdf")])
 
     def _worst(self, fraction: float) -> dict[str, Any]:
         images = self._images(fraction)
+        found: dict[str, Any] = {"fraction": fraction, "images": images, "radius": self.worst(fraction)}
+        if images < FEWEST:
+            return found
         interval = interval_of(functools.partial(_mean_of_smallest, images=images), self.values)
-        return {"fraction": fraction, "images": images, "radius": self.worst(fraction), "interval": list(interval)}
+        return {**found, "interval": list(interval)}
 
 
 def _mean_of_smallest(values: np.ndarray, images: int, axis: int = -1) -> np.ndarray:

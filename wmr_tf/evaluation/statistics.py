@@ -280,7 +280,7 @@ def _share_of_unseen(margins: np.ndarray, alpha: float, *, margin: float) -> flo
 
 def _parts(margins: np.ndarray, alpha: float) -> tuple[np.ndarray, np.ndarray]:
     """Return what `_ratio` takes: the weights of the correct images, 0 for others, and of all."""
-    weights = dro.tilt(margins, alpha)
+    weights = np.maximum(dro.tilt(margins, alpha), np.finfo(float).tiny)  # a draw may hold none of those that count
     return weights * (margins > 0), weights
 
 

@@ -159,7 +159,7 @@ def strongest(point: Mapping[str, Any]) -> Mapping[str, Any]:
 def _coloured(results: Results, key: str) -> Iterator[tuple[Mapping[str, Any], str]]:
     """Yield the metrics that have a key, each with its model's colour, which is the same in every curve."""
     for (_, metrics), colour in zip(results, cycle(COLOURS)):
-        if metrics.get(key):
+        if metrics.get(key) and (key != "confidence" or metrics["non_uniform"]):
             yield metrics, colour
 
 

@@ -13,7 +13,7 @@ class Tile(NamedTuple):
     """An image as a report shows it."""
 
     shown: list[tuple[str, str, str]]
-    """Clean, attacked and perturbation: what it is, its address with the pixels in it, and its text for the blind."""
+    """Clean, attacked and perturbation: what it is, its address with the pixels in it, and its alt text."""
     caption: str
 
 
@@ -31,7 +31,7 @@ def _tile(picture: Mapping[str, Any]) -> Tile:
     clean, adversarial = (np.asarray(picture[name], np.float32) for name in ("clean", "adversarial"))
     shown, factor = magnified(adversarial - clean)
     what = f"image {picture['position']}, labelled {picture['label']}"
-    magnification = f"change, {factor:.3g} times magnified" if factor else "no change"
+    magnification = f"change, magnified {factor:.3g} times" if factor else "no change"
     parts = [f"Image {picture['position']}: labelled {picture['label']}, taken for {picture['prediction']}"]
     parts += [f"margin {picture['margin']:.2f}"]
     parts += [f"smallest change found {picture['radius']:.3g}"] if picture.get("radius") is not None else []

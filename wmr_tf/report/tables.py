@@ -26,7 +26,8 @@ SHARE = 0.05
 CHOOSERS = (
     "Under attackers who choose before they see the outcome, with all attacks and 95 % intervals: what is left of the\n"
     "images that the classifier, or another one, is least sure of when they are clean; of the class that was weakest\n"
-    "on validation images; and the mean radius at which the most fragile images break. No temperature moves these."
+    "on validation images; and the mean radius at which the most fragile images break. Temperature does not move whom\n"
+    "these attackers choose, nor a radius; the attacks themselves it moves a little."
 )
 
 SUITES = "Under stronger attacks, one after the other on the images that are left; the last figure is the suite's."
@@ -210,9 +211,9 @@ def choosers_table(results: Sequence[tuple[str, Mapping[str, Any]]]) -> tuple[li
         >>> points = [{"images": 50, "accuracy": 0.4, "interval": [0.28, 0.54]}]
         >>> metrics = {"examples": 1000, "budget": [{"chooser": "clean_margin", "points": points}]}
         >>> choosers_table([("TRADES", metrics)])[1]
-        [['TRADES', '40 [28, 54]', '-', '-', '-']]
+        [['TRADES', '40 [28, 54] of 50', '-', '-', '-']]
     """
-    header = [f"least sure {SHARE:.0%} (%)", "another model's (%)", "weakest class (%)", f"radius, worst {SHARE:.0%}"]
+    header = ["least sure (%)", "another model's (%)", "weakest class (%)", f"radius, worst {SHARE:.0%}"]
     rows = [
         [label, *(_picked(metrics, chooser) for chooser in ("clean_margin", "surrogate"))]
         + [_class(metrics.get("worst_class")), _worst_radius(metrics.get("threat", {}).get("worst", ()))]
@@ -229,7 +230,8 @@ def _picked(metrics: Mapping[str, Any], chooser: str) -> str:
         return "-"
     points = curves[chooser]
     point = min(points, key=lambda point: abs(point["images"] - SHARE * metrics["examples"]))
-    return with_interval({"accuracy": point["accuracy"], "accuracy_interval": point["interval"]}, "accuracy")
+    shown = with_interval({"accuracy": point["accuracy"], "accuracy_interval": point["interval"]}, "accuracy")
+    return f"{shown} of {point['images']}"
 
 
 def _class(found: Mapping[str, Any] | None) -> str:

@@ -58,11 +58,10 @@ def verdict(metrics: Metrics) -> str:
     low, high = interval(metrics, name) or (metrics[name], metrics[name])
     base = 1000 if 0 < high - low < FEW_POINTS else 100
     ends = f" (95 % interval {_count(1 - high, base)} to {_count(1 - low, base)})" if low < high else ""
-    least = "" if name == "A_strong" else "at least "
     clean = f"; without an attacker {_count(1 - metrics['A_nat'], base)} are" if "A_nat" in metrics else ""
     found = (
-        f"Of {base:,} images, {least}{_count(1 - metrics[name], base)}{ends} can be made to be misclassified by an "
-        f"attacker who may {_allowed(metrics)}{clean}."
+        f"Of {base:,} images, at least {_count(1 - metrics[name], base)}{ends} are misclassified when an attacker may "
+        f"{_allowed(metrics)}{clean}."
     )
     one = " Only one attack was tried: the accuracy under attack is an upper bound, and a better attack may lower it."
     return found + one * (name == "A_rob")
@@ -107,8 +106,9 @@ def alpha(metrics: Metrics) -> str:
         return ""
     last = max(entries, key=lambda entry: entry["alpha_test"])
     return (
-        f"An attacker who picks images at random meets the right answer {_share(metrics, 'A_rob')} of the time; one "
-        f"who prefers fragile images (alpha_test {last['alpha_test']:g}), {_share(last, 'A_sa')}."
+        f"Of the images that an attacker picks at random {_share(metrics, 'A_rob')} are classified correctly under the "
+        f"test attack; of those that one picks who prefers fragile images (alpha_test {last['alpha_test']:g}), "
+        f"{_share(last, 'A_sa')}."
     )
 
 
@@ -121,7 +121,7 @@ def budget(metrics: Metrics) -> str:
         point = min(curve["points"], key=lambda point: abs(point["images"] / metrics["examples"] - 0.1))
         accuracy = percent(point["accuracy"], *point["interval"])
         parts.append(f"{accuracy} % of {point['images']:,} images picked {CHOOSERS[curve['chooser']][0]}")
-    return f"The attacks leave correct {', '.join(parts)}."
+    return f"Under all attacks {', '.join(parts)} stay correct."
 
 
 def threat(metrics: Metrics) -> str:
@@ -140,14 +140,14 @@ def threat(metrics: Metrics) -> str:
 
 def confidence(metrics: Metrics) -> str:
     """Return what the curve over confidence shows: how far temperature alone moves A_sa."""
-    if not metrics.get("confidence"):
+    if not metrics.get("confidence") or not metrics["non_uniform"]:
         return ""
     entries = [strongest(point) for point in metrics["confidence"]["curve"]]
     values = sorted(entry["A_sa"] for entry in entries)
     return (
-        f"By temperature alone A_sa({entries[0]['alpha_test']:g}) goes from {100 * values[0]:.0f} % to "
-        f"{100 * values[-1]:.0f} %, and no decision changes; as trained, the mean top probability is "
-        f"{100 * metrics['confidence']['top_probability']:.0f} %."
+        f"On the smallest margins that any attack found, A_sa({entries[0]['alpha_test']:g}) goes from "
+        f"{100 * values[0]:.0f} % to {100 * values[-1]:.0f} % by temperature alone; as trained, the mean top "
+        f"probability is {100 * metrics['confidence']['top_probability']:.0f} %."
     )
 
 
@@ -159,7 +159,7 @@ def suite(metrics: Metrics) -> str:
     ends = metrics["suite"].get("accuracy_interval", ())
     (clean, before), *attacks = after.items()
     steps = ", ".join(f"{percent(value, *ends)} % after {name}" for name, value in attacks)
-    return f"Of all images {percent(before, *ends)} % are classified correctly {clean}, {steps}."
+    return f"{percent(before, *ends)} % of the images are classified correctly when {clean}, {steps}."
 
 
 def classes(metrics: Metrics) -> str:
@@ -177,5 +177,5 @@ def classes(metrics: Metrics) -> str:
     worst = metrics.get("worst_class")
     if not worst:
         return text
-    chosen = f"Chosen before, on {worst['chosen_from']:,} {worst['chosen_on']} images, was class {worst['class']}"
+    chosen = f"Class {worst['class']} was chosen beforehand, on {worst['chosen_from']:,} {worst['chosen_on']} images"
     return f"{text} {chosen}: {name} {_share(worst, name)} on its {worst['examples']:,} images here."
