@@ -2,6 +2,7 @@
 
 import gc
 import os
+import shutil
 import sys
 from pathlib import Path
 
@@ -68,3 +69,20 @@ def tfds_dir() -> Path:
     if not folder.is_dir():
         pytest.skip(f"no prepared data: neither TFDS_DATA_DIR nor {beside_the_repository} is a folder")
     return folder
+
+
+@pytest.fixture(scope="module")
+def browser():
+    """A headless browser; the test is skipped where there is none."""
+    chromium, driver_of_it = shutil.which("chromium"), shutil.which("chromedriver")
+    if not (chromium and driver_of_it):
+        pytest.skip("no chromium and chromedriver")
+    selenium = pytest.importorskip("selenium.webdriver")
+    options = selenium.ChromeOptions()
+    options.binary_location = chromium
+    options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})
+    for argument in ("--headless=new", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage"):
+        options.add_argument(argument)
+    driver = selenium.Chrome(options=options, service=selenium.ChromeService(driver_of_it))
+    yield driver
+    driver.quit()

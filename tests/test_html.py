@@ -5,7 +5,6 @@ import html.parser
 import io
 import json
 import re
-import shutil
 from pathlib import Path
 
 import numpy as np
@@ -420,8 +419,6 @@ def test_the_name_of_a_model_is_no_formula_and_not_hidden():
     assert "_a$y$</text>" in drawing
 
 
-BROWSER, DRIVER = shutil.which("chromium"), shutil.which("chromedriver")
-
 DARK = {"features": [{"name": "prefers-color-scheme", "value": "dark"}]}
 
 # The smallest contrast of any text, over its own background or the nearest one behind it.
@@ -442,21 +439,6 @@ const series = ["#777777", ...Array.from({length: 7}, (_, i) => `var(--series-${
   probe.style.color = colour; return ratio(parse(getComputedStyle(probe).color), behind(probe)); });
 return [lowest, Math.min(...series), texts.length];
 """
-
-
-@pytest.fixture(scope="module")
-def browser():
-    if not (BROWSER and DRIVER):
-        pytest.skip("no chromium and chromedriver")
-    selenium = pytest.importorskip("selenium.webdriver")
-    options = selenium.ChromeOptions()
-    options.binary_location = BROWSER
-    options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})
-    for argument in ("--headless=new", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage"):
-        options.add_argument(argument)
-    driver = selenium.Chrome(options=options, service=selenium.ChromeService(DRIVER))
-    yield driver
-    driver.quit()
 
 
 @pytest.fixture(scope="module")
