@@ -9,9 +9,8 @@ SUITE, STAGES, VERSIONS, OUTCOMES = (
     f"wmr_tf/evaluation/{name}.py" for name in ("suite", "stages", "versions", "outcomes")
 )
 
-CHOOSERS, RADII, TEMPERATURE, STATISTICS, PAIRING = (
-    *(f"wmr_tf/evaluation/{name}.py" for name in ("choosers", "radii", "temperature", "statistics")),
-    "trainers/pairing.py",
+CHOOSERS, RADII, TEMPERATURE, STATISTICS = (
+    f"wmr_tf/evaluation/{name}.py" for name in ("choosers", "radii", "temperature", "statistics")
 )
 
 TESTS = {
@@ -32,7 +31,6 @@ TESTS = {
     RADII: "tests/test_choosers.py",
     TEMPERATURE: "tests/test_choosers.py",
     STATISTICS: "tests/test_statistics.py",
-    PAIRING: "tests/test_compare.py",
 }
 """The tests that a fault in a file must fail, as pytest names them, apart by blanks."""
 

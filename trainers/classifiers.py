@@ -7,8 +7,8 @@ from wmr_tf.checks import InvalidInput, one_line, refuse, require
 from wmr_tf.inputs.batches import check_first_batch
 
 
-def check_fits(classifier: keras.Model, test: tf.data.Dataset) -> None:
-    """Check that a classifier takes the images of a data set and returns logits for its classes.
+def check_fits(classifier: keras.Model, test: tf.data.Dataset) -> int:
+    """Check that a classifier takes the images of a data set and returns logits for its classes; return their number.
 
     Raises:
         InvalidInput: If it was made for images of another shape, for fewer classes, or returns no logits.
@@ -24,7 +24,7 @@ def check_fits(classifier: keras.Model, test: tf.data.Dataset) -> None:
     )
     batch = next(iter(test))
     try:
-        check_first_batch(classifier, batch)
+        return check_first_batch(classifier, batch)
     except InvalidInput as mistake:
         if mistake.__cause__ is None:
             raise

@@ -76,9 +76,9 @@ class Images:
 
     def weighted(self) -> dict[tuple[str, float], np.ndarray]:
         """Return the margins `[images]` of weighted accuracies, by name and alpha_test."""
-        found = {}
+        found, plain = {}, self.margins(self.logits)
         for alpha, logits in self.weighted_logits.items():
-            found["A_sa", alpha], found["A_tr", alpha] = self.margins(self.logits), self.margins(logits)
+            found["A_sa", alpha], found["A_tr", alpha] = plain, self.margins(logits)
         return found
 
     def margins(self, logits: np.ndarray, temperature: float = 1.0) -> np.ndarray:

@@ -67,10 +67,10 @@ def load_surrogate(settings: Evaluation, test: tf.data.Dataset) -> keras.Model:
     """
     surrogate = load_classifier(settings.surrogate or "", what="surrogate")
     try:
-        check_fits(surrogate, test)
+        got = check_fits(surrogate, test)
     except InvalidInput as mistake:
         raise InvalidInput(f"surrogate: {mistake}") from mistake
-    got, expected = int(surrogate(next(iter(test))[0][:1]).shape[-1]), data.info(settings.dataset).num_classes
+    expected = data.info(settings.dataset).num_classes
     fix = "Name a model of the same classes with --surrogate."
     require(got == expected, "surrogate", got=f"a model of {got} classes", expected=str(expected), fix=fix)
     return surrogate

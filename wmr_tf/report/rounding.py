@@ -60,6 +60,19 @@ def interval(values: Mapping[str, Any], name: str) -> tuple[float, float] | None
     return None
 
 
+def of_point(point: Mapping[str, Any]) -> str:
+    """Return the accuracy of a point of a budget curve, as `with_interval` does.
+
+    Args:
+        point: A dictionary of metrics.json with "accuracy" and "interval".
+
+    Example:
+        >>> of_point({"images": 50, "accuracy": 0.4, "interval": [0.28, 0.54]})
+        '40 [28, 54]'
+    """
+    return with_interval({"accuracy": point["accuracy"], "accuracy_interval": point["interval"]}, "accuracy")
+
+
 def radius(entry: Mapping[str, Any]) -> str:
     """Return a radius with its interval in brackets, without decimals that it does not carry.
 

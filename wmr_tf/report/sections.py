@@ -10,7 +10,7 @@ from matplotlib.lines import Line2D
 from wmr_tf.report import charts, words
 from wmr_tf.report.charts import Results
 from wmr_tf.report.figures import draw_alpha
-from wmr_tf.report.rounding import radius, with_interval
+from wmr_tf.report.rounding import of_point, radius, with_interval
 from wmr_tf.report.svg import svg
 from wmr_tf.report.tables import suite_table
 
@@ -121,16 +121,12 @@ def _section(
 
 def _budget_table(results: Results) -> Table:
     rows = [
-        [label, charts.CHOOSERS[curve["chooser"]][0], f"{point['images']:,}", _accuracy(point)]
+        [label, charts.CHOOSERS[curve["chooser"]][0], f"{point['images']:,}", of_point(point)]
         for label, metrics in results
         for curve in metrics.get("budget", ())
         for point in curve["points"]
     ]
     return "Accuracy on the images picked, in percent", ["Model", "picked", "images", "accuracy"], rows
-
-
-def _accuracy(point: Metrics) -> str:
-    return with_interval({"accuracy": point["accuracy"], "accuracy_interval": point["interval"]}, "accuracy")
 
 
 def _worst_table(results: Results) -> Table:

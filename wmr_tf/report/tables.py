@@ -4,7 +4,7 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from wmr_tf.report.rounding import decimals, of_images, radius, with_interval
+from wmr_tf.report.rounding import decimals, of_images, of_point, radius, with_interval
 from wmr_tf.report.words import alarms
 
 COLUMNS = ("A_nat", "A_rob", "A_strong", "A_sa", "A_tr")
@@ -230,8 +230,7 @@ def _picked(metrics: Mapping[str, Any], chooser: str) -> str:
         return "-"
     points = curves[chooser]
     point = min(points, key=lambda point: abs(point["images"] - SHARE * metrics["examples"]))
-    shown = with_interval({"accuracy": point["accuracy"], "accuracy_interval": point["interval"]}, "accuracy")
-    return f"{shown} of {point['images']}"
+    return f"{of_point(point)} of {point['images']}"
 
 
 def _class(found: Mapping[str, Any] | None) -> str:
