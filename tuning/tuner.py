@@ -13,7 +13,7 @@ import keras_tuner as kt
 
 from tuning.objective import Objective
 from wmr_tf.checks import one_line, require
-from wmr_tf.saving import write_json, written_whole
+from wmr_tf.saving import write_json, write_text
 
 TRIALS, FAILURE = "trials", "failure.txt"
 ROLE = ("KERASTUNER_TUNER_ID", "KERASTUNER_ORACLE_IP", "KERASTUNER_ORACLE_PORT")
@@ -129,8 +129,7 @@ class SearchTuner(kt.Hyperband):
             raise
         except Exception as error:
             reason = one_line(error)
-            with written_whole(failure) as unfinished:
-                unfinished.write_text(f"{reason}\n\n{traceback.format_exc()}")
+            write_text(failure, f"{reason}\n\n{traceback.format_exc()}")
             print(f"Trial {trial.trial_id} failed: {reason}", flush=True)
             raise kt.errors.FailedTrialError(reason) from None
 

@@ -22,10 +22,20 @@ from wmr_tf.engine.progress import Lines
 from wmr_tf.evaluation import Robustness, RobustnessEvaluator
 from wmr_tf.evaluation.versions import VERSIONS
 from wmr_tf.inputs.batches import batches_of, checked_batches
+from wmr_tf.logs import WriteEvents, WriteHistory
 from wmr_tf.resume import ExactResume
 from wmr_tf.saving import classifier_of, save_classifier
 
-__all__ = ["ExactResume", "LogProgress", "RobustEvaluation", "SaveBestClassifier", "announce", "log_key"]
+__all__ = [
+    "ExactResume",
+    "LogProgress",
+    "RobustEvaluation",
+    "SaveBestClassifier",
+    "WriteEvents",
+    "WriteHistory",
+    "announce",
+    "log_key",
+]
 
 BATCH_SIZE = 250
 

@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 
 from wmr_tf.checks import one_line, refuse, require
-from wmr_tf.saving import written_whole
+from wmr_tf.saving import flush, written_whole
 
 VERSION = 1
 ARRAYS, STATE, MANIFEST = "arrays.npz", "state.json", "manifest.json"
@@ -60,7 +60,7 @@ def write(
     Whenever the process is killed, the checkpoint is there as a whole or not at all, and so are those before.
 
     Args:
-        folder: Where the checkpoints are; created if it is not there.
+        folder: Where the checkpoints are; created if it is not there, in an existing one.
         name: Its name; names sort by age. One of this name is replaced.
         state: Dictionaries with texts as keys, lists, arrays and plain values.
         config: What it is a checkpoint of, as JSON can hold it; see `newest`.
@@ -81,7 +81,8 @@ def write(
     arrays: dict[str, np.ndarray] = {}
     values = _without_arrays(state, arrays)
     target, unfinished = folder / name, folder / f"{_UNFINISHED}{name}.{secrets.token_hex(4)}"
-    unfinished.mkdir(parents=True)
+    folder.mkdir(exist_ok=True)  # but not the folders above: if they are gone, somebody has deleted them
+    unfinished.mkdir()
     try:
         with open(unfinished / ARRAYS, "wb") as file:
             np.savez(file, allow_pickle=False, **arrays)
@@ -91,10 +92,10 @@ def write(
         content = {"version": VERSION, "name": name, "config": dict(config), "files": _described(unfinished)}
         (unfinished / MANIFEST).write_text(_manifest(content), encoding="utf-8")
         for path in (*unfinished.iterdir(), unfinished):
-            _flush(path)
+            flush(path)
         shutil.rmtree(target, ignore_errors=True)  # only there if it was damaged, or is of this very moment
         os.rename(unfinished, target)
-        _flush(folder)
+        flush(folder)
     except BaseException:
         shutil.rmtree(unfinished, ignore_errors=True)
         raise
@@ -246,15 +247,3 @@ def _link_or_copy(source: Path, target: Path) -> None:
         os.link(source, target)
     except OSError:  # a file system without links
         shutil.copyfile(source, target)
-
-
-def _flush(path: Path) -> None:
-    """Have the disk take what has been written into a file, or which files are in a folder."""
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    except OSError:
-        if not path.is_dir():  # not every file system can flush a folder
-            raise
-    finally:
-        os.close(descriptor)

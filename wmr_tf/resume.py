@@ -17,6 +17,7 @@ from wmr_tf.data.pipeline import Place, place_of
 from wmr_tf.engine import distribution
 from wmr_tf.interrupts import Interrupts, leave, own_command
 from wmr_tf.kept import assign, files_of, state_of, take_state, values_of
+from wmr_tf.saving import note
 
 
 class ExactResume(keras.callbacks.Callback):
@@ -190,6 +191,10 @@ class Resumable(keras.callbacks.CallbackList):
         try:
             with self._interrupts if self._is_alone else contextlib.nullcontext():
                 yield
+        except OSError as error:
+            is_kept = f"{self._resume.directory} keeps the training {self._told(*self._saved)}" if self._saved else ""
+            note(error, is_kept or "No checkpoint was written before", self._resume.command)
+            raise
         finally:
             self.model._initial_epoch = self.model.resumable = None
 
