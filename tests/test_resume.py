@@ -400,17 +400,20 @@ def test_a_second_sigint_ends_at_once_though_tensorflow_is_busy_and_the_last_che
     process = subprocess.Popen(
         command, env={**os.environ, "PYTHONPATH": str(ROOT)}, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     )
-    assert process.stdout.readline() == "inside\n"
-    process.send_signal(signal.SIGINT)
-    time.sleep(0.05)
-    process.send_signal(signal.SIGINT)  # as if a forked process had heard it too
-    while not (line := process.stderr.readline()).startswith("SIGINT"):
-        assert line
-    assert line == "SIGINT: stopping when the running batch has ended; again: at once\n"
-    with pytest.raises(subprocess.TimeoutExpired):
-        process.wait(timeout=0.5)
-    process.send_signal(signal.SIGINT)
-    assert process.wait(timeout=2) == 130
+    try:
+        assert process.stdout.readline() == "inside\n"
+        process.send_signal(signal.SIGINT)
+        time.sleep(0.05)
+        process.send_signal(signal.SIGINT)  # as if a forked process had heard it too
+        while not (line := process.stderr.readline()).startswith("SIGINT"):
+            assert line
+        assert line == "SIGINT: stopping when the running batch has ended; again: at once\n"
+        with pytest.raises(subprocess.TimeoutExpired):
+            process.wait(timeout=0.5)
+        process.send_signal(signal.SIGINT)
+        assert process.wait(timeout=2) == 130
+    finally:
+        process.kill()
     assert "Traceback" not in process.communicate()[1]
     assert os.listdir(tmp_path) == ["epoch-000000-batch-00000001"]
     assert fit(ExactResume(tmp_path)) == alone()
