@@ -54,6 +54,7 @@ def write(
     config: Mapping[str, Any],
     files: Mapping[str, Path] | None = None,
     keep: int = 2,
+    before: str = "",
 ) -> Path:
     """Write a checkpoint under another name, flush it to disk, rename it, and delete all but the newest ones.
 
@@ -66,6 +67,7 @@ def write(
         config: What it is a checkpoint of, as JSON can hold it; see `newest`.
         files: By name files to keep with it. They are linked, so whoever writes them must replace them in one move.
         keep: How many checkpoints stay, this one among them.
+        before: A name; the newest checkpoint that is not after it stays too.
 
     Returns:
         Its folder.
@@ -99,23 +101,26 @@ def write(
     except BaseException:
         shutil.rmtree(unfinished, ignore_errors=True)
         raise
-    _forget(folder, keep)
+    _forget(folder, keep, before)
     return target
 
 
-def newest(folder: Path, *, config: Mapping[str, Any], tell: Callable[[str], object]) -> Checkpoint | None:
+def newest(
+    folder: Path, *, config: Mapping[str, Any], tell: Callable[[str], object], before: str | None = None
+) -> Checkpoint | None:
     """Return the newest checkpoint that is whole, None if there is none at all; damaged ones give way to it.
 
     Args:
         folder: Where the checkpoints are.
         config: What it must be a checkpoint of.
         tell: Gets one line for each that is passed over because it is damaged.
+        before: A name; those after it do not count.
 
     Raises:
         InvalidInput: If all are damaged, or it is one of something else; the message says what differs.
     """
     damaged: list[Path] = []
-    for path in sorted(_finished(folder), reverse=True):
+    for path in reversed(_until(_finished(folder), before)):
         try:
             content = _checked_manifest(path)
             _check_config(folder, content["config"], json.loads(json.dumps(dict(config))))
@@ -232,13 +237,20 @@ def _with_arrays(value: Any, arrays: dict[str, np.ndarray]) -> Any:
 
 
 def _finished(folder: Path) -> list[Path]:
-    return [path for path in folder.glob("*") if path.is_dir() and not path.name.startswith(_UNFINISHED)]
+    """Return the checkpoints from the oldest to the newest."""
+    return sorted(path for path in folder.glob("*") if path.is_dir() and not path.name.startswith(_UNFINISHED))
 
 
-def _forget(folder: Path, keep: int) -> None:
+def _until(paths: list[Path], name: str | None) -> list[Path]:
+    return [path for path in paths if name is None or path.name <= name]
+
+
+def _forget(folder: Path, keep: int, before: str) -> None:
     """Delete the oldest checkpoints, and what killed processes have begun to write."""
     begun = [path for path in folder.glob(f"{_UNFINISHED}*") if path.is_dir()]
-    for path in [*sorted(_finished(folder))[:-keep], *begun]:
+    finished = _finished(folder)
+    kept = {*finished[-keep:], *_until(finished, before)[-1:]}
+    for path in [*(path for path in finished if path not in kept), *begun]:
         shutil.rmtree(path, ignore_errors=True)
 
 

@@ -1,4 +1,4 @@
-"""Files that grow with every epoch of a `fit`: its history, and TensorBoard's events."""
+"""What a `fit` tells while it runs: its history in a file, events for TensorBoard, lines in a log."""
 
 import csv
 from collections.abc import Callable
@@ -10,6 +10,7 @@ import tensorflow as tf
 
 from wmr_tf.alarms import warn
 from wmr_tf.checks import one_line
+from wmr_tf.engine.progress import Lines
 from wmr_tf.saving import written_whole
 
 
@@ -83,3 +84,21 @@ class WriteEvents(keras.callbacks.TensorBoard):
             self._is_lost = True
             told = f"TensorBoard's events in {self.log_dir} could not be written ({one_line(error)})"
             warn(f"{told}. The training goes on without them.")
+
+
+class LogProgress(keras.callbacks.Callback):
+    """Print a line at least every minute of an epoch where `fit` shows no progress bar, with `verbose=2`.
+
+    Example:
+        >>> history = model.fit(train, verbose=0, callbacks=[LogProgress()])
+    """
+
+    def on_epoch_begin(self, epoch: int, logs: dict[str, float] | None = None) -> None:
+        """Start the epoch's clock."""
+        unit = f"epoch {epoch + 1}/{self.params['epochs']}: step"
+        self._lines = Lines(self.params["steps"], unit=unit) if self.params["verbose"] == 2 else None
+
+    def on_train_batch_end(self, batch: int, logs: dict[str, float] | None = None) -> None:
+        """Count the batch."""
+        if self._lines is not None:
+            self._lines.add(1, told=f", loss {logs['loss']:.3g}" if logs and "loss" in logs else "")
