@@ -1,33 +1,42 @@
-"""Kill trainings at random moments, again and again, and compare each with one that was left alone.
+"""Stop trainings at random moments, again and again, and compare each with one that was left alone.
 
-python -m studies.soak --kills=200 --output=results/soak.md
+python -m studies.soak --kills=200 --output=results/soak.json
 
-Each method trains on the digits as `trainers.digits --deterministic` does, in a process that is sent SIGKILL or SIGTERM
-at a random moment, while it trains, evaluates or writes, and is started again until it comes to its end. Then
-history.csv, metrics.json and the weights of the last and the best epoch must be those of the run that was left alone.
+A run trains a method on the digits as `trainers.digits --deterministic` does, in a process that is sent SIGKILL or
+SIGTERM, or whose disk is full from then on, at a random moment: while it trains, evaluates or writes. It is started
+again until it comes to its end. Then history.csv, metrics.json and the weights of the last and the best epoch must be
+those of the run that was left alone; after a SIGTERM within the training there must be a valid checkpoint, one line
+with the command that goes on, and status 143. All methods take their turns.
+
+What is counted is written after each run: the same command goes on where it was stopped.
 """
 
 import argparse
 import collections
+import fcntl
 import hashlib
+import itertools
+import json
 import multiprocessing
 import os
 import random
+import re
+import resource
 import signal
 import sys
 import tempfile
+import threading
 import time
-from collections.abc import Callable
+import zipfile
 from pathlib import Path
 from typing import Any
 
-import keras
-
-from studies.runs import made_by, publish
 from trainers import run
+from trainers.cli import ends_reported
 from trainers.config import Experiment
-from trainers.folder import BEST, HISTORY, LAST, METRICS
+from trainers.folder import BEST, CHECKPOINTS, HISTORY, LAST, METRICS
 from wmr_tf import methods
+from wmr_tf.saving import read_json, write_json
 
 # Tiny runs, in which all moments come about equally often: 18 steps, three validations, an evaluation.
 FEW: dict[str, Any] = {
@@ -41,26 +50,63 @@ FEW |= {"eval_attack_steps": 1, "suite": "short", "deterministic": True}
 FEWER_PASSES: dict[str, int] = {"attack_steps": 1, "replays": 1, "passes": 1}
 SECONDS_BETWEEN_CHECKPOINTS = 0.05
 
+KILL, TERMINATE, FULL = "SIGKILL", "SIGTERM", "full disk"
+STOPS = (KILL,) * 4 + (TERMINATE,) * 2 + (FULL,)
+"""What happens to a run, in random order, before it is left alone."""
 
-def live(experiment: Experiment, come: signal.Signals | None = None, after: float | None = None) -> int:
-    """Train in a process of its own, which is sent a signal after so many seconds if it has not ended; its status.
+LARGEST_FILE = 150_000
+"""Bytes, of what a full disk may still take; a run's classifiers are larger."""
+
+
+class Unexpected(Exception):
+    """A run ended otherwise than it was asked to."""
+
+
+def live(experiment: Experiment, stop: str | None = None, after: float = 0.0, limit: int = 0) -> tuple[int, str]:
+    """Train in a process of its own; return its status and what it printed.
+
+    Args:
+        experiment: All settings.
+        stop: What happens to it, if anything.
+        after: The second of its life in which that happens, if it has not ended.
+        limit: Bytes a file, on a full disk.
 
     Raises:
-        RuntimeError: If it ended otherwise than it was asked to.
+        Unexpected: If it ended otherwise than it was asked to.
     """
+    read, write = os.pipe()
+    fcntl.fcntl(write, fcntl.F_SETPIPE_SZ, 1 << 20)  # all that it prints, read once it has ended
+    full = (after, limit) if stop == FULL else None
     # Forked before TensorFlow has begun to work, so that a life costs no import.
-    process = multiprocessing.get_context("fork").Process(target=_train, args=(experiment,))
+    process = multiprocessing.get_context("fork").Process(target=_train, args=(experiment, write, full))
     process.start()
-    process.join(after)
-    if come and process.is_alive():
-        os.kill(process.pid or 0, come)
+    os.close(write)
+    if stop in (KILL, TERMINATE):
+        process.join(after)
+        if process.is_alive():
+            os.kill(process.pid or 0, signal.Signals[stop])
     process.join()
+    with open(read, encoding="utf-8") as file:
+        log = file.read()
     # Before the training begins, and after it, SIGTERM is the system's.
-    allowed = {None: (), signal.SIGKILL: (-9,), signal.SIGTERM: (128 + 15, -15)}[come]
-    if process.exitcode not in (0, *allowed):
-        log = Path(f"{experiment.output_dir}.log").read_text()
-        raise RuntimeError(f"{experiment.output_dir}: got status {process.exitcode} after {come}:\n{log[-3000:]}")
-    return process.exitcode or 0
+    allowed = {None: (), KILL: (-signal.SIGKILL,), TERMINATE: (128 + signal.SIGTERM, -signal.SIGTERM), FULL: (1,)}[stop]
+    if process.exitcode not in (0, *allowed) or ("Traceback" in log and stop != FULL):
+        told = log[max(log.find("Traceback"), 0) :]
+        raise Unexpected(f"got status {process.exitcode} after {stop}: {told[:2000]} ... {told[-2000:]}")
+    return process.exitcode or 0, log
+
+
+def _train(experiment: Experiment, output: int, full: tuple[float, int] | None) -> None:
+    run.CHECKPOINT_MINUTES = SECONDS_BETWEEN_CHECKPOINTS / 60
+    os.dup2(output, 1)
+    os.dup2(output, 2)
+    if full is not None:
+        after, limit = full
+        timer = threading.Timer(after, resource.setrlimit, (resource.RLIMIT_FSIZE, (limit, limit)))
+        timer.daemon = True
+        timer.start()
+    with ends_reported():
+        run.train(experiment)
 
 
 def settings(method: str, folder: Path) -> Experiment:
@@ -69,75 +115,106 @@ def settings(method: str, folder: Path) -> Experiment:
     return Experiment.of("digits", method, **FEW, **taken, output_dir=str(folder))
 
 
-def survived(method: str, place: Path, kills: int, rng: random.Random) -> tuple[collections.Counter[str], list[str]]:
-    """Kill runs of a method so many times; return how often by which signal, and what differed at the end of any."""
-    start = time.monotonic()
-    live(settings(method, place / "alone"))
-    seconds = time.monotonic() - start
-    expected = _in_a_process(_digests, place / "alone")
-    counts, differing = collections.Counter[str](), []
-    while counts["SIGKILL"] + counts["SIGTERM"] < kills:
-        counts["runs"] += 1
-        folder = place / f"run-{counts['runs']}"
-        while not _is_complete(folder):
-            come = rng.choice((signal.SIGKILL, signal.SIGTERM))
-            is_left_alone = counts["SIGKILL"] + counts["SIGTERM"] == kills
-            if live(settings(method, folder), *(() if is_left_alone else (come, rng.uniform(0, seconds)))):
-                counts[come.name] += 1
-        found = _in_a_process(_digests, folder)
-        differing += [f"{method}, run {counts['runs']}: {name}" for name in expected if found[name] != expected[name]]
-    return counts, differing
+class Alone:
+    """A method's run that nothing happens to."""
+
+    def __init__(self, method: str, folder: Path) -> None:
+        start = time.time()
+        live(settings(method, folder))
+        self.seconds = time.time() - start
+        self.seconds_of_training = (folder / LAST).stat().st_mtime - start
+        self.digests = digests(folder)
 
 
-def _train(experiment: Experiment) -> None:
-    run.CHECKPOINT_MINUTES = SECONDS_BETWEEN_CHECKPOINTS / 60
-    log = os.open(f"{experiment.output_dir}.log", os.O_WRONLY | os.O_CREAT | os.O_APPEND)
-    os.dup2(log, 1)
-    os.dup2(log, 2)
-    run.train(experiment)
+def digests(folder: Path) -> dict[str, str]:
+    """Return the SHA-256 of what two runs must have in common, to the last bit."""
+    metrics = read_json(folder / METRICS, "run", fix="")
+    timeless = {name: value for name, value in metrics.items() if name not in ("command", "date")}
+    contents = {HISTORY: (folder / HISTORY).read_bytes(), METRICS: json.dumps(timeless).encode()}
+    for name in (BEST, LAST):
+        with zipfile.ZipFile(folder / name) as archive:  # whose other members hold the time
+            contents[name] = archive.read("model.weights.h5")
+    return {name: hashlib.sha256(content).hexdigest() for name, content in contents.items()}
+
+
+def survived(method: str, folder: Path, alone: Alone, rng: random.Random) -> dict[str, Any]:
+    """Stop a run again and again, then leave it alone; return what happened, and what differs at its end."""
+    start, counts = time.monotonic(), collections.Counter[str]()
+    differing = []
+    try:
+        for stop in [*rng.sample(STOPS, len(STOPS)), None]:
+            # Half of them within the training, which is the shorter part of a life.
+            after = rng.uniform(0, rng.choice((alone.seconds_of_training, alone.seconds)))
+            status, log = live(settings(method, folder), stop, after, rng.randrange(LARGEST_FILE))
+            if stop and status:
+                counts[stop] += 1
+            if stop == TERMINATE and "\nEpoch " in log and "Evaluating epoch" not in log:
+                counts["terminated"] += 1
+                counts["kept"] += is_kept(folder, status, log)
+            if _is_complete(folder):
+                break
+        found = digests(folder)
+        differing = [name for name in found if found[name] != alone.digests[name]]
+    except (Unexpected, OSError) as failure:
+        differing = [str(failure)]
+    return {"method": method, **counts, "differing": differing, "seconds": round(time.monotonic() - start, 1)}
+
+
+def is_kept(folder: Path, status: int, log: str) -> bool:
+    """Return whether a SIGTERM within the training ended as it should: said in one line, with a whole checkpoint."""
+    lines = [line for line in log.splitlines() if line.startswith("stopped by SIGTERM")]
+    told = re.fullmatch(
+        r"stopped by SIGTERM: \S+ keeps the training (?:within|after) epoch (\d+)(?:, after batch (\d+) of \d+)?\. "
+        rf"To go on: python -m trainers\.resume {re.escape(str(folder))}",
+        lines[0] if len(lines) == 1 else "",
+    )
+    newest = max((folder / CHECKPOINTS).glob("epoch-*"), default=None)
+    if status != 128 + signal.SIGTERM or told is None or newest is None:
+        return False
+    epoch, batch = int(told[1]) - (told[2] is not None), int(told[2] or 0)
+    return newest.name == f"epoch-{epoch:06d}-batch-{batch:08d}" and _is_valid(newest)
+
+
+def _is_valid(checkpoint: Path) -> bool:
+    files = json.loads((checkpoint / "manifest.json").read_text())["content"]["files"]
+    sha256 = {name: hashlib.sha256((checkpoint / name).read_bytes()).hexdigest() for name in files}
+    return bool(files) and all(files[name]["sha256"] == sha256[name] for name in files)
 
 
 def _is_complete(folder: Path) -> bool:
-    return (folder / METRICS).exists() and not (folder / run.CHECKPOINTS).exists()
+    return (folder / METRICS).exists() and not (folder / CHECKPOINTS).exists()
 
 
-def _digests(folder: Path) -> dict[str, str]:
-    contents: dict[str, list[Any]] = {name: [(folder / name).read_bytes()] for name in (HISTORY, METRICS)}
-    contents |= {name: keras.models.load_model(folder / name).get_weights() for name in (BEST, LAST)}
-    return {name: hashlib.sha256(b"".join(map(bytes, parts))).hexdigest() for name, parts in contents.items()}
-
-
-def _in_a_process(function: Callable[[Path], Any], argument: Path) -> Any:
-    """Return what a function returns in a process of its own, so that TensorFlow does not begin to work in this one."""
-    with multiprocessing.get_context("fork").Pool(1) as pool:
-        return pool.apply(function, (argument,))
+def total(runs: list[dict[str, Any]], name: str) -> int:
+    """Return how often something happened in all runs."""
+    return sum(each.get(name, 0) for each in runs)
 
 
 def main() -> None:
-    """Soak the methods in turn, and write the table."""
+    """Go through the methods in turn until there have been enough kills."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--kills", type=int, default=200, help="How many, over all methods.")
+    parser.add_argument("--kills", type=int, default=200, help="By SIGKILL, over all methods.")
+    parser.add_argument("--terms", type=int, default=50, help="By SIGTERM within the training, over all methods.")
+    parser.add_argument("--runs", type=int, default=50, help="Completed ones, at least.")
     parser.add_argument("--methods", default=",".join(methods.BY_NAME), help="Which, with commas.")
-    parser.add_argument("--seconds", type=float, default=float("inf"), help="Begin no other method after so long.")
     parser.add_argument("--seed", type=int, default=0, help="Of the moments.")
-    parser.add_argument("--output", type=Path, help="A Markdown file for the table.")
+    parser.add_argument("--output", type=Path, required=True, help="A JSON file for what is counted.")
     given = parser.parse_args()
-    names, start, rng = given.methods.split(","), time.monotonic(), random.Random(given.seed)
-    rows, differing = ["| method | SIGKILL | SIGTERM | runs | differences | seconds a kill |", "|---" * 6 + "|"], []
-    with tempfile.TemporaryDirectory() as place:
-        for number, method in enumerate(names):
-            if time.monotonic() - start > given.seconds:
+    names, alone = given.methods.split(","), dict[str, Alone]()
+    runs = read_json(given.output, "output", fix="Delete it.")["runs"] if given.output.exists() else []
+    with tempfile.TemporaryDirectory() as temporary:
+        for number in itertools.count(len(runs)):
+            enough = {KILL: given.kills, "terminated": given.terms}
+            if number >= given.runs and all(total(runs, name) >= count for name, count in enough.items()):
                 break
-            kills, began = given.kills // len(names) + (number < given.kills % len(names)), time.monotonic()
-            (Path(place) / method).mkdir()
-            counts, found = survived(method, Path(place) / method, kills, rng)
-            differing += found
-            cells = [method, counts["SIGKILL"], counts["SIGTERM"], counts["runs"], len(found)]
-            rows.append(f"| {' | '.join(map(str, cells))} | {(time.monotonic() - began) / max(kills, 1):.1f} |")
-            print(rows[-1], *found, sep="\n", flush=True)
-    if given.output:
-        publish(["# Trainings that were killed", made_by("studies.soak"), "\n".join(rows), *differing], given.output)
-    sys.exit(bool(differing))
+            method, place = names[number % len(names)], Path(temporary)
+            if method not in alone:
+                alone[method] = Alone(method, place / method)
+            rng = random.Random(f"{given.seed} {method} {number}")
+            runs.append(survived(method, place / f"{method}-{number}", alone[method], rng))
+            write_json(given.output, {"seed": given.seed, "runs": runs})
+            print(json.dumps(runs[-1]), flush=True)
+    sys.exit(any(each["differing"] for each in runs))
 
 
 if __name__ == "__main__":

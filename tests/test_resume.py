@@ -26,6 +26,7 @@ from wmr_tf import AdversarialModel, data, methods
 from wmr_tf.callbacks import ExactResume, RobustEvaluation, SaveBestClassifier
 from wmr_tf.checks import InvalidInput
 from wmr_tf.data.pipeline import place_of, training
+from wmr_tf.interrupts import stoppable
 
 pytestmark = pytest.mark.filterwarnings("ignore:attack. its steps reach")
 
@@ -356,20 +357,65 @@ def test_a_signal_keeps_the_training_says_how_to_go_on_and_ends(come, end, momen
     assert fit(ExactResume(tmp_path / "stopped"), **validation) == alone(validated=True)
 
 
-def test_a_second_sigint_ends_at_once_and_leaves_the_last_checkpoint_whole(tmp_path, monkeypatch):
-    stopped([ExactResume(tmp_path, minutes=1e-9)], Killer(0, 2))
-    before = sorted(os.listdir(tmp_path))
-    flush = os.fsync
+class Doomed:
+    def __del__(self):
+        signal.raise_signal(signal.SIGTERM)
 
-    def impatient(descriptor):
-        signal.raise_signal(signal.SIGINT)
-        flush(descriptor)
 
-    monkeypatch.setattr(os, "fsync", impatient)
-    with pytest.raises(KeyboardInterrupt):
-        fit(Signal(signal.SIGINT, "on_train_batch_end", epoch=0), ExactResume(tmp_path))
-    assert sorted(os.listdir(tmp_path)) == before
-    monkeypatch.undo()
+def test_a_signal_that_comes_in_a_destructor_ends_all_the_same(capsys):
+    deadline = time.monotonic() + 10
+    with pytest.raises(SystemExit) as end, stoppable("this keeps it", "python again.py"):
+        Doomed()
+        while time.monotonic() < deadline:
+            pass
+    assert end.value.code == 143
+    assert capsys.readouterr().err == "\nstopped by SIGTERM: this keeps it. To go on: python again.py\n"
+
+
+LONG_BATCH = """
+import sys
+import tensorflow as tf, keras
+from tests import test_resume
+from wmr_tf.callbacks import ExactResume
+
+@tf.function
+def long(steps):
+    return tf.while_loop(lambda k: k < steps, lambda k: [k + 1], [tf.constant(0)])
+
+def inside(batch, logs):
+    if test_resume.Told.begun:
+        print("inside", flush=True)
+        long(10**9)
+    test_resume.Told.begun += 1
+
+test_resume.Told.begun = 0
+long(1)
+within = keras.callbacks.LambdaCallback(on_train_batch_begin=inside)
+test_resume.fit(within, ExactResume(sys.argv[1], minutes=1e-9))
+"""
+
+
+def test_a_second_sigint_ends_at_once_though_tensorflow_is_busy_and_the_last_checkpoint_is_whole(tmp_path):
+    command = [sys.executable, "-c", LONG_BATCH, str(tmp_path)]
+    process = subprocess.Popen(
+        command, env={**os.environ, "PYTHONPATH": str(ROOT)}, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    try:
+        assert process.stdout.readline() == "inside\n"
+        process.send_signal(signal.SIGINT)
+        time.sleep(0.05)
+        process.send_signal(signal.SIGINT)  # as if a forked process had heard it too
+        while not (line := process.stderr.readline()).startswith("SIGINT"):
+            assert line
+        assert line == "SIGINT: stopping when the running batch has ended; again: at once\n"
+        with pytest.raises(subprocess.TimeoutExpired):
+            process.wait(timeout=0.5)
+        process.send_signal(signal.SIGINT)
+        assert process.wait(timeout=2) == 130
+    finally:
+        process.kill()
+    assert "Traceback" not in process.communicate()[1]
+    assert os.listdir(tmp_path) == ["epoch-000000-batch-00000001"]
     assert fit(ExactResume(tmp_path)) == alone()
 
 

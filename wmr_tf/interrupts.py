@@ -1,20 +1,27 @@
 """Signals while something runs that can be kept and gone on with."""
 
 import contextlib
+import functools
+import os
 import shlex
 import signal
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator
 from types import FrameType, TracebackType
 from typing import Any, NoReturn, Self
+
+APART = 0.3
+"""Seconds between two SIGINT; of less they are one, which forked processes have heard too."""
 
 
 class Interrupts:
     """Tell a block that SIGTERM, SIGINT or SIGUSR1 has come, and put the handlers before back when it ends.
 
-    A second SIGINT raises `KeyboardInterrupt` at once, wherever the block is. Signals reach the main thread alone; in
-    another one this does nothing.
+    Python calls a handler once the main thread is back from TensorFlow. A thread hears SIGINT before that: at the first
+    it prints a line, at the second it ends the process at once, with status 130, as a kill would. Signals reach the
+    main thread alone; in another one this does nothing.
 
     Args:
         at_once: Called when a signal comes, between any two lines of the block.
@@ -29,8 +36,8 @@ class Interrupts:
     def __init__(self, at_once: Callable[[], object]) -> None:
         self._at_once = at_once
         self._come: signal.Signals | None = None
-        self._has_sigint = False
-        self._before: dict[signal.Signals, Any] = {}
+        self._end: BaseException | None = None  # what ends the block
+        self._undo = contextlib.ExitStack()
 
     def take(self) -> signal.Signals | None:
         """Return the signal that has come, once; None if there is none."""
@@ -39,24 +46,57 @@ class Interrupts:
 
     def __enter__(self) -> Self:
         if threading.current_thread() is threading.main_thread():
+            heard, told = os.pipe()
+            os.set_blocking(told, False)
+            threading.Thread(target=_hear, args=(heard,), daemon=True).start()
+            self._undo.callback(os.close, told)  # which ends the thread
+            self._undo.callback(signal.set_wakeup_fd, signal.set_wakeup_fd(told, warn_on_full_buffer=False))
+            self._undo.callback(setattr, sys, "unraisablehook", sys.unraisablehook)
+            sys.unraisablehook = functools.partial(self._drop, sys.unraisablehook)
             for each in (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1):
-                self._before[each] = signal.signal(each, self._note)
+                self._undo.callback(signal.signal, each, signal.signal(each, self._note))
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        for each, handler in self._before.items():
-            signal.signal(each, handler)
+        self._undo.close()
 
     def _note(self, number: int, frame: FrameType | None) -> None:
+        if self._end is not None:
+            raise self._end
         come = signal.Signals(number)
-        if come is signal.SIGINT and self._has_sigint:
-            raise KeyboardInterrupt
-        self._has_sigint |= come is signal.SIGINT
         # One to go on does not take the place of one to stop.
         self._come = self._come if come is signal.SIGUSR1 and self._come else come
-        self._at_once()
+        try:
+            self._at_once()
+        except BaseException as end:
+            self._end = end
+            raise
+
+    def _drop(self, before: Callable[[Any], object], unraisable: Any) -> None:
+        """Raise again what ends the block: Python drops it if the signal came in a destructor."""
+        if self._end is None or unraisable.exc_value is not self._end:
+            before(unraisable)
+            return
+        again = threading.Timer(0.01, os.kill, (os.getpid(), signal.SIGTERM))
+        again.start()
+        self._undo.callback(again.join)
+        self._undo.callback(again.cancel)
+
+
+def _hear(heard: int) -> None:
+    first = None
+    with open(heard, "rb", buffering=0) as pipe:
+        for number in iter(lambda: pipe.read(1), b""):
+            if number[0] != signal.SIGINT:
+                continue
+            if first is None:
+                first = time.monotonic()
+                told = "SIGINT: stopping when the running batch has ended; again: at once"
+                print(f"\n{told}", file=sys.stderr, flush=True)
+            elif time.monotonic() - first > APART:
+                os._exit(130)
 
 
 @contextlib.contextmanager
