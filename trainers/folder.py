@@ -101,6 +101,21 @@ def is_unfinished(folder: Path) -> bool:
     return (folder / CONFIG).is_file() and (folder / CHECKPOINTS).is_dir()
 
 
+def metrics_of(folder: str) -> dict[str, Any]:
+    """Return the metrics.json of a finished run.
+
+    Raises:
+        InvalidInput: If there is none in the folder, or the run has not come to its end.
+    """
+    path = Path(folder) / METRICS
+    fix = "Name the folders of finished runs."
+    if is_unfinished(path.parent):
+        got = f"{folder!r}, whose run has not come to its end"
+        refuse("run", got=got, expected="a finished one", fix=f"Run python -m trainers.resume {folder} first.")
+    require(path.is_file(), "run", got=repr(folder), expected="a folder with metrics.json", fix=fix)
+    return read_json(path, "run", fix=fix)
+
+
 def forget_checkpoints(folder: Path) -> None:
     """Delete the checkpoints of a run that has come to its end, which says so: in one move, they may be large."""
     unneeded = folder / f".{CHECKPOINTS}"

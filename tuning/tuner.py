@@ -2,7 +2,6 @@
 
 import functools
 import itertools
-import os
 import threading
 import time
 import traceback
@@ -12,11 +11,11 @@ from typing import Any
 import keras_tuner as kt
 
 from tuning.objective import Objective
-from wmr_tf.checks import one_line, require
+from tuning.role import is_worker
+from wmr_tf.checks import one_line
 from wmr_tf.saving import write_json, write_text
 
 TRIALS, FAILURE = "trials", "failure.txt"
-ROLE = ("KERASTUNER_TUNER_ID", "KERASTUNER_ORACLE_IP", "KERASTUNER_ORACLE_PORT")
 _ENDED = ("COMPLETED", "FAILED")
 
 
@@ -146,36 +145,6 @@ def run_unfinished_again(oracle: kt.Oracle) -> None:
     for trial in unfinished:
         trial.metrics.metrics.clear()  # else they are averaged with those of the second run
     oracle._retry_queue = [trial.trial_id for trial in unfinished]
-
-
-def check_role() -> None:
-    """Check the environment variables of a parallel search.
-
-    Raises:
-        InvalidInput: If some are set and some are not, or the port is no number.
-    """
-    found = [name for name in ROLE if name in os.environ]
-    fix = "Set all three, or none to search in this process alone."
-    require(len(found) in (0, 3), "environment", got=" and ".join(found), expected=", ".join(ROLE), fix=fix)
-    port = os.environ.get(ROLE[2], "1")
-    fix = "Choose a free port."
-    require(
-        port.isdecimal() and 0 < int(port) < 65536,
-        ROLE[2],
-        got=repr(port),
-        expected="a number in [1, 65535]",
-        fix=fix,
-    )
-
-
-def is_worker() -> bool:
-    """Return whether this process runs the trials that a chief gives out."""
-    return ROLE[1] in os.environ and not is_chief()
-
-
-def is_chief() -> bool:
-    """Return whether this process gives out trials to others."""
-    return ROLE[1] in os.environ and "chief" in os.environ[ROLE[0]]
 
 
 def print_workers(oracle: kt.Oracle) -> None:

@@ -18,7 +18,8 @@ from wmr_tf.divergence import Diverged, StopOnDivergence
 from wmr_tf.engine import distribution
 from wmr_tf.interrupts import Interrupts, leave, own_command
 from wmr_tf.kept import assign, files_of, state_of, take_state, values_of
-from wmr_tf.rollback import ON_DIVERGENCE, ROLLBACKS, check_can_roll_back, halve_learning_rate, without_rollbacks
+from wmr_tf.names import ON_DIVERGENCE
+from wmr_tf.rollback import ROLLBACKS, check_can_roll_back, halve_learning_rate, without_rollbacks
 from wmr_tf.saving import note
 
 

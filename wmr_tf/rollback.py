@@ -9,11 +9,8 @@ import keras
 from wmr_tf.checks import require
 from wmr_tf.engine import distribution
 
-ON_DIVERGENCE = ("stop", "rollback")
-"""What `wmr_tf.callbacks.ExactResume` can do when a training diverges."""
-
 ROLLBACKS = 3
-"""How often, at most."""
+"""How often a training goes back, at most."""
 
 
 def check_can_roll_back(model: Any) -> None:

@@ -1,5 +1,7 @@
 """Files, each written whole: a classifier as a plain Keras model, JSON, and any other."""
 
+from __future__ import annotations
+
 import contextlib
 import errno
 import glob
@@ -8,12 +10,14 @@ import os
 import secrets
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Any
-
-import keras
+from typing import TYPE_CHECKING, Any
 
 from wmr_tf.checks import one_line, refuse, require
-from wmr_tf.engine.precision import float32_compute
+
+if TYPE_CHECKING:
+    import keras  # late elsewhere: who reads JSON does not wait for TensorFlow
+
+_FIX = "Name a .keras file that a run wrote, such as runs/NAME/best.keras."
 
 _FIXES = {
     errno.ENOSPC: "Free some space.",
@@ -114,8 +118,25 @@ def save_classifier(classifier: keras.Model, path: str | os.PathLike[str]) -> No
     Example:
         >>> save_classifier(model.classifier, "robust.keras")
     """
+    from wmr_tf.engine.precision import float32_compute
+
     with written_whole(path) as unfinished, float32_compute(classifier):
         classifier.save(unfinished)
+
+
+def model_file(path: str | os.PathLike[str], *, what: str = "model") -> Path:
+    """Return the path of a saved model.
+
+    Args:
+        path: The `.keras` file.
+        what: What a message calls it.
+
+    Raises:
+        InvalidInput: If there is no such file.
+    """
+    path = Path(path).expanduser()
+    require(path.is_file(), what, got=repr(str(path)), expected="an existing .keras file", fix=_FIX)
+    return path
 
 
 def load_classifier(path: str | os.PathLike[str], *, what: str = "model") -> keras.Model:
@@ -135,17 +156,20 @@ def load_classifier(path: str | os.PathLike[str], *, what: str = "model") -> ker
         >>> save_classifier(classifier, "robust.keras")
         >>> classifier = load_classifier("robust.keras")
     """
-    path, fix = Path(path).expanduser(), "Name a .keras file that a run wrote, such as runs/NAME/best.keras."
-    require(path.is_file(), what, got=repr(str(path)), expected="an existing .keras file", fix=fix)
+    import keras
+
+    path = model_file(path, what=what)
     try:
         return classifier_of(keras.models.load_model(path, compile=False))
     except Exception as error:  # what Keras raises for a broken file depends on where it is broken
         got = f"{str(path)!r}, which does not load ({one_line(error)})"
-        refuse(what, got=got, expected="a Keras model", fix=fix, cause=error)
+        refuse(what, got=got, expected="a Keras model", fix=_FIX, cause=error)
 
 
 def classifier_of(model: keras.Model) -> keras.Model:
     """Return the classifier that a training model trains; any other model is its own."""
+    import keras
+
     # Known by both of its parts: a head named "classifier" is common, beside a method of training it is not.
     classifier = getattr(model, "classifier", None) if hasattr(model, "method") else None
     return classifier if isinstance(classifier, keras.Model) else model
