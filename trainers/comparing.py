@@ -35,7 +35,7 @@ def write(
     """Write the picture of the defences, and a report of all runs beside it.
 
     Raises:
-        InvalidInput: If they cannot be written.
+        OSError: If they cannot be written.
     """
     heading = title(groups[0][0].metrics)
     means = [(label, mean_of(group)) for label, group in zip(labels, groups, strict=True)]
@@ -46,11 +46,8 @@ def write(
     ]
     results = [(label, run.metrics) for label, run in runs]
     pictures = [run.images.pictures if run.images else [] for _, run in runs]
-    try:
-        report.plot_alpha(means, settings.picture, title=heading)
-        report.write_report(settings.page, results, pictures=pictures, tables=tables, title=heading)
-    except OSError as error:
-        settings.check_output(False, cause=error)
+    report.plot_alpha(means, settings.picture, title=heading)
+    report.write_report(settings.page, results, pictures=pictures, tables=tables, title=heading)
 
 
 def _of_seed(label: str, run: Run) -> str:
@@ -62,7 +59,8 @@ def compare(settings: Comparison) -> None:
     """Print the tables of runs, and write the picture and the report.
 
     Raises:
-        InvalidInput: If a folder holds no finished run, the runs were not evaluated alike, or nothing can be written.
+        InvalidInput: If a folder holds no finished run, or the runs were not evaluated alike.
+        OSError: If picture or report cannot be written; the tables are printed then.
     """
     runs = list(map(Run.read, settings.runs))
     check_alike(runs)
@@ -71,8 +69,9 @@ def compare(settings: Comparison) -> None:
     results = [(label, mean_of(group)) for label, group in zip(labels, groups, strict=True)]
     tables, missing = paired_tables(labels, groups)
     seeds = [(report.SEEDS, *report.comparison_table(results))] if len(groups) < len(runs) else []
-    write(settings, labels, groups, [*seeds, *tables])
     print(report.tables(results, markdown=settings.markdown))
     for caption, header, rows in tables:
         print(f"\n{caption}\n\n{report.format_table(header, rows, markdown=settings.markdown)}")
-    print("\n".join(["", *missing, f"Picture: {settings.picture}", f"Report: {settings.page}"]))
+    print("\n".join(["", *missing]), flush=True)
+    write(settings, labels, groups, [*seeds, *tables])
+    print("\n".join([f"Picture: {settings.picture}", f"Report: {settings.page}"]))

@@ -10,7 +10,7 @@ import sys
 from pathlib import Path
 
 from trainers.cli import ends_reported
-from trainers.folder import experiment_of, is_unfinished
+from trainers.folder import check_has_not_diverged, experiment_of, is_unfinished
 from trainers.quiet import late
 from wmr_tf.checks import require
 
@@ -29,6 +29,7 @@ def resume(arguments: list[str]) -> None:
     got = " ".join(arguments) or "nothing"
     require(is_one, "command line", got=got, expected="a folder and no flags, since it has its settings", fix=fix)
     folder = Path(arguments[0]).expanduser()
+    check_has_not_diverged(folder, "folder")
     expected = "the folder of a run that has not come to its end"
     require(is_unfinished(folder), "folder", got=repr(str(folder)), expected=expected, fix=fix)
     experiment = experiment_of(folder)
