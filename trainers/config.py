@@ -20,12 +20,14 @@ from wmr_tf.checks import (
     alphas,
     at_least,
     data_folder,
+    fraction,
     nonnegative,
     one_of,
     order,
     positive,
     radius,
     require,
+    step,
     whole_numbers,
 )
 from wmr_tf.checks import seed as checked_seed
@@ -123,7 +125,7 @@ class Evaluation(Settings):
         alphas("alpha_test", self.alpha_test)
         one_of("eval_norm", self.eval_norm, NORMS)
         radius("eval_epsilon", self.eval_epsilon, self.eval_norm)
-        positive("eval_attack_step_size", self.eval_attack_step_size)
+        step("eval_attack_step_size", self.eval_attack_step_size, self.eval_norm)
         at_least("eval_attack_steps", self.eval_attack_steps, 1)
         at_least("eval_restarts", self.eval_restarts, 1)
         one_of("eval_attack_precision", self.eval_attack_precision, PRECISIONS_OF_ATTACKS)
@@ -242,8 +244,8 @@ class Experiment(Evaluation, MethodSettings):
         one_of("on_masked", self.on_masked, ON_MASKED)
         for name in ("eval_every", "epochs", "batch_size"):
             at_least(name, getattr(self, name), 1)
-        for name in ("learning_rate", "learning_rate_drop"):
-            positive(name, getattr(self, name))
+        positive("learning_rate", self.learning_rate)
+        fraction("learning_rate_drop", self.learning_rate_drop)
         nonnegative("weight_decay", self.weight_decay)
         for milestone in self.milestones:
             fix = "Milestones are fractions of the epochs, such as 0.75,0.9."

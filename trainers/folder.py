@@ -18,7 +18,7 @@ from typing import Any, NoReturn
 
 import wmr_tf
 from trainers.config import Evaluation, Experiment
-from wmr_tf.checks import InvalidInput, refuse, require
+from wmr_tf.checks import InvalidInput, one_line, refuse, require
 from wmr_tf.saving import read_json, write_json
 
 BEST, LAST = "best.keras", "classifier.keras"
@@ -184,8 +184,9 @@ def experiment_of(folder: Path) -> Experiment:
     settings = {name: tuple(value) if isinstance(value, list) else value for name, value in settings.items()}
     try:
         return Experiment(**{**settings, "output_dir": str(folder)})
-    except TypeError as error:
-        refuse(CONFIG, got=repr(str(folder / CONFIG)), expected="settings of a run", fix=fix, cause=error)
+    except (InvalidInput, TypeError) as error:
+        got = f"{str(folder / CONFIG)!r} ({one_line(error)})"
+        refuse(CONFIG, got=got, expected="settings of a run", fix=fix, cause=error)
 
 
 def write_config(folder: Path, experiment: Experiment, *, command: str) -> None:

@@ -7,7 +7,7 @@ import numpy as np
 import tensorflow as tf
 
 from wmr_tf.alarms import LossAlarm, warn
-from wmr_tf.checks import nonnegative, require
+from wmr_tf.checks import at_least, nonnegative, require
 from wmr_tf.checks import seed as checked_seed
 from wmr_tf.data.pipeline import looked_at
 from wmr_tf.engine import distribution, seeds
@@ -101,6 +101,7 @@ class AdversarialModel(keras.Model):
                 of later batches are counted as they come, and what is wrong with them is said when the epoch ends.
         """
         kwargs |= dict(zip(_POSITIONAL, args, strict=False))
+        _check_arguments(kwargs)
         data = x
         first, x = self._checked(x, y, kwargs.get("sample_weight"))
         # Not with several workers: to read the loss they would meet after each step, and there notice a lost one.
@@ -266,6 +267,11 @@ class AdversarialModel(keras.Model):
 
     def _checked(self, x: Any, y: Any = None, sample_weight: Any = None) -> tuple[Any, Any]:
         """Look at the first batch; return it, and `x` such that this batch is not lost."""
+        fix = 'Call for instance model.compile(optimizer="sgd", metrics=["accuracy"]) first.'
+        is_ready = getattr(self, "optimizer", None) is not None
+        require(is_ready, "model", got="no optimizer", expected="a model that has been compiled with one", fix=fix)
+        has_loss, expected = self._compile_loss is not None, "none, since the method has its own"
+        require(not has_loss, "compile(loss=...)", got="a loss", expected=expected, fix="Leave out loss= in compile().")
         with looked_at(x):
             first, x = first_batch(x, y, sample_weight, self.distribute_strategy)
         with self.distribute_strategy.scope():  # the classifier may be built by this call
@@ -299,13 +305,6 @@ class AdversarialModel(keras.Model):
 
     def _unpacked(self, data: Any) -> tuple[tf.Tensor, tf.Tensor | None, tf.Tensor, tf.Tensor | None]:
         """Return images, their index if there is one, labels, and sample weights if there are any."""
-        require(
-            self._compile_loss is None,
-            "compile(loss=...)",
-            got="a loss",
-            expected="none, since the method has its own",
-            fix="Leave out loss= in compile().",
-        )
         x, y, sample_weight = keras.utils.unpack_x_y_sample_weight(data)
         images, index = image_and_index(x)
         if index is not None:
@@ -314,6 +313,17 @@ class AdversarialModel(keras.Model):
             sample_weight = tf.cast(tf.reshape(sample_weight, [-1]), tf.float32)
         images = tf.cast(images, tf.float32)
         return images, index, self.watch.usable(images, y) if self.watch else y, sample_weight
+
+
+def _check_arguments(given: dict[str, Any]) -> None:
+    """Check the arguments of `fit` that Keras would take, and fail at later or train on nothing."""
+    if given.get("batch_size") is not None:
+        at_least("batch_size", given["batch_size"], 1)
+    at_least("epochs", given.get("epochs", 1), 0)
+    callbacks = keras.tree.flatten(given.get("callbacks") or [])
+    others = [each for each in callbacks if not isinstance(each, keras.callbacks.Callback)]
+    fix = "Pass for instance [wmr_tf.callbacks.RobustEvaluation(validation, attack)]."
+    require(not others, "callbacks", got=others, expected="a list of keras.callbacks.Callback", fix=fix)
 
 
 def _weighted_mean(losses: tf.Tensor, sample_weight: tf.Tensor | None) -> tf.Tensor:

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from wmr_tf.checks import one_line, refuse, require
+from wmr_tf.checks import one_line, refuse, require, writable_file
 
 if TYPE_CHECKING:
     import keras  # late elsewhere: who reads JSON does not wait for TensorFlow
@@ -48,11 +48,19 @@ def save_classifier(classifier: keras.Model, path: str | os.PathLike[str]) -> No
         classifier: A built Keras model, in whatever precision it trains.
         path: The `.keras` file; it loads with `keras.models.load_model` alone if its layers are Keras's own.
 
+    Raises:
+        InvalidInput: If it is no Keras model, or the file cannot be written.
+
     Example:
         >>> save_classifier(model.classifier, "robust.keras")
     """
     from wmr_tf.engine.precision import float32_compute
+    from wmr_tf.inputs.classifier import check_model
 
+    check_model(classifier)
+    path = writable_file("path", path)
+    fix = f"Write {path.with_suffix('.keras')}."
+    require(path.suffix == ".keras", "path", got=repr(str(path)), expected="the name of a .keras file", fix=fix)
     with written_whole(path) as unfinished, float32_compute(classifier):
         classifier.save(unfinished)
 
