@@ -51,8 +51,9 @@ def place(tmp_path_factory):
     place = tmp_path_factory.mktemp("mistakes")
     (place / "file").write_text("no model")
     (place / "empty.keras").touch()
-    for folder in ("folder", "broken", "unfinished/checkpoints", "strange/checkpoints", "taken"):
+    for folder in ("folder", "broken", "unfinished/checkpoints", "strange/checkpoints", "taken", "notes"):
         (place / folder).mkdir(parents=True)
+    (place / "notes/notes.txt").touch()
     save = {"fits": {}, "wide": {"shape": (28, 28, 1)}, "channels": {"shape": (1, 8, 8)}, "five": {"classes": 5}}
     save |= {"more": {"classes": 11}, "softmax": {"activation": "softmax"}}
     for name, settings in save.items():
@@ -67,8 +68,11 @@ def place(tmp_path_factory):
     strange = dataclasses.asdict(Experiment.of("digits")) | {"method": "fgsm"}
     (place / "strange/config.json").write_text(json.dumps(strange))
     metrics = metrics_of(WEAK)
-    written = {"run": metrics, "list": [metrics], "no_attack": {**metrics, "attack": None}, "images": metrics}
-    for name, content in (written | {"other": {**metrics, "attack": {**ATTACK, "epsilon": 0.1}}}).items():
+    attacked = {"other": {"epsilon": 0.1}, "faster": {"precision": "bfloat16"}, "restarted": {"restarts": 5}}
+    written = {name: {**metrics, "attack": {**ATTACK, **change}} for name, change in attacked.items()}
+    written |= {"run": metrics, "images": metrics, "list": [metrics], "fewer": {**metrics, "examples": 32}}
+    written |= {"no_attack": {**metrics, "attack": None}, "no_alpha": {**metrics, "non_uniform": [{"A_sa": 0.5}]}}
+    for name, content in written.items():
         (place / name).mkdir()
         (place / name / "metrics.json").write_text(json.dumps(content))
     (place / "images/images.npz").write_text("no arrays")
@@ -186,8 +190,13 @@ def test_the_table_is_long_and_knows_every_flag():
         assert not known - given - {"--data_dir"}, settings.__name__
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("line", COMMANDS)
+# The others are slow: most of them import TensorFlow.
+FEW = ("digits --epochs=three", "digits --output_dir=file/run", "evaluate --dataset=digits --model=file")
+
+
+@pytest.mark.parametrize(
+    "line", [pytest.param(line, marks=[pytest.mark.slow] * (line not in FEW)) for line in COMMANDS]
+)
 def test_a_wrong_command_for_real(line, place, monkeypatch, capfd):
     """In a process of its own the line is the same to the byte, and TensorFlow adds nothing."""
     variables, module, arguments = parsed(line)

@@ -13,6 +13,7 @@ from typing import Any
 from absl import app, flags, logging
 
 from trainers.cluster import LostWorker
+from trainers.folder import check_output_dir
 from trainers.recipes import recipe
 from trainers.settings import Settings
 from wmr_tf.checks import InvalidInput, one_line, refuse, require
@@ -68,6 +69,7 @@ def main(settings: type[Settings], run: Callable[[Any], object], **fixed: Any) -
             given = {name: flags.FLAGS[name].value for name in names if flags.FLAGS[name].present}
             checked = settings.of(**{**fixed, **given, **dict.fromkeys(beside, tuple(argv[1:]))})
             checked.check_place()
+            check_output_dir(checked)
             run(checked)
 
     app.run(started, flags_parser=parse)

@@ -18,6 +18,7 @@ from typing import Any, NoReturn
 
 import wmr_tf
 from trainers.config import Evaluation, Experiment
+from trainers.settings import Settings
 from wmr_tf.checks import InvalidInput, one_line, refuse, require
 from wmr_tf.saving import read_json, write_json
 
@@ -55,15 +56,45 @@ def run_folder(experiment: Experiment, name: str) -> Iterator[Path]:
         yield folder
 
 
+def check_output_dir(settings: Settings) -> None:
+    """Check that settings can have their folder, before anything else is done; it is not created.
+
+    Args:
+        settings: Those with an `output_dir` are checked.
+
+    Raises:
+        InvalidInput: If it cannot be written, or holds a run that is finished or has other settings.
+    """
+    if not (isinstance(settings, Evaluation) and settings.output_dir):
+        return
+    folder = Path(settings.output_dir).expanduser()
+    if isinstance(settings, Experiment) and is_unfinished(folder):
+        _check_same_settings(settings, folder)
+    else:
+        _check_free(folder)
+    there = next(path for path in (folder, *folder.parents) if path.exists())
+    if not (there.is_dir() and os.access(there, os.W_OK)):
+        _refuse_unwritable(folder)
+
+
+def _check_same_settings(experiment: Experiment, folder: Path) -> None:
+    others = _other_settings(experiment, folder)
+    got = f"{str(folder)!r}, which holds an unfinished run with {', '.join(others)}"
+    require(not others, "output_dir", got=got, expected="the settings of that run, or a new folder", fix=_FIX)
+
+
+def _check_free(folder: Path) -> None:
+    is_free = not ((folder / METRICS).exists() or (folder / CONFIG).exists())
+    require(is_free, "output_dir", got=f"{str(folder)!r}, which holds a run", expected="a new folder", fix=_FIX)
+
+
 def _unfinished_folder(experiment: Experiment, stack: contextlib.ExitStack) -> Path | None:
     """Return the folder of an unfinished run to go on with, which is the stack's to let go; None if there is none."""
     if experiment.output_dir:
         folder = Path(experiment.output_dir).expanduser()
         if not is_unfinished(folder):
             return None
-        others = _other_settings(experiment, folder)
-        got = f"{str(folder)!r}, which holds an unfinished run with {', '.join(others)}"
-        require(not others, "output_dir", got=got, expected="the settings of that run, or a new folder", fix=_FIX)
+        _check_same_settings(experiment, folder)
         is_free = stack.enter_context(_taken(folder))
         got = f"{str(folder)!r}, into which another process writes"
         require(is_free, "output_dir", got=got, expected="a folder of this process alone", fix=_FIX)
@@ -137,8 +168,7 @@ def make_folder(settings: Evaluation, name: str) -> Path:
         stamp = datetime.datetime.now().strftime("%Y%m%d-%H%M%S")
         return _new_folder(Path("runs") / f"{name}-seed{settings.seed}-{stamp}")
     folder = Path(settings.output_dir).expanduser()
-    taken = (folder / METRICS).exists() or (folder / CONFIG).exists()
-    require(not taken, "output_dir", got=f"{str(folder)!r}, which holds a run", expected="a new folder", fix=_FIX)
+    _check_free(folder)
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:

@@ -265,13 +265,17 @@ class AdversarialModel(keras.Model):
         replica = tf.distribute.get_replica_context().replica_id_in_sync_group
         return seeds.fold_in(self.seed, self.optimizer.iterations, replica)
 
-    def _checked(self, x: Any, y: Any = None, sample_weight: Any = None) -> tuple[Any, Any]:
-        """Look at the first batch; return it, and `x` such that this batch is not lost."""
+    def _check_compiled(self) -> None:
+        """Check that there is an optimizer, and no loss."""
         fix = 'Call for instance model.compile(optimizer="sgd", metrics=["accuracy"]) first.'
         is_ready = getattr(self, "optimizer", None) is not None
         require(is_ready, "model", got="no optimizer", expected="a model that has been compiled with one", fix=fix)
         has_loss, expected = self._compile_loss is not None, "none, since the method has its own"
         require(not has_loss, "compile(loss=...)", got="a loss", expected=expected, fix="Leave out loss= in compile().")
+
+    def _checked(self, x: Any, y: Any = None, sample_weight: Any = None) -> tuple[Any, Any]:
+        """Look at the first batch; return it, and `x` such that this batch is not lost."""
+        self._check_compiled()
         with looked_at(x):
             first, x = first_batch(x, y, sample_weight, self.distribute_strategy)
         with self.distribute_strategy.scope():  # the classifier may be built by this call
@@ -305,6 +309,7 @@ class AdversarialModel(keras.Model):
 
     def _unpacked(self, data: Any) -> tuple[tf.Tensor, tf.Tensor | None, tf.Tensor, tf.Tensor | None]:
         """Return images, their index if there is one, labels, and sample weights if there are any."""
+        self._check_compiled()
         x, y, sample_weight = keras.utils.unpack_x_y_sample_weight(data)
         images, index = image_and_index(x)
         if index is not None:

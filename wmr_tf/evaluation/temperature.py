@@ -138,7 +138,6 @@ def temperature_for(logits: np.ndarray, top_probability: float) -> float:
         InvalidInput: If logits are not finite or not of this shape, or no temperature between 1e-6 and 1e6 gives that
             probability.
     """
-    top_probability = positive("top_probability", top_probability)
     low, high = np.log(1e-6), np.log(1e6)
     reachable = mean_top_probability(logits, np.exp(high)), mean_top_probability(logits, np.exp(low))
     require(
