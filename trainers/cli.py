@@ -15,7 +15,7 @@ from absl import app, flags, logging
 from trainers.config import Evaluation
 from trainers.recipes import recipe
 from trainers.strategy import LostWorker
-from wmr_tf.checks import InvalidInput, refuse, require
+from wmr_tf.checks import InvalidInput, printable, refuse, require
 from wmr_tf.methods import BY_NAME
 
 
@@ -123,7 +123,7 @@ def value_of(settings: type[Evaluation], name: str, text: str) -> Any:
 
 def fail(message: str, status: int = 2) -> typing.NoReturn:
     """Print one line on stderr and exit."""
-    print(f"error: {' '.join(message.split())}", file=sys.stderr)
+    print(f"error: {printable(' '.join(message.split()))}", file=sys.stderr)
     sys.exit(status)
 
 
@@ -131,7 +131,7 @@ def _print_warning(
     message: Warning | str, category: type, filename: str, lineno: int, file: Any = None, line: str | None = None
 ) -> None:
     """Print one line on stderr, as `fail` does; where in the code it was said helps nobody here."""
-    print(f"warning: {' '.join(str(message).split())}", file=sys.stderr)
+    print(f"warning: {printable(' '.join(str(message).split()))}", file=sys.stderr)
 
 
 def parse(argv: list[str]) -> list[str]:

@@ -15,7 +15,8 @@ from trainers.grouping import Run, check_alike, grouped, labels_of, mean_of
 from trainers.naming import title
 from trainers.pairing import differences, why_unpaired
 from wmr_tf import report
-from wmr_tf.checks import InvalidInput, refuse, require
+from wmr_tf.checks import InvalidInput, one_line, refuse, require
+from wmr_tf.untrusted import MALFORMED
 
 _OUTPUT = flags.DEFINE_string("output", "comparison.png", "The picture; the report goes beside it, as .html.")
 _MARKDOWN = flags.DEFINE_bool("markdown", False, "Print the tables as Markdown.")
@@ -87,9 +88,13 @@ def compare(argv: list[str]) -> None:
         tables, missing = paired_tables(labels, groups)
         seeds = [(report.SEEDS, *report.comparison_table(results))] if len(groups) < len(runs) else []
         page = write(Path(_OUTPUT.value), labels, groups, [*seeds, *tables])
+        told = report.tables(results, markdown=_MARKDOWN.value)
     except InvalidInput as mistake:
         fail(str(mistake))
-    print(report.tables(results, markdown=_MARKDOWN.value))
+    except MALFORMED as error:
+        got, fix = f"a metrics.json with other values ({one_line(error)})", "Name the folders of finished runs."
+        fail(f"runs: got {got}, expected those of evaluations. {fix}")
+    print(told)
     for caption, header, rows in tables:
         print(f"\n{caption}\n\n{report.format_table(header, rows, markdown=_MARKDOWN.value)}")
     print("\n".join(["", *missing, f"Picture: {_OUTPUT.value}", f"Report: {page}"]))

@@ -86,6 +86,10 @@ class Evaluation:
         "time) or none.",
         "fab",
     )
+    trust: bool = setting(
+        "Load models although they hold code of their own; only for files that you made or whose author you trust.",
+        False,
+    )
     surrogate: str | None = setting("A .keras file of another model, by whose margins an attacker picks test images.")
     budget: tuple[int, ...] | None = setting(
         "How many test images to attack, picked by clean margins: numbers with commas. Default: 1 to 100 % of them."

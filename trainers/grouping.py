@@ -14,6 +14,7 @@ from wmr_tf import report
 from wmr_tf.checks import refuse, require
 from wmr_tf.evaluation.statistics import Seeds
 from wmr_tf.saving import read_json
+from wmr_tf.untrusted import MALFORMED
 
 _OF_ONE_RUN = {"budget", "classes", "confidence", "threat", "worst_class"}
 """What has no mean over seeds: each has classes, radii and confidences of its own."""
@@ -54,7 +55,7 @@ class Run:
         metrics = read_json(path, "run", fix=fix)
         try:  # all that is going to be done with them
             conditions(metrics), title(metrics), report.tables([(defence(metrics), metrics)])
-        except (AttributeError, KeyError, TypeError, ValueError) as error:
+        except MALFORMED as error:
             refuse("run", got=repr(str(path)), expected="metrics of an evaluation", fix=fix, cause=error)
         # How it was evaluated is another matter, see `conditions`, and has names that are those of results too.
         names_of = [{field.name for field in dataclasses.fields(each)} for each in (Experiment, Evaluation)]

@@ -11,6 +11,7 @@ from trainers.folder import IMAGES
 from wmr_tf.checks import refuse, require
 from wmr_tf.evaluation.records import load_images, pictures_in
 from wmr_tf.evaluation.temperature import probability_margins, temperature_for
+from wmr_tf.untrusted import MALFORMED
 
 _FIX = "Evaluate the model again, or move the file away to compare without it."
 
@@ -99,7 +100,7 @@ class Images:
 def _pictures(arrays: dict[str, np.ndarray]) -> list[dict[str, Any]]:
     try:
         return pictures_in(arrays)
-    except (KeyError, TypeError, ValueError) as error:
+    except MALFORMED as error:
         refuse(IMAGES, got="pictures that do not fit", expected="what an evaluation wrote", fix=_FIX, cause=error)
 
 

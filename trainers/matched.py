@@ -24,6 +24,7 @@ from wmr_tf.saving import load_classifier
 _DATASET = flags.DEFINE_string("dataset", "mnist", "Data set.")
 _DATA_DIR = flags.DEFINE_string("data_dir", None, "Where tensorflow-datasets keeps prepared data.")
 _EXAMPLES = flags.DEFINE_integer("eval_examples", None, "How many test images to evaluate, the first ones.")
+_TRUST = flags.DEFINE_bool("trust", False, "Load models that hold code; only files whose author you trust.")
 
 
 def confidence(classifier: keras.Model, splits: data.Splits) -> float:
@@ -63,7 +64,8 @@ def evaluate(settings: Evaluation, baseline: str, other: str) -> str:
     """
     splits = data.load(settings.dataset, data_dir=settings.data_dir)
     test = first_images(splits.test, settings.eval_examples)
-    models = {"baseline": load_classifier(baseline), "other": load_classifier(other)}
+    files = {"baseline": baseline, "other": other}
+    models = {label: load_classifier(file, trust=settings.trust) for label, file in files.items()}
     for model in models.values():
         check_fits(model, test)
     top = confidence(models["baseline"], splits)
@@ -80,7 +82,9 @@ def matched(argv: list[str]) -> None:
     try:
         fix = "Write python -m trainers.matched BASELINE.keras OTHER.keras."
         require(len(argv) == 3, "command line", got=f"{len(argv) - 1} models", expected="two", fix=fix)
-        settings = Evaluation.of(_DATASET.value, data_dir=_DATA_DIR.value, eval_examples=_EXAMPLES.value)
+        settings = Evaluation.of(
+            _DATASET.value, data_dir=_DATA_DIR.value, eval_examples=_EXAMPLES.value, trust=_TRUST.value
+        )
         print(evaluate(settings, *argv[1:]))
     except InvalidInput as mistake:
         fail(str(mistake))

@@ -12,11 +12,12 @@ import keras
 
 from wmr_tf import checkpoints
 from wmr_tf.alarms import warn
-from wmr_tf.checks import at_least, one_line, positive, require
+from wmr_tf.checks import at_least, one_line, positive, refuse, require
 from wmr_tf.data.pipeline import Place, place_of
 from wmr_tf.engine import distribution
 from wmr_tf.interrupts import Interrupts, leave, own_command
 from wmr_tf.kept import assign, files_of, state_of, take_state, values_of
+from wmr_tf.untrusted import MALFORMED
 
 
 class ExactResume(keras.callbacks.Callback):
@@ -126,7 +127,11 @@ class Resumable(keras.callbacks.CallbackList):
         if distribution.is_chief(self.model.distribute_strategy):
             self._resume.directory.mkdir(parents=True, exist_ok=True)
         if found is not None:
-            self._put_back(found)
+            try:
+                self._put_back(found)
+            except MALFORMED as error:
+                got, fix = f"{str(found.path)!r} ({one_line(error)})", "Delete the folder to begin anew."
+                refuse("checkpoints", got=got, expected="the state of this training", fix=fix, cause=error)
         distribution.check_agreement(
             self.model.distribute_strategy,
             self._epoch,
