@@ -14,7 +14,7 @@ from absl import app, flags
 from studies.runs import NAMES, at_alpha, made_by, publish, spread, trained
 from trainers.config import Experiment
 from trainers.folder import BEST
-from trainers.matched import confidence, with_confidence
+from trainers.matching import confidence, with_confidence
 from wmr_tf import data, report
 from wmr_tf.evaluation import evaluate_robustness
 from wmr_tf.saving import load_classifier

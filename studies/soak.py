@@ -83,8 +83,7 @@ def live(experiment: Experiment, stop: str | None = None, after: float = 0.0, li
     os.close(write)
     if stop in (KILL, TERMINATE):
         process.join(after)
-        if process.is_alive():
-            os.kill(process.pid or 0, signal.Signals[stop])
+        process.kill() if stop == KILL else process.terminate()  # nothing happens to one that has ended
     process.join()
     with open(read, encoding="utf-8") as file:
         log = file.read()
@@ -203,6 +202,7 @@ def main() -> None:
     names, alone = given.methods.split(","), dict[str, Alone]()
     runs = read_json(given.output, "output", fix="Delete it.")["runs"] if given.output.exists() else []
     with tempfile.TemporaryDirectory() as temporary:
+        tempfile.tempdir = temporary  # for what TensorFlow in killed processes leaves
         for number in itertools.count(len(runs)):
             enough = {KILL: given.kills, "terminated": given.terms}
             if number >= given.runs and all(total(runs, name) >= count for name, count in enough.items()):

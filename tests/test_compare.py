@@ -6,10 +6,11 @@ import zipfile
 
 import numpy as np
 import pytest
-from absl import flags
 
+from tests.test_config import run_main
 from tests.test_trainers import refusal
-from trainers import compare, grouping
+from trainers import comparing, grouping
+from trainers.compare import Comparison
 from wmr_tf import report
 from wmr_tf.evaluation import Robustness, weighted_accuracy
 from wmr_tf.evaluation.statistics import paired, paired_weighted, welch
@@ -106,7 +107,7 @@ def compared(tmp_path, capsys, monkeypatch):
     monkeypatch.setattr(report, "write_report", write_report, raising=False)
 
     def run(*arguments):
-        compare.compare(flags.FLAGS(["program", "--output=comparison.png", "--nomarkdown", *arguments]))
+        run_main(comparing.compare, Comparison, *arguments)
         return capsys.readouterr().out, told[-1]
 
     return run

@@ -5,11 +5,11 @@ import json
 
 import keras
 import pytest
-from absl import flags
 from keras import layers
 
 from tests.test_config import run_main
-from trainers import compare, evaluate
+from trainers import comparing, evaluating
+from trainers.compare import Comparison
 from trainers.config import Experiment, ModelEvaluation
 from wmr_tf import data
 
@@ -33,7 +33,7 @@ def evaluated(folder, method, seed):
     (of_run / "config.json").write_text(json.dumps(config))
     settings = ["--dataset=digits", "--eval_examples=200", "--alpha_test=2", "--eval_epsilon=0.05", f"--seed={seed}"]
     settings += ["--eval_attack_steps=3", "--eval_attack_step_size=0.05", f"--output_dir={folder}"]
-    run_main(evaluate.evaluate, ModelEvaluation, f"--model={of_run / 'best.keras'}", *settings)
+    run_main(evaluating.evaluate, ModelEvaluation, f"--model={of_run / 'best.keras'}", *settings)
     return json.loads((folder / "metrics.json").read_text())
 
 
@@ -41,7 +41,7 @@ def test_the_page_of_a_comparison_shows_the_numbers_of_the_metrics(tmp_path, mon
     monkeypatch.chdir(tmp_path)
     metrics = {name: evaluated(tmp_path / name, *run) for name, run in RUNS.items()}
     capsys.readouterr()
-    compare.compare(flags.FLAGS(["program", "--output=all.png", "--nomarkdown", *RUNS]))
+    comparing.compare(Comparison(runs=tuple(RUNS), output="all.png"))
     printed = capsys.readouterr().out
     assert "natural, 2 seeds" in printed and "No differences between PGD and natural, 2 seeds" in printed
     browser.get((tmp_path / "all.html").as_uri())

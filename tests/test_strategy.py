@@ -21,7 +21,8 @@ import pytest
 import tensorflow as tf
 from keras import layers
 
-from trainers.strategy import checked_tf_config, make_strategy
+from trainers.cluster import checked_tf_config
+from trainers.strategy import make_strategy
 from wmr_tf import AdversarialModel, attacks, callbacks, methods
 from wmr_tf.checks import InvalidInput
 from wmr_tf.engine import distribution, seeds

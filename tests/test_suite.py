@@ -49,7 +49,8 @@ class Scripted(Stage):
         return Found(points, batch.margins + float("inf"), batch.carried + 1.0, batch.margins + 1.0)
 
     def positions_in(self, run):
-        return [position for row in self.seen if row[6] == run for position in row[2].tolist()]
+        """Each once, since batches are filled up with some of their images."""
+        return [*dict.fromkeys(position for row in self.seen if row[6] == run for position in row[2].tolist())]
 
 
 VECTORS = np.float32(np.random.default_rng(0).random([20, 3]))
@@ -156,7 +157,8 @@ def test_a_point_nearer_to_the_boundary_is_kept_though_it_breaks_nothing():
     assert found.adversarial[0, 0] == np.float32(0.41)
     assert found.broken_by[0] == ROBUST
     for stage in (nearer, far):
-        assert np.array_equal(stage.seen[0][0], VECTORS[CORRECT])  # each starts from the clean images all the same
+        clean = stage.seen[0][0][: len(CORRECT)]
+        assert np.array_equal(clean, VECTORS[CORRECT])  # each starts from the clean images all the same
 
 
 def test_a_tie_is_broken_iff_argmax_gives_another_class():
@@ -191,7 +193,13 @@ def test_the_size_of_the_batches_does_not_matter(batch_size):
     stages = three()
     assert_same(outcome(ensemble(*stages, batch_size=batch_size)), outcome(ensemble(*three())))
     sizes = [len(positions) for _, _, positions, *_ in stages[0].seen]
-    assert sizes == [min(batch_size, 18 - start) for start in range(0, 18, batch_size)]
+    assert sizes == [suite.filled_up(min(batch_size, 18 - start)) for start in range(0, 18, batch_size)]
+
+
+def test_batches_are_filled_up_to_few_sizes():
+    sizes = [suite.filled_up(count) for count in range(1, 257)]
+    assert len(set(sizes)) == 28 and sizes[-1] == 256
+    assert all(count <= size <= 1.25 * count for count, size in enumerate(sizes, 1))
 
 
 def test_seeds_are_of_stage_run_and_position_alone():

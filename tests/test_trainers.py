@@ -21,10 +21,10 @@ import matplotlib.image
 import numpy as np
 import pytest
 import tensorflow as tf
-from absl import flags
 
 from tests.test_config import run_main
-from trainers import classifiers, compare, evaluate, naming, run
+from trainers import classifiers, comparing, evaluating, matching, naming, run
+from trainers.compare import Comparison
 from trainers.config import Experiment, ModelEvaluation
 from trainers.folder import is_finished, make_folder
 from wmr_tf import data, report
@@ -238,7 +238,7 @@ def test_evaluate_reproduces_the_metrics_of_the_run(digits, tmp_path):
     )
     assert hashes == again["hashes"] and np.array_equal(of_images["radii"], of_images_before["radii"])
     more = ["--eval_wasserstein_p=2", "--eval_attack_precision=bfloat16", "--rho_test=0.1,9"]
-    run_main(evaluate.evaluate, ModelEvaluation, *arguments[:-1], f"--output_dir={tmp_path / 'more'}", *more)
+    run_main(evaluating.evaluate, ModelEvaluation, *arguments[:-1], f"--output_dir={tmp_path / 'more'}", *more)
     more = read_json(tmp_path / "more/metrics.json")
     assert more["attack"] == {**again["attack"], "precision": "bfloat16"} and again["attack"]["precision"] == "float32"
     assert (
@@ -333,7 +333,7 @@ def test_compare_prints_the_table_and_draws_the_picture(digits, tmp_path, capsys
     monkeypatch.setattr(report, "write_report", lambda path, *_, **__: written.append(str(path)), raising=False)
 
     def compared(*arguments):
-        compare.compare(flags.FLAGS(["program", *arguments]))
+        run_main(comparing.compare, Comparison, *arguments)
         assert written.pop() == "all.html"
         return capsys.readouterr().out
 
@@ -466,7 +466,7 @@ def test_divergence_after_a_good_epoch_names_the_file_that_was_kept(tmp_path):
         (["--output_dir=new", "--surrogate=more.keras"], "surrogate: got a model of 11 classes, expected 10. Name"),
         (["--output_dir=new", "--architecture=small_cnn"], "height and width of at least 16. Give the shape of one"),
         (["--output_dir=new", "--initialize_from=file"], "model: got 'file', which does not load"),
-        (["--output_dir=new", "--initialize_from=nowhere"], "model: got 'nowhere', expected an existing .keras file."),
+        (["--output_dir=new", "--initialize_from=nowhere"], "initialize_from: got 'nowhere', expected an existing"),
         (["--output_dir=new", "--initialize_from=small.keras"], "initialize_from: got a model with 2 weights"),
         (["--output_dir=new", "--method=yopo", "--split=nowhere"], "none of them a layer named 'nowhere'"),
     ],
@@ -504,7 +504,7 @@ def test_a_model_that_does_not_fit_is_not_evaluated(tmp_path, capsys, monkeypatc
     monkeypatch.chdir(tmp_path)
     model = save_classifier(Path("model.keras"), **classifier)
     with pytest.raises(SystemExit) as exit_:
-        run_main(evaluate.evaluate, ModelEvaluation, f"--model={model}", "--dataset=digits")
+        run_main(evaluating.evaluate, ModelEvaluation, f"--model={model}", "--dataset=digits")
     assert exit_.value.code == 2
     assert message in refusal(capsys)
     assert [path.name for path in tmp_path.iterdir()] == ["model.keras"]
@@ -566,7 +566,7 @@ def test_a_broken_config_beside_the_model_stops_the_evaluation_before_it_writes(
     save_classifier(Path("model.keras"))
     Path("config.json").write_bytes(config)
     with pytest.raises(SystemExit) as exit_:
-        run_main(evaluate.evaluate, ModelEvaluation, "--model=model.keras", "--dataset=digits")
+        run_main(evaluating.evaluate, ModelEvaluation, "--model=model.keras", "--dataset=digits")
     assert exit_.value.code == 2
     assert "config.json: got 'config.json', expected a file with a JSON object." in refusal(capsys)
     assert {path.name for path in tmp_path.iterdir()} == {"model.keras", "config.json"}
@@ -577,7 +577,7 @@ def test_an_evaluation_of_more_images_than_there_are_is_refused(tmp_path, capsys
     model = save_classifier(Path("model.keras"))
     with pytest.raises(SystemExit) as exit_:
         arguments = [f"--model={model}", "--dataset=digits", "--eval_examples=600"]
-        run_main(evaluate.evaluate, ModelEvaluation, *arguments)
+        run_main(evaluating.evaluate, ModelEvaluation, *arguments)
     assert exit_.value.code == 2
     assert "eval_examples: got 600, expected at most 599." in refusal(capsys)
     assert [path.name for path in tmp_path.iterdir()] == ["model.keras"]
@@ -642,16 +642,11 @@ def test_a_mistake_stops_the_matched_comparison(tmp_path, arguments, message):
 
 
 def test_the_matched_table_says_who_is_masked():
-    others = set(flags.FLAGS)
-    from trainers import matched
-
-    for name in set(flags.FLAGS) - others:  # so that they do not meet those of another command
-        delattr(flags.FLAGS, name)
     accuracy = WeightedAccuracy(0.5, 0.01, 100.0)
     plain = {"weighted_margins": {1.0: None}, "A_sa": lambda alpha: accuracy, "A_tr": lambda alpha: accuracy}
     holds = types.SimpleNamespace(**plain, A_rob=accuracy, A_strong=None, is_masked=False)
     hides = types.SimpleNamespace(**plain, A_rob=accuracy, A_strong=accuracy, is_masked=True)
-    _, _, first, second = matched.table([("baseline", 0.8, holds), ("other", 0.9, hides)]).splitlines()
+    _, _, first, second = matching.table([("baseline", 0.8, holds), ("other", 0.9, hides)]).splitlines()
     assert [cell.strip() for cell in first.split("|")[1:6]] == ["baseline", "80.00", "1", "50.0 ± 1.0", "-"]
     assert [cell.strip() for cell in second.split("|")[1:6]] == ["other MASKED", "90.00", "1", *["50.0 ± 1.0"] * 2]
 

@@ -23,8 +23,10 @@ from trainers.config import Experiment
 from trainers.folder import read_history
 from tuning import results, space
 from tuning.hypermodel import ExperimentHyperModel, best_epoch
-from tuning.search import Search, claim_folder, search
-from tuning.tuner import SearchTuner, check_role, combinations, is_chief, is_worker, make_oracle, run_unfinished_again
+from tuning.role import check_role, is_chief, is_worker
+from tuning.search import Search
+from tuning.searching import claim_folder, search
+from tuning.tuner import SearchTuner, combinations, make_oracle, run_unfinished_again
 from wmr_tf import report
 from wmr_tf.checks import InvalidInput
 
@@ -164,7 +166,9 @@ def test_a_given_setting_holds_for_every_method_even_if_one_recipe_has_it_anyway
 
 
 @pytest.mark.parametrize("method", ["trades", "pgd", "natural"])
-def test_the_printed_command_is_the_trials_experiment(method):
+def test_the_printed_command_is_the_trials_experiment(method, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    Path("a folder").mkdir()
     trials = searched(
         "alpha_train:0:4,beta:1:6,learning_rate:0.001:0.1:log,method:pgd/trades/natural,milestones:0.5+0.75/0.9",
         seed=3,

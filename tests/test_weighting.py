@@ -13,7 +13,7 @@ from tests.test_methods import method_named
 from trainers.config import Experiment
 from trainers.naming import defence, training_facts
 from trainers.weighting import make_weighting
-from wmr_tf import AdversarialModel, InvalidInput, attacks, evaluate_robustness, methods, weights
+from wmr_tf import AdversarialModel, InvalidInput, attacks, evaluate_robustness, methods, names, weights
 from wmr_tf.losses import cross_entropy
 from wmr_tf.weights import Exponential, Weighting, importance_weights, of_unit_size, probability_margin
 
@@ -191,8 +191,9 @@ def test_another_weighting_trains_with_every_method_and_is_saved(name):
     assert again.weighting == Hinge(0.25)
 
 
-def test_a_line_in_the_table_brings_it_to_the_command_line_and_into_the_metrics(monkeypatch):
+def test_a_line_in_both_tables_brings_it_to_the_command_line_and_into_the_metrics(monkeypatch):
     monkeypatch.setitem(weights.BY_NAME, "hinge", Hinge)
+    monkeypatch.setitem(names.WEIGHTINGS, "hinge", {"level": None})
     experiment = Experiment.of("digits", "pgd", weighting="hinge:level=0.25")
     assert experiment.make_method().weighting == Hinge(0.25)
     facts = json.loads(json.dumps(training_facts(dataclasses.asdict(experiment))))

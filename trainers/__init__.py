@@ -1,5 +1,1 @@
 """Command-line trainers: `python -m trainers.mnist --alpha_train=2.0`."""
-
-from trainers.quiet import import_tensorflow
-
-import_tensorflow()

@@ -8,7 +8,7 @@ days on a CPU, a task for a GPU.
 
 from trainers.cli import main
 from trainers.config import Experiment
-from trainers.run import train
+from trainers.quiet import late
 
 if __name__ == "__main__":
-    main(Experiment, train, dataset="cifar10")
+    main(Experiment, late("trainers.run:train"), dataset="cifar10")

@@ -12,11 +12,11 @@ from typing import Any
 
 from absl import app, flags, logging
 
-from trainers.config import Evaluation
+from trainers.cluster import LostWorker
 from trainers.recipes import recipe
-from trainers.strategy import LostWorker
+from trainers.settings import Settings
 from wmr_tf.checks import InvalidInput, printable, refuse, require
-from wmr_tf.methods import BY_NAME
+from wmr_tf.names import METHODS
 
 
 class _Parser(flags.ArgumentParser):
@@ -45,38 +45,29 @@ _PARSERS: dict[Any, flags.ArgumentParser] = {
 }
 
 
-def main(settings: type[Evaluation], run: Callable[[Any], object], **fixed: Any) -> None:
+def main(settings: type[Settings], run: Callable[[Any], object], **fixed: Any) -> None:
     """Parse the command line and run its settings; exit with 0, or as `ends_reported` does.
 
     Args:
         settings: The dataclass whose fields are the flags; those that are not given take the recipe's value.
-        run: What to do with an instance of it.
+        run: What to do with an instance of it, once that and the files that it names are checked.
         **fixed: Settings that are no flags here, such as `dataset="mnist"`.
     """
     fields = [field for field in dataclasses.fields(settings) if "help" in field.metadata]
     names = [field.name for field in fields if field.name not in fixed]
+    beside = [field.name for field in dataclasses.fields(settings) if "is_beside_flags" in field.metadata]
     _define_flags(settings, names, fixed.get("dataset"))
 
     def started(argv: list[str]) -> None:
         if not flags.FLAGS["verbosity"].present:
             logging.set_verbosity(logging.WARNING)  # tensorflow-datasets tells of every step it takes
         with ends_reported():
-            require(
-                len(argv) == 1,
-                "command line",
-                got=" ".join(argv[1:]),
-                expected="flags only",
-                fix="Write --name=value.",
-            )
+            is_right, fix = bool(beside) or len(argv) == 1, "Write --name=value."
+            require(is_right, "command line", got=" ".join(argv[1:]), expected="flags only", fix=fix)
             given = {name: flags.FLAGS[name].value for name in names if flags.FLAGS[name].present}
-            require(
-                "dataset" in given or "dataset" in fixed,
-                "dataset",
-                got="nothing",
-                expected="a data set",
-                fix="Pass --dataset=mnist.",
-            )
-            run(settings.of(**{**fixed, **given}))
+            checked = settings.of(**{**fixed, **given, **dict.fromkeys(beside, tuple(argv[1:]))})
+            checked.check_place()
+            run(checked)
 
     app.run(started, flags_parser=parse)
 
@@ -106,7 +97,7 @@ def as_text(value: Any) -> str:
     return ",".join(map(str, value)) if isinstance(value, tuple) else str(value)
 
 
-def value_of(settings: type[Evaluation], name: str, text: str) -> Any:
+def value_of(settings: type[Settings], name: str, text: str) -> Any:
     """Return the value that `--name=text` stands for.
 
     Raises:
@@ -148,11 +139,11 @@ def parse(argv: list[str]) -> list[str]:
         sys.exit(0)
 
 
-def _define_flags(settings: type[Evaluation], names: list[str], dataset: str | None) -> None:
+def _define_flags(settings: type[Settings], names: list[str], dataset: str | None) -> None:
     # Named as absl names the main module, so that --help shows them without --helpfull.
     module = sys.argv[0]
     types_of = typing.get_type_hints(settings)
-    recipes = {method: recipe(dataset, method) for method in BY_NAME} if dataset else {"": {}}
+    recipes = {method: recipe(dataset, method) for method in METHODS} if dataset else {"": {}}
     for field in dataclasses.fields(settings):
         if field.name not in names:
             continue

@@ -1,22 +1,49 @@
-"""Every setting of a run, once: the flags, the tuner and the report's captions derive from these dataclasses."""
+"""Every setting of a run, once: the flags, the tuner and the report's captions derive from these dataclasses.
+
+They are made and checked without TensorFlow, which takes seconds to import.
+"""
+
+from __future__ import annotations
 
 import dataclasses
 import math
-import warnings
-from typing import Any, Self
+import os
+from typing import TYPE_CHECKING, Any, Self
 
-from trainers.recipes import ARCHITECTURES, Epsilons, recipe
-from trainers.strategy import STRATEGIES
-from trainers.weighting import make_weighting
-from wmr_tf import attacks, data, methods, weights
-from wmr_tf.callbacks import ON_MASKED
-from wmr_tf.checks import alphas, at_least, nonnegative, one_of, positive, radius, require
+import wmr_tf
+from trainers.cluster import STRATEGIES, checked_tf_config
+from trainers.method import METHOD_SETTINGS, RECIPES_NORM, MethodSettings
+from trainers.quiet import late
+from trainers.recipes import Epsilons, recipe
+from trainers.settings import Settings, if_given, setting
+from wmr_tf.checks import (
+    alphas,
+    at_least,
+    data_folder,
+    nonnegative,
+    one_of,
+    order,
+    positive,
+    radius,
+    require,
+    whole_numbers,
+)
 from wmr_tf.checks import seed as checked_seed
-from wmr_tf.engine.precision import COMPUTE, has_bfloat16
-from wmr_tf.evaluation.choosers import budgets
-from wmr_tf.evaluation.radii import MEASURES
-from wmr_tf.evaluation.versions import VERSIONS
-from wmr_tf.evaluation.wasserstein import WassersteinAttack, checked_order
+from wmr_tf.names import (
+    ARCHITECTURES,
+    DATASETS,
+    NORMS,
+    ON_MASKED,
+    PRECISIONS_OF_ATTACKS,
+    RADII,
+    SUITES,
+)
+from wmr_tf.saving import model_file
+
+if TYPE_CHECKING:
+    from wmr_tf.evaluation.wasserstein import WassersteinAttack
+
+TRUST = "Load models although they hold code; only for files that you made or whose author you trust."
 
 STRATEGY = "Devices: none (one), mirrored (all of this machine) or multi_worker (those of all workers in TF_CONFIG)."
 
@@ -25,51 +52,17 @@ PRECISIONS = {"float32": "float32", "bfloat16": "mixed_bfloat16", "float16": "mi
 SELECTABLE = ("val_A_strong", "val_A_rob", "val_A_nat", "val_A_sa", "val_A_tr")
 """What the best epoch can be the best of."""
 
-RECIPES_NORM = "linf"
-"""The norm that the radii and step sizes of all recipes are measured in."""
-
 REACH = 5
 """How far the attack with an average budget may move a pixel, in epsilons; at most 5^-p of the images can get there."""
 
-# The settings that a method's constructor takes, and under which name it takes them.
-METHOD_SETTINGS = {
-    "alpha_train": "alpha",
-    "weighting": "alpha",
-    "beta": "beta",
-    "adversarial_weight": "adversarial_weight",
-    "norm": "attack",
-    "epsilon": "attack",
-    "attack_steps": "attack",
-    "attack_step_size": "attack",
-    "attack_start": "attack",
-    "replays": "replays",
-    "passes": "passes",
-    "split": "split",
-    "radius_growth": "radius_growth",
-    "radius_smoothing": "radius_smoothing",
-    "radius_warmup": "warmup_epochs",
-    "epsilon_max": "epsilon_max",
-}
-
-
-def settings_of_method(method: str | None) -> list[str]:
-    """Return the settings that a training method takes, none of one that is not known."""
-    taken = methods.BY_NAME[method].settings() if method in methods.BY_NAME else []
-    return [name for name, parameter in METHOD_SETTINGS.items() if parameter in taken]
-
-
-def setting(description: str, default: Any = None) -> Any:
-    """Return a dataclass field; a default of None means the recipe's, or none at all."""
-    return dataclasses.field(default=default, metadata={"help": description})
-
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Evaluation:
+class Evaluation(Settings):
     """How a classifier is evaluated, on which data."""
 
     dataset: str = setting("Data set.")
     alpha_test: tuple[float, ...] = setting("Powers of the non-uniform attacker, with commas.", (1.0, 1.5, 2.0))
-    eval_norm: str = setting("Norm of the test attack: " + ", ".join(attacks.NORMS) + ".", RECIPES_NORM)
+    eval_norm: str = setting("Norm of the test attack: " + ", ".join(NORMS) + ".", RECIPES_NORM)
     eval_epsilon: float = setting("Radius of the test attack in its norm, in units of the image range [0, 1].")
     eval_attack_steps: int = setting("Steps of the test attack.")
     eval_attack_step_size: float = setting("Step size of the test attack.")
@@ -79,17 +72,14 @@ class Evaluation:
         "float32",
     )
     suite: str = setting(
-        "Version of AutoAttack that attacks the same images in the same ball: " + ", ".join(VERSIONS) + ".", "strong"
+        "Version of AutoAttack that attacks the same images in the same ball: " + ", ".join(SUITES) + ".", "strong"
     )
     radii: str = setting(
         "How to measure the smallest radius at which each test image is misclassified: fab, fab+apgd (eleven times the "
         "time) or none.",
         "fab",
     )
-    trust: bool = setting(
-        "Load models although they hold code of their own; only for files that you made or whose author you trust.",
-        False,
-    )
+    trust: bool = setting(TRUST, False)
     surrogate: str | None = setting("A .keras file of another model, by whose margins an attacker picks test images.")
     budget: tuple[int, ...] | None = setting(
         "How many test images to attack, picked by clean margins: numbers with commas. Default: 1 to 100 % of them."
@@ -112,12 +102,13 @@ class Evaluation:
     output_dir: str | None = setting("The run's own folder.")
 
     @classmethod
-    def of(cls, dataset: str, method: str = "trades", **changes: Any) -> Self:
+    def of(cls, dataset: str = "", method: str = "trades", **changes: Any) -> Self:
         """Return the recipe of a data set and method with some settings changed.
 
         Raises:
             InvalidInput: If a setting is unknown or out of range.
         """
+        require(bool(dataset), "dataset", got="nothing", expected="a data set", fix="Pass --dataset=mnist.")
         names = [field.name for field in dataclasses.fields(cls)]
         for name in changes:
             one_of("setting", name, names)
@@ -131,19 +122,18 @@ class Evaluation:
         return made
 
     def __post_init__(self) -> None:
-        one_of("dataset", self.dataset, data.SOURCES)
+        one_of("dataset", self.dataset, DATASETS)
         alphas("alpha_test", self.alpha_test)
-        one_of("eval_norm", self.eval_norm, attacks.NORMS)
+        one_of("eval_norm", self.eval_norm, NORMS)
         radius("eval_epsilon", self.eval_epsilon, self.eval_norm)
         positive("eval_attack_step_size", self.eval_attack_step_size)
         at_least("eval_attack_steps", self.eval_attack_steps, 1)
         at_least("eval_restarts", self.eval_restarts, 1)
-        one_of("eval_attack_precision", self.eval_attack_precision, COMPUTE)
-        one_of("suite", self.suite, VERSIONS)
-        one_of("radii", self.radii, [*MEASURES, "none"])
-        if self.budget is not None:
-            budgets(max(self.budget, default=1), self.budget)
-        _if_given(checked_order, "eval_wasserstein_p", self.eval_wasserstein_p)
+        one_of("eval_attack_precision", self.eval_attack_precision, PRECISIONS_OF_ATTACKS)
+        one_of("suite", self.suite, SUITES)
+        one_of("radii", self.radii, [*RADII, "none"])
+        if_given(whole_numbers, "budget", self.budget)
+        if_given(order, "eval_wasserstein_p", self.eval_wasserstein_p)
         require(
             self.eval_wasserstein_p is None or self.eval_norm == "linf",
             "eval_wasserstein_p",
@@ -154,11 +144,18 @@ class Evaluation:
         for rho in self.rho_test or ():
             nonnegative("rho_test", rho)
         checked_seed(self.seed)
-        _if_given(at_least, "eval_examples", self.eval_examples, 1)
+        if_given(at_least, "eval_examples", self.eval_examples, 1)
 
-    def test_attack(self) -> attacks.Attack:
+    def check_place(self) -> None:
+        """Check the surrogate and the folder of data sets; see `Settings.check_place`."""
+        if self.surrogate:
+            model_file(self.surrogate, what="surrogate")
+        if self.data_dir is not None:
+            data_folder(self.data_dir)
+
+    def test_attack(self) -> wmr_tf.attacks.Attack:
         """Return the attack that measures robustness."""
-        return attacks.PGD(
+        return wmr_tf.attacks.PGD(
             epsilon=self.eval_epsilon,
             step_size=self.eval_attack_step_size,
             steps=self.eval_attack_steps,
@@ -175,7 +172,9 @@ class Evaluation:
             return None
         steps, step_size = self.eval_attack_steps, REACH * self.eval_epsilon / self.eval_attack_steps
         step_size = step_size or self.eval_attack_step_size  # with epsilon 0, where any will do
-        return WassersteinAttack(epsilon=self.eval_epsilon, step_size=step_size, steps=steps, p=self.eval_wasserstein_p)
+        return wmr_tf.wasserstein.WassersteinAttack(
+            epsilon=self.eval_epsilon, step_size=step_size, steps=steps, p=self.eval_wasserstein_p
+        )
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -199,32 +198,17 @@ class ModelEvaluation(Evaluation):
             fix="Pass --model=runs/NAME/best.keras.",
         )
 
+    def check_place(self) -> None:
+        """Check also the model and the workers; see `Evaluation.check_place`."""
+        super().check_place()
+        model_file(self.model)
+        _check_workers(self.strategy)
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Experiment(Evaluation):
+class Experiment(Evaluation, MethodSettings):
     """A training run and its evaluation."""
 
-    method: str = setting("Training method: " + ", ".join(methods.BY_NAME) + ".", "trades")
-    alpha_train: float = setting("Power of the non-uniform attacker that is trained against; 0 is the baseline.")
-    weighting: str = setting(
-        "How attacked images are weighted: " + ", ".join(weights.BY_NAME) + ", with options such as "
-        "exponential:normalize=true (weights divided by their mean over the batch).",
-        "exponential",
-    )
-    beta: float | None = setting("Weight of the divergence in TRADES (the paper's 1/lambda) and MART.")
-    adversarial_weight: float | None = setting("Weight of the adversarial loss in mixed, the lambda of Equation 8.")
-    norm: str = setting("Norm of the training attack: " + ", ".join(attacks.NORMS) + ".", RECIPES_NORM)
-    epsilon: float | None = setting("Radius of the training attack in its norm, in units of the image range [0, 1].")
-    attack_steps: int | None = setting("Steps of the training attack.")
-    attack_step_size: float | None = setting("Step size of the training attack.")
-    attack_start: str | None = setting("Start of the training attack: uniform, gaussian, none or noise (N-FGSM).")
-    replays: int | None = setting("How often free trains on each batch; the epochs are divided by it.")
-    passes: int | None = setting("Full passes of YOPO for each batch, the m of YOPO-m-n; n is attack_steps.")
-    split: str | None = setting("Layer that YOPO's first part ends with; the first convolution if not given.")
-    radius_growth: float | None = setting("By how much IAAT lets an image's radius grow or shrink.")
-    radius_smoothing: float | None = setting("Fraction of that by which the radius moves, in [0, 1].")
-    radius_warmup: float | None = setting("Fraction of the epochs in which IAAT's radii stay as they are.")
-    epsilon_max: float | None = setting("The largest radius of IAAT.")
     select: str = setting(
         "What best.keras is the best epoch of, on validation images: val_A_strong, val_A_rob, val_A_nat, val_A_sa or "
         "val_A_tr (these two at the first alpha_test).",
@@ -254,15 +238,11 @@ class Experiment(Evaluation):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        one_of("method", self.method, methods.BY_NAME)
-        one_of("norm", self.norm, attacks.NORMS)
         one_of("architecture", self.architecture, ARCHITECTURES)
         one_of("precision", self.precision, [*PRECISIONS, "auto"])
         one_of("strategy", self.strategy, STRATEGIES)
         one_of("select", self.select, SELECTABLE)
         one_of("on_masked", self.on_masked, ON_MASKED)
-        if self.precision == "auto":  # settled here, so that every record of the run says what it was
-            object.__setattr__(self, "precision", "bfloat16" if has_bfloat16() else "float32")
         for name in ("eval_every", "epochs", "batch_size"):
             at_least(name, getattr(self, name), 1)
         for name in ("learning_rate", "learning_rate_drop"):
@@ -272,12 +252,20 @@ class Experiment(Evaluation):
             fix = "Milestones are fractions of the epochs, such as 0.75,0.9."
             require(0 <= milestone <= 1, "milestones", got=milestone, expected="numbers in [0, 1]", fix=fix)
         for name in ("train_examples", "validation_examples"):
-            _if_given(at_least, name, getattr(self, name), 1)
-        self._check_method_settings()
-        with warnings.catch_warnings(action="ignore"):  # for its checks; the one that trains warns of a weak attack
-            self.make_method(examples=1)
+            if_given(at_least, name, getattr(self, name), 1)
+        self.check_method()
+        if self.precision == "auto":  # settled here, so that every record of the run says what it was
+            native = late("wmr_tf.engine.precision:has_bfloat16")()
+            object.__setattr__(self, "precision", "bfloat16" if native else "float32")
 
-    def make_method(self, examples: int | None = None) -> methods.Method:
+    def check_place(self) -> None:
+        """Check also the weights to start from and the workers; see `Evaluation.check_place`."""
+        super().check_place()
+        if self.initialize_from is not None:
+            model_file(self.initialize_from, what="initialize_from")
+        _check_workers(self.strategy)
+
+    def make_method(self, examples: int | None = None) -> wmr_tf.methods.Method:
         """Return the training method, given those of the settings that it takes.
 
         Args:
@@ -288,14 +276,10 @@ class Experiment(Evaluation):
         """
         offered: dict[str, Any] = {parameter: getattr(self, name) for name, parameter in METHOD_SETTINGS.items()}
         offered |= {"alpha": self.make_weighting(), "examples": examples}
-        offered["warmup_epochs"] = nonnegative("radius_warmup", self.radius_warmup or 0.0) * self.rounds
-        if self._takes("attack"):
-            offered["attack"] = self._training_attack()
-        return methods.BY_NAME[self.method](**{k: v for k, v in offered.items() if self._takes(k)})
-
-    def make_weighting(self) -> weights.Weighting:
-        """Return how the training method weights attacked images."""
-        return make_weighting(self.weighting, self.alpha_train)
+        offered["warmup_epochs"] = (self.radius_warmup or 0.0) * self.rounds
+        if self.takes("attack"):
+            offered["attack"] = self.training_attack()
+        return wmr_tf.methods.BY_NAME[self.method](**{k: v for k, v in offered.items() if self.takes(k)})
 
     @property
     def rounds(self) -> int:
@@ -306,42 +290,6 @@ class Experiment(Evaluation):
         """Return the learning rate of a round, counted from 0; a milestone within a round rounds, half upwards."""
         passed = sum(epoch >= math.floor(milestone * self.rounds + 0.5) for milestone in self.milestones)
         return self.learning_rate * self.learning_rate_drop**passed
-
-    def _training_attack(self) -> attacks.Attack:
-        epsilon = radius("epsilon", self.epsilon, self.norm)
-        step_size = positive("attack_step_size", self.attack_step_size)
-        steps = at_least("attack_steps", self.attack_steps, 1)
-        start = one_of("attack_start", self.attack_start, [*attacks.STARTS, "noise"])
-        if start != "noise":
-            return attacks.PGD(epsilon=epsilon, step_size=step_size, steps=steps, start=start, norm=self.norm)
-        fix = "Take --norm=linf or another --attack_start."
-        require(self.norm == "linf", "norm", got=self.norm, expected="linf with --attack_start=noise", fix=fix)
-        expected = "1 with --attack_start=noise, which is N-FGSM"
-        require(steps == 1, "attack_steps", got=steps, expected=expected, fix="Take --method=n_fgsm.")
-        return attacks.NFGSM(epsilon=epsilon, step_size=step_size)
-
-    def _takes(self, parameter: str) -> bool:
-        return parameter in methods.BY_NAME[self.method].settings()
-
-    def _check_method_settings(self) -> None:
-        unset = {field.name: field.default for field in dataclasses.fields(self)}
-        for name, parameter in METHOD_SETTINGS.items():
-            require(
-                self._takes(parameter) or getattr(self, name) == unset[name] or name == "alpha_train",
-                name,
-                got=getattr(self, name),
-                expected=f"nothing, since method {self.method!r} has no {parameter}",
-                fix=f"Leave out --{name} or choose another --method.",
-            )
-        nonnegative("alpha_train", self.alpha_train)
-        _if_given(nonnegative, "beta", self.beta)
-        require(
-            self._takes("alpha") or self.alpha_train == 0,
-            "alpha_train",
-            got=self.alpha_train,
-            expected=f"0, since method {self.method!r} has no attacked images to weight",
-            fix="Leave out --alpha_train or choose another --method.",
-        )
 
 
 def _check_own_radius(changes: dict[str, Any], norm: str, *own: str) -> None:
@@ -356,6 +304,6 @@ def _check_own_radius(changes: dict[str, Any], norm: str, *own: str) -> None:
     )
 
 
-def _if_given(check: Any, name: str, value: Any, *args: Any) -> None:
-    if value is not None:
-        check(name, value, *args)
+def _check_workers(strategy: str) -> None:
+    if strategy == "multi_worker":
+        checked_tf_config(os.environ.get("TF_CONFIG"))

@@ -7,7 +7,7 @@ The recipe's 30 epochs take about 25 s on 2 cores.
 
 from trainers.cli import main
 from trainers.config import Experiment
-from trainers.run import train
+from trainers.quiet import late
 
 if __name__ == "__main__":
-    main(Experiment, train, dataset="digits")
+    main(Experiment, late("trainers.run:train"), dataset="digits")

@@ -3,77 +3,9 @@
 python -m trainers.evaluate --model=runs/NAME/best.keras --dataset=mnist --suite=standard --diagnose
 """
 
-import dataclasses
-from pathlib import Path
-from typing import Any
-
-from trainers import testing
-from trainers.classifiers import check_fits
 from trainers.cli import main
 from trainers.config import ModelEvaluation
-from trainers.folder import CONFIG, OUTCOMES, make_folder
-from trainers.naming import defence, training_facts
-from trainers.strategy import make_strategy, only_the_chief_writes
-from trainers.testing import bar_or_lines, prepare
-from wmr_tf import data, diagnose
-from wmr_tf.checks import InvalidInput, refuse
-from wmr_tf.interrupts import own_command, stoppable
-from wmr_tf.saving import load_classifier, read_json
-from wmr_tf.untrusted import MALFORMED
-
-
-def evaluate(settings: ModelEvaluation) -> None:
-    """Evaluate `settings.model`, print the tables, and write metrics.json, report.html and what belongs to them."""
-    strategy = make_strategy(settings.strategy)
-    path = Path(settings.model).expanduser()
-    with strategy.scope():
-        classifier = load_classifier(path, trust=settings.trust)
-    facts = facts_beside(path)
-    test = prepare(settings, data.load(settings.dataset, data_dir=settings.data_dir))
-    check_fits(classifier, test.images)
-    with only_the_chief_writes(strategy) as elsewhere:
-        own = dataclasses.replace(settings, output_dir=elsewhere or settings.output_dir)
-        folder = make_folder(own, f"evaluation-{settings.dataset}-{path.stem}")
-        # All workers go on from the chief's file.
-        outcomes = (Path(settings.output_dir).expanduser() if settings.output_dir else folder) / OUTCOMES
-        print(
-            f"Writing into {folder}; the same command with --output_dir={folder} goes on if it is stopped", flush=True
-        )
-        command = own_command() + ("" if settings.output_dir else f" --output_dir={folder}")
-        with stoppable(f"{folder} keeps what the evaluation has found", command):
-            if settings.diagnose:
-                diagnosis = diagnose(
-                    classifier,
-                    test.images,
-                    epsilon=settings.eval_epsilon,
-                    norm=settings.eval_norm,
-                    seed=settings.seed,
-                    verbose=bar_or_lines(),
-                )
-                print(diagnosis)
-                facts["diagnosis"] = diagnosis.metrics()
-            testing.evaluate(settings, test, classifier, folder, facts, outcomes)
-            print(f"Everything is in {folder}")
-
-
-def facts_beside(path: Path) -> dict[str, Any]:
-    """Return what metrics.json says of a model and its training, as far as a config.json beside it tells.
-
-    Raises:
-        InvalidInput: If that is not of a run.
-    """
-    config = path.parent / CONFIG
-    fix = "Fix it, or move it away from the model to evaluate without it."
-    try:
-        found = read_json(config, CONFIG, fix=fix) if config.exists() else {}
-        facts = {"checkpoint": str(path), **training_facts(found)}
-        defence(facts)  # now rather than after the evaluation
-    except InvalidInput:
-        raise
-    except MALFORMED as error:
-        refuse(CONFIG, got=repr(str(config)), expected="settings of a run", fix=fix, cause=error)
-    return facts
-
+from trainers.quiet import late
 
 if __name__ == "__main__":
-    main(ModelEvaluation, evaluate)
+    main(ModelEvaluation, late("trainers.evaluating:evaluate"))

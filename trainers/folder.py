@@ -20,7 +20,7 @@ import wmr_tf
 from trainers.config import Evaluation, Experiment
 from wmr_tf.checks import InvalidInput, refuse, require
 from wmr_tf.saving import read_json, write_json
-from wmr_tf.untrusted import MALFORMED, check_file
+from wmr_tf.untrusted import check_file, well_formed
 
 BEST, LAST = "best.keras", "classifier.keras"
 CONFIG, HISTORY, METRICS = "config.json", "history.csv", "metrics.json"
@@ -112,6 +112,21 @@ def is_unfinished(folder: Path) -> bool:
     return (folder / CONFIG).is_file() and (folder / CHECKPOINTS).is_dir()
 
 
+def metrics_of(folder: str) -> dict[str, Any]:
+    """Return the metrics.json of a finished run.
+
+    Raises:
+        InvalidInput: If there is none in the folder, or the run has not come to its end.
+    """
+    path = Path(folder) / METRICS
+    fix = "Name the folders of finished runs."
+    if is_unfinished(path.parent):
+        got = f"{folder!r}, whose run has not come to its end"
+        refuse("run", got=got, expected="a finished one", fix=f"Run python -m trainers.resume {folder} first.")
+    require(path.is_file(), "run", got=repr(folder), expected="a folder with metrics.json", fix=fix)
+    return read_json(path, "run", fix=fix)
+
+
 def forget_checkpoints(folder: Path) -> None:
     """Delete the checkpoints of a run that has come to its end, which says so: in one move, they may be large."""
     unneeded = folder / f".{CHECKPOINTS}"
@@ -180,12 +195,8 @@ def experiment_of(folder: Path) -> Experiment:
     names = {field.name for field in dataclasses.fields(Experiment)}
     settings: dict[str, Any] = {name: config[name] for name in (names - {"trust"}) & set(config)}
     settings = {name: tuple(value) if isinstance(value, list) else value for name, value in settings.items()}
-    try:
+    with well_formed(CONFIG, got=folder / CONFIG, expected="settings of a run", fix=fix):
         return Experiment(**{**settings, "output_dir": str(folder)})
-    except InvalidInput:
-        raise
-    except MALFORMED as error:
-        refuse(CONFIG, got=repr(str(folder / CONFIG)), expected="settings of a run", fix=fix, cause=error)
 
 
 def write_config(folder: Path, experiment: Experiment, *, command: str) -> None:
@@ -230,10 +241,8 @@ def read_history(folder: Path) -> dict[str, list[float]]:
         InvalidInput: If it is none.
     """
     path = folder / HISTORY
-    try:
+    with well_formed(HISTORY, got=path, expected="a number an epoch", fix="Move it away."):
         check_file(path)
         with open(path, newline="") as file:
             rows = list(csv.DictReader(file))
         return {name: [float(row[name] or math.nan) for row in rows] for name in rows[0]}
-    except (OSError, csv.Error, *MALFORMED) as error:
-        refuse(HISTORY, got=repr(str(path)), expected="a number an epoch", fix="Move it away.", cause=error)

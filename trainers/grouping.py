@@ -7,14 +7,14 @@ from pathlib import Path
 from typing import Any
 
 from trainers.config import Evaluation, Experiment
-from trainers.folder import CONFIG, METRICS, is_unfinished
+from trainers.folder import CONFIG, METRICS, metrics_of
 from trainers.images import Images
 from trainers.naming import defence, title
 from wmr_tf import report
-from wmr_tf.checks import refuse, require
+from wmr_tf.checks import require
 from wmr_tf.evaluation.statistics import Seeds
 from wmr_tf.saving import read_json
-from wmr_tf.untrusted import MALFORMED
+from wmr_tf.untrusted import well_formed
 
 _OF_ONE_RUN = {"budget", "classes", "confidence", "threat", "worst_class"}
 """What has no mean over seeds: each has classes, radii and confidences of its own."""
@@ -46,17 +46,10 @@ class Run:
         Raises:
             InvalidInput: If there is no metrics.json in it, or it is not one, or another file of it is broken.
         """
-        path = Path(folder) / METRICS
-        fix = "Name the folders of finished runs."
-        if is_unfinished(path.parent):
-            got = f"{folder!r}, whose run has not come to its end"
-            refuse("run", got=got, expected="a finished one", fix=f"Run python -m trainers.resume {folder} first.")
-        require(path.is_file(), "run", got=repr(folder), expected="a folder with metrics.json", fix=fix)
-        metrics = read_json(path, "run", fix=fix)
-        try:  # all that is going to be done with them
+        metrics = metrics_of(folder)
+        path, fix = Path(folder) / METRICS, "Name the folders of finished runs."
+        with well_formed("run", got=path, expected="metrics of an evaluation", fix=fix):
             conditions(metrics), title(metrics), report.tables([(defence(metrics), metrics)])
-        except MALFORMED as error:
-            refuse("run", got=repr(str(path)), expected="metrics of an evaluation", fix=fix, cause=error)
         # How it was evaluated is another matter, see `conditions`, and has names that are those of results too.
         names_of = [{field.name for field in dataclasses.fields(each)} for each in (Experiment, Evaluation)]
         known = names_of[0] - names_of[1] | {"dataset"}

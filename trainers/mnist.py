@@ -13,7 +13,7 @@ reaches an A_rob of 93.3 %, an A_strong of 89.4 % and, at alpha_test 2, an A_sa 
 
 from trainers.cli import main
 from trainers.config import Experiment
-from trainers.run import train
+from trainers.quiet import late
 
 if __name__ == "__main__":
-    main(Experiment, train, dataset="mnist")
+    main(Experiment, late("trainers.run:train"), dataset="mnist")

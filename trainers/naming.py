@@ -5,7 +5,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from trainers.config import Experiment, settings_of_method
+from trainers.config import Experiment
+from trainers.method import settings_of_method
 from trainers.recipes import recipe
 from trainers.weighting import make_weighting
 

@@ -1,15 +1,41 @@
-"""TensorFlow's start-up, without the lines that tell nothing."""
+"""TensorFlow's start-up: late, and without the lines that tell nothing."""
 
 import os
+import pkgutil
 import sys
 import tempfile
+from collections.abc import Callable
+from typing import Any
 
 # What TensorFlow 2.21 prints on every start of a machine without a GPU, whatever TF_CPP_MIN_LOG_LEVEL says.
 _SAYS_NOTHING = ("absl::InitializeLog", "oneDNN custom operations are on", "Could not find cuda drivers", "cuInit")
 
 
+def late(name: str) -> Callable[..., Any]:
+    """Return a function of a module that needs TensorFlow; both are imported when it is called.
+
+    Args:
+        name: Of module and function, such as "trainers.run:train".
+
+    Example:
+        >>> late("wmr_tf.data:info")("mnist").image_shape
+        (28, 28, 1)
+    """
+
+    def called(*arguments: Any, **settings: Any) -> Any:
+        import_tensorflow()
+        return pkgutil.resolve_name(name)(*arguments, **settings)
+
+    return called
+
+
 def import_tensorflow() -> None:
-    """Import TensorFlow and look for devices, without the known lines of its C++ side that tell nothing."""
+    """Import TensorFlow and look for devices, without the known lines of its C++ side that tell nothing.
+
+    Where it has been imported, those have been printed, and this does nothing.
+    """
+    if "tensorflow" in sys.modules:
+        return
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     sys.stderr.flush()
     stderr = os.dup(2)

@@ -27,7 +27,6 @@ schedule.
 import dataclasses
 from typing import Any
 
-from wmr_tf import architectures
 from wmr_tf.checks import nonnegative, one_of
 
 
@@ -44,13 +43,6 @@ class Epsilons:
         """Return the length, given the radius."""
         return round(self.times * nonnegative("epsilon", epsilon), 12)
 
-
-ARCHITECTURES = {
-    "digits_cnn": architectures.digits_cnn,
-    "small_cnn": architectures.small_cnn,
-    "resnet18": architectures.resnet18,
-    "wide_resnet_34_10": architectures.wide_resnet_34_10,
-}
 
 # The settings of a data set, for every method; the test attack is among them.
 _DATASETS: dict[str, dict[str, Any]] = {

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from trainers.cli import ends_reported
 from trainers.folder import experiment_of, is_unfinished
-from trainers.run import train
+from trainers.quiet import late
 from wmr_tf.checks import require
 
 
@@ -34,7 +34,9 @@ def resume(arguments: list[str]) -> None:
     folder = Path(named[0]).expanduser()
     expected = "the folder of a run that has not come to its end"
     require(is_unfinished(folder), "folder", got=repr(str(folder)), expected=expected, fix=fix)
-    train(dataclasses.replace(experiment_of(folder), trust="--trust" in arguments))
+    experiment = dataclasses.replace(experiment_of(folder), trust="--trust" in arguments)
+    experiment.check_place()
+    late("trainers.run:train")(experiment)
 
 
 if __name__ == "__main__":

@@ -26,10 +26,9 @@ from trainers.folder import (
     write_config,
 )
 from trainers.naming import describe, training_facts
-from trainers.recipes import ARCHITECTURES
 from trainers.strategy import lost_worker_reported, make_strategy, only_the_chief_writes
 from trainers.testing import HeldOut, bar_or_lines, evaluate, prepare
-from wmr_tf import data, report
+from wmr_tf import architectures, data, report
 from wmr_tf.callbacks import ExactResume, LogProgress, RobustEvaluation, SaveBestClassifier
 from wmr_tf.checks import require
 from wmr_tf.interrupts import own_command, stoppable
@@ -165,7 +164,7 @@ def build_model(experiment: Experiment, examples: int | None = None) -> wmr_tf.A
         InvalidInput: If the method needs the number of images and it is not given, or cannot train the classifier.
     """
     source = data.info(experiment.dataset)
-    build = ARCHITECTURES[experiment.architecture]
+    build = getattr(architectures, experiment.architecture)
     classifier = build(num_classes=source.num_classes, input_shape=source.image_shape)
     if experiment.initialize_from is not None:
         copy_weights(load_classifier(experiment.initialize_from, trust=experiment.trust), classifier)

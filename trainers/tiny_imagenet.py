@@ -9,7 +9,7 @@ convolution keeps the size of the image, its last stage is 8 x 8, and the global
 
 from trainers.cli import main
 from trainers.config import Experiment
-from trainers.run import train
+from trainers.quiet import late
 
 if __name__ == "__main__":
-    main(Experiment, train, dataset="tiny_imagenet")
+    main(Experiment, late("trainers.run:train"), dataset="tiny_imagenet")

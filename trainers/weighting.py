@@ -1,21 +1,22 @@
 """A weighting from the command line: `--weighting=exponential:normalize=true` with `--alpha_train=2`."""
 
+from __future__ import annotations
+
 import ast
-import dataclasses
 from typing import Any
 
-from wmr_tf import weights
-from wmr_tf.checks import one_of, refuse, require
+import wmr_tf
+from wmr_tf.checks import one_of, power, refuse, require
+from wmr_tf.names import WEIGHTINGS
 
 FORM = "name or name:option=value,option=value"
 
 
-def make_weighting(text: str, alpha: float) -> weights.Weighting:
+def make_weighting(text: str, alpha: float) -> wmr_tf.weights.Weighting:
     """Return the weighting that a text stands for.
 
     Args:
-        text: A name of `wmr_tf.weights.BY_NAME`, and after a colon options with commas between them, such as
-            "exponential:normalize=true". Numbers and booleans are understood.
+        text: See `checked_weighting`.
         alpha: The power of the attacker, for a weighting that has one.
 
     Raises:
@@ -25,21 +26,37 @@ def make_weighting(text: str, alpha: float) -> weights.Weighting:
         >>> make_weighting("exponential:normalize=true", 2.0)
         Exponential(alpha=2.0, stop_gradient=False, normalize=True)
     """
+    name, options = checked_weighting(text, alpha)
+    return wmr_tf.weights.BY_NAME[name](**options)
+
+
+def checked_weighting(text: str, alpha: float) -> tuple[str, dict[str, Any]]:
+    """Return the name of a weighting and its settings, which a text stands for.
+
+    Args:
+        text: A name of `wmr_tf.names.WEIGHTINGS`, and after a colon options with commas between them, such as
+            "exponential:normalize=true". Numbers and booleans are understood.
+        alpha: The power of the attacker, for a weighting that has one.
+
+    Raises:
+        InvalidInput: If there is no such weighting or option, or a value is out of range.
+
+    Example:
+        >>> checked_weighting("exponential:normalize=true", 2.0)
+        ('exponential', {'alpha': 2.0, 'normalize': True})
+    """
     name, _, listed = text.partition(":")
-    kind = weights.BY_NAME[one_of("weighting", name, weights.BY_NAME)]
-    settings = {field.name: field.default for field in dataclasses.fields(kind)}  # type: ignore[arg-type]
-    options: dict[str, Any] = {"alpha": alpha} if "alpha" in settings else {}
+    settings = WEIGHTINGS[one_of("weighting", name, WEIGHTINGS)]
+    options: dict[str, Any] = {"alpha": power("alpha_train", alpha)} if "alpha" in settings else {}
     for part in listed.split(",") if listed else ():
         option, _, value = part.partition("=")
         require(bool(value), "weighting", got=repr(text), expected=FORM, fix="Write for instance normalize=true.")
         one_of(f"option of weighting {name}", option, [each for each in settings if each != "alpha"])
         options[option] = _value(f"weighting {name}, {option}", value, type(settings[option]))
-    for option in [
-        each for each, default in settings.items() if default is dataclasses.MISSING and each not in options
-    ]:
+    for option in [each for each, default in settings.items() if default is None and each not in options]:
         fix = f"Write --weighting={name}:{option}=number."
         refuse("weighting", got=repr(text), expected=f"a value for {option}", fix=fix)
-    return kind(**options)
+    return name, options
 
 
 def _value(what: str, text: str, kind: type) -> Any:

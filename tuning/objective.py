@@ -2,21 +2,18 @@
 
 import copy
 import math
-import re
 from collections.abc import Iterable, Mapping
 
 import keras
 import keras_tuner as kt
 import numpy as np
 
-from wmr_tf.callbacks import RobustEvaluation, announce, log_key
-from wmr_tf.checks import InvalidInput, one_of, refuse, require
+from tuning.goal import MATCHED, checked_top_probability, weights_of
+from wmr_tf.callbacks import RobustEvaluation, announce
+from wmr_tf.checks import InvalidInput
 from wmr_tf.engine.precision import float32_compute
 from wmr_tf.evaluation.temperature import temperature_for
 from wmr_tf.saving import classifier_of
-
-MATCHED = "_matched"
-_TERM = re.compile(r"(?:(\d+(?:\.\d*)?|\.\d+)\*)?(\w+)")
 
 
 class Objective(kt.Objective):
@@ -45,18 +42,7 @@ class Objective(kt.Objective):
 
     def __init__(self, text: str, alpha_test: Iterable[float] = (1.0,)) -> None:
         super().__init__(text, "max")
-        names = ["val_A_nat", "val_A_rob", "val_A_strong", "val_A_sa", "val_A_tr"]
-        names += [log_key(name, alpha) for name in ("A_sa", "A_tr") for alpha in alpha_test]
-        self.weights: dict[str, float] = {}
-        for term in text.replace(" ", "").split("+"):
-            if (match := _TERM.fullmatch(term)) is None:
-                fix = "Write for instance --objective=0.7*val_A_sa+0.3*val_A_nat."
-                refuse("objective", got=repr(text), expected="weight*key+weight*key", fix=fix)
-            weight, key = match.groups()
-            one_of("objective", key.removesuffix(MATCHED), names)
-            self.weights[key] = self.weights.get(key, 0.0) + float(weight or 1.0)
-        total = sum(self.weights.values())
-        require(total > 0, "objective", got=repr(text), expected="a weight > 0", fix="Raise a weight.")
+        self.weights = weights_of(text, alpha_test)
 
     @property
     def is_matched(self) -> bool:
@@ -120,13 +106,6 @@ class MatchedEvaluation(keras.callbacks.Callback):
             return temperature_for(logits, self.top_probability) if np.isfinite(logits).all() else math.nan
         except InvalidInput:
             return math.nan
-
-
-def checked_top_probability(value: float) -> float:
-    """Return `value` if it is a number between 0 and 1, and raise `InvalidInput` otherwise."""
-    fix = "Take that of the baseline, such as 0.95."
-    require(0 < value < 1, "top_probability", got=value, expected="a number between 0 and 1", fix=fix)
-    return value
 
 
 class _Temperature(keras.layers.Layer):

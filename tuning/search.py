@@ -17,29 +17,26 @@ again from the start. If the chief died, stop the workers and start all of them 
 """
 
 import dataclasses
-import json
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any, Self
 
 from trainers.cli import main
-from trainers.config import Experiment, setting
-from tuning import results, space, tuner
-from tuning.hypermodel import ExperimentHyperModel
-from tuning.objective import Objective, checked_top_probability
-from wmr_tf.checks import at_least, one_of, refuse, require
-from wmr_tf.saving import read_json, write_json
+from trainers.config import Experiment
+from trainers.quiet import late
+from trainers.settings import setting
+from tuning import space
+from tuning.goal import checked_top_probability, weights_of
+from tuning.role import check_role
+from wmr_tf.checks import at_least, one_of, require
 
-RECORD = "search.json"
-# A search may be moved, and may go on for longer.
-_MAY_CHANGE = ("max_trials", "output_dir", "data_dir", "trust")
+TUNERS = ("bayesian", "random", "hyperband", "grid")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Search(Experiment):
     """What all trials share, what is searched, and how."""
 
-    tuner: str = setting("Strategy: " + ", ".join(tuner.ORACLES) + ".", "bayesian")
+    tuner: str = setting("Strategy: " + ", ".join(TUNERS) + ".", "bayesian")
     max_trials: int | None = setting("How many trials; if not given 12, with grid and hyperband all that there are.")
     search: str = setting(
         "What is searched: name:low:high, name:low:high:step, name:low:high:log or name:choice/choice, with commas.",
@@ -57,7 +54,7 @@ class Search(Experiment):
     given: Mapping[str, Any] = dataclasses.field(default_factory=dict)  # no flag: what the flags said
 
     @classmethod
-    def of(cls, dataset: str, method: str | None = None, **changes: Any) -> Self:
+    def of(cls, dataset: str = "", method: str | None = None, **changes: Any) -> Self:
         """Return the search; as an experiment it is the first of its own.
 
         It keeps what was given, since for the rest every method has a recipe of its own.
@@ -69,10 +66,10 @@ class Search(Experiment):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        one_of("tuner", self.tuner, tuner.ORACLES)
+        one_of("tuner", self.tuner, TUNERS)
         if self.max_trials is not None:
             at_least("max_trials", self.max_trials, 1)
-        Objective(self.objective, self.alpha_test)
+        weights_of(self.objective, self.alpha_test)
         checked_top_probability(self.top_probability)
         trials = self.space()
         for item in trials.searched:
@@ -81,6 +78,11 @@ class Search(Experiment):
             require(is_countable, "search", got=f"a range of {item.name}", expected="a step, for the grid", fix=fix)
         if self.tuner == "hyperband":
             _check_one_length(trials)
+
+    def check_place(self) -> None:
+        """Check also the environment of a parallel search; see `Settings.check_place`."""
+        super().check_place()
+        check_role()
 
     def space(self) -> space.Space:
         """Return the experiments there are to choose from."""
@@ -110,88 +112,6 @@ def _check_one_length(trials: space.Space) -> None:
     )
 
 
-def search(settings: Search) -> None:
-    """Run a search, or its part in one, and evaluate the best trial on test images.
-
-    Raises:
-        InvalidInput: If settings, data or folder are not what they should be; nothing is written then.
-        FloatingPointError: If every trial failed.
-    """
-    tuner.check_role()
-    trials, objective = settings.space(), Objective(settings.objective, settings.alpha_test)
-    hypermodel = ExperimentHyperModel(trials, objective, settings.top_probability)
-    hypermodel.build_model(settings)  # the first trial's: loads the data too
-    folder = claim_folder(settings)
-    print(f"Searching {settings.search} for the highest {objective.name}\nWriting into {folder}", flush=True)
-
-    few = settings.tuner in ("bayesian", "random")
-    oracle = tuner.make_oracle(
-        settings.tuner,
-        objective,
-        max_trials=settings.max_trials or (12 if few else None),
-        epochs=settings.rounds,
-        seed=settings.seed,
-    )
-    searcher = tuner.opened(oracle, hypermodel, folder)
-    if tuner.is_chief():
-        tuner.print_workers(oracle)
-    searcher.search()
-    if tuner.is_worker():
-        print("No more trials for this worker.")
-    else:
-        conclude(settings, searcher, objective, folder)
-
-
-def conclude(settings: Search, searcher: tuner.SearchTuner, objective: Objective, folder: Path) -> None:
-    """Write the trials, print them with the best one's command, and evaluate that on test images."""
-    trials = settings.space()
-    rows = results.rows_of(searcher.oracle, trials, folder / tuner.TRIALS)
-    results.write(rows, trials, objective, folder)
-    print(results.table(rows, trials, objective))
-    best = results.best_trial(searcher.oracle)
-    if best is None:
-        reasons = "; ".join(sorted({row["reason"] for row in rows}))
-        raise FloatingPointError(f"search: all {len(rows)} trials failed: {reasons}")
-    values = trials.values(best.hyperparameters.copy())
-    print(
-        f"Best: trial {best.trial_id}, {objective.name} {best.score:.4f}\n{results.command(trials, values)}", flush=True
-    )
-    if said := results.difference_from_trial(settings.tuner, objective):
-        print(said, flush=True)
-    results.evaluate_best(searcher, trials, best, folder)
-    title = f"{settings.dataset}, {len(rows)} trials, validation images"
-    results.draw(rows, trials, objective, folder, title)  # last: a picture that fails costs nothing else
-    print(f"Everything is in {folder}")
-
-
-def claim_folder(settings: Search) -> Path:
-    """Return the search's own folder, which it creates; one that holds something else is refused.
-
-    Raises:
-        InvalidInput: If it holds anything but this search, or cannot be written.
-    """
-    folder = Path(settings.output_dir or f"runs/search-{settings.dataset}-{settings.tuner}").expanduser()
-    fix = "Name another folder with --output_dir."
-    given = {name: value for name, value in settings.given.items() if name not in _MAY_CHANGE}
-    record = json.loads(json.dumps({**dataclasses.asdict(settings), "given": given}))
-    # In this order: chief and workers may start at the same moment, and another one's record be there any time.
-    held = [path.name for path in folder.iterdir()] if folder.is_dir() else []
-    strangers = [name for name in held if not name.startswith(f".{RECORD}.")]
-    if (folder / RECORD).exists():
-        found = read_json(folder / RECORD, RECORD, fix=fix)
-        for name in [name for name in record if name not in _MAY_CHANGE]:
-            got = f"{str(folder)!r}, a search with {name} {found.get(name)!r}"
-            require(found.get(name) == record[name], "output_dir", got=got, expected=repr(record[name]), fix=fix)
-        return folder
-    is_free = not strangers and (folder.is_dir() or not folder.exists())
-    require(is_free, "output_dir", got=repr(str(folder)), expected="a new folder, or this search's", fix=fix)
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        write_json(folder / RECORD, record)
-    except OSError as error:
-        refuse("output_dir", got=repr(str(folder)), expected="a folder that can be written", fix=fix, cause=error)
-    return folder
-
-
 if __name__ == "__main__":
-    main(Search, search, strategy="none")  # a trial has one device; several trials may run beside each other
+    # A trial has one device; several trials may run beside each other.
+    main(Search, late("tuning.searching:search"), strategy="none")

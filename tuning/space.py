@@ -1,16 +1,20 @@
 """What is searched: `alpha_train:0:4,learning_rate:0.01:0.1:log,method:pgd/trades`."""
 
+from __future__ import annotations
+
 import dataclasses
 import itertools
 from collections.abc import Mapping
-from typing import Any
-
-import keras_tuner as kt
+from typing import TYPE_CHECKING, Any
 
 from trainers.cli import value_of
-from trainers.config import METHOD_SETTINGS, Evaluation, Experiment
+from trainers.config import Evaluation, Experiment
+from trainers.method import METHOD_SETTINGS
 from wmr_tf.checks import InvalidInput, one_of, require
-from wmr_tf.methods import BY_NAME
+from wmr_tf.names import METHODS
+
+if TYPE_CHECKING:
+    import keras_tuner as kt
 
 # What decides how a trial is measured cannot differ from trial to trial, and a process is deterministic or is not.
 _MEASURE = {field.name for field in dataclasses.fields(Evaluation)} - {"seed"} | {"validation_examples", "eval_every"}
@@ -154,7 +158,7 @@ class Space:
         parameter = METHOD_SETTINGS.get(name)
         needed = {parameter} if parameter else set()
         return tuple(
-            method for method in self.methods if needed <= set(BY_NAME[one_of("method", method, BY_NAME)].settings())
+            method for method in self.methods if needed <= set(METHODS[one_of("method", method, METHODS)].settings)
         )
 
     def _searched_with(self, method: str) -> list[Range | Choice]:

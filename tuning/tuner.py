@@ -3,24 +3,23 @@
 import contextlib
 import functools
 import itertools
-import os
 import threading
 import time
 import traceback
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 import keras_tuner as kt
 
 from tuning.objective import Objective
-from wmr_tf.checks import one_line, refuse, require
+from tuning.role import is_worker
+from wmr_tf.checks import one_line
 from wmr_tf.foreign import check_weights
 from wmr_tf.saving import write_json, written_whole
-from wmr_tf.untrusted import MALFORMED, read_json
+from wmr_tf.untrusted import read_json, well_formed
 
 TRIALS, FAILURE = "trials", "failure.txt"
-ROLE = ("KERASTUNER_TUNER_ID", "KERASTUNER_ORACLE_IP", "KERASTUNER_ORACLE_PORT")
 _ENDED = ("COMPLETED", "FAILED")
 
 
@@ -121,7 +120,7 @@ class SearchTuner(kt.Hyperband):
     def load_model(self, trial: Any) -> Any:
         """Return the model of a trial with the weights of its best epoch."""
         folder = Path(self.get_trial_dir(trial.trial_id))
-        with _reported(folder):
+        with _files_of_a_search(folder):
             _check([*folder.glob("*.json"), *folder.glob("*.h5")])
             return super().load_model(trial)
 
@@ -152,7 +151,7 @@ def opened(oracle: kt.Oracle, hypermodel: kt.HyperModel, folder: Path) -> Search
     Raises:
         InvalidInput: If a file of it is not what a search wrote.
     """
-    with _reported(folder):
+    with _files_of_a_search(folder):
         # Others may be half written, by a trial that was killed and runs again.
         _check([*folder.glob(f"{TRIALS}/*.json"), *folder.glob(f"{TRIALS}/*/trial.json")])
         return SearchTuner(oracle, hypermodel, folder)
@@ -164,14 +163,9 @@ def _check(paths: Iterable[Path]) -> None:
         check_weights(path) if path.suffix == ".h5" else read_json(path)
 
 
-@contextlib.contextmanager
-def _reported(folder: Path) -> Iterator[None]:
-    try:
-        yield
-    except (OSError, *MALFORMED) as error:
-        got = f"{str(folder)!r}, which does not open ({one_line(error)})"
-        fix = "Name another folder with --output_dir."
-        refuse("output_dir", got=got, expected="the files of a search", fix=fix, cause=error)
+def _files_of_a_search(folder: Path) -> contextlib.AbstractContextManager[None]:
+    fix = "Name another folder with --output_dir."
+    return well_formed("output_dir", got=folder, expected="the files of a search", fix=fix)
 
 
 def run_unfinished_again(oracle: kt.Oracle) -> None:
@@ -186,36 +180,6 @@ def run_unfinished_again(oracle: kt.Oracle) -> None:
     for trial in unfinished:
         trial.metrics.metrics.clear()  # else they are averaged with those of the second run
     oracle._retry_queue = [trial.trial_id for trial in unfinished]
-
-
-def check_role() -> None:
-    """Check the environment variables of a parallel search.
-
-    Raises:
-        InvalidInput: If some are set and some are not, or the port is no number.
-    """
-    found = [name for name in ROLE if name in os.environ]
-    fix = "Set all three, or none to search in this process alone."
-    require(len(found) in (0, 3), "environment", got=" and ".join(found), expected=", ".join(ROLE), fix=fix)
-    port = os.environ.get(ROLE[2], "1")
-    fix = "Choose a free port."
-    require(
-        port.isdecimal() and 0 < int(port) < 65536,
-        ROLE[2],
-        got=repr(port),
-        expected="a number in [1, 65535]",
-        fix=fix,
-    )
-
-
-def is_worker() -> bool:
-    """Return whether this process runs the trials that a chief gives out."""
-    return ROLE[1] in os.environ and not is_chief()
-
-
-def is_chief() -> bool:
-    """Return whether this process gives out trials to others."""
-    return ROLE[1] in os.environ and "chief" in os.environ[ROLE[0]]
 
 
 def print_workers(oracle: kt.Oracle) -> None:

@@ -1,19 +1,24 @@
 """Adversarial training and evaluation for Keras under attackers who choose which images to attack."""
 
-from wmr_tf import architectures, attacks, callbacks, data, losses, methods, weights
+from typing import TYPE_CHECKING
+
 from wmr_tf.checks import InvalidInput
-from wmr_tf.evaluation import (
-    Diagnosis,
-    Robustness,
-    auto_attack,
-    diagnose,
-    dro,
-    evaluate_robustness,
-    save_report,
-    temperature,
-    wasserstein,
-)
-from wmr_tf.model import AdversarialModel
+from wmr_tf.lazy import lazily
+
+if TYPE_CHECKING:
+    from wmr_tf import architectures, attacks, callbacks, data, losses, methods, weights
+    from wmr_tf.evaluation import (
+        Diagnosis,
+        Robustness,
+        auto_attack,
+        diagnose,
+        dro,
+        evaluate_robustness,
+        save_report,
+        temperature,
+        wasserstein,
+    )
+    from wmr_tf.model import AdversarialModel
 
 __version__ = "0.1.0"
 
@@ -37,3 +42,17 @@ __all__ = [
     "wasserstein",
     "weights",
 ]
+
+_MODULES = ("architectures", "attacks", "callbacks", "data", "losses", "methods", "weights")
+_OF_EVALUATION = ("Diagnosis", "Robustness", "auto_attack", "diagnose", "evaluate_robustness", "save_report")
+
+# TensorFlow takes seconds to import, and the command lines check what they are given before they need it.
+__getattr__, __dir__ = lazily(
+    __name__,
+    {
+        "AdversarialModel": "wmr_tf.model",
+        **{name: f"wmr_tf.{name}" for name in _MODULES},
+        **{name: f"wmr_tf.evaluation.{name}" for name in ("dro", "temperature", "wasserstein")},
+        **dict.fromkeys(_OF_EVALUATION, "wmr_tf.evaluation"),
+    },
+)

@@ -22,15 +22,13 @@ from wmr_tf.engine.progress import Lines
 from wmr_tf.evaluation import Robustness, RobustnessEvaluator
 from wmr_tf.evaluation.versions import VERSIONS
 from wmr_tf.inputs.batches import batches_of, checked_batches
+from wmr_tf.names import ON_MASKED, log_key
 from wmr_tf.resume import ExactResume
 from wmr_tf.saving import classifier_of, save_classifier
 
 __all__ = ["ExactResume", "LogProgress", "RobustEvaluation", "SaveBestClassifier", "announce", "log_key"]
 
 BATCH_SIZE = 250
-
-ON_MASKED = ("warn", "stop", "roll_back")
-"""What `RobustEvaluation` can do when a classifier begins to hide from the test attack."""
 
 GRACE_EPOCHS = 2
 """For how many epochs a classifier may be at chance without a word."""
@@ -50,11 +48,6 @@ def announce(model: keras.Model, keys: Iterable[str]) -> None:
         >>> announce(classifier, ["val_my_score"])
     """
     _ANNOUNCED.setdefault(model, set()).update(keys)
-
-
-def log_key(name: str, alpha: float) -> str:
-    """Return the key in `logs` of A_sa or A_tr at an alpha, without a dot: "val_A_sa_1p5" for A_sa at 1.5."""
-    return f"val_{name}_{alpha:g}".replace(".", "p")
 
 
 class RobustEvaluation(keras.callbacks.Callback):

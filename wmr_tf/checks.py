@@ -1,9 +1,19 @@
 """Checks of what people pass in: each message says what was got, what was expected and how to fix it."""
 
 import math
+import os
 import re
 from collections.abc import Iterable
+from pathlib import Path
 from typing import Any, NoReturn
+
+LARGEST_EXPONENT = 60.0
+"""The exponent at which `wmr_tf.weights.importance_weights` stops growing: float32 overflows at exp(88), and what a
+weight multiplies, losses and gradients, needs headroom."""
+
+LOWEST_ORDER = 1.01
+"""The lowest order of a budget on the average perturbation, see `wmr_tf.evaluation.wasserstein`."""
+
 
 _LONGEST = 1_000
 """Characters of a value that a message shows."""
@@ -108,6 +118,51 @@ def at_least(what: str, value: Any, minimum: int) -> int:
     """Return `value` as an int if it is a whole number >= `minimum`, and raise `InvalidInput` otherwise."""
     expected = f"a whole number >= {minimum}"
     return int(_number(what, value, expected, lambda number: number >= minimum and number == int(number)))
+
+
+def whole_numbers(what: str, values: Any) -> tuple[int, ...]:
+    """Return one or several whole numbers >= 1 as a tuple, and raise `InvalidInput` if there are others or none."""
+    numbers = tuple(at_least(what, number, 1) for number in (values if isinstance(values, Iterable) else [values]))
+    require(bool(numbers), what, got="none", expected="whole numbers >= 1", fix="Pass for instance (10, 100).")
+    return numbers
+
+
+def within(what: str, value: Any, low: float, high: float) -> float:
+    """Return `value` as a float if it is a finite number in [low, high], and raise `InvalidInput` otherwise."""
+    return _number(what, value, f"a number in [{low:g}, {high:g}]", lambda number: low <= number <= high)
+
+
+def order(what: str, value: Any) -> float:
+    """Return the order of a budget on the average if it is a number >= 1.01 or infinity, or raise `InvalidInput`."""
+    fix = f"Pass for instance {what}=2, or {what}=inf for a budget per image."
+    expected = f"a number >= {LOWEST_ORDER}, or inf"
+    require(isinstance(value, int | float) and value >= LOWEST_ORDER, what, got=value, expected=expected, fix=fix)
+    return value
+
+
+def power(what: str, value: Any) -> float:
+    """Return the power of the attacker that is trained against as a float, and raise `InvalidInput` if out of range.
+
+    Args:
+        what: The name of the argument.
+        value: A number in [0, 60].
+
+    Raises:
+        InvalidInput: If it is out of range.
+    """
+    number = nonnegative(what, value)
+    expected = f"at most {LARGEST_EXPONENT:g}: beyond, losses weighted by exp(alpha) overflow float32"
+    fix = f"Lower {what}; the paper's are at most 5."
+    require(number <= LARGEST_EXPONENT, what, got=number, expected=expected, fix=fix)
+    return number
+
+
+def data_folder(path: str | os.PathLike[str]) -> Path:
+    """Return the path of a folder with data sets, and raise `InvalidInput` if there is none."""
+    folder = Path(path).expanduser()
+    fix = "Create it, name another one, or leave data_dir out for the default of tensorflow-datasets."
+    require(folder.is_dir(), "data_dir", got=repr(str(path)), expected="an existing folder", fix=fix)
+    return folder
 
 
 def one_of(what: str, value: Any, choices: Any) -> Any:

@@ -12,12 +12,12 @@ import keras
 
 from wmr_tf import checkpoints
 from wmr_tf.alarms import warn
-from wmr_tf.checks import at_least, one_line, positive, refuse, require
+from wmr_tf.checks import at_least, one_line, positive, require
 from wmr_tf.data.pipeline import Place, place_of
 from wmr_tf.engine import distribution
 from wmr_tf.interrupts import Interrupts, leave, own_command
 from wmr_tf.kept import assign, files_of, state_of, take_state, values_of
-from wmr_tf.untrusted import MALFORMED
+from wmr_tf.untrusted import well_formed
 
 
 class ExactResume(keras.callbacks.Callback):
@@ -127,11 +127,9 @@ class Resumable(keras.callbacks.CallbackList):
         if distribution.is_chief(self.model.distribute_strategy):
             self._resume.directory.mkdir(parents=True, exist_ok=True)
         if found is not None:
-            try:
+            fix = "Delete the folder to begin anew."
+            with well_formed("checkpoints", got=found.path, expected="the state of this training", fix=fix):
                 self._put_back(found)
-            except MALFORMED as error:
-                got, fix = f"{str(found.path)!r} ({one_line(error)})", "Delete the folder to begin anew."
-                refuse("checkpoints", got=got, expected="the state of this training", fix=fix, cause=error)
         distribution.check_agreement(
             self.model.distribute_strategy,
             self._epoch,

@@ -1,18 +1,22 @@
 """Files, each written whole: a classifier as a plain Keras model, and JSON."""
 
+from __future__ import annotations
+
 import contextlib
 import json
 import os
 import secrets
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
-
-import keras
+from typing import TYPE_CHECKING, Any
 
 from wmr_tf import untrusted
 from wmr_tf.checks import one_line, refuse, require
-from wmr_tf.engine.precision import float32_compute
+
+if TYPE_CHECKING:
+    import keras  # late elsewhere: who reads JSON does not wait for TensorFlow
+
+_FIX = "Name a .keras file that a run wrote, such as runs/NAME/best.keras."
 
 
 @contextlib.contextmanager
@@ -48,8 +52,25 @@ def save_classifier(classifier: keras.Model, path: str | os.PathLike[str]) -> No
     Example:
         >>> save_classifier(model.classifier, "robust.keras")
     """
+    from wmr_tf.engine.precision import float32_compute
+
     with written_whole(path) as unfinished, float32_compute(classifier):
         classifier.save(unfinished)
+
+
+def model_file(path: str | os.PathLike[str], *, what: str = "model") -> Path:
+    """Return the path of a saved model.
+
+    Args:
+        path: The `.keras` file.
+        what: What a message calls it.
+
+    Raises:
+        InvalidInput: If there is no such file.
+    """
+    path = Path(path).expanduser()
+    require(path.is_file(), what, got=repr(str(path)), expected="an existing .keras file", fix=_FIX)
+    return path
 
 
 def load_classifier(path: str | os.PathLike[str], *, what: str = "model", trust: bool = False) -> keras.Model:
@@ -75,10 +96,11 @@ def load_classifier(path: str | os.PathLike[str], *, what: str = "model", trust:
         >>> save_classifier(classifier, "robust.keras")
         >>> classifier = load_classifier("robust.keras")
     """
-    from wmr_tf import foreign  # late: who reads JSON does not wait for TensorFlow
+    import keras
 
-    path, fix = Path(path).expanduser(), "Name a .keras file that a run wrote, such as runs/NAME/best.keras."
-    require(path.is_file(), what, got=repr(str(path)), expected="an existing .keras file", fix=fix)
+    from wmr_tf import foreign
+
+    path = model_file(path, what=what)
     try:
         with foreign.checked(path, trust=trust):
             return classifier_of(keras.models.load_model(path, compile=False, safe_mode=not trust))
@@ -88,11 +110,13 @@ def load_classifier(path: str | os.PathLike[str], *, what: str = "model", trust:
         refuse(what, got=got, expected=expected, fix=fix, cause=error)
     except Exception as error:  # what Keras raises for a broken file depends on where it is broken
         got = f"{str(path)!r}, which does not load ({one_line(error)})"
-        refuse(what, got=got, expected="a Keras model", fix=fix, cause=error)
+        refuse(what, got=got, expected="a Keras model", fix=_FIX, cause=error)
 
 
 def classifier_of(model: keras.Model) -> keras.Model:
     """Return the classifier that a training model trains; any other model is its own."""
+    import keras
+
     # Known by both of its parts: a head named "classifier" is common, beside a method of training it is not.
     classifier = getattr(model, "classifier", None) if hasattr(model, "method") else None
     return classifier if isinstance(classifier, keras.Model) else model

@@ -3,18 +3,21 @@
 JSON, arrays and archives are read here and nowhere else; models, which are archives, in `wmr_tf.foreign`.
 """
 
+import contextlib
+import csv
 import json
 import math
 import os
 import stat
 import zipfile
 import zlib
+from collections.abc import Iterator
 from pathlib import PurePosixPath
 from typing import Any
 
 import numpy as np
 
-from wmr_tf.checks import printable
+from wmr_tf.checks import InvalidInput, one_line, printable, refuse
 
 HARMLESS = 1 << 28
 """So many bytes may come of any file, however small."""
@@ -28,16 +31,41 @@ LARGEST_JSON = 1 << 24
 DEEPEST = 100
 """How deep JSON may be nested, far from what the stack of Python takes."""
 
-MALFORMED = (ArithmeticError, AttributeError, LookupError, TypeError, ValueError, RecursionError)
-"""What working on values raises that are of another kind than they should be."""
-
-_DAMAGED = (zipfile.BadZipFile, zlib.error, EOFError, *MALFORMED)
+_MALFORMED = (OSError, csv.Error, ArithmeticError, AttributeError, LookupError, TypeError, ValueError, RecursionError)
+_DAMAGED = (zipfile.BadZipFile, zlib.error, EOFError, *_MALFORMED)
 
 _HEADERS = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
 
 
 class Unsafe(ValueError):
     """A file is not what it should be; reading on would cost memory or time, or do what nobody asked for."""
+
+
+@contextlib.contextmanager
+def well_formed(what: str, *, got: object, expected: str, fix: str) -> Iterator[None]:
+    """Refuse a file if reading it, or working on what it holds, fails in the block as it does on what is malformed.
+
+    Args:
+        what: What a message calls it.
+        got: Its path.
+        expected: What it should be.
+        fix: What to do if it is not.
+
+    Raises:
+        InvalidInput: If it is malformed; one that is raised in the block stays as it is.
+
+    Example:
+        >>> with well_formed("run", got="runs/a", expected="a finished one", fix="Name another."):
+        ...     {"A_rob": "high"}["A_rob"] + 1
+        Traceback (most recent call last):
+        wmr_tf.checks.InvalidInput: run: got 'runs/a' (can only concatenate str (not "int") to str), expected ...
+    """
+    try:
+        yield
+    except InvalidInput:
+        raise
+    except _MALFORMED as error:
+        refuse(what, got=f"{str(got)!r} ({one_line(error)})", expected=expected, fix=fix, cause=error)
 
 
 def check_file(path: str | os.PathLike[str]) -> None:

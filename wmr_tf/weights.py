@@ -7,11 +7,7 @@ from typing import Any, Self
 import keras
 import tensorflow as tf
 
-from wmr_tf.checks import nonnegative, require
-
-LARGEST_EXPONENT = 60.0
-"""The exponent at which `importance_weights` stops growing: float32 overflows at exp(88), and what a weight multiplies,
-losses and gradients, needs headroom."""
+from wmr_tf.checks import LARGEST_EXPONENT, power, require
 
 
 def probability_margin(logits: tf.Tensor, labels: tf.Tensor) -> tf.Tensor:
@@ -95,7 +91,8 @@ class Weighting(abc.ABC):
     """How much the loss of each image counts: a value without state, which methods take as their `alpha`.
 
     A weighting of your own is a frozen dataclass that says in `__call__` what it is; registered with Keras it is saved
-    with the model, and with a line in `BY_NAME` it is `--weighting=NAME` on the command line.
+    with the model, and with a line in `BY_NAME` and one in `wmr_tf.names.WEIGHTINGS` it is `--weighting=NAME` on the
+    command line.
 
     Example:
         >>> @keras.saving.register_keras_serializable("mine")
@@ -172,14 +169,7 @@ class Exponential(Weighting):
     normalize: bool = dataclasses.field(default=False, kw_only=True)
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "alpha", nonnegative("alpha", self.alpha))
-        require(
-            self.alpha <= LARGEST_EXPONENT,
-            "alpha",
-            got=self.alpha,
-            expected=f"at most {LARGEST_EXPONENT:g}: beyond, losses weighted by exp(alpha) overflow float32",
-            fix="Lower alpha; the paper's are at most 5.",
-        )
+        object.__setattr__(self, "alpha", power("alpha", self.alpha))
 
     def __call__(self, logits: tf.Tensor, labels: tf.Tensor) -> tf.Tensor:
         """Return `exp(-alpha * margin)` of each image; see `Weighting.__call__`."""

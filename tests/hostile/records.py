@@ -1,6 +1,5 @@
 """Hostile records of runs: JSON, arrays, checkpoints, whole folders, and a search's trials."""
 
-import contextlib
 import hashlib
 import io
 import json
@@ -10,14 +9,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from absl import flags
 
 from tests.hostile import Hostile, Payload
 from tests.hostile.models import directory, endless, fifo
-from trainers import compare
+from trainers.compare import Comparison
+from trainers.comparing import compare
 from trainers.folder import experiment_of, read_history
 from wmr_tf import checkpoints
-from wmr_tf.checks import InvalidInput
 from wmr_tf.evaluation.outcomes import load_outcomes
 from wmr_tf.evaluation.records import load_images
 from wmr_tf.saving import read_json
@@ -73,13 +71,9 @@ def as_json(path: Path) -> Any:
 
 def as_run(path: Path) -> None:
     """Compare a run, as `python -m trainers.compare` does."""
-    with contextlib.redirect_stderr(io.StringIO()) as told:
-        try:
-            if not flags.FLAGS.is_parsed():
-                flags.FLAGS(["compare"])
-            compare.compare(["compare", str(path.parent)])
-        except SystemExit as end:
-            raise InvalidInput(told.getvalue().removeprefix("error: ").rstrip("\n")) from end
+    settings = Comparison(runs=(str(path.parent),))
+    settings.check_place()
+    compare(settings)
 
 
 # Arrays

@@ -3,12 +3,11 @@
 import dataclasses
 import os
 from collections.abc import Iterator
-from pathlib import Path
 
 import numpy as np
 import tensorflow as tf
 
-from wmr_tf.checks import at_least, one_of, require
+from wmr_tf.checks import at_least, data_folder, one_of, require
 from wmr_tf.checks import seed as checked_seed
 from wmr_tf.data import pipeline
 from wmr_tf.data.digits import DIGITS
@@ -105,7 +104,7 @@ def load(
     source = info(name)
     batch_size = at_least("batch_size", batch_size, 1)
     seed = checked_seed(seed)
-    raw = source.read(_folder(data_dir))
+    raw = source.read(None if data_dir is None else data_folder(data_dir))
 
     order = _permutation(len(raw.train_images))
     held_out = source.validation_examples or round(len(order) / 10)
@@ -140,12 +139,3 @@ def _first(what: str, indices: np.ndarray, count: int | None) -> np.ndarray:
     fix = f"Lower {what}, or leave it out to use all."
     require(count <= len(indices), what, got=count, expected=f"at most {len(indices)}", fix=fix)
     return indices[:count]
-
-
-def _folder(data_dir: str | os.PathLike[str] | None) -> Path | None:
-    if data_dir is None:
-        return None
-    folder = Path(data_dir).expanduser()
-    fix = "Create it, name another one, or leave data_dir out for the default of tensorflow-datasets."
-    require(folder.is_dir(), "data_dir", got=repr(str(data_dir)), expected="an existing folder", fix=fix)
-    return folder

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from wmr_tf.checks import at_least, require
+from wmr_tf.checks import require, whole_numbers
 from wmr_tf.evaluation.outcomes import logit_margins
 from wmr_tf.evaluation.statistics import Accuracy
 
@@ -49,8 +49,7 @@ def budgets(count: int, images: Iterable[int] | int | None = None) -> tuple[int,
     """
     if images is None:
         return tuple(sorted({max(1, round(fraction * count)) for fraction in FRACTIONS}))
-    numbers = tuple(at_least("budget", number, 1) for number in (images if isinstance(images, Iterable) else [images]))
-    require(bool(numbers), "budget", got="none", expected="numbers of images", fix="Pass for instance (10, 100).")
+    numbers = whole_numbers("budget", images)
     largest = max(numbers)
     fix = "Lower it, or evaluate more images."
     require(largest <= count, "budget", got=f"{largest} images", expected=f"at most {count}, all there are", fix=fix)

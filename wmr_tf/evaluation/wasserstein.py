@@ -10,7 +10,7 @@ import numpy as np
 import tensorflow as tf
 
 from wmr_tf.attacks.base import input_gradient
-from wmr_tf.checks import at_least, positive, radius, require
+from wmr_tf.checks import at_least, order, positive, radius
 from wmr_tf.engine.frozen import freeze_in
 from wmr_tf.engine.progress import Progress
 from wmr_tf.evaluation.robustness import WeightedAccuracy, weighted_accuracy
@@ -19,15 +19,6 @@ from wmr_tf.losses import cross_entropy
 from wmr_tf.weights import probability_margin
 
 BISECTIONS = 32
-LOWEST_ORDER = 1.01
-
-
-def checked_order(what: str, p: Any) -> float:
-    """Return the order of a budget if it is a number >= 1.01 or infinity, and raise `InvalidInput` otherwise."""
-    fix = f"Pass for instance {what}=2, or {what}=inf for a budget per image."
-    expected = f"a number >= {LOWEST_ORDER}, or inf"
-    require(isinstance(p, int | float) and p >= LOWEST_ORDER, what, got=p, expected=expected, fix=fix)
-    return p
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -74,7 +65,7 @@ class WassersteinAttack:
         radius("epsilon", self.epsilon, "linf")
         positive("step_size", self.step_size)
         at_least("steps", self.steps, 1)
-        checked_order("p", self.p)
+        order("p", self.p)
 
     def __call__(self, gradients_of: Callable[[np.ndarray], np.ndarray], x: np.ndarray) -> np.ndarray:
         """Return attacked images.

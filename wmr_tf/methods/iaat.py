@@ -1,10 +1,12 @@
 """Instance adaptive adversarial training (IAAT), weighted or not."""
 
+import math
+
 import keras
 import tensorflow as tf
 
 from wmr_tf import attacks
-from wmr_tf.checks import at_least, nonnegative, require
+from wmr_tf.checks import at_least, nonnegative, require, within
 from wmr_tf.engine import seeds
 from wmr_tf.engine.frozen import freeze
 from wmr_tf.methods.base import AdversarialMethod, Batch, Learner
@@ -77,15 +79,10 @@ class IAAT(AdversarialMethod):
         super().__init__(attack, alpha)
         self.examples = at_least("examples", examples, 1)
         self.radius_growth = nonnegative("radius_growth", radius_growth)
-        self.radius_smoothing = nonnegative("radius_smoothing", radius_smoothing)
+        self.radius_smoothing = within("radius_smoothing", radius_smoothing, 0, 1)
         self.warmup_epochs = nonnegative("warmup_epochs", warmup_epochs)
-        self.epsilon_max = nonnegative("epsilon_max", 2 * attack.epsilon if epsilon_max is None else epsilon_max)
-        for name, number, low, high in [
-            ("radius_smoothing", self.radius_smoothing, 0.0, 1.0),
-            ("epsilon_max", self.epsilon_max, attack.epsilon, float("inf")),
-        ]:
-            expected = f"a number in [{low:g}, {high:g}]"
-            require(low <= number <= high, name, got=number, expected=expected, fix=f"Change {name}.")
+        largest = 2 * attack.epsilon if epsilon_max is None else epsilon_max
+        self.epsilon_max = within("epsilon_max", largest, attack.epsilon, math.inf)
 
     def build(self, images_shape: tuple[int | None, ...]) -> None:
         """Create the radii, all equal; the shape does not matter."""

@@ -1,0 +1,75 @@
+"""Measure how much memory a training takes from step to step, with checkpoints and an evaluation after each epoch.
+
+python -m studies.memory --steps=2000 --output=results/memory.json
+
+Trains the digits' network with TRADES as `trainers.digits` does; a checkpoint is written every second. What counts is
+the process's resident memory at the end of an epoch, once it has warmed up.
+"""
+
+import argparse
+import os
+import tempfile
+from pathlib import Path
+
+import keras
+
+from trainers import run
+from trainers.config import Experiment
+from trainers.folder import BEST, CHECKPOINTS
+from wmr_tf.callbacks import ExactResume, SaveBestClassifier
+from wmr_tf.saving import write_json
+
+STEPS_AN_EPOCH, BATCH_SIZE = 20, 16
+WARM_UP = 500
+SECONDS_BETWEEN_CHECKPOINTS = 1.0
+
+
+class Memory(keras.callbacks.Callback):
+    """Keeps the process's resident memory, in MB, after each epoch."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.megabytes: list[float] = []
+
+    def on_epoch_end(self, epoch: int, logs: dict[str, float] | None = None) -> None:
+        """Read it."""
+        pages = int(Path("/proc/self/statm").read_text().split()[1])
+        self.megabytes.append(pages * os.sysconf("SC_PAGE_SIZE") / 1e6)
+
+
+def measure(steps: int, folder: Path) -> list[float]:
+    """Return the resident memory in MB after each epoch of a training of so many steps."""
+    experiment = Experiment.of(
+        "digits",
+        epochs=steps // STEPS_AN_EPOCH,
+        train_examples=STEPS_AN_EPOCH * BATCH_SIZE,
+        validation_examples=50,
+        batch_size=BATCH_SIZE,
+        eval_attack_steps=2,
+    )
+    run.seed_everything(experiment)
+    splits = run.load_data(experiment)
+    model = run.build_model(experiment, splits.train_examples)
+    memory = Memory()
+    callbacks = run.run_callbacks(experiment, splits, folder, SaveBestClassifier(folder / BEST))
+    resume = ExactResume(folder / CHECKPOINTS, minutes=SECONDS_BETWEEN_CHECKPOINTS / 60)
+    model.fit(splits.train, epochs=experiment.epochs, callbacks=[*callbacks, memory, resume], verbose=0)
+    return memory.megabytes
+
+
+def main() -> None:
+    """Measure, print and write."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--steps", type=int, default=2000, help="After the warm-up.")
+    parser.add_argument("--output", type=Path, help="A JSON file.")
+    given = parser.parse_args()
+    with tempfile.TemporaryDirectory() as folder:
+        megabytes = measure(WARM_UP + given.steps, Path(folder))
+    before, after = megabytes[WARM_UP // STEPS_AN_EPOCH - 1], megabytes[-1]
+    print(f"{before:.1f} MB after {WARM_UP} steps, {after:.1f} MB after {given.steps} more: {after - before:+.1f} MB")
+    if given.output:
+        write_json(given.output, {"steps": given.steps, "grown": after - before, "megabytes": megabytes})
+
+
+if __name__ == "__main__":
+    main()

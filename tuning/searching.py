@@ -1,0 +1,101 @@
+"""A search from its settings to its folder: what `python -m tuning.search` does."""
+
+import dataclasses
+import json
+from pathlib import Path
+
+from trainers.testing import prepare
+from tuning import results, tuner
+from tuning.hypermodel import ExperimentHyperModel
+from tuning.objective import Objective
+from tuning.role import is_chief, is_worker
+from tuning.search import Search
+from wmr_tf.checks import refuse, require
+from wmr_tf.saving import read_json, write_json
+
+RECORD = "search.json"
+# A search may be moved, and may go on for longer.
+_MAY_CHANGE = ("max_trials", "output_dir", "data_dir", "trust")
+
+
+def search(settings: Search) -> None:
+    """Run a search, or its part in one, and evaluate the best trial on test images.
+
+    Raises:
+        InvalidInput: If settings, data or folder are not what they should be; nothing is written then.
+        FloatingPointError: If every trial failed.
+    """
+    trials, objective = settings.space(), Objective(settings.objective, settings.alpha_test)
+    hypermodel = ExperimentHyperModel(trials, objective, settings.top_probability)
+    hypermodel.build_model(settings)  # the first trial's: loads the data too
+    prepare(settings, hypermodel.splits(settings))  # for its checks: the best trial is evaluated at the end
+    folder = claim_folder(settings)
+    print(f"Searching {settings.search} for the highest {objective.name}\nWriting into {folder}", flush=True)
+
+    few = settings.tuner in ("bayesian", "random")
+    oracle = tuner.make_oracle(
+        settings.tuner,
+        objective,
+        max_trials=settings.max_trials or (12 if few else None),
+        epochs=settings.rounds,
+        seed=settings.seed,
+    )
+    searcher = tuner.opened(oracle, hypermodel, folder)
+    if is_chief():
+        tuner.print_workers(oracle)
+    searcher.search()
+    if is_worker():
+        print("No more trials for this worker.")
+    else:
+        conclude(settings, searcher, objective, folder)
+
+
+def conclude(settings: Search, searcher: tuner.SearchTuner, objective: Objective, folder: Path) -> None:
+    """Write the trials, print them with the best one's command, and evaluate that on test images."""
+    trials = settings.space()
+    rows = results.rows_of(searcher.oracle, trials, folder / tuner.TRIALS)
+    results.write(rows, trials, objective, folder)
+    print(results.table(rows, trials, objective))
+    best = results.best_trial(searcher.oracle)
+    if best is None:
+        reasons = "; ".join(sorted({row["reason"] for row in rows}))
+        raise FloatingPointError(f"search: all {len(rows)} trials failed: {reasons}")
+    values = trials.values(best.hyperparameters.copy())
+    print(
+        f"Best: trial {best.trial_id}, {objective.name} {best.score:.4f}\n{results.command(trials, values)}", flush=True
+    )
+    if said := results.difference_from_trial(settings.tuner, objective):
+        print(said, flush=True)
+    results.evaluate_best(searcher, trials, best, folder)
+    title = f"{settings.dataset}, {len(rows)} trials, validation images"
+    results.draw(rows, trials, objective, folder, title)  # last: a picture that fails costs nothing else
+    print(f"Everything is in {folder}")
+
+
+def claim_folder(settings: Search) -> Path:
+    """Return the search's own folder, which it creates; one that holds something else is refused.
+
+    Raises:
+        InvalidInput: If it holds anything but this search, or cannot be written.
+    """
+    folder = Path(settings.output_dir or f"runs/search-{settings.dataset}-{settings.tuner}").expanduser()
+    fix = "Name another folder with --output_dir."
+    given = {name: value for name, value in settings.given.items() if name not in _MAY_CHANGE}
+    record = json.loads(json.dumps({**dataclasses.asdict(settings), "given": given}))
+    # In this order: chief and workers may start at the same moment, and another one's record be there any time.
+    held = [path.name for path in folder.iterdir()] if folder.is_dir() else []
+    strangers = [name for name in held if not name.startswith(f".{RECORD}.")]
+    if (folder / RECORD).exists():
+        found = read_json(folder / RECORD, RECORD, fix=fix)
+        for name in [name for name in record if name not in _MAY_CHANGE]:
+            got = f"{str(folder)!r}, a search with {name} {found.get(name)!r}"
+            require(found.get(name) == record[name], "output_dir", got=got, expected=repr(record[name]), fix=fix)
+        return folder
+    is_free = not strangers and (folder.is_dir() or not folder.exists())
+    require(is_free, "output_dir", got=repr(str(folder)), expected="a new folder, or this search's", fix=fix)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        write_json(folder / RECORD, record)
+    except OSError as error:
+        refuse("output_dir", got=repr(str(folder)), expected="a folder that can be written", fix=fix, cause=error)
+    return folder

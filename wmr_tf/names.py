@@ -1,0 +1,67 @@
+"""The names that people choose by, known without TensorFlow, which takes seconds to import.
+
+What they stand for is in the registries (`wmr_tf.methods.BY_NAME`, `wmr_tf.attacks.NORMS`, ...); tests/test_names.py
+compares these with the names here.
+"""
+
+import dataclasses
+from typing import Any
+
+DATASETS = ("digits", "mnist", "cifar10", "tiny_imagenet")
+ARCHITECTURES = ("digits_cnn", "small_cnn", "resnet18", "wide_resnet_34_10")
+NORMS = ("linf", "l2", "l1")
+PRECISIONS_OF_ATTACKS = ("float32", "bfloat16")
+SUITES = ("standard", "plus", "rand", "quick", "strong", "short")
+RADII = ("fab", "fab+apgd")
+
+STARTS = ("uniform", "gaussian", "none")
+"""Where PGD starts."""
+
+NOISE = "noise"
+"""The start of N-FGSM, which is an attack of its own."""
+
+ON_MASKED = ("warn", "stop", "roll_back")
+"""What `wmr_tf.callbacks.RobustEvaluation` can do when a classifier begins to hide from the test attack."""
+
+WEIGHTINGS: dict[str, dict[str, Any]] = {"exponential": {"alpha": None, "stop_gradient": False, "normalize": False}}
+"""The weightings, each with its settings and their defaults, None where there is none."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Takes:
+    """What a training method takes.
+
+    Attributes:
+        settings: The arguments of its constructor.
+        starts: Where its attack may start.
+        steps: How many steps its attack must make, None if any number will do.
+    """
+
+    settings: tuple[str, ...]
+    starts: tuple[str, ...] = (*STARTS, NOISE)
+    steps: int | None = None
+
+
+_AT_RANDOM = ("uniform", "gaussian", NOISE)
+
+METHODS = {
+    "natural": Takes(()),
+    "pgd": Takes(("attack", "alpha")),
+    "trades": Takes(("attack", "beta", "alpha"), starts=_AT_RANDOM),
+    "mart": Takes(("attack", "beta", "alpha")),
+    "mixed": Takes(("attack", "adversarial_weight", "alpha")),
+    "fast": Takes(("attack", "alpha"), starts=_AT_RANDOM, steps=1),
+    "n_fgsm": Takes(("attack", "alpha"), starts=_AT_RANDOM, steps=1),
+    "free": Takes(("attack", "replays", "alpha"), starts=("none",), steps=1),
+    "yopo": Takes(("attack", "passes", "split", "alpha"), starts=STARTS),
+    "iaat": Takes(
+        ("attack", "examples", "radius_growth", "radius_smoothing", "warmup_epochs", "epsilon_max", "alpha"),
+        starts=STARTS,
+    ),
+}
+"""The training methods."""
+
+
+def log_key(name: str, alpha: float) -> str:
+    """Return the key in `logs` of A_sa or A_tr at an alpha, without a dot: "val_A_sa_1p5" for A_sa at 1.5."""
+    return f"val_{name}_{alpha:g}".replace(".", "p")
