@@ -16,7 +16,7 @@ from trainers.cluster import LostWorker
 from trainers.folder import check_output_dir
 from trainers.recipes import recipe
 from trainers.settings import Settings
-from wmr_tf.checks import InvalidInput, one_line, refuse, require
+from wmr_tf.checks import InvalidInput, one_line, printable, refuse, require
 from wmr_tf.names import METHODS
 
 
@@ -116,7 +116,7 @@ def value_of(settings: type[Settings], name: str, text: str) -> Any:
 
 def fail(message: str, status: int = 2) -> typing.NoReturn:
     """Print one line on stderr and exit."""
-    print(f"error: {' '.join(message.split())}", file=sys.stderr)
+    print(f"error: {printable(' '.join(message.split()))}", file=sys.stderr)
     sys.exit(status)
 
 
@@ -124,7 +124,7 @@ def _print_warning(
     message: Warning | str, category: type, filename: str, lineno: int, file: Any = None, line: str | None = None
 ) -> None:
     """Print one line on stderr, as `fail` does; where in the code it was said helps nobody here."""
-    print(f"warning: {' '.join(str(message).split())}", file=sys.stderr)
+    print(f"warning: {printable(' '.join(str(message).split()))}", file=sys.stderr)
 
 
 def parse(argv: list[str]) -> list[str]:

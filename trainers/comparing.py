@@ -7,6 +7,7 @@ from trainers.grouping import Run, check_alike, grouped, labels_of, mean_of
 from trainers.naming import title
 from trainers.pairing import differences, why_unpaired
 from wmr_tf import report
+from wmr_tf.untrusted import well_formed
 
 Table = tuple[str, list[str], list[list[str]]]
 
@@ -64,6 +65,13 @@ def compare(settings: Comparison) -> None:
     Raises:
         InvalidInput: If a folder holds no finished run, the runs were not evaluated alike, or nothing can be written.
     """
+    fix = "Name the folders of finished runs."
+    with well_formed("runs", got=" ".join(settings.runs), expected="those of evaluations", fix=fix):
+        told = _compared(settings)
+    print(told)
+
+
+def _compared(settings: Comparison) -> str:
     runs = list(map(Run.read, settings.runs))
     check_alike(runs)
     groups = grouped(runs)
@@ -72,7 +80,7 @@ def compare(settings: Comparison) -> None:
     tables, missing = paired_tables(labels, groups)
     seeds = [(report.SEEDS, *report.comparison_table(results))] if len(groups) < len(runs) else []
     write(settings, labels, groups, [*seeds, *tables])
-    print(report.tables(results, markdown=settings.markdown))
+    told = [report.tables(results, markdown=settings.markdown)]
     for caption, header, rows in tables:
-        print(f"\n{caption}\n\n{report.format_table(header, rows, markdown=settings.markdown)}")
-    print("\n".join(["", *missing, f"Picture: {settings.picture}", f"Report: {settings.page}"]))
+        told.append(f"\n{caption}\n\n{report.format_table(header, rows, markdown=settings.markdown)}")
+    return "\n".join([*told, "", *missing, f"Picture: {settings.picture}", f"Report: {settings.page}"])

@@ -45,6 +45,8 @@ from wmr_tf.saving import model_file
 if TYPE_CHECKING:
     from wmr_tf.evaluation.wasserstein import WassersteinAttack
 
+TRUST = "Load models although they hold code; only for files that you made or whose author you trust."
+
 STRATEGY = "Devices: none (one), mirrored (all of this machine) or multi_worker (those of all workers in TF_CONFIG)."
 
 PRECISIONS = {"float32": "float32", "bfloat16": "mixed_bfloat16", "float16": "mixed_float16"}
@@ -79,6 +81,7 @@ class Evaluation(Settings):
         "time) or none.",
         "fab",
     )
+    trust: bool = setting(TRUST, False)
     surrogate: str | None = setting("A .keras file of another model, by whose margins an attacker picks test images.")
     budget: tuple[int, ...] | None = setting(
         "How many test images to attack, picked by clean margins: numbers with commas. Default: 1 to 100 % of them."

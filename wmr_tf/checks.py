@@ -15,6 +15,10 @@ LOWEST_ORDER = 1.01
 """The lowest order of a budget on the average perturbation, see `wmr_tf.evaluation.wasserstein`."""
 
 
+_LONGEST = 1_000
+"""Characters of a value that a message shows."""
+
+
 class InvalidInput(ValueError):
     """A mistake in what was passed in; command-line tools print it as one line and exit with status 2."""
 
@@ -41,7 +45,22 @@ def require(
 
 def refuse(what: str, *, got: Any, expected: str, fix: str, cause: BaseException | None = None) -> NoReturn:
     """Raise `InvalidInput`; the arguments are those of `require`."""
-    raise InvalidInput(f"{what}: got {got}, expected {expected}. {fix}") from cause
+    shown = str(got)
+    shown = shown if len(shown) <= _LONGEST else f"{shown[:_LONGEST]}..."
+    raise InvalidInput(printable(f"{what}: got {shown}, expected {expected}. {fix}")) from cause
+
+
+def printable(text: str) -> str:
+    r"""Return a text with what is no visible character as Python writes it: in names it could move a terminal's cursor.
+
+    Args:
+        text: Any text.
+
+    Example:
+        >>> printable("a\x1b[2J b")
+        'a\\x1b[2J b'
+    """
+    return "".join(each if each.isprintable() else each.encode("unicode_escape").decode() for each in text)
 
 
 def one_line(error: object) -> str:
@@ -54,9 +73,9 @@ def one_line(error: object) -> str:
         >>> one_line(OSError("no space\\n  left."))
         'no space left.'
     """
-    # The name of a TensorFlow kernel helps nobody, and Keras writes some of its errors in bold type.
-    text = re.sub(r"\{\{function_node.*?\}\}|\x1b\[\d+m", "", str(error))
-    return " ".join(text.split())[:200] or type(error).__name__
+    # The name of a TensorFlow kernel helps nobody, and nobody sees what Keras prints bold.
+    text = re.sub(r"\{\{function_node.*?\}\}|\x1b\[[0-9;]*m", "", str(error))
+    return printable(" ".join(text.split()))[:200] or type(error).__name__
 
 
 def nonnegative(what: str, value: Any) -> float:
@@ -207,7 +226,7 @@ def alphas(what: str, values: Any, *, minimum: int = 1) -> tuple[float, ...]:
 def _number(what: str, value: Any, expected: str, accept: Any) -> float:
     try:
         number = float(value)
-    except (TypeError, ValueError):
+    except (OverflowError, TypeError, ValueError):
         number = math.nan
     require(math.isfinite(number) and accept(number), what, got=repr(value), expected=expected, fix=f"Change {what}.")
     return number

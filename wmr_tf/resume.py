@@ -18,6 +18,7 @@ from wmr_tf.data.pipeline import Place, place_of
 from wmr_tf.engine import distribution
 from wmr_tf.interrupts import Interrupts, leave, own_command
 from wmr_tf.kept import assign, files_of, state_of, take_state, values_of
+from wmr_tf.untrusted import well_formed
 
 
 class ExactResume(keras.callbacks.Callback):
@@ -140,7 +141,9 @@ class Resumable(keras.callbacks.CallbackList):
         if distribution.is_chief(self.model.distribute_strategy):
             self._resume.create()
         if found is not None:
-            self._put_back(found)
+            fix = "Delete the folder to begin anew."
+            with well_formed("checkpoints", got=found.path, expected="the state of this training", fix=fix):
+                self._put_back(found)
         distribution.check_agreement(
             self.model.distribute_strategy,
             self._epoch,

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from wmr_tf import untrusted
 from wmr_tf.checks import one_line, refuse, require, writable_file
 
 if TYPE_CHECKING:
@@ -80,18 +81,24 @@ def model_file(path: str | os.PathLike[str], *, what: str = "model") -> Path:
     return path
 
 
-def load_classifier(path: str | os.PathLike[str], *, what: str = "model") -> keras.Model:
+def load_classifier(path: str | os.PathLike[str], *, what: str = "model", trust: bool = False) -> keras.Model:
     """Load a classifier from a `.keras` file, also from that of the `AdversarialModel` which trained it.
+
+    The file may be anybody's: it is looked at first, and one that could run code, read other files, or take more
+    memory than its own size tells, is refused. Layers are Keras's own, or of classes that are registered
+    (`keras.saving.register_keras_serializable`) when this is called.
 
     Args:
         path: The file.
         what: What a message calls it.
+        trust: Whether the file may bring code: `Lambda` layers, modules that it names (which are imported), assets, or
+            all of that in Keras's old format (`.h5`). Only for files that you made, or whose author you trust.
 
     Returns:
         The classifier, not compiled.
 
     Raises:
-        InvalidInput: If there is no such file, or it is no Keras model.
+        InvalidInput: If there is no such file, it is no Keras model, or it brings code and is not trusted.
 
     Example:
         >>> save_classifier(classifier, "robust.keras")
@@ -99,9 +106,16 @@ def load_classifier(path: str | os.PathLike[str], *, what: str = "model") -> ker
     """
     import keras
 
+    from wmr_tf import foreign
+
     path = model_file(path, what=what)
     try:
-        return classifier_of(keras.models.load_model(path, compile=False))
+        with foreign.checked(path, trust=trust):
+            return classifier_of(keras.models.load_model(path, compile=False, safe_mode=not trust))
+    except foreign.HoldsCode as error:
+        got, expected = f"{str(path)!r}, which holds code ({error})", "layers of Keras's own, or registered ones"
+        fix = "Pass --trust (in Python trust=True) if you made the file or trust whoever did."
+        refuse(what, got=got, expected=expected, fix=fix, cause=error)
     except Exception as error:  # what Keras raises for a broken file depends on where it is broken
         got = f"{str(path)!r}, which does not load ({one_line(error)})"
         refuse(what, got=got, expected="a Keras model", fix=_FIX, cause=error)
@@ -132,7 +146,7 @@ def write_json(path: str | os.PathLike[str], content: Any) -> None:
 
 
 def read_json(path: str | os.PathLike[str], what: str, *, fix: str) -> dict[str, Any]:
-    """Return the JSON object in a file.
+    """Return the JSON object in a file, its texts such that they can be printed.
 
     Args:
         path: The file.
@@ -148,7 +162,7 @@ def read_json(path: str | os.PathLike[str], what: str, *, fix: str) -> dict[str,
         {'A_rob': 0.9248}
     """
     try:
-        content = json.loads(Path(path).read_text(encoding="utf-8"))
+        content = untrusted.in_print(untrusted.read_json(path))
     except (OSError, ValueError):  # which JSONDecodeError and UnicodeDecodeError are
         content = None
     require(isinstance(content, dict), what, got=repr(str(path)), expected="a file with a JSON object", fix=fix)

@@ -14,6 +14,7 @@ from wmr_tf.evaluation.diagnostics import Diagnosis
 from wmr_tf.evaluation.outcomes import load_outcomes, logit_margins
 from wmr_tf.evaluation.robustness import Robustness
 from wmr_tf.saving import written_whole
+from wmr_tf.untrusted import in_print, parse_json
 
 SHOWN = 6
 """How many images of each kind a report shows."""
@@ -91,7 +92,7 @@ def pictures_in(arrays: Mapping[str, np.ndarray]) -> list[dict[str, Any]]:
     if "shown" not in arrays:
         return []
     images = zip(arrays["shown_clean"], arrays["shown_adversarial"], strict=True)
-    facts = json.loads(str(arrays["shown"]))
+    facts = in_print(parse_json(str(arrays["shown"])))
     return [
         {**each, "clean": clean, "adversarial": adversarial}
         for each, (clean, adversarial) in zip(facts, images, strict=True)
