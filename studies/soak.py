@@ -215,6 +215,7 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0, help="Of the moments.")
     parser.add_argument("--output", type=Path, required=True, help="A JSON file for what is counted.")
     given = parser.parse_args()
+    given.output.parent.mkdir(parents=True, exist_ok=True)
     names, alone = given.methods.split(","), dict[str, Alone]()
     runs = read_json(given.output, "output", fix="Delete it.")["runs"] if given.output.exists() else []
     with tempfile.TemporaryDirectory() as temporary:
