@@ -226,7 +226,10 @@ def experiment_of(folder: Path) -> Experiment:
     settings: dict[str, Any] = {name: config[name] for name in (names - {"trust"}) & set(config)}
     settings = {name: tuple(value) if isinstance(value, list) else value for name, value in settings.items()}
     with well_formed(CONFIG, got=folder / CONFIG, expected="settings of a run", fix=fix):
-        return Experiment(**{**settings, "output_dir": str(folder)})
+        try:
+            return Experiment(**{**settings, "output_dir": str(folder)})
+        except InvalidInput as mistake:  # which knows nothing of the file
+            raise ValueError(mistake) from mistake
 
 
 def write_config(folder: Path, experiment: Experiment, *, command: str) -> None:
