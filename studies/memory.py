@@ -10,6 +10,7 @@ import argparse
 import os
 import tempfile
 from pathlib import Path
+from typing import Any
 
 import keras
 
@@ -57,6 +58,12 @@ def measure(steps: int, folder: Path) -> list[float]:
     return memory.megabytes
 
 
+def rows(record: dict[str, Any]) -> list[tuple[str, Any, Any]]:
+    """Return what there is to say of a record."""
+    what = f"MB that a training grows by in {record['steps']} steps, after {WARM_UP}"
+    return [(what, f"{record['grown']:.1f}", "less than 5")]
+
+
 def main() -> None:
     """Measure, print and write."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -68,7 +75,7 @@ def main() -> None:
     before, after = megabytes[WARM_UP // STEPS_AN_EPOCH - 1], megabytes[-1]
     print(f"{before:.1f} MB after {WARM_UP} steps, {after:.1f} MB after {given.steps} more: {after - before:+.1f} MB")
     if given.output:
-        write_json(given.output, {"steps": given.steps, "grown": after - before, "megabytes": megabytes})
+        write_json(given.output, {"seed": 0, "steps": given.steps, "grown": after - before, "megabytes": megabytes})
 
 
 if __name__ == "__main__":

@@ -149,7 +149,10 @@ def survived(method: str, folder: Path, alone: Alone, rng: random.Random) -> dic
                 counts[stop] += 1
             if stop == TERMINATE and "\nEpoch " in log and "Evaluating epoch" not in log:
                 counts["terminated"] += 1
-                counts["kept"] += is_kept(folder, status, log)
+                if is_kept(folder, status, log):
+                    counts["kept"] += 1
+                else:
+                    print(f"got status {status} and no valid checkpoint: {log}")
             if _is_complete(folder):
                 break
         found = digests(folder)
@@ -189,6 +192,19 @@ def total(runs: list[dict[str, Any]], name: str) -> int:
     return sum(each.get(name, 0) for each in runs)
 
 
+def rows(record: dict[str, Any]) -> list[tuple[str, Any, Any]]:
+    """Return what there is to say of a record: what is counted, how often it was so, and of how many."""
+    runs = record["runs"]
+    equal = [each for each in runs if not each["differing"]]
+    methods_told = f"{len({each['method'] for each in runs})} methods"
+    return [
+        ("SIGKILL at random moments, survived", total(equal, KILL), total(runs, KILL)),
+        ("disk full from a random moment on, survived", total(equal, FULL), total(runs, FULL)),
+        (f"stopped runs of {methods_told} that end as one left alone, bit by bit", len(equal), len(runs)),
+        ("SIGTERM within a training leaves a valid checkpoint", total(runs, "kept"), total(runs, "terminated")),
+    ]
+
+
 def main() -> None:
     """Go through the methods in turn until there have been enough kills."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -199,6 +215,7 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0, help="Of the moments.")
     parser.add_argument("--output", type=Path, required=True, help="A JSON file for what is counted.")
     given = parser.parse_args()
+    given.output.parent.mkdir(parents=True, exist_ok=True)
     names, alone = given.methods.split(","), dict[str, Alone]()
     runs = read_json(given.output, "output", fix="Delete it.")["runs"] if given.output.exists() else []
     with tempfile.TemporaryDirectory() as temporary:
@@ -214,6 +231,8 @@ def main() -> None:
             runs.append(survived(method, place / f"{method}-{number}", alone[method], rng))
             write_json(given.output, {"seed": given.seed, "runs": runs})
             print(json.dumps(runs[-1]), flush=True)
+    for what, reached, of in rows({"runs": runs}):
+        print(f"{what}: {reached} of {of}")
     sys.exit(any(each["differing"] for each in runs))
 
 

@@ -372,14 +372,6 @@ def test_runs_that_cannot_be_compared_are_refused_with_what_differs(tmp_path, co
     assert not (tmp_path / "comparison.png").exists()
 
 
-def test_a_picture_that_would_be_the_report_is_refused(tmp_path, compared, capsys):
-    write_run(tmp_path / "a", WEAK)
-    with pytest.raises(SystemExit):
-        compared("a", "--output=all.html")
-    assert "output: got 'all.html', expected a file that can be written" in refusal(capsys)
-    assert not (tmp_path / "all.html").exists()
-
-
 def test_a_classifier_without_confidence_is_compared_as_it_is(tmp_path, compared):
     write_run(tmp_path / "a", WEAK)
     constant = {**STRONG, **{name: np.zeros_like(STRONG[name]) for name in ("clean_logits", "logits", "strong_logits")}}

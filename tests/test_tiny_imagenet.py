@@ -267,9 +267,12 @@ def test_what_is_missing_or_damaged_is_named_and_leaves_no_copy(default_dir, mem
 @pytest.mark.parametrize(
     ("damage", "cause"),
     [
-        (lambda archive: archive.write_bytes(archive.read_bytes()[: archive.stat().st_size // 2]), "BadZipFile"),
-        (lambda archive: archive.write_bytes(b""), "BadZipFile"),
-        (corrupted_content, "BadZipFile: Bad CRC-32"),
+        (
+            lambda archive: archive.write_bytes(archive.read_bytes()[: archive.stat().st_size // 2]),
+            "it is no whole zip file",
+        ),
+        (lambda archive: archive.write_bytes(b""), "it is no whole zip file"),
+        (corrupted_content, "Bad CRC-32"),
     ],
     ids=["truncated", "empty", "flipped byte"],
 )
@@ -301,7 +304,9 @@ def link(name):
 def test_paths_that_leave_the_folder_are_refused(default_dir, members, tmp_path, member):
     write_zip(tmp_path / "here", {**members, member: "/etc/passwd"})
     before = snapshot(tmp_path)
-    with pytest.raises(InvalidInput, match="got the member '.*' in .*, expected plain files inside tiny-imagenet-200/"):
+    with pytest.raises(
+        InvalidInput, match="its member '.*' is no plain file inside it|the member '.*' in .*, expected f"
+    ):
         read(tmp_path / "here")
     assert snapshot(tmp_path) == before
 

@@ -1,5 +1,7 @@
 """What a saved classifier must be, to be evaluated on a data set or trained further."""
 
+import os
+
 import keras
 import tensorflow as tf
 
@@ -23,6 +25,7 @@ def check_fits(classifier: keras.Model, test: tf.data.Dataset) -> int:
         fix=fix,
     )
     batch = next(iter(test))
+    _check_memory(classifier, batch[0].shape)
     try:
         return check_first_batch(classifier, batch)
     except InvalidInput as mistake:
@@ -31,6 +34,25 @@ def check_fits(classifier: keras.Model, test: tf.data.Dataset) -> int:
         # A layer failed; on the command line it is the data set that does not fit.
         failure = f"a failure on a batch of images ({one_line(mistake.__cause__)})"
         refuse("model", got=failure, expected=f"logits for shape {expected}", fix=fix, cause=mistake)
+
+
+def _check_memory(classifier: keras.Model, shape: tf.TensorShape) -> None:
+    """Check that no layer makes more of a batch than this machine has memory for."""
+    spec = tf.TensorSpec(shape, tf.float32)
+    try:
+        graph = tf.function(classifier).get_concrete_function(spec, training=False).graph
+    except Exception:  # which is told of when it is called
+        return
+    outputs = (output for operation in graph.get_operations() for output in operation.outputs)
+    largest = max(output.shape.num_elements() or 0 for output in outputs) * 4
+    memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    require(
+        largest < memory,
+        "model",
+        got=f"a layer that makes {largest / 1e9:,.0f} GB of a batch of images",
+        expected=f"less than this machine's memory, {memory / 1e9:,.0f} GB",
+        fix="Name another model.",
+    )
 
 
 def input_shape(classifier: keras.Model) -> tuple[int | None, ...] | None:

@@ -7,6 +7,8 @@ from trainers.grouping import Run, check_alike, grouped, labels_of, mean_of
 from trainers.naming import title
 from trainers.pairing import differences, why_unpaired
 from wmr_tf import report
+from wmr_tf.saving import NotWritten
+from wmr_tf.untrusted import well_formed
 
 Table = tuple[str, list[str], list[list[str]]]
 
@@ -35,7 +37,7 @@ def write(
     """Write the picture of the defences, and a report of all runs beside it.
 
     Raises:
-        OSError: If they cannot be written.
+        NotWritten: If they cannot be written.
     """
     heading = title(groups[0][0].metrics)
     means = [(label, mean_of(group)) for label, group in zip(labels, groups, strict=True)]
@@ -60,8 +62,18 @@ def compare(settings: Comparison) -> None:
 
     Raises:
         InvalidInput: If a folder holds no finished run, or the runs were not evaluated alike.
-        OSError: If picture or report cannot be written; the tables are printed then.
+        NotWritten: If picture or report cannot be written; the tables are printed then.
     """
+    fix = "Name the folders of finished runs."
+    with well_formed("runs", got=" ".join(settings.runs), expected="those of evaluations", fix=fix):
+        told, fault = _compared(settings)
+    print(told, flush=True)
+    if fault is not None:
+        raise fault
+
+
+def _compared(settings: Comparison) -> tuple[str, NotWritten | None]:
+    """Return the tables as text, and why picture and report are not written, None if they are."""
     runs = list(map(Run.read, settings.runs))
     check_alike(runs)
     groups = grouped(runs)
@@ -69,9 +81,12 @@ def compare(settings: Comparison) -> None:
     results = [(label, mean_of(group)) for label, group in zip(labels, groups, strict=True)]
     tables, missing = paired_tables(labels, groups)
     seeds = [(report.SEEDS, *report.comparison_table(results))] if len(groups) < len(runs) else []
-    print(report.tables(results, markdown=settings.markdown))
+    told = [report.tables(results, markdown=settings.markdown)]
     for caption, header, rows in tables:
-        print(f"\n{caption}\n\n{report.format_table(header, rows, markdown=settings.markdown)}")
-    print("\n".join(["", *missing]), flush=True)
-    write(settings, labels, groups, [*seeds, *tables])
-    print("\n".join([f"Picture: {settings.picture}", f"Report: {settings.page}"]))
+        told.append(f"\n{caption}\n\n{report.format_table(header, rows, markdown=settings.markdown)}")
+    told += ["", *missing]
+    try:
+        write(settings, labels, groups, [*seeds, *tables])
+    except NotWritten as fault:
+        return "\n".join(told), fault
+    return "\n".join([*told, f"Picture: {settings.picture}", f"Report: {settings.page}"]), None

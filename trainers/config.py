@@ -20,12 +20,14 @@ from wmr_tf.checks import (
     alphas,
     at_least,
     data_folder,
+    fraction,
     nonnegative,
     one_of,
     order,
     positive,
     radius,
     require,
+    step,
     whole_numbers,
 )
 from wmr_tf.checks import seed as checked_seed
@@ -43,6 +45,8 @@ from wmr_tf.saving import model_file
 
 if TYPE_CHECKING:
     from wmr_tf.evaluation.wasserstein import WassersteinAttack
+
+TRUST = "Load models although they hold code; only for files that you made or whose author you trust."
 
 STRATEGY = "Devices: none (one), mirrored (all of this machine) or multi_worker (those of all workers in TF_CONFIG)."
 
@@ -78,6 +82,7 @@ class Evaluation(Settings):
         "time) or none.",
         "fab",
     )
+    trust: bool = setting(TRUST, False)
     surrogate: str | None = setting("A .keras file of another model, by whose margins an attacker picks test images.")
     budget: tuple[int, ...] | None = setting(
         "How many test images to attack, picked by clean margins: numbers with commas. Default: 1 to 100 % of them."
@@ -124,7 +129,7 @@ class Evaluation(Settings):
         alphas("alpha_test", self.alpha_test)
         one_of("eval_norm", self.eval_norm, NORMS)
         radius("eval_epsilon", self.eval_epsilon, self.eval_norm)
-        positive("eval_attack_step_size", self.eval_attack_step_size)
+        step("eval_attack_step_size", self.eval_attack_step_size, self.eval_norm)
         at_least("eval_attack_steps", self.eval_attack_steps, 1)
         at_least("eval_restarts", self.eval_restarts, 1)
         one_of("eval_attack_precision", self.eval_attack_precision, PRECISIONS_OF_ATTACKS)
@@ -256,8 +261,8 @@ class Experiment(Evaluation, MethodSettings):
         )
         for name in ("eval_every", "epochs", "batch_size"):
             at_least(name, getattr(self, name), 1)
-        for name in ("learning_rate", "learning_rate_drop"):
-            positive(name, getattr(self, name))
+        positive("learning_rate", self.learning_rate)
+        fraction("learning_rate_drop", self.learning_rate_drop)
         nonnegative("weight_decay", self.weight_decay)
         for milestone in self.milestones:
             fix = "Milestones are fractions of the epochs, such as 0.75,0.9."

@@ -8,12 +8,13 @@ from trainers import testing
 from trainers.classifiers import check_fits
 from trainers.config import ModelEvaluation
 from trainers.folder import CONFIG, FILES, OUTCOMES, make_folder
-from trainers.naming import training_facts
+from trainers.naming import defence, training_facts
 from trainers.strategy import make_strategy, only_the_chief_writes
 from trainers.testing import bar_or_lines, prepare
 from wmr_tf import data, diagnose
 from wmr_tf.interrupts import own_command, stoppable
 from wmr_tf.saving import forget_unfinished, load_classifier, read_json
+from wmr_tf.untrusted import well_formed
 
 
 def evaluate(settings: ModelEvaluation) -> None:
@@ -21,8 +22,8 @@ def evaluate(settings: ModelEvaluation) -> None:
     strategy = make_strategy(settings.strategy)
     path = Path(settings.model).expanduser()
     with strategy.scope():
-        classifier = load_classifier(path)
-    facts = {"checkpoint": str(path), **training_facts(config_beside(path))}
+        classifier = load_classifier(path, trust=settings.trust)
+    facts = facts_beside(path)
     test = prepare(settings, data.load(settings.dataset, data_dir=settings.data_dir))
     check_fits(classifier, test.images)
     with only_the_chief_writes(strategy) as elsewhere:
@@ -51,12 +52,16 @@ def evaluate(settings: ModelEvaluation) -> None:
             print(f"Everything is in {folder}")
 
 
-def config_beside(path: Path) -> dict[str, Any]:
-    """Return the config.json of the run that a model is from, nothing if there is none beside it.
+def facts_beside(path: Path) -> dict[str, Any]:
+    """Return what metrics.json says of a model and its training, as far as a config.json beside it tells.
 
     Raises:
-        InvalidInput: If it is not a JSON object.
+        InvalidInput: If that is not of a run.
     """
     config = path.parent / CONFIG
     fix = "Fix it, or move it away from the model to evaluate without it."
-    return read_json(config, CONFIG, fix=fix) if config.exists() else {}
+    with well_formed(CONFIG, got=config, expected="settings of a run", fix=fix):
+        found = read_json(config, CONFIG, fix=fix) if config.exists() else {}
+        facts = {"checkpoint": str(path), **training_facts(found)}
+        defence(facts)  # now rather than after the evaluation
+    return facts

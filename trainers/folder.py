@@ -18,8 +18,10 @@ from typing import Any, NoReturn
 
 import wmr_tf
 from trainers.config import Evaluation, Experiment
+from trainers.settings import Settings
 from wmr_tf.checks import InvalidInput, refuse, require
 from wmr_tf.saving import forget_unfinished, read_json, write_json
+from wmr_tf.untrusted import check_file, well_formed
 
 BEST, LAST = "best.keras", "classifier.keras"
 CONFIG, HISTORY, METRICS = "config.json", "history.csv", "metrics.json"
@@ -59,15 +61,47 @@ def run_folder(experiment: Experiment, name: str) -> Iterator[Path]:
         yield folder
 
 
+def check_output_dir(settings: Settings) -> None:
+    """Check that settings can have their folder, before anything else is done; it is not created.
+
+    Args:
+        settings: Those with an `output_dir` are checked.
+
+    Raises:
+        InvalidInput: If it cannot be written, or holds a run that is finished or has other settings.
+    """
+    if not (isinstance(settings, Evaluation) and settings.output_dir):
+        return
+    folder = Path(settings.output_dir).expanduser()
+    if isinstance(settings, Experiment) and is_unfinished(folder):
+        _check_same_settings(settings, folder)
+    else:
+        _check_free(folder)
+    there = next(path for path in (folder, *folder.parents) if path.exists())
+    if not (there.is_dir() and os.access(there, os.W_OK)):
+        _refuse_unwritable(folder)
+
+
+def _check_same_settings(experiment: Experiment, folder: Path) -> None:
+    others = _other_settings(experiment, folder)
+    got = f"{str(folder)!r}, which holds an unfinished run with {', '.join(others)}"
+    require(not others, "output_dir", got=got, expected="the settings of that run, or a new folder", fix=_FIX)
+
+
+def _check_free(folder: Path) -> None:
+    check_has_not_diverged(folder, "output_dir")
+    is_free = not ((folder / METRICS).exists() or (folder / CONFIG).exists())
+    require(is_free, "output_dir", got=f"{str(folder)!r}, which holds a run", expected="a new folder", fix=_FIX)
+
+
 def _unfinished_folder(experiment: Experiment, stack: contextlib.ExitStack) -> Path | None:
     """Return the folder of an unfinished run to go on with, which is the stack's to let go; None if there is none."""
     if experiment.output_dir:
         folder = Path(experiment.output_dir).expanduser()
         if not is_unfinished(folder):
             return None
-        others = _other_settings(experiment, folder)
-        got = f"{str(folder)!r}, which holds an unfinished run with {', '.join(others)}"
-        require(not others, "output_dir", got=got, expected="the settings of that run, or a new folder", fix=_FIX)
+        _check_same_settings(experiment, folder)
+        _check_plain(folder)
         is_free = stack.enter_context(_taken(folder))
         got = f"{str(folder)!r}, into which another process writes"
         require(is_free, "output_dir", got=got, expected="a folder of this process alone", fix=_FIX)
@@ -76,8 +110,19 @@ def _unfinished_folder(experiment: Experiment, stack: contextlib.ExitStack) -> P
     found = [] if experiment.strategy == "multi_worker" else filter(is_unfinished, Path("runs").glob("*"))
     for folder in sorted(found, key=lambda folder: (folder / CONFIG).stat().st_mtime, reverse=True):
         if not _other_settings(experiment, folder) and stack.enter_context(_taken(folder)):
+            _check_plain(folder)
             return folder
     return None
+
+
+def _check_plain(folder: Path) -> None:
+    """Check that all in a folder is plain: a run that goes on writes into its files, not to where links lead."""
+    for path in folder.rglob("*"):
+        is_plain = not path.is_symlink() and (path.is_file() or path.is_dir())
+        got = f"{str(path)!r}, which is a link or no file"
+        require(
+            is_plain, "output_dir", got=got, expected="a run's files and folders", fix="Remove it, or copy it here."
+        )
 
 
 @contextlib.contextmanager
@@ -159,9 +204,7 @@ def make_folder(settings: Evaluation, name: str) -> Path:
         stamp = datetime.datetime.now().strftime("%Y%m%d-%H%M%S")
         return _new_folder(Path("runs") / f"{name}-seed{settings.seed}-{stamp}")
     folder = Path(settings.output_dir).expanduser()
-    check_has_not_diverged(folder, "output_dir")
-    taken = (folder / METRICS).exists() or (folder / CONFIG).exists()
-    require(not taken, "output_dir", got=f"{str(folder)!r}, which holds a run", expected="a new folder", fix=_FIX)
+    _check_free(folder)
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -195,7 +238,7 @@ def _refuse_unwritable(folder: Path, cause: OSError | None = None) -> NoReturn:
 
 
 def experiment_of(folder: Path) -> Experiment:
-    """Return the settings of the run in a folder, which is the `output_dir`.
+    """Return the settings of the run in a folder, which is the `output_dir`; whether to trust models it cannot say.
 
     Raises:
         InvalidInput: If it holds no config of a run.
@@ -203,12 +246,13 @@ def experiment_of(folder: Path) -> Experiment:
     fix = "Name the folder of a run that has not come to its end."
     config = read_json(folder / CONFIG, CONFIG, fix=fix)
     names = {field.name for field in dataclasses.fields(Experiment)}
-    settings: dict[str, Any] = {name: config[name] for name in names & set(config)}
+    settings: dict[str, Any] = {name: config[name] for name in (names - {"trust"}) & set(config)}
     settings = {name: tuple(value) if isinstance(value, list) else value for name, value in settings.items()}
-    try:
-        return Experiment(**{**settings, "output_dir": str(folder)})
-    except TypeError as error:
-        refuse(CONFIG, got=repr(str(folder / CONFIG)), expected="settings of a run", fix=fix, cause=error)
+    with well_formed(CONFIG, got=folder / CONFIG, expected="settings of a run", fix=fix):
+        try:
+            return Experiment(**{**settings, "output_dir": str(folder)})
+        except InvalidInput as mistake:  # which knows nothing of the file
+            raise ValueError(mistake) from mistake
 
 
 def write_config(folder: Path, experiment: Experiment, *, command: str) -> None:
@@ -229,7 +273,7 @@ def is_finished(experiment: Experiment, folder: Path) -> bool:
 def _other_settings(experiment: Experiment, folder: Path) -> list[str]:
     """Return the settings of the run in a folder that an experiment has not, wherever it is written, as messages do."""
     settings = json.loads(json.dumps(dataclasses.asdict(experiment)))  # tuples become lists
-    del settings["output_dir"]
+    del settings["output_dir"], settings["trust"]
     defaults = {field.name: field.default for field in dataclasses.fields(experiment)}
     try:
         config = read_json(folder / CONFIG, CONFIG, fix="")
@@ -247,7 +291,14 @@ def versions() -> dict[str, str]:
 
 
 def read_history(folder: Path) -> dict[str, list[float]]:
-    """Return history.csv as lists by epoch."""
-    with open(folder / HISTORY, newline="") as file:
-        rows = list(csv.DictReader(file))
-    return {name: [float(row[name] or math.nan) for row in rows] for name in rows[0]}
+    """Return history.csv as lists by epoch.
+
+    Raises:
+        InvalidInput: If it is none.
+    """
+    path = folder / HISTORY
+    with well_formed(HISTORY, got=path, expected="a number an epoch", fix="Move it away."):
+        check_file(path)
+        with open(path, newline="") as file:
+            rows = list(csv.DictReader(file))
+        return {name: [float(row[name] or math.nan) for row in rows] for name in rows[0]}

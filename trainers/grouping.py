@@ -11,9 +11,10 @@ from trainers.folder import CONFIG, METRICS, metrics_of
 from trainers.images import Images
 from trainers.naming import defence, title
 from wmr_tf import report
-from wmr_tf.checks import refuse, require
+from wmr_tf.checks import require
 from wmr_tf.evaluation.statistics import Seeds
 from wmr_tf.saving import read_json
+from wmr_tf.untrusted import well_formed
 
 _OF_ONE_RUN = {"budget", "classes", "confidence", "threat", "worst_class"}
 """What has no mean over seeds: each has classes, radii and confidences of its own."""
@@ -46,11 +47,9 @@ class Run:
             InvalidInput: If there is no metrics.json in it, or it is not one, or another file of it is broken.
         """
         metrics = metrics_of(folder)
-        try:  # all that is going to be done with them
+        path, fix = Path(folder) / METRICS, "Name the folders of finished runs."
+        with well_formed("run", got=path, expected="metrics of an evaluation", fix=fix):
             conditions(metrics), title(metrics), report.tables([(defence(metrics), metrics)])
-        except (AttributeError, KeyError, TypeError, ValueError) as error:
-            got, fix = repr(str(Path(folder) / METRICS)), "Name the folders of finished runs."
-            refuse("run", got=got, expected="metrics of an evaluation", fix=fix, cause=error)
         # How it was evaluated is another matter, see `conditions`, and has names that are those of results too.
         names_of = [{field.name for field in dataclasses.fields(each)} for each in (Experiment, Evaluation)]
         known = names_of[0] - names_of[1] | {"dataset"}

@@ -8,9 +8,10 @@ from typing import Any
 import numpy as np
 
 from trainers.folder import IMAGES
-from wmr_tf.checks import refuse, require
+from wmr_tf.checks import require
 from wmr_tf.evaluation.records import load_images, pictures_in
 from wmr_tf.evaluation.temperature import probability_margins, temperature_for
+from wmr_tf.untrusted import well_formed
 
 _FIX = "Evaluate the model again, or move the file away to compare without it."
 
@@ -97,10 +98,8 @@ class Images:
 
 
 def _pictures(arrays: dict[str, np.ndarray]) -> list[dict[str, Any]]:
-    try:
+    with well_formed(IMAGES, got="pictures that do not fit", expected="what an evaluation wrote", fix=_FIX):
         return pictures_in(arrays)
-    except (KeyError, TypeError, ValueError) as error:
-        refuse(IMAGES, got="pictures that do not fit", expected="what an evaluation wrote", fix=_FIX, cause=error)
 
 
 def _is_whole(arrays: dict[str, np.ndarray], examples: int) -> bool:

@@ -9,7 +9,7 @@ baseline's, and evaluates both models, and the other one also as it is.
 import dataclasses
 
 from trainers.cli import main
-from trainers.config import Evaluation
+from trainers.config import TRUST, Evaluation
 from trainers.quiet import late
 from trainers.settings import Settings, arguments, setting
 from wmr_tf.checks import require
@@ -24,6 +24,7 @@ class Pair(Settings):
     dataset: str = setting("Data set.", "mnist")
     data_dir: str | None = setting("Where tensorflow-datasets keeps prepared data.")
     eval_examples: int | None = setting("How many test images to evaluate, the first ones.")
+    trust: bool = setting(TRUST, False)
 
     def __post_init__(self) -> None:
         fix = "Write python -m trainers.matched BASELINE.keras OTHER.keras."
@@ -38,7 +39,7 @@ class Pair(Settings):
 
     def evaluation(self) -> Evaluation:
         """Return the data and the test attack."""
-        return Evaluation.of(self.dataset, data_dir=self.data_dir, eval_examples=self.eval_examples)
+        return Evaluation.of(self.dataset, data_dir=self.data_dir, eval_examples=self.eval_examples, trust=self.trust)
 
 
 if __name__ == "__main__":

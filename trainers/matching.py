@@ -51,7 +51,8 @@ def evaluate(settings: Evaluation, baseline: str, other: str) -> str:
     """
     splits = data.load(settings.dataset, data_dir=settings.data_dir)
     test = first_images(splits.test, settings.eval_examples)
-    models = {"baseline": load_classifier(baseline), "other": load_classifier(other)}
+    files = {"baseline": baseline, "other": other}
+    models = {label: load_classifier(file, trust=settings.trust) for label, file in files.items()}
     for model in models.values():
         check_fits(model, test)
     top = confidence(models["baseline"], splits)

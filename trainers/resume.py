@@ -2,10 +2,11 @@
 
 python -m trainers.resume runs/NAME
 
-All settings are those in the folder's config.json; there are no flags. The result is that of a run that was never
-stopped, with --deterministic to the last bit.
+All settings are those in the folder's config.json; the only flag is --trust, which a folder cannot say for you. The
+result is that of a run that was never stopped, with --deterministic to the last bit.
 """
 
+import dataclasses
 import sys
 from pathlib import Path
 
@@ -19,20 +20,22 @@ def resume(arguments: list[str]) -> None:
     """Go on with the run in a folder.
 
     Args:
-        arguments: The folder.
+        arguments: The folder, and --trust if a model that the run reads holds code.
 
     Raises:
         InvalidInput: If it is anything but the folder of an unfinished run.
     """
     fix = "Write: python -m trainers.resume runs/NAME."
-    is_one = len(arguments) == 1 and not arguments[0].startswith("-")
+    named = [argument for argument in arguments if argument != "--trust"]
+    is_one = len(named) == 1 and not named[0].startswith("-")
     got = " ".join(arguments) or "nothing"
-    require(is_one, "command line", got=got, expected="a folder and no flags, since it has its settings", fix=fix)
-    folder = Path(arguments[0]).expanduser()
+    expected = "a folder and no flags but --trust, since it has its settings"
+    require(is_one, "command line", got=got, expected=expected, fix=fix)
+    folder = Path(named[0]).expanduser()
     check_has_not_diverged(folder, "folder")
     expected = "the folder of a run that has not come to its end"
     require(is_unfinished(folder), "folder", got=repr(str(folder)), expected=expected, fix=fix)
-    experiment = experiment_of(folder)
+    experiment = dataclasses.replace(experiment_of(folder), trust="--trust" in arguments)
     experiment.check_place()
     late("trainers.run:train")(experiment)
 

@@ -80,7 +80,7 @@ def train(experiment: Experiment) -> Path:
         with run_folder(settings, name) as folder:
             # All workers go on from the chief's checkpoints.
             shared = Path(experiment.output_dir).expanduser() if experiment.output_dir else folder
-            command = resume_command(folder)
+            command = resume_command(folder, experiment.trust)
             begin(experiment, folder)
             with (
                 lost_worker_reported(strategy, folder),
@@ -103,9 +103,9 @@ def begin(experiment: Experiment, folder: Path) -> None:
     print(f"{describe(experiment)}\n{'Writing into' if is_new else 'Going on in'} {folder}", flush=True)
 
 
-def resume_command(folder: Path) -> str:
-    """Return the command that goes on with an unfinished run."""
-    return shlex.join(["python", "-m", "trainers.resume", str(folder)])
+def resume_command(folder: Path, trust: bool = False) -> str:
+    """Return the command that goes on with an unfinished run; that models are trusted has to be said again."""
+    return shlex.join(["python", "-m", "trainers.resume", str(folder), *["--trust"] * trust])
 
 
 def fit_and_evaluate(
@@ -191,7 +191,7 @@ def build_model(experiment: Experiment, examples: int | None = None) -> wmr_tf.A
     build = getattr(architectures, experiment.architecture)
     classifier = build(num_classes=source.num_classes, input_shape=source.image_shape)
     if experiment.initialize_from is not None:
-        copy_weights(load_classifier(experiment.initialize_from), classifier)
+        copy_weights(load_classifier(experiment.initialize_from, trust=experiment.trust), classifier)
     model = wmr_tf.AdversarialModel(
         classifier, experiment.make_method(examples), weight_decay=experiment.weight_decay, seed=experiment.seed
     )

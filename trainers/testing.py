@@ -65,7 +65,7 @@ def load_surrogate(settings: Evaluation, test: tf.data.Dataset) -> keras.Model:
     Raises:
         InvalidInput: If there is no such file, or it is for other images or classes.
     """
-    surrogate = load_classifier(settings.surrogate or "", what="surrogate")
+    surrogate = load_classifier(settings.surrogate or "", what="surrogate", trust=settings.trust)
     try:
         got = check_fits(surrogate, test)
     except InvalidInput as mistake:

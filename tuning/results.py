@@ -17,6 +17,7 @@ from tuning.objective import Objective
 from tuning.space import Space
 from tuning.tuner import FAILURE, SearchTuner
 from wmr_tf import report
+from wmr_tf.checks import one_line
 from wmr_tf.saving import load_classifier, read_json, save_classifier, write_json, write_text, written_whole
 
 ACCURACIES = ("A_nat", "A_rob", "A_strong", "A_sa", "A_tr")
@@ -43,7 +44,7 @@ def rows_of(oracle: kt.Oracle, space: Space, trials: Path) -> list[dict[str, Any
                 **{name: measured.get(f"val_{name}") for name in ACCURACIES},
                 "epoch": int(measured["epoch"]) if is_complete else None,
                 "status": trial.status.lower(),
-                "reason": failure.read_text().splitlines()[0] if failure.exists() else "",
+                "reason": one_line(failure.read_text().partition("\n")[0]) if failure.is_file() else "",
             }
         )
     return rows

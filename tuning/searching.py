@@ -15,7 +15,7 @@ from wmr_tf.saving import read_json, write_json
 
 RECORD = "search.json"
 # A search may be moved, and may go on for longer.
-_MAY_CHANGE = ("max_trials", "output_dir", "data_dir")
+_MAY_CHANGE = ("max_trials", "output_dir", "data_dir", "trust")
 
 
 def search(settings: Search) -> None:
@@ -40,7 +40,7 @@ def search(settings: Search) -> None:
         epochs=settings.rounds,
         seed=settings.seed,
     )
-    searcher = tuner.SearchTuner(oracle, hypermodel, folder)
+    searcher = tuner.opened(oracle, hypermodel, folder)
     if is_chief():
         tuner.print_workers(oracle)
     searcher.search()

@@ -1,10 +1,12 @@
 """Keras Tuner's strategies, resumed cleanly and saying why a trial failed."""
 
+import contextlib
 import functools
 import itertools
 import threading
 import time
 import traceback
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +15,9 @@ import keras_tuner as kt
 from tuning.objective import Objective
 from tuning.role import is_worker
 from wmr_tf.checks import one_line
+from wmr_tf.foreign import check_weights
 from wmr_tf.saving import write_json, write_text
+from wmr_tf.untrusted import read_json, well_formed
 
 TRIALS, FAILURE = "trials", "failure.txt"
 _ENDED = ("COMPLETED", "FAILED")
@@ -113,6 +117,13 @@ class SearchTuner(kt.Hyperband):
         # have a search that was begun alone start anew with a chief.
         return super()._get_tuner_fname() if is_worker() else str(Path(self.project_dir) / "tuner.json")
 
+    def load_model(self, trial: Any) -> Any:
+        """Return the model of a trial with the weights of its best epoch."""
+        folder = Path(self.get_trial_dir(trial.trial_id))
+        with _files_of_a_search(folder):
+            _check([*folder.glob("*.json"), *folder.glob("*.h5")])
+            return super().load_model(trial)
+
     def pre_create_trial(self) -> None:
         """Wait a little, since Keras Tuner lets an idle worker ask again at once."""
         if is_worker():
@@ -131,6 +142,29 @@ class SearchTuner(kt.Hyperband):
             write_text(failure, f"{reason}\n\n{traceback.format_exc()}")
             print(f"Trial {trial.trial_id} failed: {reason}", flush=True)
             raise kt.errors.FailedTrialError(reason) from None
+
+
+def opened(oracle: kt.Oracle, hypermodel: kt.HyperModel, folder: Path) -> SearchTuner:
+    """Return the search in a folder, which goes on if it is there.
+
+    Raises:
+        InvalidInput: If a file of it is not what a search wrote.
+    """
+    with _files_of_a_search(folder):
+        # Others may be half written, by a trial that was killed and runs again.
+        _check([*folder.glob(f"{TRIALS}/*.json"), *folder.glob(f"{TRIALS}/*/trial.json")])
+        return SearchTuner(oracle, hypermodel, folder)
+
+
+def _check(paths: Iterable[Path]) -> None:
+    """Check files before Keras Tuner reads them."""
+    for path in paths:
+        check_weights(path) if path.suffix == ".h5" else read_json(path)
+
+
+def _files_of_a_search(folder: Path) -> contextlib.AbstractContextManager[None]:
+    fix = "Name another folder with --output_dir."
+    return well_formed("output_dir", got=folder, expected="the files of a search", fix=fix)
 
 
 def run_unfinished_again(oracle: kt.Oracle) -> None:

@@ -15,7 +15,7 @@ import tensorflow as tf
 
 from wmr_tf.alarms import FINER_ATTACK, SMALLER_STEPS, ConstantAlarm, MaskingAlarm, is_at_chance, warn
 from wmr_tf.attacks import Attack
-from wmr_tf.attacks.base import warn_if_weak
+from wmr_tf.attacks.base import check_attack, warn_if_weak
 from wmr_tf.checks import InvalidInput, alphas, at_least, one_of, require
 from wmr_tf.checks import seed as checked_seed
 from wmr_tf.divergence import Diverged
@@ -115,6 +115,7 @@ class RobustEvaluation(keras.callbacks.Callback):
     ) -> None:
         super().__init__()
         self.alpha_test = alphas("alpha_test", alpha_test)
+        check_attack(attack)
         warn_if_weak(attack)
         self.attack = attack
         self.every = at_least("every", every, 1)
@@ -268,6 +269,9 @@ class SaveBestClassifier(keras.callbacks.Callback):
     def __init__(self, path: str | os.PathLike[str], monitor: str = "val_A_strong") -> None:
         super().__init__()
         self.path = Path(path).expanduser()
+        fix = f"Write {self.path.with_suffix('.keras')}."
+        is_keras = self.path.suffix == ".keras"
+        require(is_keras, "path", got=repr(str(path)), expected="the name of a .keras file", fix=fix)
         self.monitor = monitor
         self.best = float("-inf")
         self.best_epoch: int | None = None

@@ -20,6 +20,7 @@ import numpy as np
 
 from wmr_tf.checks import one_line, refuse, require
 from wmr_tf.saving import flush, written_whole
+from wmr_tf.untrusted import check_file, read_arrays, read_json
 
 VERSION = 1
 ARRAYS, STATE, MANIFEST = "arrays.npz", "state.json", "manifest.json"
@@ -153,8 +154,7 @@ def put_back(kept: Path | None, path: Path) -> None:
 
 def _read(path: Path, content: dict[str, Any]) -> Checkpoint:
     try:
-        with np.load(path / ARRAYS, allow_pickle=False) as arrays:
-            state = _with_arrays(json.loads((path / STATE).read_text(encoding="utf-8")), dict(arrays))
+        state = _with_arrays(read_json(path / STATE), read_arrays(path / ARRAYS))
     except (OSError, ValueError, KeyError) as error:  # although its bytes are those that were written
         raise Damaged(one_line(error)) from error
     return Checkpoint(path, state, {name: path / name for name in content["files"] if name not in (ARRAYS, STATE)})
@@ -163,9 +163,12 @@ def _read(path: Path, content: dict[str, Any]) -> Checkpoint:
 def _checked_manifest(path: Path) -> dict[str, Any]:
     """Return the content of a manifest, once all files of the checkpoint are known to be those of which it tells."""
     try:
-        text = (path / MANIFEST).read_text(encoding="utf-8")
-        content = json.loads(text)["content"]
-        if text != _manifest(content) or content["name"] != path.name or content["version"] != VERSION:
+        content = read_json(path / MANIFEST)["content"]
+        if (
+            (path / MANIFEST).read_text(encoding="utf-8") != _manifest(content)
+            or content["name"] != path.name
+            or content["version"] != VERSION
+        ):
             raise Damaged(f"its {MANIFEST} is of another one, another version, or was changed")
         found = _described(path)
         wrong = sorted(name for name in content["files"] | found if content["files"].get(name) != found.get(name))
@@ -186,6 +189,7 @@ def _described(path: Path) -> dict[str, dict[str, Any]]:
     described = {}
     for each in path.iterdir():
         if each.name != MANIFEST:
+            check_file(each)
             with open(each, "rb") as file:
                 sha256 = hashlib.file_digest(file, "sha256").hexdigest()
             described[each.name] = {"bytes": each.stat().st_size, "sha256": sha256}

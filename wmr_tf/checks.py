@@ -3,7 +3,7 @@
 import math
 import os
 import re
-from collections.abc import Iterable
+from collections.abc import Hashable, Iterable
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -13,6 +13,10 @@ weight multiplies, losses and gradients, needs headroom."""
 
 LOWEST_ORDER = 1.01
 """The lowest order of a budget on the average perturbation, see `wmr_tf.evaluation.wasserstein`."""
+
+
+_LONGEST = 1_000
+"""Characters of a value that a message shows."""
 
 
 class InvalidInput(ValueError):
@@ -41,7 +45,22 @@ def require(
 
 def refuse(what: str, *, got: Any, expected: str, fix: str, cause: BaseException | None = None) -> NoReturn:
     """Raise `InvalidInput`; the arguments are those of `require`."""
-    raise InvalidInput(f"{what}: got {got}, expected {expected}. {fix}") from cause
+    shown = str(got)
+    shown = shown if len(shown) <= _LONGEST else f"{shown[:_LONGEST]}..."
+    raise InvalidInput(printable(f"{what}: got {shown}, expected {expected}. {fix}")) from cause
+
+
+def printable(text: str) -> str:
+    r"""Return a text with what is no visible character as Python writes it: in names it could move a terminal's cursor.
+
+    Args:
+        text: Any text.
+
+    Example:
+        >>> printable("a\x1b[2J b")
+        'a\\x1b[2J b'
+    """
+    return "".join(each if each.isprintable() else each.encode("unicode_escape").decode() for each in text)
 
 
 def one_line(error: object) -> str:
@@ -54,8 +73,9 @@ def one_line(error: object) -> str:
         >>> one_line(OSError("no space\\n  left."))
         'no space left.'
     """
-    text = re.sub(r"\{\{function_node.*?\}\}", "", str(error))  # the name of a TensorFlow kernel helps nobody
-    return " ".join(text.split())[:200] or type(error).__name__
+    # The name of a TensorFlow kernel helps nobody, and nobody sees what Keras prints bold.
+    text = re.sub(r"\{\{function_node.*?\}\}|\x1b\[[0-9;]*m", "", str(error))
+    return printable(" ".join(text.split()))[:200] or type(error).__name__
 
 
 def nonnegative(what: str, value: Any) -> float:
@@ -94,6 +114,11 @@ def radius(what: str, value: Any, norm: str) -> float:
     return number
 
 
+def step(what: str, value: Any, norm: str) -> float:
+    """Return the length of an attack's step as a float, and raise `InvalidInput` unless it is > 0 and a `radius`."""
+    return radius(what, positive(what, value), norm)
+
+
 def at_least(what: str, value: Any, minimum: int) -> int:
     """Return `value` as an int if it is a whole number >= `minimum`, and raise `InvalidInput` otherwise."""
     expected = f"a whole number >= {minimum}"
@@ -110,6 +135,11 @@ def whole_numbers(what: str, values: Any) -> tuple[int, ...]:
 def within(what: str, value: Any, low: float, high: float) -> float:
     """Return `value` as a float if it is a finite number in [low, high], and raise `InvalidInput` otherwise."""
     return _number(what, value, f"a number in [{low:g}, {high:g}]", lambda number: low <= number <= high)
+
+
+def fraction(what: str, value: Any) -> float:
+    """Return `value` as a float if it is a number in (0, 1], and raise `InvalidInput` otherwise."""
+    return _number(what, value, "a number in (0, 1]", lambda number: 0 < number <= 1)
 
 
 def order(what: str, value: Any) -> float:
@@ -145,10 +175,28 @@ def data_folder(path: str | os.PathLike[str]) -> Path:
     return folder
 
 
+def writable_file(what: str, path: str | os.PathLike[str]) -> Path:
+    """Return the path of a file that can be written, and raise `InvalidInput` if its folder does not allow that.
+
+    Args:
+        what: The name of the argument.
+        path: The file, which need not be there; its folder must be.
+
+    Raises:
+        InvalidInput: If there is no such folder, it cannot be written, or the file is a folder itself.
+    """
+    file = Path(path).expanduser()
+    is_possible = file.parent.is_dir() and os.access(file.parent, os.W_OK) and not file.is_dir() and file.name != ""
+    expected, fix = "a file in an existing folder that can be written", "Create the folder, or name another file."
+    require(is_possible, what, got=repr(str(path)), expected=expected, fix=fix)
+    return file
+
+
 def one_of(what: str, value: Any, choices: Any) -> Any:
     """Return `value` if it is among `choices`, and raise `InvalidInput` otherwise."""
     listed = ", ".join(map(str, choices))
-    require(value in choices, what, got=repr(value), expected=f"one of {listed}", fix=f"Choose one of these as {what}.")
+    is_one = isinstance(value, Hashable) and value in choices
+    require(is_one, what, got=repr(value), expected=f"one of {listed}", fix=f"Choose one of these as {what}.")
     return value
 
 
@@ -178,7 +226,7 @@ def alphas(what: str, values: Any, *, minimum: int = 1) -> tuple[float, ...]:
 def _number(what: str, value: Any, expected: str, accept: Any) -> float:
     try:
         number = float(value)
-    except (TypeError, ValueError):
+    except (OverflowError, TypeError, ValueError):
         number = math.nan
     require(math.isfinite(number) and accept(number), what, got=repr(value), expected=expected, fix=f"Change {what}.")
     return number

@@ -43,12 +43,13 @@ def take_state(holder: Any, state: dict[str, Any]) -> None:
 
     Args:
         holder: The object, whose `on_train_begin` has been called if it is a callback.
-        state: The values.
+        state: The values. Of an attribute that it does not name, such as the path of a file, nothing is taken.
     """
     if isinstance(holder, _KERAS.CSVLogger):
         _write_again(holder, state.get("text", ""))
         return
-    for name, value in state.items():
+    for name in state.keys() & set(_names(holder)):
+        value = state[name]
         if _names(getattr(holder, name)):
             take_state(getattr(holder, name), value)
         else:

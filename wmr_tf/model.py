@@ -6,7 +6,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from wmr_tf.checks import nonnegative, require
+from wmr_tf.checks import at_least, nonnegative, require
 from wmr_tf.checks import seed as checked_seed
 from wmr_tf.data.pipeline import looked_at
 from wmr_tf.divergence import Diverged, StopOnDivergence
@@ -101,6 +101,7 @@ class AdversarialModel(keras.Model):
             Diverged: If the loss or a weight is not finite any more, see `wmr_tf.divergence`.
         """
         kwargs |= dict(zip(_POSITIONAL, args, strict=False))
+        _check_arguments(kwargs)
         data = x
         first, x = self._checked(x, y, kwargs.get("sample_weight"))
         kwargs["callbacks"] = self._guarded(kwargs.get("callbacks"))
@@ -267,8 +268,17 @@ class AdversarialModel(keras.Model):
         replica = tf.distribute.get_replica_context().replica_id_in_sync_group
         return seeds.fold_in(self.seed, self.optimizer.iterations, replica)
 
+    def _check_compiled(self) -> None:
+        """Check that there is an optimizer, and no loss."""
+        fix = 'Call for instance model.compile(optimizer="sgd", metrics=["accuracy"]) first.'
+        is_ready = getattr(self, "optimizer", None) is not None
+        require(is_ready, "model", got="no optimizer", expected="a model that has been compiled with one", fix=fix)
+        has_loss, expected = self._compile_loss is not None, "none, since the method has its own"
+        require(not has_loss, "compile(loss=...)", got="a loss", expected=expected, fix="Leave out loss= in compile().")
+
     def _checked(self, x: Any, y: Any = None, sample_weight: Any = None) -> tuple[Any, Any]:
         """Look at the first batch; return it, and `x` such that this batch is not lost."""
+        self._check_compiled()
         with looked_at(x):
             first, x = first_batch(x, y, sample_weight, self.distribute_strategy)
         with self.distribute_strategy.scope():  # the classifier may be built by this call
@@ -302,13 +312,7 @@ class AdversarialModel(keras.Model):
 
     def _unpacked(self, data: Any) -> tuple[tf.Tensor, tf.Tensor | None, tf.Tensor, tf.Tensor | None]:
         """Return images, their index if there is one, labels, and sample weights if there are any."""
-        require(
-            self._compile_loss is None,
-            "compile(loss=...)",
-            got="a loss",
-            expected="none, since the method has its own",
-            fix="Leave out loss= in compile().",
-        )
+        self._check_compiled()
         x, y, sample_weight = keras.utils.unpack_x_y_sample_weight(data)
         images, index = image_and_index(x)
         if index is not None:
@@ -317,6 +321,17 @@ class AdversarialModel(keras.Model):
             sample_weight = tf.cast(tf.reshape(sample_weight, [-1]), tf.float32)
         images = tf.cast(images, tf.float32)
         return images, index, self.watch.usable(images, y) if self.watch else y, sample_weight
+
+
+def _check_arguments(given: dict[str, Any]) -> None:
+    """Check the arguments of `fit` that Keras would take, and fail at later or train on nothing."""
+    if given.get("batch_size") is not None:
+        at_least("batch_size", given["batch_size"], 1)
+    at_least("epochs", given.get("epochs", 1), 0)
+    callbacks = keras.tree.flatten(given.get("callbacks") or [])
+    others = [each for each in callbacks if not isinstance(each, keras.callbacks.Callback)]
+    fix = "Pass for instance [wmr_tf.callbacks.RobustEvaluation(validation, attack)]."
+    require(not others, "callbacks", got=others, expected="a list of keras.callbacks.Callback", fix=fix)
 
 
 def _weighted_mean(losses: tf.Tensor, sample_weight: tf.Tensor | None) -> tf.Tensor:

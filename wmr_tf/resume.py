@@ -2,6 +2,7 @@
 
 import collections
 import contextlib
+import os
 import signal
 import time
 from collections.abc import Iterator, Sequence
@@ -21,6 +22,7 @@ from wmr_tf.kept import assign, files_of, state_of, take_state, values_of
 from wmr_tf.names import ON_DIVERGENCE
 from wmr_tf.rollback import ROLLBACKS, check_can_roll_back, halve_learning_rate, without_rollbacks
 from wmr_tf.saving import note
+from wmr_tf.untrusted import well_formed
 
 
 class ExactResume(keras.callbacks.Callback):
@@ -51,7 +53,8 @@ class ExactResume(keras.callbacks.Callback):
 
     Raises:
         InvalidInput: If an argument is out of range; in `fit`, if the checkpoints are of a training with other
-            settings, or all of them are damaged; in the `fit` of another model than an `AdversarialModel`.
+            settings, all of them are damaged, or the directory cannot be written; in the `fit` of another model than
+            an `AdversarialModel`.
 
     Example:
         >>> train, validation, test = wmr_tf.data.load("digits")
@@ -77,6 +80,18 @@ class ExactResume(keras.callbacks.Callback):
         """How many epochs there were up to the last one that left no classifier in doubt."""
         self.command = own_command()
         """What goes on with the training, as messages say it."""
+
+    def create(self) -> None:
+        """Create the directory, if it is not there.
+
+        Raises:
+            InvalidInput: If it cannot be written.
+        """
+        with contextlib.suppress(OSError):
+            self.directory.mkdir(parents=True, exist_ok=True)
+        is_possible = self.directory.is_dir() and os.access(self.directory, os.W_OK)
+        got, expected = repr(str(self.directory)), "a folder that can be written"
+        require(is_possible, "directory", got=got, expected=expected, fix="Name another folder for the checkpoints.")
 
     def on_train_begin(self, logs: Any = None) -> None:
         """Check that it is a `fit` which can resume, and go back if that is asked for."""
@@ -146,9 +161,11 @@ class Resumable(keras.callbacks.CallbackList):
         self._config["data"] = self._place.settings if self._place else None
         found = checkpoints.newest(self._resume.directory, config=self._config, tell=warn)
         if distribution.is_chief(self.model.distribute_strategy):
-            self._resume.directory.mkdir(parents=True, exist_ok=True)
+            self._resume.create()
         if found is not None:
-            self._put_back(found)
+            fix = "Delete the folder to begin anew."
+            with well_formed("checkpoints", got=found.path, expected="the state of this training", fix=fix):
+                self._put_back(found)
         elif self._resume.on_divergence == "rollback":
             self._save(self._state())  # to have somewhere to go back to
         distribution.check_agreement(

@@ -12,7 +12,8 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from wmr_tf.checks import one_line, refuse, require
+from wmr_tf import untrusted
+from wmr_tf.checks import one_line, refuse, require, writable_file
 
 if TYPE_CHECKING:
     import keras  # late elsewhere: who reads JSON does not wait for TensorFlow
@@ -115,11 +116,19 @@ def save_classifier(classifier: keras.Model, path: str | os.PathLike[str]) -> No
         classifier: A built Keras model, in whatever precision it trains.
         path: The `.keras` file; it loads with `keras.models.load_model` alone if its layers are Keras's own.
 
+    Raises:
+        InvalidInput: If it is no Keras model, or the file cannot be written.
+
     Example:
         >>> save_classifier(model.classifier, "robust.keras")
     """
     from wmr_tf.engine.precision import float32_compute
+    from wmr_tf.inputs.classifier import check_model
 
+    check_model(classifier)
+    path = writable_file("path", path)
+    fix = f"Write {path.with_suffix('.keras')}."
+    require(path.suffix == ".keras", "path", got=repr(str(path)), expected="the name of a .keras file", fix=fix)
     with written_whole(path) as unfinished, float32_compute(classifier):
         classifier.save(unfinished)
 
@@ -139,18 +148,24 @@ def model_file(path: str | os.PathLike[str], *, what: str = "model") -> Path:
     return path
 
 
-def load_classifier(path: str | os.PathLike[str], *, what: str = "model") -> keras.Model:
+def load_classifier(path: str | os.PathLike[str], *, what: str = "model", trust: bool = False) -> keras.Model:
     """Load a classifier from a `.keras` file, also from that of the `AdversarialModel` which trained it.
+
+    The file may be anybody's: it is looked at first, and one that could run code, read other files, or take more
+    memory than its own size tells, is refused. Layers are Keras's own, or of classes that are registered
+    (`keras.saving.register_keras_serializable`) when this is called.
 
     Args:
         path: The file.
         what: What a message calls it.
+        trust: Whether the file may bring code: `Lambda` layers, modules that it names (which are imported), assets, or
+            all of that in Keras's old format (`.h5`). Only for files that you made, or whose author you trust.
 
     Returns:
         The classifier, not compiled.
 
     Raises:
-        InvalidInput: If there is no such file, or it is no Keras model.
+        InvalidInput: If there is no such file, it is no Keras model, or it brings code and is not trusted.
 
     Example:
         >>> save_classifier(classifier, "robust.keras")
@@ -158,9 +173,16 @@ def load_classifier(path: str | os.PathLike[str], *, what: str = "model") -> ker
     """
     import keras
 
+    from wmr_tf import foreign
+
     path = model_file(path, what=what)
     try:
-        return classifier_of(keras.models.load_model(path, compile=False))
+        with foreign.checked(path, trust=trust):
+            return classifier_of(keras.models.load_model(path, compile=False, safe_mode=not trust))
+    except foreign.HoldsCode as error:
+        got, expected = f"{str(path)!r}, which holds code ({error})", "layers of Keras's own, or registered ones"
+        fix = "Pass --trust (in Python trust=True) if you made the file or trust whoever did."
+        refuse(what, got=got, expected=expected, fix=fix, cause=error)
     except Exception as error:  # what Keras raises for a broken file depends on where it is broken
         got = f"{str(path)!r}, which does not load ({one_line(error)})"
         refuse(what, got=got, expected="a Keras model", fix=_FIX, cause=error)
@@ -203,7 +225,7 @@ def write_text(path: str | os.PathLike[str], text: str) -> None:
 
 
 def read_json(path: str | os.PathLike[str], what: str, *, fix: str) -> dict[str, Any]:
-    """Return the JSON object in a file.
+    """Return the JSON object in a file, its texts such that they can be printed.
 
     Args:
         path: The file.
@@ -219,7 +241,7 @@ def read_json(path: str | os.PathLike[str], what: str, *, fix: str) -> dict[str,
         {'A_rob': 0.9248}
     """
     try:
-        content = json.loads(Path(path).read_text(encoding="utf-8"))
+        content = untrusted.in_print(untrusted.read_json(path))
     except (OSError, ValueError):  # which JSONDecodeError and UnicodeDecodeError are
         content = None
     require(isinstance(content, dict), what, got=repr(str(path)), expected="a file with a JSON object", fix=fix)

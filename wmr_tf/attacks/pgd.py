@@ -8,7 +8,7 @@ import tensorflow as tf
 
 from wmr_tf.attacks.base import Attack, PerExample, input_gradient, smaller
 from wmr_tf.attacks.norms import NORMS, Ball, each
-from wmr_tf.checks import at_least, one_of, positive, radius
+from wmr_tf.checks import at_least, one_of, positive, radius, step
 from wmr_tf.engine import seeds
 
 GAUSSIAN_STDDEV = 0.001
@@ -62,7 +62,7 @@ class PGD(Attack):
         norm = one_of("norm", self.norm, NORMS)
         checked = {
             "epsilon": radius("epsilon", self.epsilon, norm),
-            "step_size": positive("step_size", self.step_size),
+            "step_size": step("step_size", self.step_size, norm),
             "steps": at_least("steps", self.steps, 1),
             "restarts": at_least("restarts", self.restarts, 1),
             "start": one_of("start", self.start, STARTS),

@@ -2,6 +2,7 @@
 
 import functools
 import logging
+import struct
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NoReturn
@@ -11,6 +12,7 @@ import numpy as np
 
 from wmr_tf.checks import one_line, refuse
 from wmr_tf.data.source import Arrays, Source
+from wmr_tf.untrusted import Unsafe, check_file, read_json
 
 _BATCH = 1_000
 
@@ -60,11 +62,14 @@ def read(
     Raises:
         InvalidInput: If there is no copy and none can be prepared, or a damaged one.
     """
+    from tensorflow_datasets.core import constants
+
+    folder = Path(data_dir or constants.DATA_DIR).expanduser() / name
     try:
+        _check_copy(folder)
         builder = make_builder(data_dir=data_dir)
         prepared = builder.data_path.exists()
     except Exception as error:
-        folder = data_dir or "the default folder of tensorflow-datasets"
         _refuse_damaged(name, folder, error)
     if not prepared:
         prepare(name, builder)
@@ -72,6 +77,18 @@ def read(
         return Arrays(*_split(builder, "train"), *_split(builder, test_split))
     except Exception as error:  # TensorFlow, tensorflow-datasets and JSON each report damage with errors of their own
         _refuse_damaged(name, builder.data_path, error)
+
+
+def _check_copy(folder: Path) -> None:
+    """Check that a copy, if there is one, is of plain files, as many as it says; tensorflow-datasets believes it."""
+    files = [path for path in folder.rglob("*") if not path.is_dir()]
+    for path in files:
+        check_file(path)
+    for path in files:
+        if path.name == "dataset_info.json":
+            shards = sum(len(split.get("shardLengths", ())) for split in read_json(path).get("splits", ()))
+            if shards > len(files):
+                raise Unsafe(f"it tells of {shards} files and has {len(files)}")
 
 
 def _split(builder: Any, split: str) -> tuple[np.ndarray, np.ndarray]:
@@ -82,10 +99,28 @@ def _split(builder: Any, split: str) -> tuple[np.ndarray, np.ndarray]:
     labels = np.empty([examples], np.int64)
     # Batch by batch into their place: all at once, or cached, the images would be in memory twice.
     config = tfds.ReadConfig(try_autocache=False)
-    batches = builder.as_dataset(split=split, batch_size=_BATCH, as_supervised=True, read_config=config)
+    decoders = {"image": tfds.decode.make_decoder()(_decoded)()}
+    batches = builder.as_dataset(
+        split=split, batch_size=_BATCH, as_supervised=True, read_config=config, decoders=decoders
+    )
     for start, (image, label) in zip(range(0, examples, _BATCH), batches.as_numpy_iterator(), strict=True):
         images[start : start + _BATCH], labels[start : start + _BATCH] = image, label
     return images, labels
+
+
+def _decoded(encoded: Any, feature: Any) -> Any:
+    """Return the image in a PNG or JPEG file whose header says that it has the size it should have."""
+    import tensorflow as tf
+
+    height, width, _ = feature.shape
+    png = struct.pack(">8sI4sII", b"\x89PNG\r\n\x1a\n", 13, b"IHDR", width, height)
+    fits = tf.cond(
+        tf.io.is_jpeg(encoded),
+        lambda: tf.reduce_all(tf.io.extract_jpeg_shape(encoded)[:2] == [height, width]),
+        lambda: tf.strings.substr(encoded, 0, len(png)) == png,
+    )
+    with tf.control_dependencies([tf.debugging.Assert(fits, [f"an image is not of {height} x {width}"])]):
+        return feature.decode_example(tf.identity(encoded))
 
 
 def _refuse_damaged(name: str, folder: Any, error: Exception) -> NoReturn:

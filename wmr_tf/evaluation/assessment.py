@@ -9,7 +9,7 @@ import keras
 import numpy as np
 
 from wmr_tf.attacks import Attack
-from wmr_tf.checks import InvalidInput, one_of, require
+from wmr_tf.checks import InvalidInput, one_of, require, writable_file
 from wmr_tf.evaluation.choosers import Choosers, ChosenClass, budgets, worst_class
 from wmr_tf.evaluation.evaluator import RobustnessEvaluator
 from wmr_tf.evaluation.outcomes import check_of, hashes_of, logit_margins
@@ -83,6 +83,7 @@ def evaluate_robustness(
         expected="a version: what attackers choose is attacked by the suite",
         fix='Pass suite="strong", or leave the others out.',
     )
+    files = _files(outcomes, measure)
     evaluator = RobustnessEvaluator(
         classifier, attack, alpha_test=alpha_test, seed=seed, attack_precision=attack_precision, suite=suite
     )
@@ -92,7 +93,6 @@ def evaluate_robustness(
     margins = None if surrogate is None else _surrogate_margins(surrogate, batches, labels, classifier)
     others = None if validation is None else checked_batches(classifier, batches_of(validation, batch_size))
     hashes = hashes_of(classifier, images, labels)
-    files = _files(outcomes, measure)
     for file in filter(None, files):
         check_of(file, hashes)
     result = evaluator(batches, verbose=verbose, outcomes=files[0])
@@ -112,7 +112,7 @@ def _files(outcomes: str | Path | None, measure: str | None) -> tuple[Path | Non
     """Return the files in which suite and radii keep what they find, if they do."""
     if not outcomes:
         return None, None
-    path = Path(outcomes).expanduser()
+    path = writable_file("outcomes", outcomes)
     return path, path.with_stem(f"{path.stem}-{measure}") if measure else None
 
 

@@ -4,8 +4,6 @@ import dataclasses
 import hashlib
 import json
 import os
-import zipfile
-import zlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -15,6 +13,7 @@ import numpy as np
 
 from wmr_tf.checks import refuse, require
 from wmr_tf.saving import written_whole
+from wmr_tf.untrusted import parse_json, read_arrays
 
 ROBUST, MISCLASSIFIED = -1, -2
 """In place of the run that broke an image: none did, or none was needed."""
@@ -143,10 +142,9 @@ def load_outcomes(
         InvalidInput: If it is no such file.
     """
     try:
-        with open(path, "rb") as file, np.load(file, allow_pickle=False) as found:
-            arrays = dict(found)
-        return dict(json.loads(str(arrays.pop("identity")))), arrays
-    except (OSError, TypeError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error) as error:
+        arrays = read_arrays(path)
+        return dict(parse_json(str(arrays.pop("identity")))), arrays
+    except (OSError, TypeError, ValueError, KeyError) as error:
         refuse(what, got=repr(str(path)), expected="a file that an evaluation wrote", fix=fix, cause=error)
 
 

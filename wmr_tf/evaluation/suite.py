@@ -10,7 +10,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from wmr_tf.checks import at_least, require
+from wmr_tf.checks import at_least, require, writable_file
 from wmr_tf.checks import seed as checked_seed
 from wmr_tf.engine.distribution import is_chief, on_every_replica
 from wmr_tf.engine.frozen import freeze_in
@@ -346,5 +346,6 @@ def auto_attack(
         are refused, and the image kept is that of smallest margin.
     """
     suite = Suite(classifier, epsilon=epsilon, norm=norm, version=version, batch_size=batch_size, seed=seed)
+    file = writable_file("outcomes", outcomes) if outcomes else None
     batches = checked_batches(classifier, batches_of(data, batch_size, examples))
-    return suite(batches, outcomes=Path(outcomes).expanduser() if outcomes else None, verbose=verbose)
+    return suite(batches, outcomes=file, verbose=verbose)

@@ -1,0 +1,418 @@
+"""Hostile models: configurations that name code, archives and weights that are not what they say."""
+
+import copy
+import functools
+import io
+import json
+import os
+import stat
+import tempfile
+import warnings
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import h5py
+import keras
+import numpy as np
+import tensorflow as tf
+
+from tests.hostile import MARKER, Hostile, Payload, beside
+from trainers.classifiers import check_fits
+from wmr_tf.saving import load_classifier, save_classifier
+
+CONFIG, METADATA, WEIGHTS = "config.json", "metadata.json", "model.weights.h5"
+GIGABYTE = 1 << 30
+
+
+@functools.cache
+def honest() -> dict[str, bytes]:
+    """Return the members of the file of a small classifier."""
+    classifier = keras.Sequential([keras.Input((2, 2, 1)), keras.layers.Flatten(), keras.layers.Dense(3)])
+    with tempfile.TemporaryDirectory() as folder:
+        save_classifier(classifier, Path(folder, "a.keras"))
+        with zipfile.ZipFile(Path(folder, "a.keras")) as archive:
+            return {name: archive.read(name) for name in archive.namelist()}
+
+
+def archive(folder: Path, members: dict[Any, bytes], name: str = "model.keras", **settings: Any) -> Path:
+    """Write a .keras file with these members in place of the honest ones of the same name, None for none."""
+    with zipfile.ZipFile(folder / name, "w", **settings) as file:
+        for member, content in (honest() | members).items():
+            if content is not None:
+                file.writestr(member, content)
+    return folder / name
+
+
+# Configurations
+
+
+def configured(change):
+    """Return a builder of a file whose configuration, that of an honest model, is changed in place."""
+
+    def build(folder: Path) -> Path:
+        beside(folder)
+        config = json.loads(honest()[CONFIG])
+        change(config)
+        return archive(folder, {CONFIG: json.dumps(config).encode()})
+
+    return build
+
+
+def with_layer(class_name: str, module: str | None = "keras.layers", registered_name: str | None = None, **settings):
+    """Return a builder of a file with one more layer."""
+
+    def change(config: dict[str, Any]) -> None:
+        layer = {"class_name": class_name, "config": {"name": "more", **settings}, "registered_name": registered_name}
+        config["config"]["layers"].insert(1, layer if module is None else {**layer, "module": module})
+
+    return configured(change)
+
+
+def function(name: str, module: str = "keras.utils") -> dict[str, Any]:
+    return {"class_name": "function", "config": name, "module": module, "registered_name": name}
+
+
+def of_dense(**settings: Any):
+    """Return a builder of a file whose dense layer has other settings."""
+    return configured(lambda config: config["config"]["layers"][-1]["config"].update(settings))
+
+
+@functools.cache
+def _marshalled() -> dict[str, Any]:
+    layer = keras.layers.Lambda(lambda x: (open("code-of-the-file-ran", "w").close(), x)[1])
+    return layer.get_config()["function"]
+
+
+def lambda_layer(**changes: Any):
+    return lambda folder: with_layer("Lambda", **{"function": _marshalled(), **changes})(folder)
+
+
+def called_with(argument: Any, name: str, module: str):
+    """Return a builder of a model that calls a function of Keras's with an argument as it is built."""
+
+    def change(config: dict[str, Any]) -> None:
+        inner = {"name": "more", "function": function(name, module), "arguments": {}}
+        node = {"args": [], "kwargs": {"inputs": argument}}
+        layer = {"class_name": "Lambda", "module": "keras.layers", "registered_name": None, "config": inner}
+        layers = [{**layer, "name": "more", "inbound_nodes": [node]}]
+        config.clear()
+        config |= {"class_name": "Functional", "module": "keras.src.models.functional", "registered_name": "Functional"}
+        config["config"] = {"name": "x", "layers": layers, "input_layers": [], "output_layers": [["more", 0, 0]]}
+
+    return configured(change)
+
+
+def repeated_constant(config: dict[str, Any]) -> None:
+    """Have an operation on a constant, which is done as the model is built: 40 GB of it."""
+    constant = {"class_name": "__tensor__", "config": {"value": [[1.0]], "dtype": "float32"}}
+    layer = {"class_name": "RepeatVector", "module": "keras.layers", "registered_name": None}
+    layer |= {"config": {"name": "more", "n": 10**10}, "name": "more"}
+    config |= {"class_name": "Functional", "module": "keras.src.models.functional", "registered_name": "Functional"}
+    layers = [{**layer, "inbound_nodes": [{"args": [constant], "kwargs": {}}]}]
+    config["config"] = {"name": "x", "layers": layers, "input_layers": [], "output_layers": [["more", 0, 0]]}
+
+
+def saved_model(folder: Path) -> Path:
+    class Writes(tf.Module):
+        @tf.function(input_signature=[tf.TensorSpec([None, 2, 2, 1])])
+        def serve(self, x):
+            tf.io.write_file(MARKER, "")
+            return x
+
+    module = Writes()
+    tf.saved_model.save(module, folder / "saved", signatures={"serve": module.serve})
+    return with_layer("TFSMLayer", filepath="saved", call_endpoint="serve")(folder)
+
+
+def with_reader_of_files(folder: Path) -> Path:
+    (folder / "secret.txt").write_text("a\nb")
+    return with_layer("StringLookup", vocabulary="secret.txt")(folder)
+
+
+def nested(folder: Path) -> Path:
+    return archive(folder, {CONFIG: b'{"a":' * 200_000 + b"1" + b"}" * 200_000})
+
+
+def wide(config: dict[str, Any]) -> None:
+    layers = config["config"]["layers"]
+    for name in ("a", "b"):
+        layer = copy.deepcopy(layers[-1])
+        layer["config"] |= {"units": 50_000, "name": name}
+        layers.insert(2, layer | {"build_config": None})
+
+
+def many_layers(config: dict[str, Any]) -> None:
+    layer = {"class_name": "ReLU", "module": "keras.layers", "config": {}, "registered_name": None}
+    config["config"]["layers"][1:1] = [layer] * 20_000
+
+
+# Weights
+
+
+def weights(change) -> Any:
+    """Return a builder of a file whose weights, those of an honest model, are changed in place."""
+
+    def build(folder: Path) -> Path:
+        (folder / "secret").write_bytes(bytes(100))
+        with h5py.File(folder / "other.h5", "w") as other:
+            other["kernel"] = np.zeros([4, 3], np.float32)
+        file = io.BytesIO(honest()[WEIGHTS])
+        with h5py.File(file, "r+") as content:
+            of_dense = content["layers/dense/vars"]
+            del of_dense["0"]
+            change(of_dense)
+        return archive(folder, {WEIGHTS: file.getvalue()})
+
+    return build
+
+
+def external_link(of_dense: Any) -> None:
+    of_dense["0"] = h5py.ExternalLink("other.h5", "kernel")
+
+
+def soft_link(of_dense: Any) -> None:
+    of_dense["0"] = h5py.SoftLink("/layers/dense/vars/1")
+
+
+def external_storage(of_dense: Any) -> None:
+    of_dense.create_dataset("0", (4, 3), "f4", external=[("secret", 0, 48)])
+
+
+def virtual_dataset(of_dense: Any) -> None:
+    layout = h5py.VirtualLayout((4, 3), "f4")
+    layout[:] = h5py.VirtualSource("other.h5", "kernel", (4, 3), "f4")
+    of_dense.create_virtual_dataset("0", layout)
+
+
+def declared(*shape: int, **settings: Any):
+    return lambda of_dense: of_dense.create_dataset("0", shape, "f4", **settings)
+
+
+def declared_sizes(member: str, size: int):
+    """Return a builder of an archive that says a member is larger than it is; who reads it may reserve as much."""
+
+    def build(folder: Path) -> Path:
+        path = archive(folder, {}, compression=zipfile.ZIP_DEFLATED)
+        with zipfile.ZipFile(path) as file:
+            content, at, true = path.read_bytes(), file.start_dir, file.getinfo(member).file_size
+        entry = content.index(member.encode(), at) - 46
+        changed = content[: entry + 24] + size.to_bytes(4, "little") + content[entry + 28 :]
+        assert int.from_bytes(content[entry + 24 : entry + 28], "little") == true
+        path.write_bytes(changed)
+        return path
+
+    return build
+
+
+def bomb(member: str, size: int):
+    """Return a builder of an archive with a member of zeros."""
+
+    def build(folder: Path) -> Path:
+        path = archive(folder, {member: None})
+        with (
+            zipfile.ZipFile(path, "a", zipfile.ZIP_DEFLATED, compresslevel=1) as file,
+            file.open(member, "w", force_zip64=True) as out,
+        ):
+            for _ in range(size >> 20):
+                out.write(bytes(1 << 20))
+        return path
+
+    return build
+
+
+# Members and files
+
+
+def member(name: str, content: bytes = b"x", mode: int = stat.S_IFREG | 0o600):
+    """Return a builder of an archive with one more member."""
+    info = zipfile.ZipInfo(name)
+    info.create_system, info.external_attr = 3, mode << 16
+    return lambda folder: archive(folder, {info: content})
+
+
+def twice(folder: Path) -> Path:
+    path = archive(folder, {})
+    with zipfile.ZipFile(path, "a") as file, warnings.catch_warnings(action="ignore"):
+        file.writestr(CONFIG, honest()[CONFIG])
+    return path
+
+
+def legacy(name: str):
+    """Return a builder of a file in Keras's old format with a Lambda layer."""
+
+    def build(folder: Path) -> Path:
+        run = keras.layers.Lambda(lambda x: (open("code-of-the-file-ran", "w").close(), x)[1])
+        model = keras.Sequential([keras.Input((2, 2, 1)), run, keras.layers.Flatten(), keras.layers.Dense(3)])
+        model.save(folder / "legacy.h5")
+        (folder / MARKER).unlink()
+        return (folder / "legacy.h5").rename(folder / name)
+
+    return build
+
+
+def cut(folder: Path) -> Path:
+    path = archive(folder, {})
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+    return path
+
+
+def flipped(folder: Path) -> Path:
+    path = archive(folder, {})
+    content = bytearray(path.read_bytes())
+    content[path.stat().st_size // 2] ^= 0xFF
+    path.write_bytes(content)
+    return path
+
+
+def fifo(name: str):
+    def build(folder: Path) -> Path:
+        os.mkfifo(folder / name)
+        return folder / name
+
+    return build
+
+
+def endless(name: str):
+    """Return a builder of a link to a device without an end."""
+
+    def build(folder: Path) -> Path:
+        (folder / name).symlink_to("/dev/zero")
+        return folder / name
+
+    return build
+
+
+def directory(name: str):
+    def build(folder: Path) -> Path:
+        (folder / name).mkdir()
+        return folder / name
+
+    return build
+
+
+def pickled(folder: Path) -> Path:
+    import pickle
+
+    (folder / "model.keras").write_bytes(pickle.dumps(Payload()))
+    return folder / "model.keras"
+
+
+def written_over(name: str, layer: str):
+    """Return a builder of a file whose names, if they were printed as they are, would write over the terminal."""
+
+    def build(folder: Path) -> Path:
+        return with_layer(layer, module="keras.layers")(folder).rename(folder / name)
+
+    return build
+
+
+# Reading
+
+
+def evaluated(path: Path) -> None:
+    """Do what an evaluation does before its first attack."""
+    images = tf.data.Dataset.from_tensor_slices((np.zeros([128, 2, 2, 1], np.float32), np.zeros([128], np.int32)))
+    check_fits(load_classifier(path), images.batch(128))
+
+
+def absurd(config: dict[str, Any]) -> None:
+    """Return 10^9 logits, of few weights."""
+    padding = {"class_name": "ZeroPadding1D", "module": "keras.layers", "registered_name": None}
+    reshape = {"class_name": "Reshape", "module": "keras.layers", "registered_name": None}
+    config["config"]["layers"] += [
+        {**reshape, "config": {"target_shape": [3, 1]}},
+        {**padding, "config": {"padding": [0, 10**9]}},
+        {**reshape, "config": {"target_shape": [10**9 + 3]}},
+    ]
+
+
+def edited(text: str, by: str):
+    """Return a builder of a file in whose configuration a text is another one, which JSON may not be able to say."""
+    return lambda folder: archive(folder, {CONFIG: honest()[CONFIG].replace(text.encode(), by.encode())})
+
+
+MODELS = {
+    # Code
+    "a Lambda layer with code": Hostile(lambda_layer(), load_classifier, r"code"),
+    "a Lambda layer in the old form": Hostile(lambda_layer(module=None), load_classifier, r"code"),
+    "a Lambda's output shape with code": Hostile(
+        lambda f: with_layer("Lambda", function=function("relu", "keras.activations"), output_shape=_marshalled())(f),
+        load_classifier,
+        "code",
+    ),
+    "a Lambda of get_file": Hostile(
+        called_with("http://localhost:1/x", "get_file", "keras.utils"), load_classifier, "code"
+    ),
+    "a Lambda that turns safe mode off": Hostile(
+        called_with(None, "enable_unsafe_deserialization", "keras.config"), load_classifier, "code"
+    ),
+    "a Lambda that changes Keras's settings": Hostile(
+        called_with("float16", "set_floatx", "keras.config"), load_classifier, "code"
+    ),
+    "a Lambda of load_data": Hostile(
+        called_with("../../x.npz", "load_data", "keras.datasets.boston_housing"), load_classifier, "code"
+    ),
+    "a TFSMLayer": Hostile(saved_model, load_classifier, "code"),
+    "a TorchModuleWrapper": Hostile(with_layer("TorchModuleWrapper", module_="x"), load_classifier, "code"),
+    "os.system as activation": Hostile(of_dense(activation=function("system", "os")), load_classifier, "code"),
+    "a function of subprocess": Hostile(of_dense(activation=function("run", "subprocess")), load_classifier, "code"),
+    "a function of Keras that is no activation": Hostile(
+        of_dense(activation=function("plot_model", "keras.utils")), load_classifier, "code"
+    ),
+    "a module beside it": Hostile(with_layer("Evil", "evil"), load_classifier, "code"),
+    "a module beside it, registered": Hostile(with_layer("Evil", "evil", "evil>Evil"), load_classifier, "code"),
+    "a name of Keras's in a module beside it": Hostile(with_layer("Dense", "evil", units=3), load_classifier, "code"),
+    "a class of Keras's that is no layer": Hostile(
+        with_layer("KerasFileEditor", "keras.saving", filepath="x"), load_classifier, "code"
+    ),
+    "a callback in place of a layer": Hostile(
+        with_layer("CSVLogger", "keras.callbacks", filename="x.csv"), load_classifier, "code"
+    ),
+    "a vocabulary that is a file": Hostile(with_reader_of_files, load_classifier, "model"),
+    "the old format": Hostile(legacy("model.h5"), load_classifier, "trust"),
+    "the old format by another name": Hostile(legacy("model.keras"), load_classifier, r"\.keras"),
+    "a pickle": Hostile(pickled, load_classifier, r"\.keras"),
+    # Sizes
+    "10^9 units": Hostile(of_dense(units=10**9), load_classifier, "weights"),
+    "two layers with 10 GB between them": Hostile(configured(wide), load_classifier, "more weights than it holds"),
+    "an operation on a constant": Hostile(configured(repeated_constant), load_classifier, "model"),
+    "10^9 classes": Hostile(configured(absurd), evaluated, "memory"),
+    "20,000 layers": Hostile(configured(many_layers), load_classifier, "parts|layers"),
+    "a configuration 200,000 deep": Hostile(nested, load_classifier, "model"),
+    "a number of 5,000 digits": Hostile(edited('"units": 3', f'"units": {"9" * 5000}'), load_classifier, "model"),
+    "a number of 400 digits": Hostile(edited('"units": 3', f'"units": {"9" * 400}'), load_classifier, "model"),
+    "NaN units": Hostile(edited('"units": 3', '"units": NaN'), load_classifier, "model"),
+    "a configuration of 3 GB": Hostile(bomb(CONFIG, 3 * GIGABYTE), load_classifier, "plausible", True),
+    "weights of 3 GB of zeros": Hostile(bomb(WEIGHTS, 3 * GIGABYTE), load_classifier, "plausible", True),
+    "a member that says 4 GB": Hostile(declared_sizes(WEIGHTS, 2**32 - 2), load_classifier, "plausible"),
+    "weights of 10 GB in no bytes": Hostile(weights(declared(50_000, 50_000)), load_classifier, "larger than the file"),
+    "weights of 3 GB in no bytes": Hostile(weights(declared(30_000, 25_000)), load_classifier, "larger than the file"),
+    "weights of 10 GB, compressed": Hostile(
+        weights(declared(50_000, 50_000, chunks=(5_000, 5_000), compression="gzip")),
+        load_classifier,
+        "larger than the file",
+    ),
+    # Weights that are elsewhere
+    "an external link": Hostile(weights(external_link), load_classifier, "link"),
+    "a soft link": Hostile(weights(soft_link), load_classifier, "link"),
+    "external storage": Hostile(weights(external_storage), load_classifier, "elsewhere"),
+    "a virtual dataset": Hostile(weights(virtual_dataset), load_classifier, "elsewhere"),
+    # Members
+    "a member outside": Hostile(member("../outside"), load_classifier, "member"),
+    "an absolute member": Hostile(member("/tmp/outside"), load_classifier, "member"),
+    "a member that is a link": Hostile(member("assets", b"/etc", stat.S_IFLNK | 0o777), load_classifier, "member"),
+    "a member of assets": Hostile(member("assets/vocabulary.txt"), load_classifier, "member"),
+    "a member twice": Hostile(twice, load_classifier, "member"),
+    # Broken ones
+    "half of it": Hostile(cut, load_classifier, "model"),
+    "a flipped byte": Hostile(flipped, load_classifier, "model"),
+    "nothing in it": Hostile(lambda f: (f / "model.keras").touch() or f / "model.keras", load_classifier, "model"),
+    "a pipe": Hostile(fifo("model.keras"), load_classifier, "file"),
+    "a folder": Hostile(directory("model.keras"), load_classifier, "file"),
+    "a device without an end": Hostile(endless("model.keras"), load_classifier, "file"),
+    "a name that writes over the terminal": Hostile(
+        written_over("a\x1b[2J\x1b]0;b\x07\nok.keras", "Lambda"), load_classifier, "code"
+    ),
+    "a layer that writes over the terminal": Hostile(with_layer("Lambda\x1b[2J\nfine"), load_classifier, "code"),
+}
