@@ -96,9 +96,10 @@ class AdversarialModel(keras.Model):
         """Train as `keras.Model.fit` does, once the first batches have been looked at.
 
         Raises:
-            InvalidInput: If images, labels or the classifier's outputs are not what the losses need, or the method
-                needs an index, or a single replica, and has none, or batches no larger than before. Images and labels
-                of later batches are counted as they come, and what is wrong with them is said when the epoch ends.
+            InvalidInput: If the model has not been compiled, images, labels or the classifier's outputs are not what
+                the losses need, or the method needs an index, or a single replica, and has none, or batches no larger
+                than before. Images and labels of later batches are counted as they come, and what is wrong with them
+                is said when the epoch ends.
         """
         kwargs |= dict(zip(_POSITIONAL, args, strict=False))
         _check_arguments(kwargs)
