@@ -268,7 +268,7 @@ COMMANDS = {
         "run: got 'unfinished', whose run has not come to its end, expected a finished one. Run python",
     "compare list": "run: got 'list/metrics.json', expected a file with a JSON object",
     "compare latin": "run: got 'latin/metrics.json', expected a file with a JSON object",
-    "compare no_attack": "run: got 'no_attack/metrics.json' ('NoneType' object is not a mapping), expected metrics of an evaluation",
+    "compare no_attack": "run: got 'no_attack/metrics.json' ('NoneType' object is not a mapping), expected metrics of",
     "compare run other":
         "runs: got attack epsilon 0.3 in 'run' and 0.1 in 'other', expected the same images and attack",
     "compare run faster": "runs: got attack precision float32 in 'run' and bfloat16 in 'faster', expected the same",

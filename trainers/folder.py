@@ -20,7 +20,7 @@ import wmr_tf
 from trainers.config import Evaluation, Experiment
 from trainers.settings import Settings
 from wmr_tf.checks import InvalidInput, refuse, require
-from wmr_tf.saving import read_json, write_json
+from wmr_tf.saving import forget_unfinished, read_json, write_json
 from wmr_tf.untrusted import check_file, well_formed
 
 BEST, LAST = "best.keras", "classifier.keras"
@@ -28,6 +28,7 @@ CONFIG, HISTORY, METRICS = "config.json", "history.csv", "metrics.json"
 OUTCOMES, IMAGES = "outcomes.npz", "images.npz"
 LOGS, TRAINING_PICTURE, ROBUSTNESS_PICTURE = "logs", "training.png", "robustness.png"
 REPORT = "report.html"
+FILES = (BEST, LAST, CONFIG, HISTORY, METRICS, OUTCOMES, IMAGES, TRAINING_PICTURE, ROBUSTNESS_PICTURE, REPORT)
 CHECKPOINTS = "checkpoints"
 """A folder with a config that has these is of a run that has not come to its end."""
 
@@ -54,6 +55,7 @@ def run_folder(experiment: Experiment, name: str) -> Iterator[Path]:
         if folder is None:
             folder = make_folder(experiment, name)
             stack.enter_context(_taken(folder))
+        forget_unfinished(folder, FILES)
         yield folder
 
 

@@ -1,7 +1,6 @@
 """A training run from its settings to its folder."""
 
 import dataclasses
-import functools
 import math
 import shlex
 from pathlib import Path
@@ -29,7 +28,14 @@ from trainers.naming import describe, training_facts
 from trainers.strategy import lost_worker_reported, make_strategy, only_the_chief_writes
 from trainers.testing import HeldOut, bar_or_lines, evaluate, prepare
 from wmr_tf import architectures, data, report
-from wmr_tf.callbacks import ExactResume, LogProgress, RobustEvaluation, SaveBestClassifier
+from wmr_tf.callbacks import (
+    ExactResume,
+    LogProgress,
+    RobustEvaluation,
+    SaveBestClassifier,
+    WriteEvents,
+    WriteHistory,
+)
 from wmr_tf.checks import require
 from wmr_tf.interrupts import own_command, stoppable
 from wmr_tf.methods import BY_NAME
@@ -55,6 +61,7 @@ def train(experiment: Experiment) -> Path:
         InvalidInput: If data, files or settings are not what they should be; nothing is written then.
         FloatingPointError: If training diverged; the folder has its history and the best epoch before, if any.
         LostWorker: If one of several workers is gone; the chief's folder has its history and the best epoch before.
+        OSError: If a file cannot be written; its notes say how to go on.
     """
     strategy = make_strategy(experiment.strategy)
     replicas, size = strategy.num_replicas_in_sync, experiment.batch_size
@@ -72,6 +79,7 @@ def train(experiment: Experiment) -> Path:
             # All workers go on from the chief's checkpoints.
             shared = Path(experiment.output_dir).expanduser() if experiment.output_dir else folder
             command = resume_command(folder, experiment.trust)
+            begin(experiment, folder)
             with (
                 lost_worker_reported(strategy, folder),
                 stoppable(f"{folder} keeps the training and what the evaluation has found", command),
@@ -80,6 +88,15 @@ def train(experiment: Experiment) -> Path:
                 resume.command = command
                 fit_and_evaluate(experiment, splits, test, model, folder, resume)
     return folder
+
+
+def begin(experiment: Experiment, folder: Path) -> None:
+    """Write what makes a folder one of an unfinished run, unless it is one, and say which folder it is."""
+    (folder / CHECKPOINTS).mkdir(exist_ok=True)  # first: a config without them would be of a finished run
+    is_new = not (folder / CONFIG).exists()
+    if is_new:
+        write_config(folder, experiment, command=own_command())
+    print(f"{describe(experiment)}\n{'Writing into' if is_new else 'Going on in'} {folder}", flush=True)
 
 
 def resume_command(folder: Path, trust: bool = False) -> str:
@@ -96,12 +113,6 @@ def fit_and_evaluate(
     resume: ExactResume,
 ) -> None:
     """Train a model and evaluate its best epoch on test images; see `train`, of which this is the long part."""
-    (folder / CHECKPOINTS).mkdir(exist_ok=True)  # first: they tell that the run is unfinished
-    is_new = not (folder / CONFIG).exists()
-    if is_new:
-        write_config(folder, experiment, command=own_command())
-    print(f"{describe(experiment)}\n{'Writing into' if is_new else 'Going on in'} {folder}", flush=True)
-
     best = SaveBestClassifier(folder / BEST, monitor=experiment.select)
     history = model.fit(
         splits.train,
@@ -115,15 +126,13 @@ def fit_and_evaluate(
         forget_checkpoints(folder)  # to go on would end here again
         raise
     save_classifier(model.classifier, folder / LAST)
-    draw = functools.partial(report.plot_training, read_history(folder), folder / TRAINING_PICTURE)
-    draw(title=describe(experiment))
 
     print(f"Evaluating epoch {epoch} ({BEST}) on test images", flush=True)
     facts = {"checkpoint": BEST, **training_facts(dataclasses.asdict(experiment))}
     with model.distribute_strategy.scope():
         classifier = load_classifier(folder / BEST)
-    if evaluate(experiment, test, classifier, folder, facts).get("masked"):
-        draw(title=f"MASKED: {describe(experiment)}")
+    masked = "MASKED: " * bool(evaluate(experiment, test, classifier, folder, facts).get("masked"))
+    report.plot_training(read_history(folder), folder / TRAINING_PICTURE, title=masked + describe(experiment))
     forget_checkpoints(folder)
     print(f"Everything is in {folder}")
 
@@ -183,8 +192,8 @@ def run_callbacks(
     return [
         *measuring_callbacks(experiment, validation_evaluation(experiment, splits)),
         best,
-        keras.callbacks.CSVLogger(folder / HISTORY),
-        keras.callbacks.TensorBoard(folder / LOGS, write_graph=False),
+        WriteHistory(folder / HISTORY),
+        WriteEvents(folder / LOGS, write_graph=False),
     ]
 
 

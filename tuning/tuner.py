@@ -21,7 +21,7 @@ from tuning.role import is_worker
 from wmr_tf.callbacks import ExactResume
 from wmr_tf.checks import one_line
 from wmr_tf.foreign import check_weights
-from wmr_tf.saving import write_json, written_whole
+from wmr_tf.saving import write_json, write_text
 from wmr_tf.untrusted import read_json, well_formed
 
 TRIALS, FAILURE, CHECKPOINTS = "trials", "failure.txt", "checkpoints"
@@ -172,8 +172,7 @@ class SearchTuner(kt.Hyperband):
             raise
         except Exception as error:
             reason = one_line(error)
-            with written_whole(failure) as unfinished:
-                unfinished.write_text(f"{reason}\n\n{traceback.format_exc()}")
+            write_text(failure, f"{reason}\n\n{traceback.format_exc()}")
             print(f"Trial {trial.trial_id} failed: {reason}", flush=True)
             raise kt.errors.FailedTrialError(reason) from None
 

@@ -11,6 +11,8 @@ from collections.abc import Callable, Iterator
 from types import FrameType, TracebackType
 from typing import Any, NoReturn, Self
 
+from wmr_tf.saving import note
+
 _PACKAGE = f"{__name__.partition('.')[0]}."
 
 APART = 0.3
@@ -103,7 +105,10 @@ def _hear(heard: int) -> None:
 
 @contextlib.contextmanager
 def stoppable(kept: str, command: str) -> Iterator[None]:
-    """End a block that keeps what it does by itself, wherever it is, when SIGTERM or SIGINT comes; see `leave`."""
+    """End a block that keeps what it does by itself, wherever it is, when SIGTERM or SIGINT comes; see `leave`.
+
+    If a file cannot be written, the error says the same.
+    """
 
     def at_once() -> None:
         come = interrupts.take()
@@ -112,7 +117,11 @@ def stoppable(kept: str, command: str) -> Iterator[None]:
 
     interrupts = Interrupts(at_once)
     with interrupts:
-        yield
+        try:
+            yield
+        except OSError as error:
+            note(error, kept, command)
+            raise
 
 
 def leave(come: signal.Signals, kept: str, command: str) -> NoReturn:
