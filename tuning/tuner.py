@@ -21,7 +21,7 @@ from tuning.role import is_worker
 from wmr_tf.callbacks import ExactResume
 from wmr_tf.checks import one_line
 from wmr_tf.foreign import check_weights
-from wmr_tf.saving import write_json, write_text
+from wmr_tf.saving import write_json, write_text, written_whole
 from wmr_tf.untrusted import read_json, well_formed
 
 TRIALS, FAILURE, CHECKPOINTS = "trials", "failure.txt", "checkpoints"
