@@ -270,7 +270,8 @@ COMMANDS = {
         "run: got 'unfinished', whose run has not come to its end, expected a finished one. Run python",
     "compare list": "run: got 'list/metrics.json', expected a file with a JSON object",
     "compare latin": "run: got 'latin/metrics.json', expected a file with a JSON object",
-    "compare no_attack": "run: got 'no_attack/metrics.json' ('NoneType' object is not a mapping), expected metrics of",
+    "compare no_attack":
+        "run: got 'no_attack/metrics.json' ('NoneType' object is not a mapping), expected metrics of an evaluation",
     "compare run other":
         "runs: got attack epsilon 0.3 in 'run' and 0.1 in 'other', expected the same images and attack",
     "compare run faster": "runs: got attack precision float32 in 'run' and bfloat16 in 'faster', expected the same",
@@ -435,6 +436,7 @@ CALLS = {
         "suite: got None with a surrogate, validation",
     "evaluate_robustness(classifier, (x, y), attack, outcomes='nowhere/o.npz')":
         "outcomes: got 'nowhere/o.npz', expected a",
+    "minimal_radii(classifier, (x, y), outcomes='nowhere/o.npz')": "outcomes: got 'nowhere/o.npz', expected",
     "evaluate_robustness(classifier, (x, y), attack, outcomes='file')": "outcomes: got 'file', expected a file that an",
     "auto_attack(classifier, (x, y), epsilon=8)":
         "epsilon: got 8, expected a radius in [0, 1], the range of the images",

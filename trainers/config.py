@@ -232,7 +232,7 @@ class Experiment(Evaluation, MethodSettings):
     batch_size: int = setting("Images a step, on all devices together.", 128)
     learning_rate: float = setting("Learning rate of SGD with momentum 0.9, before the first milestone.")
     milestones: tuple[float, ...] = setting("Fractions of the epochs at which the learning rate drops.")
-    learning_rate_drop: float = setting("Factor by which it drops.")
+    learning_rate_drop: float = setting("Factor by which it drops, in (0, 1].")
     weight_decay: float = setting("As in PyTorch: weight_decay * w is added to the gradient.", 0.0)
     architecture: str = setting("Network: " + ", ".join(ARCHITECTURES) + ".")
     precision: str = setting(

@@ -76,8 +76,8 @@ def written_whole(path: str | os.PathLike[str]) -> Iterator[Path]:
         ...     _ = unfinished.write_text("all of it")
     """
     path = Path(path).expanduser()
-    # The name still ends as it did, since Keras goes by that.
-    unfinished = path.with_name(f".{path.name}.{secrets.token_hex(4)}{path.suffix}")
+    # The name still ends as it did, since Keras goes by that, also with two endings as in .weights.h5.
+    unfinished = path.with_name(f".{path.name}.{secrets.token_hex(4)}{''.join(path.suffixes)}")
     try:
         yield unfinished
         flush(unfinished)
