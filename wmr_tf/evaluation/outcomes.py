@@ -11,9 +11,9 @@ from typing import Any
 import keras
 import numpy as np
 
-from wmr_tf.checks import refuse, require
+from wmr_tf.checks import require
 from wmr_tf.saving import written_whole
-from wmr_tf.untrusted import parse_json, read_arrays
+from wmr_tf.untrusted import parse_json, read_arrays, well_formed
 
 ROBUST, MISCLASSIFIED = -1, -2
 """In place of the run that broke an image: none did, or none was needed."""
@@ -141,11 +141,9 @@ def load_outcomes(
     Raises:
         InvalidInput: If it is no such file.
     """
-    try:
+    with well_formed(what, got=path, expected="a file that an evaluation wrote", fix=fix):
         arrays = read_arrays(path)
         return dict(parse_json(str(arrays.pop("identity")))), arrays
-    except (OSError, TypeError, ValueError, KeyError) as error:
-        refuse(what, got=repr(str(path)), expected="a file that an evaluation wrote", fix=fix, cause=error)
 
 
 def check_of(path: Path, hashes: Mapping[str, str]) -> None:
