@@ -10,6 +10,7 @@ import argparse
 import os
 import tempfile
 from pathlib import Path
+from typing import Any
 
 import keras
 
@@ -51,10 +52,16 @@ def measure(steps: int, folder: Path) -> list[float]:
     splits = run.load_data(experiment)
     model = run.build_model(experiment, splits.train_examples)
     memory = Memory()
-    callbacks = run.run_callbacks(experiment, splits, folder, SaveBestClassifier(folder / BEST))
     resume = ExactResume(folder / CHECKPOINTS, minutes=SECONDS_BETWEEN_CHECKPOINTS / 60)
-    model.fit(splits.train, epochs=experiment.epochs, callbacks=[*callbacks, memory, resume], verbose=0)
+    callbacks = run.run_callbacks(experiment, splits, folder, SaveBestClassifier(folder / BEST), resume)
+    model.fit(splits.train, epochs=experiment.epochs, callbacks=[*callbacks, memory], verbose=0)
     return memory.megabytes
+
+
+def rows(record: dict[str, Any]) -> list[tuple[str, Any, Any]]:
+    """Return what there is to say of a record."""
+    what = f"MB that a training grows by in {record['steps']} steps, after {WARM_UP}"
+    return [(what, f"{record['grown']:.1f}", "less than 5")]
 
 
 def main() -> None:
@@ -68,7 +75,7 @@ def main() -> None:
     before, after = megabytes[WARM_UP // STEPS_AN_EPOCH - 1], megabytes[-1]
     print(f"{before:.1f} MB after {WARM_UP} steps, {after:.1f} MB after {given.steps} more: {after - before:+.1f} MB")
     if given.output:
-        write_json(given.output, {"steps": given.steps, "grown": after - before, "megabytes": megabytes})
+        write_json(given.output, {"seed": 0, "steps": given.steps, "grown": after - before, "megabytes": megabytes})
 
 
 if __name__ == "__main__":

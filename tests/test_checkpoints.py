@@ -116,18 +116,15 @@ def lengthen(path, rng):
 HARMS = (flip, truncate, delete, exchange, overwrite, lengthen)
 
 
+@pytest.mark.parametrize("number", range(20))
 @pytest.mark.parametrize("harm", HARMS)
-def test_harm_to_any_file_is_found_and_the_checkpoint_before_is_used(folder, tmp_path, harm):
-    rng = random.Random(0)
-    for number in range(20):
-        copy = tmp_path / f"copy-{number}"
-        shutil.copytree(folder, copy)
-        names = ["arrays.npz", "state.json", "0-best.keras", "manifest.json"]
-        harm(copy / PLACES[1] / names[number % 4], rng)
-        found, told = newest(copy)
-        assert found.path == copy / PLACES[0]
-        assert_same(found.state, state_at(1))
-        assert len(told) == 1 and "is damaged" in told[0] and str(copy / PLACES[1]) in told[0] and "\n" not in told[0]
+def test_harm_to_any_file_is_found_and_the_checkpoint_before_is_used(folder, harm, number):
+    names = ["arrays.npz", "state.json", "0-best.keras", "manifest.json"]
+    harm(folder / PLACES[1] / names[number % 4], random.Random(number))
+    found, told = newest(folder)
+    assert found.path == folder / PLACES[0]
+    assert_same(found.state, state_at(1))
+    assert len(told) == 1 and "is damaged" in told[0] and str(folder / PLACES[1]) in told[0] and "\n" not in told[0]
 
 
 def test_a_file_more_and_a_folder_of_another_name_are_found(folder):

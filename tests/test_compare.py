@@ -342,7 +342,7 @@ def test_broken_images_are_refused(tmp_path, compared, capsys, damage):
     with pytest.raises(SystemExit) as exit_:
         compared("a", "b")
     assert exit_.value.code == 2
-    assert "images.npz: got 'b/images.npz', expected " in refusal(capsys)
+    assert "images.npz: got 'b/images.npz'" in refusal(capsys)
     assert not (tmp_path / "comparison.png").exists()
 
 
@@ -370,14 +370,6 @@ def test_runs_that_cannot_be_compared_are_refused_with_what_differs(tmp_path, co
     assert exit_.value.code == 2
     assert message in refusal(capsys)
     assert not (tmp_path / "comparison.png").exists()
-
-
-def test_a_picture_that_would_be_the_report_is_refused(tmp_path, compared, capsys):
-    write_run(tmp_path / "a", WEAK)
-    with pytest.raises(SystemExit):
-        compared("a", "--output=all.html")
-    assert "output: got 'all.html', expected a file that can be written" in refusal(capsys)
-    assert not (tmp_path / "all.html").exists()
 
 
 def test_a_classifier_without_confidence_is_compared_as_it_is(tmp_path, compared):

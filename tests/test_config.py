@@ -135,12 +135,6 @@ def test_who_changes_the_norm_gives_a_radius_and_a_step_size(changes, missing):
         Experiment.of("digits", **changes)
 
 
-def test_noise_steps_beyond_the_ball_are_for_linf():
-    settings = {"norm": "l2", "epsilon": 1.0, "attack_step_size": 1.0}
-    with pytest.raises(InvalidInput, match="^norm: got l2, expected linf with --attack_start=noise"):
-        Experiment.of("digits", "n_fgsm", **settings)
-
-
 def test_the_attack_with_an_average_budget_has_a_step_size_of_its_own():
     settings = {"eval_wasserstein_p": 2.0, "eval_epsilon": 0.3, "eval_attack_steps": 40}
     attack = Experiment.of("mnist", **settings).wasserstein_attack()
@@ -148,50 +142,6 @@ def test_the_attack_with_an_average_budget_has_a_step_size_of_its_own():
     assert attack.reach == pytest.approx(1.5)
     assert Experiment.of("mnist", **{**settings, "eval_epsilon": 0.0}).wasserstein_attack().epsilon == 0
     assert Experiment.of("mnist").wasserstein_attack() is None
-
-
-NAN, INF = math.nan, math.inf
-BAD = {
-    "norm": ["l3", None],
-    "epsilon": [-0.1, NAN, INF],
-    "attack_steps": [0, 1.5, -1],
-    "attack_step_size": [0.0, -0.01, NAN, INF],
-    "attack_start": ["middle"],
-    "alpha_train": [-1.0, NAN, INF],
-    "beta": [-1.0, NAN, INF],
-    "alpha_test": [(), (1.0, -1.0), (NAN,), (INF,), (1.0, 1.0)],
-    "eval_norm": ["inf", None],
-    "eval_epsilon": [-0.1, NAN, INF],
-    "eval_attack_steps": [0],
-    "eval_attack_step_size": [0.0, -0.01, NAN],
-    "eval_restarts": [0],
-    "eval_attack_precision": ["float16", "half"],
-    "eval_wasserstein_p": [1.0, -INF, NAN],
-    "rho_test": [(0.1, -0.1), (NAN,), (INF,)],
-    "eval_every": [0],
-    "eval_examples": [0],
-    "epochs": [0],
-    "batch_size": [0],
-    "learning_rate": [0.0, -0.1, NAN, INF],
-    "learning_rate_drop": [0.0, NAN],
-    "milestones": [(0.5, -0.1), (NAN,), (55.0, 75.0)],
-    "weight_decay": [-1e-4, NAN],
-    "seed": [-1, 2**31],
-    "train_examples": [0],
-    "validation_examples": [-1],
-    "architecture": ["resnet"],
-    "precision": ["half", "Auto"],
-    "strategy": ["tpu"],
-    "method": ["fgsm"],
-    "dataset": ["imagenet"],
-}
-
-
-@pytest.mark.parametrize(("name", "value"), [(name, value) for name, values in BAD.items() for value in values])
-def test_what_is_out_of_range_is_refused_by_name(name, value):
-    settings = {"dataset": "digits", "method": "trades", name: value}
-    with pytest.raises(InvalidInput, match=rf"^{name}: got .*, expected "):
-        Experiment.of(**settings)
 
 
 @pytest.mark.parametrize(
@@ -214,11 +164,6 @@ def test_a_setting_that_the_method_does_not_take_is_refused(method, name, value)
     with pytest.raises(InvalidInput, match=f"^{name}: got .* since method '{method}' has no .*Leave out --{name}"):
         Experiment.of("digits", method, **{name: value})
     assert name in METHOD_SETTINGS
-
-
-def test_natural_training_has_no_alpha():
-    with pytest.raises(InvalidInput, match="^alpha_train: got 2.0, expected 0, since method 'natural'"):
-        Experiment.of("digits", "natural", alpha_train=2.0)
 
 
 @pytest.mark.parametrize("method", methods.BY_NAME)
@@ -272,12 +217,6 @@ def test_settings_do_not_warn_of_a_weak_attack_and_the_method_that_trains_does()
         experiment.make_method()
 
 
-@pytest.mark.parametrize("name", ["epsilon", "eval_epsilon"])
-def test_a_radius_of_8_is_refused_before_anything_is_done(name):
-    with pytest.raises(InvalidInput, match=rf"^{name}: got 8, expected a radius in \[0, 1\].*Pass 8/255"):
-        Experiment.of("digits", **{name: 8})
-
-
 def test_iaat_needs_the_number_of_images():
     with pytest.raises(InvalidInput, match="^examples: got None, expected a whole number >= 1"):
         Experiment.of("digits", "iaat").make_method()
@@ -287,14 +226,6 @@ def test_iaat_needs_the_number_of_images():
 def test_noise_is_for_one_step(method):
     with pytest.raises(InvalidInput, match=r"^attack_steps: got 10, expected 1 with --attack_start=noise"):
         Experiment.of("digits", method, attack_start="noise")
-
-
-@pytest.mark.parametrize("change", [{"attack_steps": 2}, {"attack_start": "none"}])
-def test_fast_makes_one_step_from_a_random_start(change):
-    with pytest.raises(
-        InvalidInput, match="^attack_st.*, expected (1|uniform or gaussian or noise) with method 'fast'"
-    ):
-        Experiment.of("digits", "fast", **change)
 
 
 def test_the_settings_of_mixed_and_mart_reach_the_method():
@@ -309,14 +240,6 @@ def test_the_settings_of_mixed_and_mart_reach_the_method():
         assert recipe.make_method().weighting == Exponential(recipe.alpha_train, normalize=is_steady)
         normalised = Experiment.of("digits", method, weighting="exponential:normalize=true")
         assert normalised.make_method().weighting == Exponential(normalised.alpha_train, normalize=True)
-
-
-def test_trades_needs_a_random_start():
-    with pytest.raises(
-        InvalidInput,
-        match="^attack_start: got none, expected uniform or gaussian or noise with method 'trades'. Leave out",
-    ):
-        Experiment.of("digits", "trades", attack_start="none")
 
 
 def test_an_unknown_setting_is_refused():
@@ -352,6 +275,7 @@ GIVEN = {
     "surrogate": ("other.keras", "other.keras"),
     "budget": ("5,10", (5, 10)),
     "by_class": ("true", True),
+    "trust": ("true", True),
     "alpha_test": ("1,2.5", (1.0, 2.5)),
     "eval_norm": ("l1", "l1"),
     "eval_epsilon": ("0.11", 0.11),
@@ -359,7 +283,7 @@ GIVEN = {
     "eval_attack_step_size": ("0.012", 0.012),
     "eval_restarts": ("2", 2),
     "eval_attack_precision": ("bfloat16", "bfloat16"),
-    "eval_wasserstein_p": ("inf", INF),
+    "eval_wasserstein_p": ("inf", math.inf),
     "suite": ("quick", "quick"),
     "diagnose": ("true", True),
     "select": ("val_A_sa", "val_A_sa"),
@@ -461,47 +385,6 @@ def test_free_divides_the_epochs_by_the_replays():
 def test_without_flags_it_is_the_recipe():
     assert settings_of(Experiment, dataset="cifar10") == Experiment.of("cifar10", "trades")
     assert settings_of(Experiment, "--method=natural", dataset="mnist") == Experiment.of("mnist", "natural")
-
-
-@pytest.mark.parametrize(
-    ("arguments", "message"),
-    [
-        (
-            ["--epoch=3"],
-            "command line: got --epoch, expected one of the flags that --help lists. Did you mean --epochs?",
-        ),
-        (["--zzz=3"], "command line: got --zzz, expected one of the flags that --help lists. Run with --help."),
-        (["--epochs=three"], "flag --epochs=three: got 'three', expected a whole number. Run with --help"),
-        (["--epsilon=big"], "flag --epsilon=big: got 'big', expected a number. Run with --help"),
-        (["--alpha_test=1,,2"], "got '1,,2', expected numbers with commas between them. Run with --help"),
-        (["--alpha_test="], "alpha_test: got none, expected numbers >= 0"),
-        (["--alpha_test=1,1.0"], "alpha_test: got (1.0, 1.0), expected "),
-        (["--deterministic=maybe"], "flag --deterministic=maybe: "),
-        (["--epochs"], "Missing value for flag --epochs"),
-        (["epochs=3"], "command line: got epochs=3, expected flags only. Write --name=value."),
-        (["--epsilon=-1"], "epsilon: got -1.0, expected a finite number >= 0. Change epsilon."),
-        (["--alpha_train=nan"], "alpha_train: got nan, expected a finite number >= 0."),
-        (["--attack_steps=0"], "attack_steps: got 0, expected a whole number >= 1."),
-        (["--method=fgsm"], "method: got 'fgsm', expected one of natural, "),
-        (["--method=natural", "--epsilon=0.1"], "Leave out --epsilon or choose another --method."),
-    ],
-)
-def test_a_mistake_is_one_line_and_status_2(capsys, arguments, message):
-    with pytest.raises(SystemExit) as exit_:
-        settings_of(Experiment, *arguments, dataset="digits")
-    assert exit_.value.code == 2
-    printed = capsys.readouterr()
-    assert printed.out == ""
-    assert printed.err.startswith("error: ") and printed.err.count("\n") == 1
-    assert message in printed.err
-
-
-@pytest.mark.parametrize(("arguments", "message"), [([], "--dataset="), (["--dataset=digits"], "--model=")])
-def test_an_evaluation_asks_for_what_it_cannot_guess(capsys, arguments, message):
-    with pytest.raises(SystemExit) as exit_:
-        settings_of(ModelEvaluation, *arguments)
-    assert exit_.value.code == 2
-    assert message in capsys.readouterr().err
 
 
 def test_help_tells_the_defaults_of_the_recipe():

@@ -214,23 +214,6 @@ def test_the_text_of_a_weighting_says_which_and_with_what(text, expected):
     assert expected.describe() == {"name": "Exponential", **dataclasses.asdict(expected)}
 
 
-@pytest.mark.parametrize(
-    ("text", "message"),
-    [
-        ("linear", "weighting: got 'linear', expected one of exponential"),
-        ("exponential:normalise=true", "option of weighting exponential: got 'normalise', expected one of stop"),
-        ("exponential:alpha=3", "option of weighting exponential: got 'alpha'"),
-        ("exponential:normalize", "weighting: got 'exponential:normalize', expected name or name:option=value"),
-        ("exponential:normalize=1", "weighting exponential, normalize: got '1', expected true or false"),
-        ("exponential:normalize=__import__('os')", "expected true or false"),
-    ],
-)  # fmt: skip
-def test_a_text_that_is_none_is_refused(text, message):
-    with pytest.raises(InvalidInput) as error:
-        make_weighting(text, 2.0)
-    assert message in str(error.value)
-
-
 def test_a_baseline_is_not_named_by_weights_that_are_all_1():
     for alpha, name in ((0.0, "FREE"), (2.0, "FREE+ours (normalize)")):
         facts = training_facts(dataclasses.asdict(Experiment.of("digits", "free", alpha_train=alpha)))

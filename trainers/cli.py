@@ -13,9 +13,10 @@ from typing import Any
 from absl import app, flags, logging
 
 from trainers.cluster import LostWorker
+from trainers.folder import check_output_dir
 from trainers.recipes import recipe
 from trainers.settings import Settings
-from wmr_tf.checks import InvalidInput, printable, refuse, require
+from wmr_tf.checks import InvalidInput, one_line, printable, refuse, require
 from wmr_tf.names import METHODS
 
 
@@ -37,6 +38,7 @@ def _several(kind: type) -> Callable[[str], tuple[Any, ...]]:
 
 
 _PARSERS: dict[Any, flags.ArgumentParser] = {
+    bool: _Parser(flags.BooleanParser().parse, "true or false"),
     float: _Parser(float, "a number"),
     int: _Parser(int, "a whole number"),
     str: _Parser(str, ""),
@@ -67,6 +69,7 @@ def main(settings: type[Settings], run: Callable[[Any], object], **fixed: Any) -
             given = {name: flags.FLAGS[name].value for name in names if flags.FLAGS[name].present}
             checked = settings.of(**{**fixed, **given, **dict.fromkeys(beside, tuple(argv[1:]))})
             checked.check_place()
+            check_output_dir(checked)
             run(checked)
 
     app.run(started, flags_parser=parse)
@@ -74,15 +77,15 @@ def main(settings: type[Settings], run: Callable[[Any], object], **fixed: Any) -
 
 @contextlib.contextmanager
 def ends_reported() -> Iterator[None]:
-    """Print warnings as lines, and exit with 2 after a user's mistake, 1 if training failed, 130 after Ctrl-C."""
+    """Print warnings as lines, and exit with 2 after a user's mistake, 130 after Ctrl-C, 1 after other failures."""
     try:
         with warnings.catch_warnings():
             warnings.showwarning = _print_warning  # the way Python has for it; undone at the end of the block
             yield
     except InvalidInput as mistake:
         fail(str(mistake))
-    except (FloatingPointError, LostWorker) as end:
-        fail(str(end), status=1)
+    except (FloatingPointError, LostWorker, OSError) as end:
+        fail(" ".join([f"{str(end).rstrip('.')}.", *getattr(end, "__notes__", ())]), status=1)
     except KeyboardInterrupt:  # what is kept has been said
         sys.exit(130)
 
@@ -104,12 +107,11 @@ def value_of(settings: type[Settings], name: str, text: str) -> Any:
         InvalidInput: If the text is no such value. Whether it is in range is checked by the settings.
     """
     kind = _without_none(typing.get_type_hints(settings)[name])
-    parser = flags.BooleanParser() if kind is bool else _PARSERS[kind]
+    parser = _PARSERS[kind]
     try:
         return parser.parse(text)
     except ValueError as error:
-        expected = parser.syntactic_help or "true or false"
-        refuse(name, got=repr(text), expected=expected, fix=f"Change {name}.", cause=error)
+        refuse(name, got=repr(text), expected=parser.syntactic_help, fix=f"Change {name}.", cause=error)
 
 
 def fail(message: str, status: int = 2) -> typing.NoReturn:
@@ -133,8 +135,11 @@ def parse(argv: list[str]) -> list[str]:
         alike = difflib.get_close_matches(mistake.flagname, flags.FLAGS, n=1)
         fix = f"Did you mean --{alike[0]}?" if alike else "Run with --help."
         fail(f"command line: got --{mistake.flagname}, expected one of the flags that --help lists. {fix}")
-    except flags.Error as mistake:
-        fail(f"{mistake}. Run with --help for the flags.")
+    except (flags.Error, ValueError) as mistake:  # also no value, or one after --noNAME, or no --flagfile
+        told = one_line(mistake).rstrip(".")
+        if ": got " not in told:  # as `_Parser` says it
+            told = f"command line: got {' '.join(argv[1:])} ({told}), expected --name=value for each flag"
+        fail(f"{told}. Run with --help for the flags.")
     except SystemExit:
         sys.exit(0)
 
@@ -151,7 +156,9 @@ def _define_flags(settings: type[Settings], names: list[str], dataset: str | Non
         help_text = field.metadata["help"] + _shown(defaults)
         kind = _without_none(types_of[field.name])
         if kind is bool:
-            flags.DEFINE_flag(flags.BooleanFlag(field.name, None, help_text), module_name=module)
+            flag = flags.BooleanFlag(field.name, None, help_text)
+            flag.parser = _PARSERS[kind]
+            flags.DEFINE_flag(flag, module_name=module)
         else:
             flags.DEFINE(_PARSERS[kind], field.name, None, help_text, module_name=module)
 

@@ -18,8 +18,9 @@ from typing import Any, NoReturn
 
 import wmr_tf
 from trainers.config import Evaluation, Experiment
+from trainers.settings import Settings
 from wmr_tf.checks import InvalidInput, refuse, require
-from wmr_tf.saving import read_json, write_json
+from wmr_tf.saving import forget_unfinished, read_json, write_json
 from wmr_tf.untrusted import check_file, well_formed
 
 BEST, LAST = "best.keras", "classifier.keras"
@@ -27,8 +28,11 @@ CONFIG, HISTORY, METRICS = "config.json", "history.csv", "metrics.json"
 OUTCOMES, IMAGES = "outcomes.npz", "images.npz"
 LOGS, TRAINING_PICTURE, ROBUSTNESS_PICTURE = "logs", "training.png", "robustness.png"
 REPORT = "report.html"
-CHECKPOINTS = "checkpoints"
-"""A folder with a config that has these is of a run that has not come to its end."""
+CHECKPOINTS, DIVERGED = "checkpoints", "diverged.json"
+"""A folder with a config that has the first and not the second is of a run that has not come to its end."""
+
+FILES = (BEST, LAST, CONFIG, HISTORY, METRICS, OUTCOMES, IMAGES, TRAINING_PICTURE, ROBUSTNESS_PICTURE, REPORT, DIVERGED)
+"""What a run or an evaluation writes besides checkpoints and logs."""
 
 _FIX = "Name another folder with --output_dir."
 
@@ -53,7 +57,41 @@ def run_folder(experiment: Experiment, name: str) -> Iterator[Path]:
         if folder is None:
             folder = make_folder(experiment, name)
             stack.enter_context(_taken(folder))
+        forget_unfinished(folder, FILES)
         yield folder
+
+
+def check_output_dir(settings: Settings) -> None:
+    """Check that settings can have their folder, before anything else is done; it is not created.
+
+    Args:
+        settings: Those with an `output_dir` are checked.
+
+    Raises:
+        InvalidInput: If it cannot be written, or holds a run that is finished or has other settings.
+    """
+    if not (isinstance(settings, Evaluation) and settings.output_dir):
+        return
+    folder = Path(settings.output_dir).expanduser()
+    if isinstance(settings, Experiment) and is_unfinished(folder):
+        _check_same_settings(settings, folder)
+    else:
+        _check_free(folder)
+    there = next(path for path in (folder, *folder.parents) if path.exists())
+    if not (there.is_dir() and os.access(there, os.W_OK)):
+        _refuse_unwritable(folder)
+
+
+def _check_same_settings(experiment: Experiment, folder: Path) -> None:
+    others = _other_settings(experiment, folder)
+    got = f"{str(folder)!r}, which holds an unfinished run with {', '.join(others)}"
+    require(not others, "output_dir", got=got, expected="the settings of that run, or a new folder", fix=_FIX)
+
+
+def _check_free(folder: Path) -> None:
+    check_has_not_diverged(folder, "output_dir")
+    is_free = not ((folder / METRICS).exists() or (folder / CONFIG).exists())
+    require(is_free, "output_dir", got=f"{str(folder)!r}, which holds a run", expected="a new folder", fix=_FIX)
 
 
 def _unfinished_folder(experiment: Experiment, stack: contextlib.ExitStack) -> Path | None:
@@ -62,9 +100,7 @@ def _unfinished_folder(experiment: Experiment, stack: contextlib.ExitStack) -> P
         folder = Path(experiment.output_dir).expanduser()
         if not is_unfinished(folder):
             return None
-        others = _other_settings(experiment, folder)
-        got = f"{str(folder)!r}, which holds an unfinished run with {', '.join(others)}"
-        require(not others, "output_dir", got=got, expected="the settings of that run, or a new folder", fix=_FIX)
+        _check_same_settings(experiment, folder)
         _check_plain(folder)
         is_free = stack.enter_context(_taken(folder))
         got = f"{str(folder)!r}, into which another process writes"
@@ -109,7 +145,24 @@ def _is_locked(descriptor: int) -> bool:
 
 def is_unfinished(folder: Path) -> bool:
     """Return whether a folder holds a run that was stopped, or is under way, and has not come to its end."""
-    return (folder / CONFIG).is_file() and (folder / CHECKPOINTS).is_dir()
+    has_checkpoints = (folder / CONFIG).is_file() and (folder / CHECKPOINTS).is_dir()
+    return has_checkpoints and not (folder / DIVERGED).exists()
+
+
+def check_has_not_diverged(folder: Path, what: str) -> None:
+    """Refuse the folder of a run whose training diverged.
+
+    Args:
+        folder: Any folder.
+        what: What a message calls it.
+
+    Raises:
+        InvalidInput: If it is that of one; the message says what happened.
+    """
+    fix = "Train into another one, with a lower --learning_rate or --on_divergence=rollback."
+    if (folder / DIVERGED).exists():
+        told = read_json(folder / DIVERGED, DIVERGED, fix=fix).get("told", "training diverged")
+        refuse(what, got=f"{str(folder)!r}: {told}", expected="the folder of a run that did not diverge", fix=fix)
 
 
 def metrics_of(folder: str) -> dict[str, Any]:
@@ -120,6 +173,7 @@ def metrics_of(folder: str) -> dict[str, Any]:
     """
     path = Path(folder) / METRICS
     fix = "Name the folders of finished runs."
+    check_has_not_diverged(path.parent, "run")
     if is_unfinished(path.parent):
         got = f"{folder!r}, whose run has not come to its end"
         refuse("run", got=got, expected="a finished one", fix=f"Run python -m trainers.resume {folder} first.")
@@ -150,8 +204,7 @@ def make_folder(settings: Evaluation, name: str) -> Path:
         stamp = datetime.datetime.now().strftime("%Y%m%d-%H%M%S")
         return _new_folder(Path("runs") / f"{name}-seed{settings.seed}-{stamp}")
     folder = Path(settings.output_dir).expanduser()
-    taken = (folder / METRICS).exists() or (folder / CONFIG).exists()
-    require(not taken, "output_dir", got=f"{str(folder)!r}, which holds a run", expected="a new folder", fix=_FIX)
+    _check_free(folder)
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -196,7 +249,10 @@ def experiment_of(folder: Path) -> Experiment:
     settings: dict[str, Any] = {name: config[name] for name in (names - {"trust"}) & set(config)}
     settings = {name: tuple(value) if isinstance(value, list) else value for name, value in settings.items()}
     with well_formed(CONFIG, got=folder / CONFIG, expected="settings of a run", fix=fix):
-        return Experiment(**{**settings, "output_dir": str(folder)})
+        try:
+            return Experiment(**{**settings, "output_dir": str(folder)})
+        except InvalidInput as mistake:  # which knows nothing of the file
+            raise ValueError(mistake) from mistake
 
 
 def write_config(folder: Path, experiment: Experiment, *, command: str) -> None:

@@ -11,7 +11,7 @@ from typing import Any
 import wmr_tf
 from trainers.settings import Settings, setting
 from trainers.weighting import checked_weighting, make_weighting
-from wmr_tf.checks import at_least, nonnegative, one_of, positive, radius, require, within
+from wmr_tf.checks import at_least, nonnegative, one_of, radius, require, step, within
 from wmr_tf.names import METHODS, NOISE, NORMS, STARTS, WEIGHTINGS
 
 RECIPES_NORM = "linf"
@@ -43,7 +43,6 @@ _CHECKS: dict[str, Callable[[str, Any], object]] = {
     "adversarial_weight": nonnegative,
     "replays": functools.partial(at_least, minimum=1),
     "passes": functools.partial(at_least, minimum=1),
-    "radius_growth": nonnegative,
     "radius_smoothing": functools.partial(within, low=0, high=1),
     "radius_warmup": functools.partial(within, low=0, high=1),
 }
@@ -99,7 +98,10 @@ class MethodSettings(Settings):
         for name, check in _CHECKS.items():
             if self.takes(METHOD_SETTINGS[name]):
                 check(name, getattr(self, name))
+        if self.takes("radius_growth"):
+            radius("radius_growth", self.radius_growth, self.norm)
         if self.epsilon_max is not None:
+            radius("epsilon_max", self.epsilon_max, self.norm)
             within("epsilon_max", self.epsilon_max, self.epsilon or 0.0, math.inf)
 
     def takes(self, parameter: str) -> bool:
@@ -139,7 +141,7 @@ class MethodSettings(Settings):
 
     def _check_attack(self) -> None:
         radius("epsilon", self.epsilon, self.norm)
-        positive("attack_step_size", self.attack_step_size)
+        step("attack_step_size", self.attack_step_size, self.norm)
         steps = at_least("attack_steps", self.attack_steps, 1)
         start = one_of("attack_start", self.attack_start, [*STARTS, NOISE])
         if start == NOISE:

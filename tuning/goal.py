@@ -42,5 +42,6 @@ def weights_of(text: str, alpha_test: Iterable[float]) -> dict[str, float]:
 def checked_top_probability(value: float) -> float:
     """Return `value` if it is a number between 0 and 1, and raise `InvalidInput` otherwise."""
     fix = "Take that of the baseline, such as 0.95."
-    require(0 < value < 1, "top_probability", got=value, expected="a number between 0 and 1", fix=fix)
+    is_share = isinstance(value, int | float) and 0 < value < 1
+    require(is_share, "top_probability", got=repr(value), expected="a number between 0 and 1", fix=fix)
     return value

@@ -10,11 +10,12 @@ import keras_tuner as kt
 
 from trainers import run
 from trainers.config import Experiment
-from tuning.objective import MatchedEvaluation, Objective
+from tuning.objective import MatchedEvaluation, Objective, check_evaluation
 from tuning.space import Space
 from wmr_tf import AdversarialModel
 from wmr_tf.alarms import FINER_ATTACK
 from wmr_tf.callbacks import RobustEvaluation
+from wmr_tf.checks import require
 from wmr_tf.data import Splits
 from wmr_tf.evaluation.flags import MASKED_GAP
 from wmr_tf.methods import BY_NAME
@@ -58,6 +59,9 @@ class RobustHyperModel(kt.HyperModel):
         top_probability: float = 0.95,
     ) -> None:
         super().__init__()
+        check_evaluation(evaluation)
+        fix = "Pass the function that returns a compiled model, given hyperparameters."
+        require(callable(build), "build", got=repr(build), expected="a function", fix=fix)
         # Not a method: Keras Tuner wraps `build` as it finds it.
         self._build_model = build
         self.evaluation = evaluation

@@ -10,7 +10,7 @@ import numpy as np
 
 from tuning.goal import MATCHED, checked_top_probability, weights_of
 from wmr_tf.callbacks import RobustEvaluation, announce
-from wmr_tf.checks import InvalidInput
+from wmr_tf.checks import InvalidInput, require
 from wmr_tf.engine.precision import float32_compute
 from wmr_tf.evaluation.temperature import temperature_for
 from wmr_tf.saving import classifier_of
@@ -74,8 +74,11 @@ class MatchedEvaluation(keras.callbacks.Callback):
         >>> callbacks = [evaluation, MatchedEvaluation(evaluation, top_probability=0.95)]
     """
 
+    kept_state = ("evaluation",)
+
     def __init__(self, evaluation: RobustEvaluation, *, top_probability: float) -> None:
         super().__init__()
+        check_evaluation(evaluation)
         self.evaluation = copy.deepcopy(evaluation)
         self.top_probability = checked_top_probability(top_probability)
 
@@ -106,6 +109,17 @@ class MatchedEvaluation(keras.callbacks.Callback):
             return temperature_for(logits, self.top_probability) if np.isfinite(logits).all() else math.nan
         except InvalidInput:
             return math.nan
+
+
+def check_evaluation(evaluation: object) -> None:
+    """Check that what was passed as the measurement after each epoch is one.
+
+    Raises:
+        InvalidInput: If it is something else.
+    """
+    fix = "Pass wmr_tf.callbacks.RobustEvaluation(validation, attack)."
+    is_one = isinstance(evaluation, RobustEvaluation)
+    require(is_one, "evaluation", got=repr(evaluation), expected="a RobustEvaluation", fix=fix)
 
 
 class _Temperature(keras.layers.Layer):

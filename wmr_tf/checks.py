@@ -3,7 +3,7 @@
 import math
 import os
 import re
-from collections.abc import Iterable
+from collections.abc import Hashable, Iterable
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -114,6 +114,11 @@ def radius(what: str, value: Any, norm: str) -> float:
     return number
 
 
+def step(what: str, value: Any, norm: str) -> float:
+    """Return the length of an attack's step as a float, and raise `InvalidInput` unless it is > 0 and a `radius`."""
+    return radius(what, positive(what, value), norm)
+
+
 def at_least(what: str, value: Any, minimum: int) -> int:
     """Return `value` as an int if it is a whole number >= `minimum`, and raise `InvalidInput` otherwise."""
     expected = f"a whole number >= {minimum}"
@@ -130,6 +135,11 @@ def whole_numbers(what: str, values: Any) -> tuple[int, ...]:
 def within(what: str, value: Any, low: float, high: float) -> float:
     """Return `value` as a float if it is a finite number in [low, high], and raise `InvalidInput` otherwise."""
     return _number(what, value, f"a number in [{low:g}, {high:g}]", lambda number: low <= number <= high)
+
+
+def fraction(what: str, value: Any) -> float:
+    """Return `value` as a float if it is a number in (0, 1], and raise `InvalidInput` otherwise."""
+    return _number(what, value, "a number in (0, 1]", lambda number: 0 < number <= 1)
 
 
 def order(what: str, value: Any) -> float:
@@ -165,10 +175,28 @@ def data_folder(path: str | os.PathLike[str]) -> Path:
     return folder
 
 
+def writable_file(what: str, path: str | os.PathLike[str]) -> Path:
+    """Return the path of a file that can be written, and raise `InvalidInput` if its folder does not allow that.
+
+    Args:
+        what: The name of the argument.
+        path: The file, which need not be there; its folder must be.
+
+    Raises:
+        InvalidInput: If there is no such folder, it cannot be written, or the file is a folder itself.
+    """
+    file = Path(path).expanduser()
+    is_possible = file.parent.is_dir() and os.access(file.parent, os.W_OK) and not file.is_dir() and file.name != ""
+    expected, fix = "a file in an existing folder that can be written", "Create the folder, or name another file."
+    require(is_possible, what, got=repr(str(path)), expected=expected, fix=fix)
+    return file
+
+
 def one_of(what: str, value: Any, choices: Any) -> Any:
     """Return `value` if it is among `choices`, and raise `InvalidInput` otherwise."""
     listed = ", ".join(map(str, choices))
-    require(value in choices, what, got=repr(value), expected=f"one of {listed}", fix=f"Choose one of these as {what}.")
+    is_one = isinstance(value, Hashable) and value in choices
+    require(is_one, what, got=repr(value), expected=f"one of {listed}", fix=f"Choose one of these as {what}.")
     return value
 
 

@@ -2,7 +2,8 @@
 
 import tensorflow as tf
 
-from wmr_tf.weights import Weighting, as_weighting, class_indices, number_of_classes
+from wmr_tf.checks import require
+from wmr_tf.weights import Weighting, as_weighting, indices_for, is_class, number_of_classes
 
 RATIO_FLOOR = 1e-12
 """What keeps the denominators of DLR from 0, where the largest logits are all alike."""
@@ -29,7 +30,7 @@ def cross_entropy(logits: tf.Tensor, labels: tf.Tensor) -> tf.Tensor:
         array([0.693], dtype=float32)
     """
     logits = tf.convert_to_tensor(logits)
-    indices = class_indices(labels, number_of_classes(logits))
+    indices = indices_for(logits, labels)
     return tf.nn.sparse_softmax_cross_entropy_with_logits(indices, tf.cast(logits, tf.float32))
 
 
@@ -43,6 +44,9 @@ def kl_divergence(clean_logits: tf.Tensor, logits: tf.Tensor) -> tf.Tensor:
     Returns:
         float32 `[batch]`, >= 0 up to rounding. The gradient flows through both arguments.
 
+    Raises:
+        InvalidInput: If the shapes differ.
+
     Example:
         >>> kl_divergence(tf.constant([[0.0, 0.0]]), tf.constant([[1.0, 0.0]])).numpy().round(3)
         array([0.12], dtype=float32)
@@ -51,6 +55,9 @@ def kl_divergence(clean_logits: tf.Tensor, logits: tf.Tensor) -> tf.Tensor:
     """
     log_p = tf.nn.log_softmax(tf.cast(clean_logits, tf.float32))
     log_q = tf.nn.log_softmax(tf.cast(logits, tf.float32))
+    got, fix = f"shapes {tuple(log_p.shape)} and {tuple(log_q.shape)}", "Pass the logits of the same images."
+    is_pair = log_p.shape.is_compatible_with(log_q.shape)
+    require(is_pair, "logits", got=got, expected="two of the same shape [batch, classes]", fix=fix)
     return tf.reduce_sum(tf.exp(log_p) * (log_p - log_q), axis=-1)
 
 
@@ -72,7 +79,7 @@ def boosted_cross_entropy(logits: tf.Tensor, labels: tf.Tensor) -> tf.Tensor:
     """
     logits = tf.cast(logits, tf.float32)
     classes = number_of_classes(logits)
-    strongest_other = tf.argmax(tf.where(_is_class(logits, labels), logits.dtype.min, logits), axis=-1)
+    strongest_other = tf.argmax(tf.where(is_class(logits, labels), logits.dtype.min, logits), axis=-1)
     is_other = tf.one_hot(strongest_other, classes, True, False, dtype=tf.bool)
     # 1 - p[j], summed over all classes but j, so that it keeps its digits when p[j] is near 1.
     log_rest = tf.reduce_logsumexp(tf.where(is_other, logits.dtype.min, tf.nn.log_softmax(logits)), axis=-1)
@@ -99,7 +106,7 @@ def logit_margin(logits: tf.Tensor, labels: tf.Tensor) -> tf.Tensor:
     Source: Carlini and Wagner 2017, Section V-A, f_6 without its bound.
     """
     logits = tf.cast(logits, tf.float32)
-    is_label = _is_class(logits, labels)
+    is_label = is_class(logits, labels)
     of_label = tf.reduce_sum(tf.where(is_label, logits, 0.0), axis=-1)
     return of_label - tf.reduce_max(tf.where(is_label, logits.dtype.min, logits), axis=-1)
 
@@ -123,7 +130,7 @@ def verdict(logits: tf.Tensor, labels: tf.Tensor) -> tf.Tensor:
     """
     logits = tf.cast(logits, tf.float32)
     margin = logit_margin(logits, labels) + 0.0 * tf.reduce_sum(logits, axis=-1)  # NaN in any of them is seen
-    indices = class_indices(labels, number_of_classes(logits))
+    indices = indices_for(logits, labels)
     is_correct = tf.argmax(logits, axis=-1, output_type=tf.int32) == indices
     return tf.where(is_correct | (margin != 0), margin, -SMALLEST_MARGIN)
 
@@ -275,10 +282,5 @@ def weighted_kl_divergence(
     return as_weighting(alpha)(logits, labels) * kl_divergence(clean_logits, logits)
 
 
-def _is_class(logits: tf.Tensor, labels: tf.Tensor) -> tf.Tensor:
-    classes = number_of_classes(logits)
-    return tf.one_hot(class_indices(labels, classes), classes, True, False, dtype=tf.bool)
-
-
 def _of_class(logits: tf.Tensor, labels: tf.Tensor) -> tf.Tensor:
-    return tf.reduce_sum(tf.where(_is_class(logits, labels), logits, 0.0), axis=-1)
+    return tf.reduce_sum(tf.where(is_class(logits, labels), logits, 0.0), axis=-1)

@@ -7,7 +7,7 @@ from typing import Any, Self
 import keras
 import tensorflow as tf
 
-from wmr_tf.checks import LARGEST_EXPONENT, power, require
+from wmr_tf.checks import LARGEST_EXPONENT, one_of, power, require
 
 
 def probability_margin(logits: tf.Tensor, labels: tf.Tensor) -> tf.Tensor:
@@ -33,8 +33,7 @@ def probability_margin(logits: tf.Tensor, labels: tf.Tensor) -> tf.Tensor:
     Source: Definition 1 of Zeng et al. 2021, after Zhang and Liang 2019.
     """
     logits = tf.convert_to_tensor(logits)
-    classes = number_of_classes(logits)
-    is_label = tf.one_hot(class_indices(labels, classes), classes, True, False, dtype=tf.bool)
+    is_label = is_class(logits, labels)
     probabilities = tf.nn.softmax(tf.cast(logits, tf.float32))
     of_label = tf.reduce_sum(tf.where(is_label, probabilities, 0.0), axis=-1)
     of_others = tf.reduce_max(tf.where(is_label, -1.0, probabilities), axis=-1)
@@ -170,6 +169,8 @@ class Exponential(Weighting):
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "alpha", power("alpha", self.alpha))
+        for name in ("stop_gradient", "normalize"):
+            one_of(name, getattr(self, name), (True, False))
 
     def __call__(self, logits: tf.Tensor, labels: tf.Tensor) -> tf.Tensor:
         """Return `exp(-alpha * margin)` of each image; see `Weighting.__call__`."""
@@ -218,6 +219,28 @@ def class_indices(labels: tf.Tensor, classes: int | None = None) -> tf.Tensor:
     if labels.shape[-1] == 1:
         return tf.cast(labels[:, 0], tf.int32)
     return tf.argmax(labels, axis=-1, output_type=tf.int32)
+
+
+def indices_for(logits: tf.Tensor, labels: tf.Tensor) -> tf.Tensor:
+    """Return labels as class indices int32 `[batch]`, one for each row of logits `[batch, classes]`.
+
+    Raises:
+        InvalidInput: If the shapes do not fit.
+    """
+    indices = class_indices(labels, number_of_classes(logits))
+    rows, count = logits.shape[0], indices.shape[0]
+    expected, fix = f"{rows}, one for each row of logits", "Give one class an image."
+    require(None in (rows, count) or rows == count, "labels", got=count, expected=expected, fix=fix)
+    return indices
+
+
+def is_class(logits: tf.Tensor, labels: tf.Tensor) -> tf.Tensor:
+    """Return which of the logits `[batch, classes]` is that of the label, bools `[batch, classes]`.
+
+    Raises:
+        InvalidInput: If the shapes do not fit.
+    """
+    return tf.one_hot(indices_for(logits, labels), number_of_classes(logits), True, False, dtype=tf.bool)
 
 
 def number_of_classes(logits: tf.Tensor) -> int:

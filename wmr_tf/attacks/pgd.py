@@ -8,7 +8,7 @@ import tensorflow as tf
 
 from wmr_tf.attacks.base import Attack, PerExample, input_gradient, smaller
 from wmr_tf.attacks.norms import NORMS, Ball, each
-from wmr_tf.checks import at_least, one_of, positive, radius
+from wmr_tf.checks import at_least, one_of, positive, radius, step
 from wmr_tf.engine import seeds
 
 GAUSSIAN_STDDEV = 0.001
@@ -30,7 +30,7 @@ class PGD(Attack):
 
     Args:
         epsilon: Radius of the ball in the norm, >= 0, in linf <= 1, in units of the images' range [0, 1].
-        step_size: Length of a step in the norm, > 0, in the same units.
+        step_size: Length of a step in the norm, > 0, in linf <= 1, in the same units.
         steps: Number of steps, >= 1.
         restarts: How often to start afresh, >= 1; each image keeps the attempt with the smallest score.
         start: "uniform" in the ball, "gaussian" with standard deviation 0.001, or "none" (the clean image).
@@ -62,7 +62,7 @@ class PGD(Attack):
         norm = one_of("norm", self.norm, NORMS)
         checked = {
             "epsilon": radius("epsilon", self.epsilon, norm),
-            "step_size": positive("step_size", self.step_size),
+            "step_size": step("step_size", self.step_size, norm),
             "steps": at_least("steps", self.steps, 1),
             "restarts": at_least("restarts", self.restarts, 1),
             "start": one_of("start", self.start, STARTS),

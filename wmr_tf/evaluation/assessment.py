@@ -12,7 +12,7 @@ from wmr_tf.attacks import Attack
 from wmr_tf.checks import InvalidInput, one_of, require
 from wmr_tf.evaluation.choosers import Choosers, ChosenClass, budgets, worst_class
 from wmr_tf.evaluation.evaluator import RobustnessEvaluator
-from wmr_tf.evaluation.outcomes import check_of, hashes_of, logit_margins
+from wmr_tf.evaluation.outcomes import check_of, file_for, hashes_of, logit_margins
 from wmr_tf.evaluation.radii import MEASURES, minimal_radii
 from wmr_tf.evaluation.robustness import Robustness
 from wmr_tf.evaluation.suite import Suite
@@ -86,13 +86,13 @@ def evaluate_robustness(
     evaluator = RobustnessEvaluator(
         classifier, attack, alpha_test=alpha_test, seed=seed, attack_precision=attack_precision, suite=suite
     )
+    files = _files(file_for(outcomes, classifier), measure)
     batches = checked_batches(classifier, batches_of(data, batch_size))
     images, labels = (np.concatenate(parts) for parts in zip(*batches, strict=True))
     picks = budgets(len(labels), budget)
     margins = None if surrogate is None else _surrogate_margins(surrogate, batches, labels, classifier)
     others = None if validation is None else checked_batches(classifier, batches_of(validation, batch_size))
     hashes = hashes_of(classifier, images, labels)
-    files = _files(outcomes, measure)
     for file in filter(None, files):
         check_of(file, hashes)
     result = evaluator(batches, verbose=verbose, outcomes=files[0])
@@ -108,12 +108,9 @@ def evaluate_robustness(
     )
 
 
-def _files(outcomes: str | Path | None, measure: str | None) -> tuple[Path | None, Path | None]:
+def _files(path: Path | None, measure: str | None) -> tuple[Path | None, Path | None]:
     """Return the files in which suite and radii keep what they find, if they do."""
-    if not outcomes:
-        return None, None
-    path = Path(outcomes).expanduser()
-    return path, path.with_stem(f"{path.stem}-{measure}") if measure else None
+    return path, path.with_stem(f"{path.stem}-{measure}") if path and measure else None
 
 
 def _surrogate_margins(

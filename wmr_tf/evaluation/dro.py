@@ -18,7 +18,7 @@ from typing import Any
 
 import numpy as np
 
-from wmr_tf.checks import nonnegative, require
+from wmr_tf.checks import fraction, nonnegative, one_line, refuse, require
 
 
 def tilt(values: np.ndarray, alpha: float) -> np.ndarray:
@@ -236,7 +236,7 @@ def cvar(losses: np.ndarray, level: float) -> float:
     Source: Rockafellar and Uryasev 2000; the level is that of Levy et al. 2020 (in finance often 1 - level).
     """
     losses = finite("losses", losses)
-    _check_level(level)
+    level = fraction("level", level)
     # How much of each image, worst first, is among the worst level * n.
     shares = np.clip(level * len(losses) - np.arange(len(losses)), 0.0, 1.0)
     return float(np.sum(shares * np.sort(losses)[::-1]) / np.sum(shares))
@@ -264,14 +264,17 @@ def cvar_stderr(losses: np.ndarray, level: float) -> float:
     Source: Trindade et al. 2007, for the asymptotic variance.
     """
     losses = finite("losses", losses)
-    _check_level(level)
+    level = fraction("level", level)
     quantile = np.sort(losses)[::-1][math.ceil(level * len(losses)) - 1]
     return _stderr(np.maximum(losses - quantile, 0) / level)
 
 
 def finite(what: str, values: Any) -> np.ndarray:
     """Return values as float64 if there is at least one and all are finite, and raise `InvalidInput` otherwise."""
-    array = np.asarray(values, np.float64)
+    try:
+        array = np.asarray(values, np.float64)
+    except (TypeError, ValueError) as error:
+        refuse(what, got=one_line(error), expected="numbers, one an image", fix="Pass an array of floats.", cause=error)
     require(
         array.size > 0 and bool(np.isfinite(array).all()),
         what,
@@ -280,11 +283,6 @@ def finite(what: str, values: Any) -> np.ndarray:
         fix="Look for NaN in the images or in the classifier's weights.",
     )
     return array
-
-
-def _check_level(level: float) -> None:
-    fix = "Pass for instance level=0.1 for the worst tenth of the images."
-    require(0 < level <= 1, "level", got=level, expected="a number in (0, 1]", fix=fix)
 
 
 def _stderr(moves: np.ndarray) -> float:

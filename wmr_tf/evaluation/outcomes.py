@@ -11,7 +11,8 @@ from typing import Any
 import keras
 import numpy as np
 
-from wmr_tf.checks import require
+from wmr_tf.checks import require, writable_file
+from wmr_tf.engine.distribution import is_chief
 from wmr_tf.saving import written_whole
 from wmr_tf.untrusted import parse_json, read_arrays, well_formed
 
@@ -144,6 +145,22 @@ def load_outcomes(
     with well_formed(what, got=path, expected="a file that an evaluation wrote", fix=fix):
         arrays = read_arrays(path)
         return dict(parse_json(str(arrays.pop("identity")))), arrays
+
+
+def file_for(outcomes: str | Path | None, classifier: keras.Model) -> Path | None:
+    """Return the file that outcomes are kept in, None if they are not, after checking it where it is written.
+
+    Args:
+        outcomes: The file as it was passed, or None.
+        classifier: Whose outcomes they are; of several workers that have it the chief writes.
+
+    Raises:
+        InvalidInput: If it cannot be written.
+    """
+    if not outcomes:
+        return None
+    path = Path(outcomes).expanduser()
+    return writable_file("outcomes", path) if is_chief(classifier.distribute_strategy) else path
 
 
 def check_of(path: Path, hashes: Mapping[str, str]) -> None:

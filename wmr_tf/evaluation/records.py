@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from wmr_tf import report
-from wmr_tf.checks import one_of, refuse, require
+from wmr_tf.checks import one_of, refuse, require, writable_file
 from wmr_tf.evaluation.diagnostics import Diagnosis
 from wmr_tf.evaluation.outcomes import load_outcomes, logit_margins
 from wmr_tf.evaluation.robustness import Robustness
@@ -116,14 +116,18 @@ def save_report(
         facts: What else the report says in its settings, such as "dataset", "split" or "command".
 
     Raises:
-        InvalidInput: If there is no result, they are of other images or attacks, one has no accuracies, or a diagnosis
-            is of none of them.
+        InvalidInput: If there is no result, they are of other images or attacks, one has no accuracies, a diagnosis is
+            of none of them, or the file cannot be written.
 
     Example:
         >>> result = wmr_tf.evaluate_robustness(classifier, test, attack, verbose=0)
         >>> save_report({"my classifier": result}, "report.html", facts={"dataset": "my images"})
     """
-    require(len(results) > 0, "results", got="none", expected="one or more", fix='Pass {"my classifier": result}.')
+    are_named = isinstance(results, Mapping) and all(isinstance(each, Robustness) for each in results.values())
+    got = "none" if are_named else f"a {type(results).__name__} of other things"
+    expected, fix = "results of evaluate_robustness by name", 'Pass {"my classifier": result}.'
+    require(are_named and bool(results), "results", got=got, expected=expected, fix=fix)
+    page = writable_file("path", path)
     _check_comparable(results)
     described: dict[str, dict[str, Any]] = {
         name: {**(facts or {}), **result.metrics(), "date": datetime.date.today().isoformat()}
@@ -135,7 +139,7 @@ def save_report(
     rows = [(name + " MASKED" * bool(metrics.get("masked")), metrics) for name, metrics in described.items()]
     header, cells = report.worst_case_table(rows)
     tables = [(report.WORST_CASES, header, cells)] if cells else []
-    report.write_report(path, rows, pictures=list(map(pictures, results.values())), tables=tables)
+    report.write_report(page, rows, pictures=list(map(pictures, results.values())), tables=tables)
 
 
 def _check_comparable(results: Mapping[str, Robustness]) -> None:

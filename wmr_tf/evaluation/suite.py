@@ -16,7 +16,7 @@ from wmr_tf.engine.distribution import is_chief, on_every_replica
 from wmr_tf.engine.frozen import freeze_in
 from wmr_tf.engine.progress import Progress
 from wmr_tf.evaluation.flags import Flag, suite_flags
-from wmr_tf.evaluation.outcomes import Outcomes, identity_of, resumed
+from wmr_tf.evaluation.outcomes import Outcomes, file_for, identity_of, resumed
 from wmr_tf.evaluation.stages import Batch, Stage
 from wmr_tf.evaluation.statistics import Accuracy
 from wmr_tf.evaluation.versions import PUBLISHED, stages_of
@@ -346,5 +346,6 @@ def auto_attack(
         are refused, and the image kept is that of smallest margin.
     """
     suite = Suite(classifier, epsilon=epsilon, norm=norm, version=version, batch_size=batch_size, seed=seed)
+    file = file_for(outcomes, classifier)
     batches = checked_batches(classifier, batches_of(data, batch_size, examples))
-    return suite(batches, outcomes=Path(outcomes).expanduser() if outcomes else None, verbose=verbose)
+    return suite(batches, outcomes=file, verbose=verbose)

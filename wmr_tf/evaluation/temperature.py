@@ -11,7 +11,9 @@ import keras
 import numpy as np
 
 from wmr_tf.checks import positive, require
+from wmr_tf.evaluation.dro import finite
 from wmr_tf.evaluation.weighted import weighted_accuracy
+from wmr_tf.inputs.classifier import check_model
 
 SCALES = tuple(10 ** (step / 10) for step in range(-10, 11))
 """The factors on the logits of a confidence curve, from 0.1 to 10."""
@@ -28,14 +30,23 @@ def probability_margins(logits: np.ndarray, labels: np.ndarray, scale: float = 1
     Returns:
         Margins `[images]` in [-1, 1], positive iff the label's logit is the largest.
 
+    Raises:
+        InvalidInput: If logits are not finite or not of this shape, labels are no classes of them, or the scale is
+            out of range.
+
     Example:
         >>> probability_margins(np.array([[2.0, 0.0]]), np.array([0]), scale=0.5).round(3)
         array([0.462])
     """
-    scaled = np.asarray(logits, np.float64) * scale
+    logits, labels = _checked(logits), np.asarray(labels)
+    images, classes = logits.shape
+    are_classes = labels.shape == (images,) and bool(np.isin(labels, np.arange(classes)).all())
+    got, expected = f"dtype {labels.dtype} of shape {list(labels.shape)}", f"[{images}] integers in [0, {classes})"
+    require(are_classes, "labels", got=got, expected=expected, fix="Give the class number of each image.")
+    scaled = logits * positive("scale", scale)
     probabilities = np.exp(scaled - scaled.max(axis=1, keepdims=True))
     probabilities /= probabilities.sum(axis=1, keepdims=True)
-    rows = np.arange(len(labels))
+    rows = np.arange(images)
     of_label = probabilities[rows, labels]
     probabilities[rows, labels] = -1
     return of_label - probabilities.max(axis=1)
@@ -101,11 +112,14 @@ def mean_top_probability(logits: np.ndarray, temperature: float = 1.0) -> float:
     Returns:
         A number in [1 / classes, 1].
 
+    Raises:
+        InvalidInput: If logits are not finite or not of this shape, or the temperature is out of range.
+
     Example:
         >>> round(mean_top_probability(np.array([[0.0, 1.0]])), 3)
         0.731
     """
-    scaled = np.asarray(logits, np.float64) / temperature
+    scaled = _checked(logits) / positive("temperature", temperature)
     # exp(max - max) = 1 over the sum is the top probability.
     return float(np.mean(1.0 / np.exp(scaled - scaled.max(axis=1, keepdims=True)).sum(axis=1)))
 
@@ -121,7 +135,8 @@ def temperature_for(logits: np.ndarray, top_probability: float) -> float:
         The temperature, by bisection, to a relative 1e-9.
 
     Raises:
-        InvalidInput: If no temperature between 1e-6 and 1e6 gives that probability.
+        InvalidInput: If logits are not finite or not of this shape, or no temperature between 1e-6 and 1e6 gives that
+            probability.
     """
     low, high = np.log(1e-6), np.log(1e6)
     reachable = mean_top_probability(logits, np.exp(high)), mean_top_probability(logits, np.exp(low))
@@ -142,7 +157,17 @@ def at_temperature(classifier: keras.Model, temperature: float) -> keras.Model:
     """Return the classifier with its logits divided by `temperature`: the same predictions, another confidence.
 
     Raises:
-        InvalidInput: If the temperature is not a finite number > 0.
+        InvalidInput: If it is no classifier, or the temperature is not a finite number > 0.
     """
+    check_model(classifier)
     scale = 1.0 / positive("temperature", temperature)
     return keras.Sequential([classifier, keras.layers.Rescaling(scale, dtype="float32")])
+
+
+def _checked(logits: np.ndarray) -> np.ndarray:
+    """Return logits as float64, and raise `InvalidInput` unless they are finite and `[images, classes]`."""
+    array = finite("logits", logits)
+    got, expected = f"shape {list(array.shape)}", "shape [images, classes] with at least two classes"
+    is_table = array.ndim == 2 and array.shape[1] >= 2
+    require(is_table, "logits", got=got, expected=expected, fix="Pass what classifier.predict(images) returns.")
+    return array

@@ -10,7 +10,7 @@ import numpy as np
 import tensorflow as tf
 
 from wmr_tf.attacks.base import input_gradient
-from wmr_tf.checks import at_least, order, positive, radius
+from wmr_tf.checks import at_least, order, positive, radius, require
 from wmr_tf.engine.frozen import freeze_in
 from wmr_tf.engine.progress import Progress
 from wmr_tf.evaluation.robustness import WeightedAccuracy, weighted_accuracy
@@ -207,6 +207,9 @@ def evaluate_wasserstein(
     Note: All images, perturbations, gradients and sorted pixels are in the host's memory at once, about ten times the
         images in float32: 0.3 GB for 10,000 of MNIST, 1.2 GB for 10,000 of CIFAR-10.
     """
+    fix = "Pass for instance WassersteinAttack(epsilon=0.1, step_size=0.01, steps=40, p=2.0)."
+    is_one = isinstance(attack, WassersteinAttack)
+    require(is_one, "attack", got=repr(attack), expected="a WassersteinAttack", fix=fix)
     batches = checked_batches(classifier, batches_of(data, batch_size))
     specs = [tf.TensorSpec([None, *batches[0][0].shape[1:]]), tf.TensorSpec([None], tf.int32)]
     progress = Progress(len(batches) * (attack.steps + 1), unit="pass", verbose=verbose)

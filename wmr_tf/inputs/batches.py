@@ -12,7 +12,7 @@ import tensorflow as tf
 from wmr_tf.checks import at_least, refuse, require
 from wmr_tf.engine import distribution
 from wmr_tf.engine.precision import float32_compute
-from wmr_tf.inputs.classifier import classes_of
+from wmr_tf.inputs.classifier import check_model, classes_of
 from wmr_tf.inputs.images import check_images_and_labels
 from wmr_tf.weights import class_indices
 
@@ -100,8 +100,9 @@ def checked_batches(classifier: keras.Model, batches: Iterable[Any]) -> CheckedB
     """Return all batches as float32 images and int32 class indices, after checking each once.
 
     Raises:
-        InvalidInput: If a batch is not what it should be, or there is none.
+        InvalidInput: If the classifier is no Keras model, or a batch is not what it should be, or there is none.
     """
+    check_model(classifier)
     given = list(batches)
     with float32_compute(classifier):  # in which it is scored
         classes = check_first_batch(classifier, given[0] if given else None)

@@ -6,7 +6,7 @@ import keras
 import tensorflow as tf
 
 from wmr_tf import attacks
-from wmr_tf.checks import at_least, nonnegative, require, within
+from wmr_tf.checks import at_least, nonnegative, radius, require, within
 from wmr_tf.engine import seeds
 from wmr_tf.engine.frozen import freeze
 from wmr_tf.methods.base import AdversarialMethod, Batch, Learner
@@ -31,11 +31,11 @@ class IAAT(AdversarialMethod):
         attack: Makes x' from x; its epsilon is the radius to start from.
         examples: The number of training images; the data give an index in [0, examples) for each image, as
             `wmr_tf.data.load(..., with_index=True)` does.
-        radius_growth: How much larger or smaller the radius is that is tried, >= 0, in units of the images' range
-            [0, 1].
+        radius_growth: How much larger or smaller the radius is that is tried, >= 0, in linf <= 1, in units of the
+            images' range [0, 1].
         radius_smoothing: The fraction of that by which the radius moves, in [0, 1].
         warmup_epochs: The number of epochs in which the radii stay as they are, >= 0.
-        epsilon_max: The largest radius, >= the attack's epsilon; None for twice that.
+        epsilon_max: The largest radius, >= the attack's epsilon, in linf <= 1; None for twice that.
         alpha: Power of the attacker trained against, or a `Weighting`; 0 is the method of Balaji et al.
 
     Raises:
@@ -78,16 +78,16 @@ class IAAT(AdversarialMethod):
         require(isinstance(attack, attacks.PGD), "attack", got=attack, expected="a wmr_tf.attacks.PGD", fix=fix)
         super().__init__(attack, alpha)
         self.examples = at_least("examples", examples, 1)
-        self.radius_growth = nonnegative("radius_growth", radius_growth)
+        self.radius_growth = radius("radius_growth", radius_growth, attack.norm)
         self.radius_smoothing = within("radius_smoothing", radius_smoothing, 0, 1)
         self.warmup_epochs = nonnegative("warmup_epochs", warmup_epochs)
-        largest = 2 * attack.epsilon if epsilon_max is None else epsilon_max
+        largest = 2 * attack.epsilon if epsilon_max is None else radius("epsilon_max", epsilon_max, attack.norm)
         self.epsilon_max = within("epsilon_max", largest, attack.epsilon, math.inf)
 
     def build(self, images_shape: tuple[int | None, ...]) -> None:
         """Create the radii, all equal; the shape does not matter."""
-        radius = keras.initializers.Constant(self.attack.epsilon)
-        self.radii = self.add_weight(name="radii", shape=(self.examples,), initializer=radius, trainable=False)
+        equal = keras.initializers.Constant(self.attack.epsilon)
+        self.radii = self.add_weight(name="radii", shape=(self.examples,), initializer=equal, trainable=False)
         self.seen = self.add_weight(name="seen", shape=(), initializer="zeros", dtype="int64", trainable=False)
 
     def train_batch(self, model: Learner, batch: Batch) -> tf.Tensor:

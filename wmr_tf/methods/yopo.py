@@ -69,6 +69,8 @@ class YOPO(AdversarialMethod):
         )
         passes = at_least("passes", passes, 1)
         super().__init__(attack, alpha, runs=passes)
+        fix = "Pass the layer's name, or None for the first convolution."
+        require(split is None or isinstance(split, str), "split", got=repr(split), expected="a layer's name", fix=fix)
         self.passes = passes
         self.split = split
 

@@ -1,0 +1,103 @@
+"""Make the table of what runs survive: each row from the study, or the tests, that count it.
+
+python -m studies.survival --output=results/survival.md
+
+What has been counted is kept in a folder beside the table. Only what is not there is counted, and what is named, such
+as `--parts=memory,hostile`. A soak that was stopped goes on by the same command.
+"""
+
+import argparse
+import dataclasses
+import datetime
+import os
+import shlex
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any
+from xml.etree import ElementTree
+
+from studies import memory, soak
+from studies.runs import made_by, publish
+from wmr_tf.saving import read_json, write_json
+
+Row = tuple[str, Any, Any]
+"""What is counted, how often it was so, and of how many."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Part:
+    """What is counted together.
+
+    Attributes:
+        arguments: After `python -m`.
+        rows: What there is to say of its record.
+    """
+
+    arguments: tuple[str, ...]
+    rows: Callable[[dict[str, Any]], Iterable[Row]]
+
+
+def cases_of(file: str, selected: str, what: str) -> Part:
+    """Return the part that is a parametrised test, of which each case counts."""
+    arguments = ("pytest", "-q", "-m", "", file, "-k", selected)
+    return Part(arguments, lambda record: [(what, record["passed"], record["cases"])])
+
+
+PARTS = {
+    "soak": Part(("studies.soak", "--kills=200", "--terms=50", "--runs=50"), soak.rows),
+    "memory": Part(("studies.memory", "--steps=2000"), memory.rows),
+    "checkpoints": cases_of("tests/test_checkpoints.py", "harm_to_any_file", "corrupted checkpoints found"),
+    "writes": cases_of("tests/test_writes.py", "fault", "faults at writes, the last good state intact"),
+    "hostile": cases_of("tests/test_hostile.py", "hostile", "hostile files that do nothing"),
+    "mistakes": cases_of("tests/test_mistakes.py", "mistake", "wrong inputs that are one line"),
+}
+
+
+def count(part: Part, kept: Path) -> None:
+    """Run a part, which writes its record or has it written here."""
+    command = [sys.executable, "-m", *part.arguments]
+    if part.arguments[0] != "pytest":
+        subprocess.run([*command, f"--output={kept}"], check=False)
+    else:
+        with tempfile.TemporaryDirectory() as folder:
+            result = Path(folder) / "result.xml"
+            environment = {**os.environ, "TF_CPP_MIN_LOG_LEVEL": "2"}  # as the Makefile has it
+            subprocess.run([*command, f"--junitxml={result}"], check=False, env=environment)
+            cases = list(ElementTree.parse(result).iter("testcase"))
+        write_json(kept, {"cases": len(cases), "passed": sum(len(case) == 0 for case in cases)})
+    write_json(kept, {**read_json(kept, "record", fix=""), "date": datetime.date.today().isoformat()})
+
+
+def is_counted(kept: Path) -> bool:
+    """Return whether a part has come to its end."""
+    return kept.exists() and "date" in read_json(kept, "record", fix="Delete it.")
+
+
+def main() -> None:
+    """Count what is missing, and write the table."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--parts", default="", help=f"Count these again, with commas: {', '.join(PARTS)}.")
+    parser.add_argument("--output", type=Path, required=True, help="A Markdown file for the table.")
+    given = parser.parse_args()
+    folder = given.output.with_suffix("")
+    folder.mkdir(parents=True, exist_ok=True)
+    rows = ["| what is counted | reached | of | command | seed | date |", "|---" * 6 + "|"]
+    for name, part in PARTS.items():
+        kept = folder / f"{name}.json"
+        if name in given.parts.split(",") and is_counted(kept):
+            kept.unlink()
+        if not is_counted(kept):
+            count(part, kept)
+        record = read_json(kept, "record", fix="Delete it.")
+        command = f"`{shlex.join(['python', '-m', *part.arguments])}`"
+        for row in part.rows(record):
+            cells = [*row, command, record.get("seed", "the test's"), record["date"]]
+            rows.append(f"| {' | '.join(map(str, cells))} |")
+    publish(["# What runs survive", made_by("studies.survival"), "\n".join(rows)], given.output)
+
+
+if __name__ == "__main__":
+    main()
