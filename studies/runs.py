@@ -14,7 +14,7 @@ from typing import Any
 from trainers import run
 from trainers.config import Experiment
 from trainers.folder import METRICS, is_finished
-from wmr_tf.saving import read_json, write_json, written_whole
+from wmr_tf.saving import read_json, write_json, write_text
 
 _FIX = "Delete the folder: the run is made again."
 NAMES = ("A_nat", "A_rob", "A_strong", "A_sa", "A_tr")
@@ -58,6 +58,5 @@ def publish(sections: Iterable[str], path: Path) -> None:
     """Write the sections of a study to a Markdown file, and print them."""
     text = "\n\n".join(sections) + "\n"
     path.parent.mkdir(parents=True, exist_ok=True)
-    with written_whole(path) as unfinished:
-        unfinished.write_text(text)
+    write_text(path, text)
     print(text)

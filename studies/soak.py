@@ -13,6 +13,7 @@ What is counted is written after each run: the same command goes on where it was
 
 import argparse
 import collections
+import dataclasses
 import fcntl
 import hashlib
 import itertools
@@ -34,7 +35,7 @@ from typing import Any
 from trainers import run
 from trainers.cli import ends_reported
 from trainers.config import Experiment
-from trainers.folder import BEST, CHECKPOINTS, HISTORY, LAST, METRICS
+from trainers.folder import BEST, CHECKPOINTS, CONFIG, HISTORY, LAST, METRICS
 from wmr_tf import methods
 from wmr_tf.saving import read_json, write_json
 
@@ -62,46 +63,62 @@ class Unexpected(Exception):
     """A run ended otherwise than it was asked to."""
 
 
-def live(experiment: Experiment, stop: str | None = None, after: float = 0.0, limit: int = 0) -> tuple[int, str]:
-    """Train in a process of its own; return its status and what it printed.
+@dataclasses.dataclass(frozen=True)
+class Stop:
+    """What happens to a life of a run.
 
-    Args:
-        experiment: All settings.
-        stop: What happens to it, if anything.
-        after: The second of its life in which that happens, if it has not ended.
+    Attributes:
+        kind: One of `STOPS`.
+        after: The second in which it happens, if the life has not ended.
+        is_within: Whether that is counted from the beginning of the training, or of what comes after it.
         limit: Bytes a file, on a full disk.
+    """
+
+    kind: str
+    after: float
+    is_within: bool
+    limit: int
+
+
+def live(experiment: Experiment, stop: Stop | None = None) -> tuple[int, str]:
+    """Train in a process of its own, to which something may happen; return its status and what it printed.
 
     Raises:
         Unexpected: If it ended otherwise than it was asked to.
     """
     read, write = os.pipe()
-    fcntl.fcntl(write, fcntl.F_SETPIPE_SZ, 1 << 20)  # all that it prints, read once it has ended
-    full = (after, limit) if stop == FULL else None
+    fcntl.fcntl(write, fcntl.F_SETPIPE_SZ, 1 << 20)  # all that it prints, so that it never waits
     # Forked before TensorFlow has begun to work, so that a life costs no import.
-    process = multiprocessing.get_context("fork").Process(target=_train, args=(experiment, write, full))
+    process = multiprocessing.get_context("fork").Process(target=_train, args=(experiment, write, stop))
     process.start()
     os.close(write)
-    if stop in (KILL, TERMINATE):
-        process.join(after)
-        process.kill() if stop == KILL else process.terminate()  # nothing happens to one that has ended
-    process.join()
     with open(read, encoding="utf-8") as file:
-        log = file.read()
+        log = ""
+        if stop and stop.kind in (KILL, TERMINATE):
+            while stop.is_within and (line := file.readline()):
+                log += line
+                if line.startswith(("Epoch", "Evaluating")):
+                    break
+            process.join(stop.after)
+            process.kill() if stop.kind == KILL else process.terminate()  # nothing happens to one that has ended
+        process.join()
+        log += file.read()
+    kind = stop.kind if stop else None
     # Before the training begins, and after it, SIGTERM is the system's.
-    allowed = {None: (), KILL: (-signal.SIGKILL,), TERMINATE: (128 + signal.SIGTERM, -signal.SIGTERM), FULL: (1,)}[stop]
-    if process.exitcode not in (0, *allowed) or ("Traceback" in log and stop != FULL):
+    allowed = {None: (), KILL: (-signal.SIGKILL,), TERMINATE: (128 + signal.SIGTERM, -signal.SIGTERM), FULL: (1,)}[kind]
+    if process.exitcode not in (0, *allowed) or "Traceback" in log:
         told = log[max(log.find("Traceback"), 0) :]
-        raise Unexpected(f"got status {process.exitcode} after {stop}: {told[:2000]} ... {told[-2000:]}")
+        raise Unexpected(f"got status {process.exitcode} after {kind}: {told[:2000]} ... {told[-2000:]}")
     return process.exitcode or 0, log
 
 
-def _train(experiment: Experiment, output: int, full: tuple[float, int] | None) -> None:
+def _train(experiment: Experiment, output: int, stop: Stop | None) -> None:
     run.CHECKPOINT_MINUTES = SECONDS_BETWEEN_CHECKPOINTS / 60
     os.dup2(output, 1)
     os.dup2(output, 2)
-    if full is not None:
-        after, limit = full
-        timer = threading.Timer(after, resource.setrlimit, (resource.RLIMIT_FSIZE, (limit, limit)))
+    if stop and stop.kind == FULL:
+        limits = resource.RLIMIT_FSIZE, (stop.limit, stop.limit)
+        timer = threading.Timer(stop.after, resource.setrlimit, limits)
         timer.daemon = True
         timer.start()
     with ends_reported():
@@ -121,7 +138,7 @@ class Alone:
         start = time.time()
         live(settings(method, folder))
         self.seconds = time.time() - start
-        self.seconds_of_training = (folder / LAST).stat().st_mtime - start
+        self.seconds_of_training = (folder / LAST).stat().st_mtime - (folder / CONFIG).stat().st_mtime
         self.digests = digests(folder)
 
 
@@ -141,13 +158,14 @@ def survived(method: str, folder: Path, alone: Alone, rng: random.Random) -> dic
     start, counts = time.monotonic(), collections.Counter[str]()
     differing = []
     try:
-        for stop in [*rng.sample(STOPS, len(STOPS)), None]:
-            # Half of them within the training, which is the shorter part of a life.
-            after = rng.uniform(0, rng.choice((alone.seconds_of_training, alone.seconds)))
-            status, log = live(settings(method, folder), stop, after, rng.randrange(LARGEST_FILE))
-            if stop and status:
-                counts[stop] += 1
-            if stop == TERMINATE and "\nEpoch " in log and "Evaluating epoch" not in log:
+        for kind in [*rng.sample(STOPS, len(STOPS)), None]:
+            is_within = rng.random() < 2 / 3
+            after = rng.uniform(0, alone.seconds_of_training if is_within else alone.seconds)
+            stop = Stop(kind, after, is_within, rng.randrange(LARGEST_FILE)) if kind else None
+            status, log = live(settings(method, folder), stop)
+            if kind and status:
+                counts[kind] += 1
+            if kind == TERMINATE and "\nEpoch " in log and "Evaluating epoch" not in log:
                 counts["terminated"] += 1
                 if is_kept(folder, status, log):
                     counts["kept"] += 1

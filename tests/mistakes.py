@@ -90,6 +90,8 @@ COMMANDS = {
     "digits --on_masked=ignore": "on_masked: got 'ignore', expected one of warn, stop, roll_back",
     "digits --architecture=resnet": "architecture: got 'resnet', expected one of digits_cnn,",
     "digits --precision=half": "precision: got 'half', expected one of float32, bfloat16, float16, auto",
+    "digits --on_divergence=ignore": "on_divergence: got 'ignore', expected one of stop, rollback",
+    "digits --on_divergence=rollback --strategy=multi_worker": "on_divergence: got rollback with several workers",
     "digits --strategy=tpu": "strategy: got 'tpu', expected one of none, mirrored, multi_worker",
     "evaluate --dataset=digits --model=fits.keras --strategy=gpu": "strategy: got 'gpu', expected one of",
     "search --dataset=digits --tuner=bayes": "tuner: got 'bayes', expected one of bayesian,",
@@ -496,6 +498,8 @@ CALLS = {
     "callbacks.RobustEvaluation((x, y), attack, every=0)": "every: got 0, expected a whole number >= 1",
     "callbacks.RobustEvaluation((x, y), attack, seed=-1)": "seed: got -1, expected a whole number in [0, 2**31)",
     "callbacks.RobustEvaluation((x, y), attack, suite='long')": "suite: got 'long', expected one of standard,",
+    "callbacks.ExactResume('x', on_divergence='ignore')":
+        "on_divergence: got 'ignore', expected one of stop, rollback",
     "callbacks.RobustEvaluation((x, y), attack, on_masked='ignore')":
         "on_masked: got 'ignore', expected one of warn, stop,",
     "callbacks.SaveBestClassifier('best.h5')":

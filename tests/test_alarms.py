@@ -80,7 +80,7 @@ def test_chance_is_the_share_of_the_most_frequent_class():
 
 def test_a_constant_classifier_is_told_in_its_epoch_and_at_the_end(capsys):
     evaluation = callbacks.RobustEvaluation((IMAGES, LABELS), ATTACK)
-    model(0.0).fit(IMAGES, LABELS, epochs=3, verbose=0, callbacks=[evaluation])
+    model(0.0).fit(IMAGES, LABELS, epochs=2, verbose=0, callbacks=[evaluation])
     lines = capsys.readouterr().err.split("\n")[1::2]
     assert [line.partition(" that predicts class 0")[0] for line in lines] == [
         "warning: epoch 1 leaves a classifier",

@@ -17,6 +17,7 @@ from wmr_tf import AdversarialModel, callbacks
 from wmr_tf.attacks import PGD
 from wmr_tf.callbacks import RobustEvaluation, SaveBestClassifier
 from wmr_tf.checks import InvalidInput
+from wmr_tf.divergence import Diverged
 from wmr_tf.evaluation import evaluate_robustness, weighted_accuracy
 from wmr_tf.methods import PGD as PGDTraining
 from wmr_tf.methods import TRADES, Natural
@@ -214,7 +215,7 @@ def test_evaluation_retraces_neither_the_training_step_nor_itself():
     assert CountedPGD.traces == 1  # for the unweighted attack and all alphas, in all epochs
 
 
-def test_a_diverged_epoch_is_nan_and_the_fit_goes_on():
+def test_an_epoch_whose_classifier_gives_nan_is_nan_and_the_next_one_ends_the_fit():
     model = adversarial(make_classifier())
 
     def ruin(epoch, logs):
@@ -222,9 +223,10 @@ def test_a_diverged_epoch_is_nan_and_the_fit_goes_on():
             model.classifier.set_weights([np.full_like(weight, np.nan) for weight in model.classifier.get_weights()])
 
     evaluation = RobustEvaluation(dataset(30, 30), ATTACK, alpha_test=ALPHAS)
-    history = fit(model, keras.callbacks.LambdaCallback(on_epoch_end=ruin), evaluation, epochs=3)
+    with pytest.raises(Diverged, match="^training diverged in epoch 3, batch 1: loss nan, "):
+        fit(model, keras.callbacks.LambdaCallback(on_epoch_end=ruin), evaluation, epochs=3)
     for key in KEYS:
-        assert [math.isnan(value) for value in history[key]] == [False, True, True], key
+        assert [math.isnan(value) for value in model.history.history[key]] == [False, True], key
 
 
 def test_progress_shows_unless_the_fit_is_told_otherwise(capsys):

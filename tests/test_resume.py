@@ -24,9 +24,9 @@ from trainers.config import Experiment
 from trainers.folder import is_unfinished, run_folder
 from wmr_tf import AdversarialModel, data, methods
 from wmr_tf.callbacks import ExactResume, RobustEvaluation, SaveBestClassifier
-from wmr_tf.checks import InvalidInput
+from wmr_tf.checks import InvalidInput, one_line
 from wmr_tf.data.pipeline import place_of, training
-from wmr_tf.interrupts import stoppable
+from wmr_tf.interrupts import Interrupts, stoppable
 
 pytestmark = pytest.mark.filterwarnings("ignore:attack. its steps reach")
 
@@ -367,9 +367,18 @@ def test_a_signal_that_comes_in_a_destructor_ends_all_the_same(capsys):
     with pytest.raises(SystemExit) as end, stoppable("this keeps it", "python again.py"):
         Doomed()
         while time.monotonic() < deadline:
-            pass
-    assert end.value.code == 143
+            one_line("")
+    assert end.value.code == 143 and time.monotonic() < deadline
     assert capsys.readouterr().err == "\nstopped by SIGTERM: this keeps it. To go on: python again.py\n"
+
+
+def test_a_signal_that_comes_too_late_for_a_block_is_for_the_one_around_it(capsys):
+    with pytest.raises(SystemExit), stoppable("this keeps it", "python again.py"):
+        with Interrupts(lambda: None):
+            signal.raise_signal(signal.SIGTERM)
+        one_line("")
+        raise AssertionError
+    assert capsys.readouterr().err.startswith("\nstopped by SIGTERM: this keeps it")
 
 
 LONG_BATCH = """

@@ -77,15 +77,15 @@ def main(settings: type[Settings], run: Callable[[Any], object], **fixed: Any) -
 
 @contextlib.contextmanager
 def ends_reported() -> Iterator[None]:
-    """Print warnings as lines, and exit with 2 after a user's mistake, 1 if training failed, 130 after Ctrl-C."""
+    """Print warnings as lines, and exit with 2 after a user's mistake, 130 after Ctrl-C, 1 after other failures."""
     try:
         with warnings.catch_warnings():
             warnings.showwarning = _print_warning  # the way Python has for it; undone at the end of the block
             yield
     except InvalidInput as mistake:
         fail(str(mistake))
-    except (FloatingPointError, LostWorker) as end:
-        fail(str(end), status=1)
+    except (FloatingPointError, LostWorker, OSError) as end:
+        fail(" ".join([f"{str(end).rstrip('.')}.", *getattr(end, "__notes__", ())]), status=1)
     except KeyboardInterrupt:  # what is kept has been said
         sys.exit(130)
 

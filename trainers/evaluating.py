@@ -7,13 +7,13 @@ from typing import Any
 from trainers import testing
 from trainers.classifiers import check_fits
 from trainers.config import ModelEvaluation
-from trainers.folder import CONFIG, OUTCOMES, make_folder
+from trainers.folder import CONFIG, FILES, OUTCOMES, make_folder
 from trainers.naming import defence, training_facts
 from trainers.strategy import make_strategy, only_the_chief_writes
 from trainers.testing import bar_or_lines, prepare
 from wmr_tf import data, diagnose
 from wmr_tf.interrupts import own_command, stoppable
-from wmr_tf.saving import load_classifier, read_json
+from wmr_tf.saving import forget_unfinished, load_classifier, read_json
 from wmr_tf.untrusted import well_formed
 
 
@@ -29,6 +29,7 @@ def evaluate(settings: ModelEvaluation) -> None:
     with only_the_chief_writes(strategy) as elsewhere:
         own = dataclasses.replace(settings, output_dir=elsewhere or settings.output_dir)
         folder = make_folder(own, f"evaluation-{settings.dataset}-{path.stem}")
+        forget_unfinished(folder, FILES)
         # All workers go on from the chief's file.
         outcomes = (Path(settings.output_dir).expanduser() if settings.output_dir else folder) / OUTCOMES
         print(

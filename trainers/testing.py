@@ -131,15 +131,15 @@ def evaluate(
     if wasserstein is not None:
         metrics["wasserstein"] = evaluate_wasserstein(classifier, test.images, wasserstein, verbose=verbose).metrics()
     metrics |= {"command": own_command(), "versions": versions(), "date": datetime.date.today().isoformat()}
-    save_images(result, folder / IMAGES)
     results = [(defence(metrics), metrics)]
+    print(report.tables(results), flush=True)  # first: that a file cannot be written should not hide them
+    save_images(result, folder / IMAGES)
     report.plot_alpha(results, folder / ROBUSTNESS_PICTURE, title=title(metrics))
     worst_cases = (report.WORST_CASES, *report.worst_case_table(results))
     report.write_report(
         folder / REPORT, results, pictures=[pictures(result)], tables=[worst_cases], title=title(metrics)
     )
     write_json(folder / METRICS, metrics)  # last: it is what says that the evaluation is complete
-    print(report.tables(results))
     print(f"Report: {folder / REPORT}")
     return metrics
 

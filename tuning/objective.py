@@ -74,6 +74,8 @@ class MatchedEvaluation(keras.callbacks.Callback):
         >>> callbacks = [evaluation, MatchedEvaluation(evaluation, top_probability=0.95)]
     """
 
+    kept_state = ("evaluation",)
+
     def __init__(self, evaluation: RobustEvaluation, *, top_probability: float) -> None:
         super().__init__()
         check_evaluation(evaluation)

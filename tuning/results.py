@@ -18,7 +18,7 @@ from tuning.space import Space
 from tuning.tuner import FAILURE, SearchTuner
 from wmr_tf import report
 from wmr_tf.checks import one_line
-from wmr_tf.saving import load_classifier, read_json, save_classifier, write_json, written_whole
+from wmr_tf.saving import load_classifier, read_json, save_classifier, write_json, write_text, written_whole
 
 ACCURACIES = ("A_nat", "A_rob", "A_strong", "A_sa", "A_tr")
 BEST_TRIAL = "best"
@@ -76,8 +76,7 @@ def table(rows: list[dict[str, Any]], space: Space, objective: Objective) -> str
 def write(rows: list[dict[str, Any]], space: Space, objective: Objective, folder: Path) -> None:
     """Write trials.json, trials.csv and trials.md."""
     write_json(folder / "trials.json", rows)
-    with written_whole(folder / "trials.md") as unfinished:
-        unfinished.write_text(table(rows, space, objective) + "\n")
+    write_text(folder / "trials.md", table(rows, space, objective) + "\n")
     with written_whole(folder / "trials.csv") as unfinished, open(unfinished, "w", newline="") as file:
         writer = csv.DictWriter(file, list(dict.fromkeys(name for row in rows for name in row)))
         writer.writeheader()

@@ -3,6 +3,7 @@
 import contextlib
 import functools
 import itertools
+import shutil
 import threading
 import time
 import traceback
@@ -10,16 +11,20 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+import keras
 import keras_tuner as kt
+from keras_tuner.src.engine.tuner_utils import SaveBestEpoch
 
+from trainers import run
 from tuning.objective import Objective
 from tuning.role import is_worker
+from wmr_tf.callbacks import ExactResume
 from wmr_tf.checks import one_line
 from wmr_tf.foreign import check_weights
-from wmr_tf.saving import write_json, written_whole
+from wmr_tf.saving import write_json, write_text, written_whole
 from wmr_tf.untrusted import read_json, well_formed
 
-TRIALS, FAILURE = "trials", "failure.txt"
+TRIALS, FAILURE, CHECKPOINTS = "trials", "failure.txt", "checkpoints"
 _ENDED = ("COMPLETED", "FAILED")
 
 
@@ -85,8 +90,20 @@ def make_oracle(tuner: str, objective: Objective, *, max_trials: int | None, epo
     return oracle
 
 
+class BestEpoch(SaveBestEpoch):
+    """Makes Keras Tuner's callback write the best weights in one move, and go on with a trial that was stopped."""
+
+    kept_state, kept_files = ("best_value",), ("filepath",)
+
+    def _save_model(self) -> None:
+        with written_whole(self.filepath) as unfinished:
+            self.model.save_weights(unfinished)
+
+
 class SearchTuner(kt.Hyperband):
     """Runs trials, alone or as the chief or a worker of several, as Keras Tuner's environment variables say.
+
+    A trial that was stopped goes on from its last checkpoint, in its folder, whoever of the workers takes it up.
 
     Args:
         oracle: What decides which trial comes next, see `make_oracle`.
@@ -129,6 +146,22 @@ class SearchTuner(kt.Hyperband):
         if is_worker():
             time.sleep(0.5)
 
+    def _build_and_fit_model(
+        self, trial: Any, *args: Any, callbacks: Iterable[keras.callbacks.Callback] = (), **kwargs: Any
+    ) -> Any:
+        kept = [callback for callback in callbacks if not isinstance(callback, SaveBestEpoch)]
+        kept.append(BestEpoch(self.oracle.objective, self._get_checkpoint_fname(trial.trial_id)))
+        kept.append(ExactResume(self._checkpoints(trial), minutes=run.CHECKPOINT_MINUTES))
+        return super()._build_and_fit_model(trial, *args, callbacks=kept, **kwargs)
+
+    def on_trial_end(self, trial: Any) -> None:
+        """Tell the oracle, and delete the trial's checkpoints."""
+        super().on_trial_end(trial)
+        shutil.rmtree(self._checkpoints(trial), ignore_errors=True)
+
+    def _checkpoints(self, trial: Any) -> Path:
+        return Path(self.get_trial_dir(trial.trial_id)) / CHECKPOINTS
+
     def run_trial(self, trial: Any, *args: Any, **kwargs: Any) -> Any:
         """Train one trial; if it fails, say why and keep the reason beside it."""
         failure = Path(self.get_trial_dir(trial.trial_id)) / FAILURE
@@ -139,8 +172,7 @@ class SearchTuner(kt.Hyperband):
             raise
         except Exception as error:
             reason = one_line(error)
-            with written_whole(failure) as unfinished:
-                unfinished.write_text(f"{reason}\n\n{traceback.format_exc()}")
+            write_text(failure, f"{reason}\n\n{traceback.format_exc()}")
             print(f"Trial {trial.trial_id} failed: {reason}", flush=True)
             raise kt.errors.FailedTrialError(reason) from None
 

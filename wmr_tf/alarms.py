@@ -21,6 +21,12 @@ FINER_ATTACK = (
     "It hides from attacks instead of withstanding them. Train with more and smaller steps, or a lower learning rate."
 )
 
+EVALUATIONS = 3
+"""After how many evaluations in a row a classifier is constant for good."""
+
+SAME = 1e-6
+"""By how much logits may differ, as a fraction of the largest, and be the same."""
+
 EARLY_STEPS = 20
 """After how many steps the mean loss must have come below the limit that guessing sets."""
 
@@ -96,6 +102,42 @@ def is_at_chance(accuracy: float, labels: Any) -> bool:
     """
     chance = np.unique(labels, return_counts=True)[1].max() / len(labels)
     return bool(chance < 1 and accuracy <= chance + 2 * math.sqrt(chance * (1 - chance) / len(labels)))
+
+
+class ConstantAlarm:
+    """Tell whether a classifier has become constant for good: one class for all images, three evaluations in a row.
+
+    It must have been better than chance before, or give all images the same logits: one that has hardly begun to learn
+    is constant too. And it must be no better than chance in training: with moving averages of BatchNorm that have yet
+    to come near, a classifier is constant in an evaluation and not in training.
+
+    Example:
+        >>> alarm, logits, labels = ConstantAlarm(), np.array([[1.0, 0.0]] * 4), np.array([0, 1, 0, 1])
+        >>> [alarm.see(logits, labels) for _ in range(3)]
+        [False, False, True]
+    """
+
+    kept_state = ("in_a_row", "_was_better")
+
+    def __init__(self) -> None:
+        self.in_a_row, self._was_better = 0, False
+
+    def see(self, logits: np.ndarray, labels: np.ndarray, training: float | None = None) -> bool:
+        """Return whether it is.
+
+        Args:
+            logits: Of clean images `[images, classes]`.
+            labels: Integers `[images]`.
+            training: Accuracy in training, a fraction of 1, where it is known.
+        """
+        classes = logits.argmax(axis=1)
+        self._was_better |= not is_at_chance(np.mean(classes == labels), labels)
+        is_constant = len(np.unique(classes)) == 1 < len(np.unique(labels))
+        is_same = np.ptp(logits, axis=0).max() <= SAME * np.abs(logits).max()
+        learns = training is not None and not is_at_chance(training, labels)
+        is_found = is_constant and not learns and (is_same or self._was_better)
+        self.in_a_row = self.in_a_row + 1 if is_found else 0
+        return self.in_a_row >= EVALUATIONS
 
 
 class MaskingAlarm:

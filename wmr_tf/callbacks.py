@@ -1,6 +1,7 @@
 """Keras callbacks: robustness every epoch, and the best classifier kept."""
 
 import contextlib
+import math
 import os
 import sys
 import weakref
@@ -12,21 +13,31 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from wmr_tf.alarms import FINER_ATTACK, SMALLER_STEPS, MaskingAlarm, is_at_chance, warn
+from wmr_tf.alarms import FINER_ATTACK, SMALLER_STEPS, ConstantAlarm, MaskingAlarm, is_at_chance, warn
 from wmr_tf.attacks import Attack
 from wmr_tf.attacks.base import check_attack, warn_if_weak
 from wmr_tf.checks import InvalidInput, alphas, at_least, one_of, require
 from wmr_tf.checks import seed as checked_seed
+from wmr_tf.divergence import Diverged
 from wmr_tf.engine.precision import float32_compute
-from wmr_tf.engine.progress import Lines
 from wmr_tf.evaluation import Robustness, RobustnessEvaluator
 from wmr_tf.evaluation.versions import VERSIONS
 from wmr_tf.inputs.batches import batches_of, checked_batches
+from wmr_tf.logs import LogProgress, WriteEvents, WriteHistory
 from wmr_tf.names import ON_MASKED, log_key
 from wmr_tf.resume import ExactResume
 from wmr_tf.saving import classifier_of, save_classifier
 
-__all__ = ["ExactResume", "LogProgress", "RobustEvaluation", "SaveBestClassifier", "announce", "log_key"]
+__all__ = [
+    "ExactResume",
+    "LogProgress",
+    "RobustEvaluation",
+    "SaveBestClassifier",
+    "WriteEvents",
+    "WriteHistory",
+    "announce",
+    "log_key",
+]
 
 BATCH_SIZE = 250
 
@@ -58,7 +69,8 @@ class RobustEvaluation(keras.callbacks.Callback):
     skipped or after which the logits are NaN or infinite (EarlyStopping counts such an epoch as no better). Put it
     before the callbacks that read them (ModelCheckpoint, EarlyStopping, CSVLogger, TensorBoard). A classifier that
     has become constant, is at chance after three epochs, or hides from the test attack, is reported in one line after
-    that epoch and again at the end.
+    that epoch and again at the end. If one is constant for good, see `wmr_tf.alarms.ConstantAlarm`, `fit` raises
+    `wmr_tf.divergence.Diverged`.
 
     Args:
         data: Validation batches of (images, labels) as a `tf.data.Dataset`, a list or a `keras.utils.PyDataset`, or a
@@ -87,7 +99,7 @@ class RobustEvaluation(keras.callbacks.Callback):
     Source: Equations 17 to 19 of Zeng et al. 2021.
     """
 
-    kept_state = ("_useless", "_masking", "_sound_weights")
+    kept_state = ("_useless", "_constancy", "_masking", "_sound_weights")
 
     def __init__(
         self,
@@ -114,6 +126,7 @@ class RobustEvaluation(keras.callbacks.Callback):
         self.batches = batches_of(data, BATCH_SIZE, examples)
         self._evaluator: RobustnessEvaluator | None = None
         self._useless = ""  # what is wrong with the classifier of the last epoch, and since when
+        self._constancy = ConstantAlarm()
         self._masking = MaskingAlarm()
         self._sound_weights: list[np.ndarray] | None = None  # of the last epoch that was not masked
 
@@ -125,7 +138,8 @@ class RobustEvaluation(keras.callbacks.Callback):
     def on_train_begin(self, logs: dict[str, float] | None = None) -> None:
         """Check the data, so that a mistake in them does not cost an epoch."""
         announce(self.model, self.keys)
-        self._useless, self._masking, self._sound_weights = "", MaskingAlarm(), None
+        self._useless, self._sound_weights = "", None
+        self._constancy, self._masking = ConstantAlarm(), MaskingAlarm()
         self.batches = checked_batches(classifier_of(self.model), self.batches)
 
     def on_epoch_end(self, epoch: int, logs: dict[str, float] | None = None) -> None:
@@ -133,6 +147,7 @@ class RobustEvaluation(keras.callbacks.Callback):
         result = self._evaluate(classifier_of(self.model)) if self.is_due(epoch) else None
         if result is not None:
             self._tell_if_useless(epoch, result)
+            self._stop_if_constant(epoch, result, logs or {})
             self._act_if_masked(epoch, result, logs or {})
         if logs is not None:
             logs.update(self._values(result))
@@ -144,6 +159,11 @@ class RobustEvaluation(keras.callbacks.Callback):
             warn(f"training ended with a classifier {self._useless}. {SMALLER_STEPS}")
         if self._masking.is_masked and self.on_masked != "roll_back":
             warn(f"training ended with a masked classifier. {FINER_ATTACK}")
+
+    @property
+    def is_in_doubt(self) -> bool:
+        """Whether the last classifier was constant: `ExactResume` then keeps a checkpoint from before."""
+        return self._constancy.in_a_row > 0
 
     def is_due(self, epoch: int) -> bool:
         """Return whether an epoch, counted from 0, is evaluated."""
@@ -173,14 +193,24 @@ class RobustEvaluation(keras.callbacks.Callback):
             return classifier(self.batches[0][0], training=False)
 
     def _tell_if_useless(self, epoch: int, result: Robustness) -> None:
-        labels = np.concatenate([labels for _, labels in self.batches])
         constant = next((flag["value"] for flag in result.flags if flag["name"] == "constant_classifier"), None)
         found = "" if constant is None else f"that predicts class {constant} for every image"
-        if not found and epoch >= GRACE_EPOCHS and is_at_chance(result.A_nat.value, labels):
+        if not found and epoch >= GRACE_EPOCHS and is_at_chance(result.A_nat.value, self._labels):
             found = f"at chance (A_nat {result.A_nat.value:.2%})"
         if found and not self._useless:
             warn(f"epoch {epoch + 1} leaves a classifier {found}. {SMALLER_STEPS}")
         self._useless = found
+
+    def _stop_if_constant(self, epoch: int, result: Robustness, logs: dict[str, float]) -> None:
+        logits = result.logits
+        if logits is not None and self._constancy.see(logits.clean, self._labels, logs.get("accuracy")):
+            found = f"a classifier that predicts class {logits.clean[0].argmax()} for every image, for the third time"
+            place = {"epoch": epoch + 1, "batch": self.params["steps"]}
+            raise Diverged(self.model, **place, loss=logs.get("loss", math.nan), found=found)
+
+    @property
+    def _labels(self) -> np.ndarray:
+        return np.concatenate([labels for _, labels in self.batches])
 
     def _act_if_masked(self, epoch: int, result: Robustness, logs: dict[str, float]) -> None:
         classifier = classifier_of(self.model)
@@ -284,21 +314,3 @@ class SaveBestClassifier(keras.callbacks.Callback):
         if logs is not None and logs[self.monitor] > self.best:
             self.best, self.best_epoch = logs[self.monitor], epoch
             save_classifier(classifier_of(self.model), self.path)
-
-
-class LogProgress(keras.callbacks.Callback):
-    """Print a line at least every minute of an epoch where `fit` shows no progress bar, with `verbose=2`.
-
-    Example:
-        >>> history = model.fit(train, verbose=0, callbacks=[LogProgress()])
-    """
-
-    def on_epoch_begin(self, epoch: int, logs: dict[str, float] | None = None) -> None:
-        """Start the epoch's clock."""
-        unit = f"epoch {epoch + 1}/{self.params['epochs']}: step"
-        self._lines = Lines(self.params["steps"], unit=unit) if self.params["verbose"] == 2 else None
-
-    def on_train_batch_end(self, batch: int, logs: dict[str, float] | None = None) -> None:
-        """Count the batch."""
-        if self._lines is not None:
-            self._lines.add(1, told=f", loss {logs['loss']:.3g}" if logs and "loss" in logs else "")

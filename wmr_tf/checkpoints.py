@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 
 from wmr_tf.checks import one_line, refuse, require
-from wmr_tf.saving import written_whole
+from wmr_tf.saving import flush, written_whole
 from wmr_tf.untrusted import check_file, read_arrays, read_json
 
 VERSION = 1
@@ -55,18 +55,20 @@ def write(
     config: Mapping[str, Any],
     files: Mapping[str, Path] | None = None,
     keep: int = 2,
+    before: str = "",
 ) -> Path:
     """Write a checkpoint under another name, flush it to disk, rename it, and delete all but the newest ones.
 
     Whenever the process is killed, the checkpoint is there as a whole or not at all, and so are those before.
 
     Args:
-        folder: Where the checkpoints are; created if it is not there.
+        folder: Where the checkpoints are; created if it is not there, in an existing one.
         name: Its name; names sort by age. One of this name is replaced.
         state: Dictionaries with texts as keys, lists, arrays and plain values.
         config: What it is a checkpoint of, as JSON can hold it; see `newest`.
         files: By name files to keep with it. They are linked, so whoever writes them must replace them in one move.
         keep: How many checkpoints stay, this one among them.
+        before: A name; the newest checkpoint that is not after it stays too.
 
     Returns:
         Its folder.
@@ -82,7 +84,8 @@ def write(
     arrays: dict[str, np.ndarray] = {}
     values = _without_arrays(state, arrays)
     target, unfinished = folder / name, folder / f"{_UNFINISHED}{name}.{secrets.token_hex(4)}"
-    unfinished.mkdir(parents=True)
+    folder.mkdir(exist_ok=True)  # but not the folders above: if they are gone, somebody has deleted them
+    unfinished.mkdir()
     try:
         with open(unfinished / ARRAYS, "wb") as file:
             np.savez(file, allow_pickle=False, **arrays)
@@ -92,30 +95,33 @@ def write(
         content = {"version": VERSION, "name": name, "config": dict(config), "files": _described(unfinished)}
         (unfinished / MANIFEST).write_text(_manifest(content), encoding="utf-8")
         for path in (*unfinished.iterdir(), unfinished):
-            _flush(path)
+            flush(path)
         shutil.rmtree(target, ignore_errors=True)  # only there if it was damaged, or is of this very moment
         os.rename(unfinished, target)
-        _flush(folder)
+        flush(folder)
     except BaseException:
         shutil.rmtree(unfinished, ignore_errors=True)
         raise
-    _forget(folder, keep)
+    _forget(folder, keep, before)
     return target
 
 
-def newest(folder: Path, *, config: Mapping[str, Any], tell: Callable[[str], object]) -> Checkpoint | None:
+def newest(
+    folder: Path, *, config: Mapping[str, Any], tell: Callable[[str], object], before: str | None = None
+) -> Checkpoint | None:
     """Return the newest checkpoint that is whole, None if there is none at all; damaged ones give way to it.
 
     Args:
         folder: Where the checkpoints are.
         config: What it must be a checkpoint of.
         tell: Gets one line for each that is passed over because it is damaged.
+        before: A name; those after it do not count.
 
     Raises:
         InvalidInput: If all are damaged, or it is one of something else; the message says what differs.
     """
     damaged: list[Path] = []
-    for path in sorted(_finished(folder), reverse=True):
+    for path in reversed(_until(_finished(folder), before)):
         try:
             content = _checked_manifest(path)
             _check_config(folder, content["config"], json.loads(json.dumps(dict(config))))
@@ -235,13 +241,20 @@ def _with_arrays(value: Any, arrays: dict[str, np.ndarray]) -> Any:
 
 
 def _finished(folder: Path) -> list[Path]:
-    return [path for path in folder.glob("*") if path.is_dir() and not path.name.startswith(_UNFINISHED)]
+    """Return the checkpoints from the oldest to the newest."""
+    return sorted(path for path in folder.glob("*") if path.is_dir() and not path.name.startswith(_UNFINISHED))
 
 
-def _forget(folder: Path, keep: int) -> None:
+def _until(paths: list[Path], name: str | None) -> list[Path]:
+    return [path for path in paths if name is None or path.name <= name]
+
+
+def _forget(folder: Path, keep: int, before: str) -> None:
     """Delete the oldest checkpoints, and what killed processes have begun to write."""
     begun = [path for path in folder.glob(f"{_UNFINISHED}*") if path.is_dir()]
-    for path in [*sorted(_finished(folder))[:-keep], *begun]:
+    finished = _finished(folder)
+    kept = {*finished[-keep:], *_until(finished, before)[-1:]}
+    for path in [*(path for path in finished if path not in kept), *begun]:
         shutil.rmtree(path, ignore_errors=True)
 
 
@@ -250,15 +263,3 @@ def _link_or_copy(source: Path, target: Path) -> None:
         os.link(source, target)
     except OSError:  # a file system without links
         shutil.copyfile(source, target)
-
-
-def _flush(path: Path) -> None:
-    """Have the disk take what has been written into a file, or which files are in a folder."""
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    except OSError:
-        if not path.is_dir():  # not every file system can flush a folder
-            raise
-    finally:
-        os.close(descriptor)

@@ -1,7 +1,6 @@
 """Signals while something runs that can be kept and gone on with."""
 
 import contextlib
-import functools
 import os
 import shlex
 import signal
@@ -11,6 +10,10 @@ import time
 from collections.abc import Callable, Iterator
 from types import FrameType, TracebackType
 from typing import Any, NoReturn, Self
+
+from wmr_tf.saving import note
+
+_PACKAGE = f"{__name__.partition('.')[0]}."
 
 APART = 0.3
 """Seconds between two SIGINT; of less they are one, which forked processes have heard too."""
@@ -24,7 +27,9 @@ class Interrupts:
     main thread alone; in another one this does nothing.
 
     Args:
-        at_once: Called when a signal comes, between any two lines of the block.
+        at_once: Called when a signal has come, before the next line of this package, or at the end of the block; what
+            it raises comes up there. Raised by a handler, wherever the block is, an exception could be lost: Python
+            drops it in a destructor, and TensorFlow's C++ makes another one of it.
 
     Example:
         >>> with Interrupts(lambda: None) as interrupts:
@@ -36,7 +41,7 @@ class Interrupts:
     def __init__(self, at_once: Callable[[], object]) -> None:
         self._at_once = at_once
         self._come: signal.Signals | None = None
-        self._end: BaseException | None = None  # what ends the block
+        self._is_waiting = False  # for the next line
         self._undo = contextlib.ExitStack()
 
     def take(self) -> signal.Signals | None:
@@ -51,8 +56,7 @@ class Interrupts:
             threading.Thread(target=_hear, args=(heard,), daemon=True).start()
             self._undo.callback(os.close, told)  # which ends the thread
             self._undo.callback(signal.set_wakeup_fd, signal.set_wakeup_fd(told, warn_on_full_buffer=False))
-            self._undo.callback(setattr, sys, "unraisablehook", sys.unraisablehook)
-            sys.unraisablehook = functools.partial(self._drop, sys.unraisablehook)
+            self._undo.callback(sys.settrace, sys.gettrace())
             for each in (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1):
                 self._undo.callback(signal.signal, each, signal.signal(each, self._note))
         return self
@@ -61,28 +65,28 @@ class Interrupts:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._undo.close()
+        if self._is_waiting:
+            self._at_once()
+        if error is None and self._come in (signal.SIGTERM, signal.SIGINT):
+            signal.raise_signal(self._come)  # too late for this block, not for what is around it
 
     def _note(self, number: int, frame: FrameType | None) -> None:
-        if self._end is not None:
-            raise self._end
         come = signal.Signals(number)
         # One to go on does not take the place of one to stop.
         self._come = self._come if come is signal.SIGUSR1 and self._come else come
-        try:
-            self._at_once()
-        except BaseException as end:
-            self._end = end
-            raise
+        self._is_waiting = True
+        sys.settrace(self._step)
+        while frame is not None:
+            frame.f_trace = self._step
+            frame = frame.f_back
 
-    def _drop(self, before: Callable[[Any], object], unraisable: Any) -> None:
-        """Raise again what ends the block: Python drops it if the signal came in a destructor."""
-        if self._end is None or unraisable.exc_value is not self._end:
-            before(unraisable)
-            return
-        again = threading.Timer(0.01, os.kill, (os.getpid(), signal.SIGTERM))
-        again.start()
-        self._undo.callback(again.join)
-        self._undo.callback(again.cancel)
+    def _step(self, frame: FrameType, event: str, argument: Any) -> None:
+        """Do what is to be done at once if it is a line of this package that Python is about to run."""
+        module = frame.f_globals.get("__name__", "")
+        if self._is_waiting and module.startswith(_PACKAGE) and module != __name__:
+            self._is_waiting = False
+            sys.settrace(None)
+            self._at_once()
 
 
 def _hear(heard: int) -> None:
@@ -101,7 +105,10 @@ def _hear(heard: int) -> None:
 
 @contextlib.contextmanager
 def stoppable(kept: str, command: str) -> Iterator[None]:
-    """End a block that keeps what it does by itself, wherever it is, when SIGTERM or SIGINT comes; see `leave`."""
+    """End a block that keeps what it does by itself, wherever it is, when SIGTERM or SIGINT comes; see `leave`.
+
+    If a file cannot be written, the error says the same.
+    """
 
     def at_once() -> None:
         come = interrupts.take()
@@ -110,7 +117,11 @@ def stoppable(kept: str, command: str) -> Iterator[None]:
 
     interrupts = Interrupts(at_once)
     with interrupts:
-        yield
+        try:
+            yield
+        except OSError as error:
+            note(error, kept, command)
+            raise
 
 
 def leave(come: signal.Signals, kept: str, command: str) -> NoReturn:

@@ -1,5 +1,6 @@
 """What variables, callbacks and other objects that a training goes through keep from step to step."""
 
+import copy
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -21,7 +22,7 @@ _KEPT: dict[type, tuple[str, ...]] = {
 
 
 def state_of(holder: Any) -> dict[str, Any]:
-    """Return what an object keeps from step to step, as plain values and arrays.
+    """Return a copy of what an object keeps from step to step, as plain values and arrays.
 
     Args:
         holder: A callback of Keras's, or any object that names its attributes in `kept_state`; their values may be
@@ -35,7 +36,7 @@ def state_of(holder: Any) -> dict[str, Any]:
         path = Path(holder.filename)
         return {"text": path.read_bytes().decode() if path.exists() else ""}
     values = {name: getattr(holder, name) for name in _names(holder)}
-    return {name: state_of(value) if _names(value) else value for name, value in values.items()}
+    return {name: state_of(value) if _names(value) else copy.deepcopy(value) for name, value in values.items()}
 
 
 def take_state(holder: Any, state: dict[str, Any]) -> None:

@@ -6,10 +6,10 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from wmr_tf.alarms import LossAlarm, warn
 from wmr_tf.checks import at_least, nonnegative, require
 from wmr_tf.checks import seed as checked_seed
 from wmr_tf.data.pipeline import looked_at
+from wmr_tf.divergence import Diverged, StopOnDivergence
 from wmr_tf.engine import distribution, seeds
 from wmr_tf.engine.precision import compute_dtypes
 from wmr_tf.inputs.batches import check_first_batch, check_index, first_batch, image_and_index
@@ -79,7 +79,6 @@ class AdversarialModel(keras.Model):
             method.check(classifier)
         self.weight_decay = nonnegative("weight_decay", weight_decay)
         self.seed = checked_seed(seed)
-        self.alarm: LossAlarm | None = None  # for the first steps of each `fit`
         self.built = classifier.built
         self.watch: Watch | None = None
 
@@ -100,14 +99,13 @@ class AdversarialModel(keras.Model):
                 the losses need, or the method needs an index, or a single replica, and has none, or batches no larger
                 than before. Images and labels of later batches are counted as they come, and what is wrong with them
                 is said when the epoch ends.
+            Diverged: If the loss or a weight is not finite any more, see `wmr_tf.divergence`.
         """
         kwargs |= dict(zip(_POSITIONAL, args, strict=False))
         _check_arguments(kwargs)
         data = x
         first, x = self._checked(x, y, kwargs.get("sample_weight"))
-        # Not with several workers: to read the loss they would meet after each step, and there notice a lost one.
-        is_alone = distribution.workers(self.distribute_strategy) == 1
-        self.alarm = LossAlarm(self._classes) if is_alone else None
+        kwargs["callbacks"] = self._guarded(kwargs.get("callbacks"))
         whole = first[0] is x  # arrays, which Keras cuts into batches
         self._prepare_method(first[0], (kwargs.get("batch_size") or 32) if whole else None)
         if isinstance(validation_data, tuple | list):
@@ -116,11 +114,15 @@ class AdversarialModel(keras.Model):
             _, validation_data = self._checked(validation_data)
         if isinstance(x, tf.data.Dataset) or distribution.is_distributed(x):
             kwargs.setdefault("shuffle", False)  # it shuffles itself or not; Keras would warn that it cannot
-        self.resumable = resumable(self, data, **kwargs)
-        if self.resumable is None:
-            return super().fit(x, y, validation_data=validation_data, **kwargs)
-        with self.resumable.running():
-            return super().fit(x, y, validation_data=validation_data, **{**kwargs, "callbacks": self.resumable})
+        while True:  # once, and again for each rollback
+            self.resumable = kept = resumable(self, data, **kwargs)
+            if kept is None:
+                return super().fit(x, y, validation_data=validation_data, **kwargs)
+            with kept.running():
+                try:
+                    return super().fit(x, y, validation_data=validation_data, **{**kwargs, "callbacks": kept})
+                except Diverged as diverged:
+                    kept.go_back(diverged)
 
     def evaluate(self, x: Any = None, y: Any = None, *args: Any, **kwargs: Any) -> Any:
         """Measure as `keras.Model.evaluate` does, once the first batch has been looked at.
@@ -165,9 +167,7 @@ class AdversarialModel(keras.Model):
                 return self.train_function(iterator)
             if self.resumable is not None and self.resumable.passes_over:
                 return self.resumable.pass_over(iterator)
-            logs = step(iterator)
-            self._watch_loss()
-            return logs
+            return step(iterator)
 
         self.train_function = train_function
 
@@ -207,6 +207,8 @@ class AdversarialModel(keras.Model):
 
     def update(self, gradients: list[tf.Tensor | None]) -> None:
         """Make one optimiser step, given a gradient, or a mean of several, from `differentiate`."""
+        if self.watch:
+            self.watch.see_gradients(gradients, self.optimizer.scale_loss(tf.constant(1.0)))
         self.optimizer.apply_gradients(zip(gradients, self.trainable_variables, strict=True))
 
     def get_config(self) -> dict[str, Any]:
@@ -225,11 +227,12 @@ class AdversarialModel(keras.Model):
         """Return the model that `get_config` describes."""
         return cls(**keras.saving.deserialize_keras_object(config, custom_objects))
 
-    def _watch_loss(self) -> None:
-        if self.alarm is not None and self.alarm.is_watching:
-            seen = self._loss_tracker
-            if told := self.alarm.see(*(float(tf.convert_to_tensor(part)) for part in (seen.total, seen.count))):
-                warn(told)
+    def _guarded(self, callbacks: Any) -> Any:
+        """Return the callbacks of a `fit` behind the one that stops it; Keras's own list of them is left as it is."""
+        if isinstance(callbacks, keras.callbacks.CallbackList):
+            return callbacks
+        is_alone = distribution.workers(self.distribute_strategy) == 1
+        return [StopOnDivergence(self._classes, is_alone=is_alone), *keras.tree.flatten(callbacks or [])]
 
     def _settings_of_method(self) -> list[Any]:
         return [self.method, *(getattr(self.method, name) for name in self.method.settings())]

@@ -23,6 +23,9 @@ NOISE = "noise"
 ON_MASKED = ("warn", "stop", "roll_back")
 """What `wmr_tf.callbacks.RobustEvaluation` can do when a classifier begins to hide from the test attack."""
 
+ON_DIVERGENCE = ("stop", "rollback")
+"""What `wmr_tf.callbacks.ExactResume` can do when a training diverges."""
+
 WEIGHTINGS: dict[str, dict[str, Any]] = {"exponential": {"alpha": None, "stop_gradient": False, "normalize": False}}
 """The weightings, each with its settings and their defaults, None where there is none."""
 

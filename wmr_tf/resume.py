@@ -13,11 +13,15 @@ import keras
 
 from wmr_tf import checkpoints
 from wmr_tf.alarms import warn
-from wmr_tf.checks import at_least, one_line, positive, require
+from wmr_tf.checks import at_least, one_line, one_of, positive, require
 from wmr_tf.data.pipeline import Place, place_of
+from wmr_tf.divergence import Diverged, StopOnDivergence
 from wmr_tf.engine import distribution
 from wmr_tf.interrupts import Interrupts, leave, own_command
 from wmr_tf.kept import assign, files_of, state_of, take_state, values_of
+from wmr_tf.names import ON_DIVERGENCE
+from wmr_tf.rollback import ROLLBACKS, check_can_roll_back, halve_learning_rate, without_rollbacks
+from wmr_tf.saving import note
 from wmr_tf.untrusted import well_formed
 
 
@@ -60,11 +64,20 @@ class ExactResume(keras.callbacks.Callback):
         Several workers keep one only at the end of an epoch, written by the chief and read by all.
     """
 
-    def __init__(self, directory: str | Path, *, minutes: float = 5.0, keep: int = 2) -> None:
+    kept_state = ("rollbacks", "sound_epochs")
+
+    def __init__(
+        self, directory: str | Path, *, minutes: float = 5.0, keep: int = 2, on_divergence: str = "stop"
+    ) -> None:
         super().__init__()
         self.directory = Path(directory).expanduser()
         self.minutes = positive("minutes", minutes)
         self.keep = at_least("keep", keep, 2)
+        self.on_divergence = one_of("on_divergence", on_divergence, ON_DIVERGENCE)
+        self.rollbacks: list[dict[str, Any]] = []
+        """For each rollback epoch and batch where the training diverged, loss, gradient norm and learning rate."""
+        self.sound_epochs = 0
+        """How many epochs there were up to the last one that left no classifier in doubt."""
         self.command = own_command()
         """What goes on with the training, as messages say it."""
 
@@ -81,7 +94,7 @@ class ExactResume(keras.callbacks.Callback):
         require(is_possible, "directory", got=got, expected=expected, fix="Name another folder for the checkpoints.")
 
     def on_train_begin(self, logs: Any = None) -> None:
-        """Check that it is a `fit` which can resume."""
+        """Check that it is a `fit` which can resume, and go back if that is asked for."""
         require(
             isinstance(getattr(self.model, "resumable", None), Resumable),
             "ExactResume",
@@ -89,6 +102,14 @@ class ExactResume(keras.callbacks.Callback):
             expected="that of a wmr_tf.AdversarialModel, with a list of callbacks",
             fix="Wrap the model: wmr_tf.AdversarialModel(classifier, wmr_tf.methods.Natural()).",
         )
+        self.rollbacks, self.sound_epochs = [], 0
+        if self.on_divergence == "rollback":
+            check_can_roll_back(self.model)
+
+    def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
+        """Put the number of rollbacks into the logs."""
+        if self.on_divergence == "rollback" and logs is not None:
+            logs["rollbacks"] = len(self.rollbacks)
 
 
 class Resumable(keras.callbacks.CallbackList):
@@ -130,6 +151,7 @@ class Resumable(keras.callbacks.CallbackList):
         self._config: dict[str, Any] = {}
         self._clock = time.monotonic()
         self._is_alone = distribution.workers(model.distribute_strategy) == 1
+        self._guard = next(callback for callback in callbacks if isinstance(callback, StopOnDivergence))
         self._interrupts = Interrupts(self._heed_if_between)
 
     def on_train_begin(self, logs: Any = None) -> None:
@@ -144,6 +166,8 @@ class Resumable(keras.callbacks.CallbackList):
             fix = "Delete the folder to begin anew."
             with well_formed("checkpoints", got=found.path, expected="the state of this training", fix=fix):
                 self._put_back(found)
+        elif self._resume.on_divergence == "rollback":
+            self._save(self._state())  # to have somewhere to go back to
         distribution.check_agreement(
             self.model.distribute_strategy,
             self._epoch,
@@ -154,7 +178,8 @@ class Resumable(keras.callbacks.CallbackList):
 
     def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
         """Tell the callbacks, and have the data begin where they are to."""
-        super().on_epoch_begin(epoch, logs)
+        with without_rollbacks(self.model, len(self._resume.rollbacks)):
+            super().on_epoch_begin(epoch, logs)
         if epoch != self._epoch:
             self._epoch, self._done = epoch, 0
         self._passed = self._done
@@ -169,7 +194,8 @@ class Resumable(keras.callbacks.CallbackList):
         """Tell the callbacks, unless the batch was trained on before."""
         self.passes_over = batch < self._passed
         if not self.passes_over:
-            super().on_train_batch_begin(batch, logs)
+            with without_rollbacks(self.model, len(self._resume.rollbacks)):
+                super().on_train_batch_begin(batch, logs)
 
     def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
         """Tell the callbacks, and write a checkpoint if it is time for one, or a signal asks for it."""
@@ -193,6 +219,8 @@ class Resumable(keras.callbacks.CallbackList):
         super().on_epoch_end(epoch, logs)
         self._held = None
         self._epoch, self._done = epoch + 1, 0
+        if not any(getattr(callback, "is_in_doubt", False) for callback in self.callbacks):
+            self._resume.sound_epochs = self._epoch
         self._save_if_due()
         self._heed()
 
@@ -207,8 +235,41 @@ class Resumable(keras.callbacks.CallbackList):
         try:
             with self._interrupts if self._is_alone else contextlib.nullcontext():
                 yield
+        except OSError as error:
+            is_kept = f"{self._resume.directory} keeps the training {self._told(*self._saved)}" if self._saved else ""
+            note(error, is_kept or "No checkpoint was written before", self._resume.command)
+            raise
         finally:
             self.model._initial_epoch = self.model.resumable = None
+
+    def go_back(self, diverged: Diverged) -> None:
+        """Have the next `fit` go on from before a training diverged, with half the learning rate.
+
+        Args:
+            diverged: What ended this one.
+
+        Raises:
+            Diverged: The same again, if that is not asked for, or was done three times.
+        """
+        resume, model = self._resume, self.model
+        if resume.on_divergence == "stop" or len(resume.rollbacks) == ROLLBACKS:
+            raise diverged
+        before = self._name(resume.sound_epochs, 0) if resume.sound_epochs < self._epoch else None
+        found = checkpoints.newest(resume.directory, config=self._config, tell=warn, before=before)
+        if found is None:
+            raise diverged
+        assign(_variables(model), found.state["variables"])
+        rate = halve_learning_rate(model)
+        resume.rollbacks = [*resume.rollbacks, {**diverged.facts(), "learning_rate": rate}]
+        state = {**found.state, "variables": values_of(_variables(model))}
+        for name, holder in self._holders():
+            if holder is resume:
+                state["callbacks"][name]["rollbacks"] = resume.rollbacks
+        # Under a name that comes after all others: those after the one that is gone back to do not count any more.
+        self._write(state, found.files)
+        told = self._told(state["epoch"], state["batch"])
+        number = f"rollback {len(resume.rollbacks)} of {ROLLBACKS}"
+        warn(f"{diverged.told}. Going back to the checkpoint {told}, with a learning rate of {rate:g} ({number}).")
 
     def expect(self, batches: int | None) -> None:
         """Hear how many batches an epoch has, from Keras, which knows it before it calls anything else here."""
@@ -256,22 +317,34 @@ class Resumable(keras.callbacks.CallbackList):
         place = state["epoch"], state["batch"]
         if place == self._saved or not distribution.is_chief(self.model.distribute_strategy):
             return
+        if self._is_alone:
+            self._guard.check()
         self._is_saving = True
         try:
-            checkpoints.write(
-                self._resume.directory,
-                "epoch-{:06d}-batch-{:08d}".format(*place),
-                state,
-                config=self._config,
-                files={name: path for name, path in self._files().items() if path.exists()},
-                keep=self._resume.keep,
-            )
+            self._write(state, {name: path for name, path in self._files().items() if path.exists()})
             self._saved = place
         except OSError as error:
             warn(f"no checkpoint could be written ({one_line(error)}). Those before are whole; the training goes on.")
         finally:
             self._is_saving = False
             self._clock = time.monotonic()
+
+    def _write(self, state: dict[str, Any], files: dict[str, Path]) -> None:
+        resume = self._resume
+        checkpoints.write(
+            resume.directory,
+            self._name(state["epoch"], state["batch"]),
+            state,
+            config=self._config,
+            files=files,
+            keep=resume.keep,
+            before=self._name(resume.sound_epochs, 0),
+        )
+
+    def _name(self, epoch: int, batch: int) -> str:
+        """Return what a checkpoint is called; names sort by age, those after a rollback behind those before."""
+        count = len(self._resume.rollbacks)
+        return f"rollback-{count}-" * bool(count) + f"epoch-{epoch:06d}-batch-{batch:08d}"
 
     def _state(self) -> dict[str, Any]:
         model = self.model
@@ -306,12 +379,14 @@ class Resumable(keras.callbacks.CallbackList):
 
     def _told(self, epoch: int, batch: int) -> str:
         of = f" of {self.params['steps']}" if self.params["steps"] else ""
-        return f"within epoch {epoch + 1}, after batch {batch}{of}" if batch else f"after epoch {epoch}"
+        if not batch:
+            return f"after epoch {epoch}" if epoch else "at the beginning"
+        return f"within epoch {epoch + 1}, after batch {batch}{of}"
 
     def _holders(self) -> list[tuple[str, Any]]:
         """Return what has a state besides variables, by a name that stays if others come or go."""
         named, count = [], collections.Counter[str]()
-        for holder in (*self.callbacks, self.model.alarm):
+        for holder in self.callbacks:
             kind = type(holder).__name__
             named.append((f"{kind}-{count[kind]}", holder))
             count[kind] += 1

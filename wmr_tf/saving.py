@@ -1,12 +1,14 @@
-"""Files, each written whole: a classifier as a plain Keras model, and JSON."""
+"""Files, each written whole: a classifier as a plain Keras model, JSON, and any other."""
 
 from __future__ import annotations
 
 import contextlib
+import errno
+import glob
 import json
 import os
 import secrets
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,28 +20,93 @@ if TYPE_CHECKING:
 
 _FIX = "Name a .keras file that a run wrote, such as runs/NAME/best.keras."
 
+_FIXES = {
+    errno.ENOSPC: "Free some space.",
+    errno.EDQUOT: "Free some space.",
+    errno.EACCES: "Make its folder writable.",
+    errno.EROFS: "Make its folder writable.",
+    errno.ENOENT: "Its folder is gone.",
+}
+
+
+class NotWritten(OSError):
+    """A file could not be written; the one before, if there was one, is as it was.
+
+    Args:
+        path: The file.
+        cause: What the system said.
+    """
+
+    def __init__(self, path: str | os.PathLike[str], cause: OSError) -> None:
+        said = os.strerror(cause.errno) if cause.errno else one_line(cause)
+        super().__init__(cause.errno, said, str(path))
+
+    def __str__(self) -> str:
+        fix = _FIXES.get(self.errno or 0, "Look at the disk.")
+        return f"could not write {self.filename} ({self.strerror}). {fix}"
+
+
+def note(error: OSError, kept: str, command: str) -> None:
+    """Have an error say what is kept and how to go on, unless it does so already or the folder is gone.
+
+    Args:
+        error: What ends a run.
+        kept: What is kept, a sentence without its full stop.
+        command: What goes on with it.
+    """
+    if error.errno != errno.ENOENT and not hasattr(error, "__notes__"):
+        error.add_note(f"{kept}. To go on: {command}")
+
 
 @contextlib.contextmanager
 def written_whole(path: str | os.PathLike[str]) -> Iterator[Path]:
     """Yield the path of an unfinished file, which takes the place of `path` in one move once the block has ended.
 
     A process that is killed, or fails, in the block leaves `path` as it was; several may write the same file at once.
+    The disk has taken the file before it is moved.
 
     Args:
         path: The file to write, in an existing folder.
+
+    Raises:
+        NotWritten: If the system does not write it, or anything in the block raises an OSError.
 
     Example:
         >>> with written_whole("notes.txt") as unfinished:
         ...     _ = unfinished.write_text("all of it")
     """
     path = Path(path).expanduser()
-    # The name still ends as it did, since Keras goes by that.
-    unfinished = path.with_name(f".{path.name}.{secrets.token_hex(4)}{path.suffix}")
+    # The name still ends as it did, since Keras goes by that, also with two endings as in .weights.h5.
+    unfinished = path.with_name(f".{path.name}.{secrets.token_hex(4)}{''.join(path.suffixes)}")
     try:
         yield unfinished
+        flush(unfinished)
         os.replace(unfinished, path)
+        flush(path.parent)
+    except OSError as error:
+        raise NotWritten(path, error) from error
     finally:
-        unfinished.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):  # what went wrong has been said
+            unfinished.unlink(missing_ok=True)
+
+
+def flush(path: Path) -> None:
+    """Have the disk take what has been written into a file, or which files are in a folder."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    except OSError:
+        if not path.is_dir():  # not every file system can flush a folder
+            raise
+    finally:
+        os.close(descriptor)
+
+
+def forget_unfinished(folder: Path, names: Iterable[str]) -> None:
+    """Delete what killed processes have begun to write of some files, in a folder that nobody else writes into."""
+    for name in names:
+        for path in folder.glob(f".{glob.escape(name)}.????????{Path(name).suffix}"):
+            path.unlink(missing_ok=True)
 
 
 def save_classifier(classifier: keras.Model, path: str | os.PathLike[str]) -> None:
@@ -140,9 +207,21 @@ def write_json(path: str | os.PathLike[str], content: Any) -> None:
     Example:
         >>> write_json("metrics.json", {"A_rob": 0.9248})
     """
-    text = json.dumps(content, indent=2) + "\n"
+    write_text(path, json.dumps(content, indent=2) + "\n")
+
+
+def write_text(path: str | os.PathLike[str], text: str) -> None:
+    """Write a text in UTF-8, its line ends as they are, in one move.
+
+    Args:
+        path: The file, replaced if it is there.
+        text: All of it.
+
+    Example:
+        >>> write_text("notes.txt", "all of it")
+    """
     with written_whole(path) as unfinished:
-        unfinished.write_text(text, encoding="utf-8")
+        unfinished.write_text(text, encoding="utf-8", newline="")
 
 
 def read_json(path: str | os.PathLike[str], what: str, *, fix: str) -> dict[str, Any]:

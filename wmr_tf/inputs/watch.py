@@ -1,4 +1,6 @@
-"""Checks the images and labels of every batch within the training step, without making it wait for the result."""
+"""Looks at what goes through a training step, without making it wait: images, labels, the size of gradients."""
+
+from collections.abc import Iterable
 
 import tensorflow as tf
 
@@ -9,7 +11,7 @@ from wmr_tf.inputs.images import TOLERANCE
 class Watch:
     """Counts unusable images and labels step by step; `check`, at the end of an epoch, raises if there were any.
 
-    A step only adds two numbers to a variable, which works on every device, under XLA and on several replicas.
+    A step only writes a few numbers to variables, which works on every device, under XLA and on several replicas.
 
     Args:
         classes: How many classes the classifier has.
@@ -31,11 +33,32 @@ class Watch:
             synchronization=tf.VariableSynchronization.ON_READ,
             aggregation=tf.VariableAggregation.SUM,
         )
+        self._largest = tf.Variable(
+            0.0,
+            trainable=False,
+            synchronization=tf.VariableSynchronization.ON_READ,
+            aggregation=tf.VariableAggregation.ONLY_FIRST_REPLICA,
+        )
 
     @property
     def variables(self) -> list[tf.Variable]:
-        """The counts."""
-        return [self._unusable]
+        """All that it keeps."""
+        return [self._unusable, self._largest]
+
+    @property
+    def gradient_norm(self) -> float:
+        """The largest finite norm of all gradients of a step together; of several replicas that of the first."""
+        return float(self._largest.read_value())
+
+    def see_gradients(self, gradients: Iterable[tf.Tensor | None], scale: tf.Tensor) -> None:
+        """Keep the norm of a step's gradients if it is the largest so far; those that have overflowed do not count.
+
+        Args:
+            gradients: One for each weight, None where there is none.
+            scale: By which they are too large.
+        """
+        norm = tf.linalg.global_norm([tf.cast(each, tf.float32) for each in gradients if each is not None]) / scale
+        self._largest.assign(tf.maximum(self._largest, tf.where(tf.math.is_finite(norm), norm, 0.0)))
 
     def usable(self, images: tf.Tensor, labels: tf.Tensor) -> tf.Tensor:
         """Return the labels, with class numbers that are out of range clipped, and count what is unusable.
@@ -57,7 +80,7 @@ class Watch:
         return used
 
     def reset(self) -> None:
-        """Forget what has been counted."""
+        """Forget what has been counted of images and labels."""
         self._unusable.assign(tf.zeros([2]))
 
     def check(self) -> None:

@@ -12,6 +12,8 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 
+from wmr_tf.saving import written_whole
+
 # Okabe and Ito's colours, told apart by colour-blind readers too; without their yellow, too pale for a line.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 GREY = "#777777"
@@ -195,4 +197,5 @@ def _draw_curve(axes: Axes, metrics: Mapping[str, Any], key: str, **style: Any) 
 
 def _write(figure: Figure, path: str | PathLike[str]) -> None:
     # Without matplotlib's version inside, the same values give the same bytes.
-    figure.savefig(path, format="png", metadata={"Software": None})
+    with written_whole(path) as unfinished:
+        figure.savefig(unfinished, format="png", metadata={"Software": None})

@@ -10,7 +10,7 @@ from wmr_tf.report import rounding, words
 from wmr_tf.report.charts import Results
 from wmr_tf.report.images import Tile, tiles
 from wmr_tf.report.sections import Table, sections
-from wmr_tf.saving import written_whole
+from wmr_tf.saving import write_text
 
 Metrics = Mapping[str, Any]
 
@@ -62,8 +62,7 @@ def write_report(
             settings=settings_table(results),
         )
     )
-    with written_whole(path) as unfinished:
-        unfinished.write_text(page, encoding="utf-8")
+    write_text(path, page)
 
 
 def _holds(result: tuple[str, Metrics]) -> bool:

@@ -1,0 +1,104 @@
+"""What a `fit` tells while it runs: its history in a file, events for TensorBoard, lines in a log."""
+
+import csv
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import keras
+import tensorflow as tf
+
+from wmr_tf.alarms import warn
+from wmr_tf.checks import one_line
+from wmr_tf.engine.progress import Lines
+from wmr_tf.saving import written_whole
+
+
+class WriteHistory(keras.callbacks.Callback):
+    """Writes the values of all epochs into a CSV file after each epoch, in one move.
+
+    Keras's CSVLogger writes the same line by line into an open file, of which a kill or a full disk leaves a part.
+
+    Args:
+        path: The file, in an existing folder.
+
+    Raises:
+        NotWritten: In `fit`, if it cannot be written.
+
+    Example:
+        >>> history = model.fit(train, verbose=0, callbacks=[WriteHistory("history.csv")])
+    """
+
+    kept_state = ("rows",)
+
+    def __init__(self, path: str | Path) -> None:
+        super().__init__()
+        self.path = Path(path).expanduser()
+        self.rows: list[dict[str, Any]] = []
+
+    def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:
+        """Begin with no rows."""
+        self.rows = []
+
+    def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
+        """Write all rows, with this epoch's."""
+        self.rows.append({"epoch": epoch, **(logs or {})})
+        names = sorted({name for row in self.rows for name in row} - {"epoch"})
+        with written_whole(self.path) as unfinished, open(unfinished, "w", newline="", encoding="utf-8") as file:
+            writer = csv.DictWriter(file, ["epoch", *names])
+            writer.writeheader()
+            writer.writerows(self.rows)
+
+
+class WriteEvents(keras.callbacks.TensorBoard):
+    """Keras's TensorBoard, except that a training goes on without it, with a warning, if nothing can be written."""
+
+    _is_lost = False
+
+    def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:
+        """Open the file."""
+        self._try(super().on_train_begin, logs)
+
+    def on_test_begin(self, logs: dict[str, Any] | None = None) -> None:
+        """Open the file of a validation by Keras."""
+        self._try(super().on_test_begin, logs)
+
+    def on_test_end(self, logs: dict[str, Any] | None = None) -> None:
+        """Write what it found."""
+        self._try(super().on_test_end, logs)
+
+    def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
+        """Write the epoch's values."""
+        self._try(super().on_epoch_end, epoch, logs)
+
+    def on_train_end(self, logs: dict[str, Any] | None = None) -> None:
+        """Write what is left and close the files."""
+        self._try(super().on_train_end, logs)
+
+    def _try(self, write: Callable[..., object], *arguments: Any) -> None:
+        if self._is_lost:
+            return
+        try:
+            write(*arguments)
+        except (OSError, tf.errors.OpError) as error:
+            self._is_lost = True
+            told = f"TensorBoard's events in {self.log_dir} could not be written ({one_line(error)})"
+            warn(f"{told}. The training goes on without them.")
+
+
+class LogProgress(keras.callbacks.Callback):
+    """Print a line at least every minute of an epoch where `fit` shows no progress bar, with `verbose=2`.
+
+    Example:
+        >>> history = model.fit(train, verbose=0, callbacks=[LogProgress()])
+    """
+
+    def on_epoch_begin(self, epoch: int, logs: dict[str, float] | None = None) -> None:
+        """Start the epoch's clock."""
+        unit = f"epoch {epoch + 1}/{self.params['epochs']}: step"
+        self._lines = Lines(self.params["steps"], unit=unit) if self.params["verbose"] == 2 else None
+
+    def on_train_batch_end(self, batch: int, logs: dict[str, float] | None = None) -> None:
+        """Count the batch."""
+        if self._lines is not None:
+            self._lines.add(1, told=f", loss {logs['loss']:.3g}" if logs and "loss" in logs else "")
