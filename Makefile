@@ -7,21 +7,25 @@ BENCH_INSTALLED := .venv-bench/.installed
 DEMO := runs/demo
 # Two processes for the tests, about 3 GB each, with a file at a time: its runs and models are made once.
 WORKERS := --numprocesses=2 --dist=loadfile
+# For all platforms and Pythons, with the hashes of all files of each version.
+COMPILE := .venv-lock/bin/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-annotate \
+	--custom-compile-command "make lock" $(UPGRADE)
 
 export TF_CPP_MIN_LOG_LEVEL ?= 2
 
-.PHONY: help .venv test test-all check demo bench clean
+.PHONY: help .venv test test-all check demo bench lock clean
 
 help: ## List the targets
 	@sed -n 's/^\([a-z.-]*\):.*## \(.*\)/\1\t\2/p' $(MAKEFILE_LIST) | expand -t 12
 
 .venv: $(INSTALLED) ## Create the environment and install the pinned packages, once (PYTHON=python3 by default)
 
-# The stamp is written last, so an installation that failed is tried again.
+# The stamp is written last, so an installation that failed is tried again. Without isolation the package is built by
+# the setuptools of requirements.txt, whose hash is known, as all that is installed here.
 $(INSTALLED): pyproject.toml requirements.txt requirements-dev.txt
 	$(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install -r requirements.txt -r requirements-dev.txt
-	$(BIN)/python -m pip install --no-deps -e .
+	$(BIN)/python -m pip install --no-deps --no-build-isolation -e .
 	@touch $@
 
 test: $(INSTALLED) ## Run the fast tests
@@ -45,13 +49,22 @@ demo: $(INSTALLED) ## Train three models on the embedded digits and compare them
 # The peers need packages that we do not, and some of them declare more than they import.
 $(BENCH_INSTALLED): pyproject.toml requirements.txt benchmarks/requirements.txt benchmarks/requirements-no-deps.txt
 	$(PYTHON) -m venv .venv-bench
+	$(BENCH)/python -m pip install -r requirements.txt
 	$(BENCH)/python -m pip install -r benchmarks/requirements.txt
 	$(BENCH)/python -m pip install --no-deps -r benchmarks/requirements-no-deps.txt
-	$(BENCH)/python -m pip install --no-deps -e .
+	$(BENCH)/python -m pip install --no-deps --no-build-isolation -e .
 	@touch $@
 
 bench: $(BENCH_INSTALLED) ## Measure speed against the peers, in an environment of their own (25 minutes, quiet machine)
 	$(BENCH)/python -m benchmarks.speed
+
+lock: ## Write the requirements again, with hashes (versions stay; UPGRADE=--upgrade takes the newest; needs the network)
+	$(PYTHON) -m venv .venv-lock
+	.venv-lock/bin/python -m pip install uv
+	$(COMPILE) --output-file requirements.txt pyproject.toml
+	sed -n 's/^\([a-z0-9-]*\)==.*/--no-emit-package \1/p' requirements.txt | xargs \
+		$(COMPILE) --extra dev --constraints requirements.txt --output-file requirements-dev.txt pyproject.toml
+	rm -r .venv-lock
 
 clean: ## Remove builds, caches and the demo's runs (other runs and the environment stay)
 	rm -rf build dist *.egg-info .hypothesis .mypy_cache .pytest_cache .ruff_cache $(DEMO)

@@ -52,9 +52,9 @@ def measure(steps: int, folder: Path) -> list[float]:
     splits = run.load_data(experiment)
     model = run.build_model(experiment, splits.train_examples)
     memory = Memory()
-    callbacks = run.run_callbacks(experiment, splits, folder, SaveBestClassifier(folder / BEST))
     resume = ExactResume(folder / CHECKPOINTS, minutes=SECONDS_BETWEEN_CHECKPOINTS / 60)
-    model.fit(splits.train, epochs=experiment.epochs, callbacks=[*callbacks, memory, resume], verbose=0)
+    callbacks = run.run_callbacks(experiment, splits, folder, SaveBestClassifier(folder / BEST), resume)
+    model.fit(splits.train, epochs=experiment.epochs, callbacks=[*callbacks, memory], verbose=0)
     return memory.megabytes
 
 

@@ -90,6 +90,8 @@ COMMANDS = {
     "digits --on_masked=ignore": "on_masked: got 'ignore', expected one of warn, stop, roll_back",
     "digits --architecture=resnet": "architecture: got 'resnet', expected one of digits_cnn,",
     "digits --precision=half": "precision: got 'half', expected one of float32, bfloat16, float16, auto",
+    "digits --on_divergence=ignore": "on_divergence: got 'ignore', expected one of stop, rollback",
+    "digits --on_divergence=rollback --strategy=multi_worker": "on_divergence: got rollback with several workers",
     "digits --strategy=tpu": "strategy: got 'tpu', expected one of none, mirrored, multi_worker",
     "evaluate --dataset=digits --model=fits.keras --strategy=gpu": "strategy: got 'gpu', expected one of",
     "search --dataset=digits --tuner=bayes": "tuner: got 'bayes', expected one of bayesian,",
@@ -268,7 +270,8 @@ COMMANDS = {
         "run: got 'unfinished', whose run has not come to its end, expected a finished one. Run python",
     "compare list": "run: got 'list/metrics.json', expected a file with a JSON object",
     "compare latin": "run: got 'latin/metrics.json', expected a file with a JSON object",
-    "compare no_attack": "run: got 'no_attack/metrics.json' ('NoneType' object is not a mapping), expected metrics of",
+    "compare no_attack":
+        "run: got 'no_attack/metrics.json' ('NoneType' object is not a mapping), expected metrics of an evaluation",
     "compare run other":
         "runs: got attack epsilon 0.3 in 'run' and 0.1 in 'other', expected the same images and attack",
     "compare run faster": "runs: got attack precision float32 in 'run' and bfloat16 in 'faster', expected the same",
@@ -433,6 +436,7 @@ CALLS = {
         "suite: got None with a surrogate, validation",
     "evaluate_robustness(classifier, (x, y), attack, outcomes='nowhere/o.npz')":
         "outcomes: got 'nowhere/o.npz', expected a",
+    "minimal_radii(classifier, (x, y), outcomes='nowhere/o.npz')": "outcomes: got 'nowhere/o.npz', expected",
     "evaluate_robustness(classifier, (x, y), attack, outcomes='file')": "outcomes: got 'file', expected a file that an",
     "auto_attack(classifier, (x, y), epsilon=8)":
         "epsilon: got 8, expected a radius in [0, 1], the range of the images",
@@ -493,6 +497,8 @@ CALLS = {
     "callbacks.RobustEvaluation((x, y), attack, every=0)": "every: got 0, expected a whole number >= 1",
     "callbacks.RobustEvaluation((x, y), attack, seed=-1)": "seed: got -1, expected a whole number in [0, 2**31)",
     "callbacks.RobustEvaluation((x, y), attack, suite='long')": "suite: got 'long', expected one of standard,",
+    "callbacks.ExactResume('x', on_divergence='ignore')":
+        "on_divergence: got 'ignore', expected one of stop, rollback",
     "callbacks.RobustEvaluation((x, y), attack, on_masked='ignore')":
         "on_masked: got 'ignore', expected one of warn, stop,",
     "callbacks.SaveBestClassifier('best.h5')":

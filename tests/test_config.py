@@ -275,6 +275,7 @@ GIVEN = {
     "surrogate": ("other.keras", "other.keras"),
     "budget": ("5,10", (5, 10)),
     "by_class": ("true", True),
+    "trust": ("true", True),
     "alpha_test": ("1,2.5", (1.0, 2.5)),
     "eval_norm": ("l1", "l1"),
     "eval_epsilon": ("0.11", 0.11),

@@ -27,6 +27,7 @@ from trainers.config import Experiment, ModelEvaluation
 from trainers.matched import Pair
 from tuning.search import Search
 from wmr_tf import InvalidInput, architectures, attacks, callbacks, methods
+from wmr_tf.evaluation import minimal_radii
 from wmr_tf.saving import load_classifier, save_classifier
 
 # Few steps on purpose; and what runs here as a command has been imported before.
@@ -109,6 +110,7 @@ def names():
         "four": classifier(4),
         "iaat": compiled(methods.IAAT(attack, examples=6)),
         "load_classifier": load_classifier,
+        "minimal_radii": minimal_radii,
         "maps": keras.Sequential([keras.Input((8, 8, 3)), keras.layers.Conv2D(2, **first)]),
         "model": compiled(methods.PGD(attack)),
         "nan": float("nan"),
@@ -165,7 +167,7 @@ def test_a_wrong_command_is_one_line_and_status_2(line, place, monkeypatch, capf
     assert run_here(module, arguments) == 2
     printed = capfd.readouterr()
     assert printed.out == ""
-    assert re.fullmatch(f"error: {MESSAGE.pattern}\n", printed.err), printed.err
+    assert re.fullmatch(f"error: {MESSAGE.pattern}\n", printed.err) and printed.err[:-1].isprintable(), printed.err
     assert COMMANDS[line] in printed.err
     assert snapshot(place) == before
 
@@ -176,7 +178,7 @@ def test_a_wrong_call_is_one_line(call, place, names, monkeypatch, capfd):
     before = snapshot(place)
     with pytest.raises(InvalidInput) as error:
         eval(call, dict(names))
-    assert MESSAGE.fullmatch(str(error.value)), str(error.value)
+    assert MESSAGE.fullmatch(str(error.value)) and str(error.value).isprintable(), str(error.value)
     assert CALLS[call] in str(error.value)
     assert capfd.readouterr() == ("", "")
     assert snapshot(place) == before

@@ -28,7 +28,7 @@ from trainers.compare import Comparison
 from trainers.config import Experiment, ModelEvaluation
 from trainers.folder import is_finished, make_folder
 from wmr_tf import data, report
-from wmr_tf.callbacks import RobustEvaluation, SaveBestClassifier
+from wmr_tf.callbacks import RobustEvaluation
 from wmr_tf.checks import InvalidInput
 from wmr_tf.evaluation import WeightedAccuracy, evaluate_robustness
 from wmr_tf.evaluation.records import load_images
@@ -303,7 +303,7 @@ def test_every_validation_image_is_attacked(tmp_path):
     # `load` has cut them already; the callback's own limit of 1,000 must not cut them again.
     count = 1100
     batches = tf.data.Dataset.from_tensors((np.zeros([count, 8, 8, 1], np.float32), np.zeros([count], np.int32)))
-    used = run.run_callbacks(Experiment.of("digits"), data.Splits(batches, batches, batches), tmp_path, None)
+    used = run.run_callbacks(Experiment.of("digits"), data.Splits(batches, batches, batches), tmp_path, None, None)
     (evaluation,) = (callback for callback in used if isinstance(callback, RobustEvaluation))
     assert sum(len(images) for images, _ in evaluation.batches) == count
 
@@ -390,17 +390,9 @@ def test_divergence_is_one_line_and_status_1(tmp_path, capsys):
     assert exit_.value.code == 1
     warning, error = filter(None, capsys.readouterr().err.splitlines())
     assert warning.startswith("warning: the loss is exploding: ")
-    assert re.match(r"error: training: got a loss of .* expected finite numbers. Lower --learning_rate", error)
-    assert read_history(folder) and not (folder / "metrics.json").exists()
-
-
-def test_divergence_after_a_good_epoch_names_the_file_that_was_kept(tmp_path):
-    best = SaveBestClassifier(tmp_path / "best.keras")
-    best.best_epoch = 0
-    history = {"loss": [1.0, math.nan], "val_A_strong": [0.3, math.nan]}
-    with pytest.raises(FloatingPointError, match="after epoch 2, .*best.keras is of epoch 1"):
-        run.best_epoch(best, history)
-    assert run.best_epoch(best, {"loss": [1.0, 0.9], "val_A_strong": [0.3, 0.2]}) == 1
+    assert re.match(r"error: training diverged in epoch 1, batch \d: .*, largest finite gradient norm so far ", error)
+    assert json.loads((folder / "diverged.json").read_text())["epoch"] == 1
+    assert not (folder / "metrics.json").exists()
 
 
 def of_any_size(channels: int) -> keras.Model:

@@ -84,10 +84,8 @@ def ends_reported() -> Iterator[None]:
             yield
     except InvalidInput as mistake:
         fail(str(mistake))
-    except (FloatingPointError, LostWorker) as end:
-        fail(str(end), status=1)
-    except OSError as error:  # with what `wmr_tf.saving.note` has added
-        fail(" ".join([f"{str(error).rstrip('.')}.", *getattr(error, "__notes__", ())]), status=1)
+    except (FloatingPointError, LostWorker, OSError) as end:
+        fail(" ".join([f"{str(end).rstrip('.')}.", *getattr(end, "__notes__", ())]), status=1)
     except KeyboardInterrupt:  # what is kept has been said
         sys.exit(130)
 

@@ -46,7 +46,7 @@ class Comparison(Settings):
         """The path of the report, beside the picture."""
         return self.picture.with_name(f"{self.picture.stem}.html")
 
-    def check_output(self, is_possible: bool, cause: OSError | None = None) -> None:
+    def check_output(self, is_possible: bool) -> None:
         """Refuse the picture unless it `is_possible` to write it.
 
         Raises:
@@ -54,7 +54,7 @@ class Comparison(Settings):
         """
         expected = "a file that can be written, in an existing folder, and no .html"
         fix = "Name another file with --output."
-        require(is_possible, "output", got=repr(self.output), expected=expected, fix=fix, cause=cause)
+        require(is_possible, "output", got=repr(self.output), expected=expected, fix=fix)
 
 
 if __name__ == "__main__":

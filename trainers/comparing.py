@@ -7,6 +7,7 @@ from trainers.grouping import Run, check_alike, grouped, labels_of, mean_of
 from trainers.naming import title
 from trainers.pairing import differences, why_unpaired
 from wmr_tf import report
+from wmr_tf.saving import NotWritten
 from wmr_tf.untrusted import well_formed
 
 Table = tuple[str, list[str], list[list[str]]]
@@ -36,7 +37,7 @@ def write(
     """Write the picture of the defences, and a report of all runs beside it.
 
     Raises:
-        InvalidInput: If they cannot be written.
+        NotWritten: If they cannot be written.
     """
     heading = title(groups[0][0].metrics)
     means = [(label, mean_of(group)) for label, group in zip(labels, groups, strict=True)]
@@ -47,11 +48,8 @@ def write(
     ]
     results = [(label, run.metrics) for label, run in runs]
     pictures = [run.images.pictures if run.images else [] for _, run in runs]
-    try:
-        report.plot_alpha(means, settings.picture, title=heading)
-        report.write_report(settings.page, results, pictures=pictures, tables=tables, title=heading)
-    except OSError as error:
-        settings.check_output(False, cause=error)
+    report.plot_alpha(means, settings.picture, title=heading)
+    report.write_report(settings.page, results, pictures=pictures, tables=tables, title=heading)
 
 
 def _of_seed(label: str, run: Run) -> str:
@@ -63,15 +61,19 @@ def compare(settings: Comparison) -> None:
     """Print the tables of runs, and write the picture and the report.
 
     Raises:
-        InvalidInput: If a folder holds no finished run, the runs were not evaluated alike, or nothing can be written.
+        InvalidInput: If a folder holds no finished run, or the runs were not evaluated alike.
+        NotWritten: If picture or report cannot be written; the tables are printed then.
     """
     fix = "Name the folders of finished runs."
     with well_formed("runs", got=" ".join(settings.runs), expected="those of evaluations", fix=fix):
-        told = _compared(settings)
-    print(told)
+        told, fault = _compared(settings)
+    print(told, flush=True)
+    if fault is not None:
+        raise fault
 
 
-def _compared(settings: Comparison) -> str:
+def _compared(settings: Comparison) -> tuple[str, NotWritten | None]:
+    """Return the tables as text, and why picture and report are not written, None if they are."""
     runs = list(map(Run.read, settings.runs))
     check_alike(runs)
     groups = grouped(runs)
@@ -79,8 +81,12 @@ def _compared(settings: Comparison) -> str:
     results = [(label, mean_of(group)) for label, group in zip(labels, groups, strict=True)]
     tables, missing = paired_tables(labels, groups)
     seeds = [(report.SEEDS, *report.comparison_table(results))] if len(groups) < len(runs) else []
-    write(settings, labels, groups, [*seeds, *tables])
     told = [report.tables(results, markdown=settings.markdown)]
     for caption, header, rows in tables:
         told.append(f"\n{caption}\n\n{report.format_table(header, rows, markdown=settings.markdown)}")
-    return "\n".join([*told, "", *missing, f"Picture: {settings.picture}", f"Report: {settings.page}"])
+    told += ["", *missing]
+    try:
+        write(settings, labels, groups, [*seeds, *tables])
+    except NotWritten as fault:
+        return "\n".join(told), fault
+    return "\n".join([*told, f"Picture: {settings.picture}", f"Report: {settings.page}"]), None

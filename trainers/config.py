@@ -35,6 +35,7 @@ from wmr_tf.names import (
     ARCHITECTURES,
     DATASETS,
     NORMS,
+    ON_DIVERGENCE,
     ON_MASKED,
     PRECISIONS_OF_ATTACKS,
     RADII,
@@ -221,12 +222,17 @@ class Experiment(Evaluation, MethodSettings):
         "last epoch before).",
         "warn",
     )
+    on_divergence: str = setting(
+        "What to do when the loss or a weight is not finite any more, or the classifier has become constant: stop, or "
+        "rollback (go back one checkpoint with half the learning rate, at most three times).",
+        "stop",
+    )
     eval_every: int = setting("Evaluate on validation images every so many epochs, and after the last.", 1)
     epochs: int = setting("Passes over the training images; the milestones of the learning rate scale with them.")
     batch_size: int = setting("Images a step, on all devices together.", 128)
     learning_rate: float = setting("Learning rate of SGD with momentum 0.9, before the first milestone.")
     milestones: tuple[float, ...] = setting("Fractions of the epochs at which the learning rate drops.")
-    learning_rate_drop: float = setting("Factor by which it drops.")
+    learning_rate_drop: float = setting("Factor by which it drops, in (0, 1].")
     weight_decay: float = setting("As in PyTorch: weight_decay * w is added to the gradient.", 0.0)
     architecture: str = setting("Network: " + ", ".join(ARCHITECTURES) + ".")
     precision: str = setting(
@@ -245,6 +251,14 @@ class Experiment(Evaluation, MethodSettings):
         one_of("strategy", self.strategy, STRATEGIES)
         one_of("select", self.select, SELECTABLE)
         one_of("on_masked", self.on_masked, ON_MASKED)
+        one_of("on_divergence", self.on_divergence, ON_DIVERGENCE)
+        require(
+            self.on_divergence == "stop" or self.strategy != "multi_worker",
+            "on_divergence",
+            got="rollback with several workers",
+            expected="stop",
+            fix="Leave it out, or train without --strategy=multi_worker.",
+        )
         for name in ("eval_every", "epochs", "batch_size"):
             at_least(name, getattr(self, name), 1)
         positive("learning_rate", self.learning_rate)

@@ -28,9 +28,11 @@ CONFIG, HISTORY, METRICS = "config.json", "history.csv", "metrics.json"
 OUTCOMES, IMAGES = "outcomes.npz", "images.npz"
 LOGS, TRAINING_PICTURE, ROBUSTNESS_PICTURE = "logs", "training.png", "robustness.png"
 REPORT = "report.html"
-FILES = (BEST, LAST, CONFIG, HISTORY, METRICS, OUTCOMES, IMAGES, TRAINING_PICTURE, ROBUSTNESS_PICTURE, REPORT)
-CHECKPOINTS = "checkpoints"
-"""A folder with a config that has these is of a run that has not come to its end."""
+CHECKPOINTS, DIVERGED = "checkpoints", "diverged.json"
+"""A folder with a config that has the first and not the second is of a run that has not come to its end."""
+
+FILES = (BEST, LAST, CONFIG, HISTORY, METRICS, OUTCOMES, IMAGES, TRAINING_PICTURE, ROBUSTNESS_PICTURE, REPORT, DIVERGED)
+"""What a run or an evaluation writes besides checkpoints and logs."""
 
 _FIX = "Name another folder with --output_dir."
 
@@ -87,6 +89,7 @@ def _check_same_settings(experiment: Experiment, folder: Path) -> None:
 
 
 def _check_free(folder: Path) -> None:
+    check_has_not_diverged(folder, "output_dir")
     is_free = not ((folder / METRICS).exists() or (folder / CONFIG).exists())
     require(is_free, "output_dir", got=f"{str(folder)!r}, which holds a run", expected="a new folder", fix=_FIX)
 
@@ -142,7 +145,24 @@ def _is_locked(descriptor: int) -> bool:
 
 def is_unfinished(folder: Path) -> bool:
     """Return whether a folder holds a run that was stopped, or is under way, and has not come to its end."""
-    return (folder / CONFIG).is_file() and (folder / CHECKPOINTS).is_dir()
+    has_checkpoints = (folder / CONFIG).is_file() and (folder / CHECKPOINTS).is_dir()
+    return has_checkpoints and not (folder / DIVERGED).exists()
+
+
+def check_has_not_diverged(folder: Path, what: str) -> None:
+    """Refuse the folder of a run whose training diverged.
+
+    Args:
+        folder: Any folder.
+        what: What a message calls it.
+
+    Raises:
+        InvalidInput: If it is that of one; the message says what happened.
+    """
+    fix = "Train into another one, with a lower --learning_rate or --on_divergence=rollback."
+    if (folder / DIVERGED).exists():
+        told = read_json(folder / DIVERGED, DIVERGED, fix=fix).get("told", "training diverged")
+        refuse(what, got=f"{str(folder)!r}: {told}", expected="the folder of a run that did not diverge", fix=fix)
 
 
 def metrics_of(folder: str) -> dict[str, Any]:
@@ -153,6 +173,7 @@ def metrics_of(folder: str) -> dict[str, Any]:
     """
     path = Path(folder) / METRICS
     fix = "Name the folders of finished runs."
+    check_has_not_diverged(path.parent, "run")
     if is_unfinished(path.parent):
         got = f"{folder!r}, whose run has not come to its end"
         refuse("run", got=got, expected="a finished one", fix=f"Run python -m trainers.resume {folder} first.")

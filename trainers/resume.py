@@ -11,7 +11,7 @@ import sys
 from pathlib import Path
 
 from trainers.cli import ends_reported
-from trainers.folder import experiment_of, is_unfinished
+from trainers.folder import check_has_not_diverged, experiment_of, is_unfinished
 from trainers.quiet import late
 from wmr_tf.checks import require
 
@@ -32,6 +32,7 @@ def resume(arguments: list[str]) -> None:
     expected = "a folder and no flags but --trust, since it has its settings"
     require(is_one, "command line", got=got, expected=expected, fix=fix)
     folder = Path(named[0]).expanduser()
+    check_has_not_diverged(folder, "folder")
     expected = "the folder of a run that has not come to its end"
     require(is_unfinished(folder), "folder", got=repr(str(folder)), expected=expected, fix=fix)
     experiment = dataclasses.replace(experiment_of(folder), trust="--trust" in arguments)

@@ -15,6 +15,7 @@ from trainers.folder import (
     BEST,
     CHECKPOINTS,
     CONFIG,
+    DIVERGED,
     HISTORY,
     LAST,
     LOGS,
@@ -37,9 +38,10 @@ from wmr_tf.callbacks import (
     WriteHistory,
 )
 from wmr_tf.checks import require
+from wmr_tf.divergence import Diverged
 from wmr_tf.interrupts import own_command, stoppable
 from wmr_tf.methods import BY_NAME
-from wmr_tf.saving import load_classifier, save_classifier
+from wmr_tf.saving import load_classifier, save_classifier, write_json
 
 CHECKPOINT_MINUTES = 5.0
 """How often a run writes a checkpoint, at most."""
@@ -59,7 +61,7 @@ def train(experiment: Experiment) -> Path:
 
     Raises:
         InvalidInput: If data, files or settings are not what they should be; nothing is written then.
-        FloatingPointError: If training diverged; the folder has its history and the best epoch before, if any.
+        Diverged: If training diverged; the folder keeps its history, the last finite checkpoint and the best epoch.
         LostWorker: If one of several workers is gone; the chief's folder has its history and the best epoch before.
         OSError: If a file cannot be written; its notes say how to go on.
     """
@@ -84,7 +86,9 @@ def train(experiment: Experiment) -> Path:
                 lost_worker_reported(strategy, folder),
                 stoppable(f"{folder} keeps the training and what the evaluation has found", command),
             ):
-                resume = ExactResume(shared / CHECKPOINTS, minutes=CHECKPOINT_MINUTES)
+                resume = ExactResume(
+                    shared / CHECKPOINTS, minutes=CHECKPOINT_MINUTES, on_divergence=experiment.on_divergence
+                )
                 resume.command = command
                 fit_and_evaluate(experiment, splits, test, model, folder, resume)
     return folder
@@ -114,27 +118,38 @@ def fit_and_evaluate(
 ) -> None:
     """Train a model and evaluate its best epoch on test images; see `train`, of which this is the long part."""
     best = SaveBestClassifier(folder / BEST, monitor=experiment.select)
-    history = model.fit(
-        splits.train,
-        epochs=experiment.rounds,
-        callbacks=[*run_callbacks(experiment, splits, folder, best), resume],
-        verbose=bar_or_lines(),
-    )
+    callbacks = run_callbacks(experiment, splits, folder, best, resume)
     try:
+        history = model.fit(splits.train, epochs=experiment.rounds, callbacks=callbacks, verbose=bar_or_lines())
         epoch = best_epoch(best, history.history)
-    except FloatingPointError:
-        forget_checkpoints(folder)  # to go on would end here again
+    except Diverged as diverged:
+        end_diverged(diverged, folder, best, resume)
         raise
     save_classifier(model.classifier, folder / LAST)
 
     print(f"Evaluating epoch {epoch} ({BEST}) on test images", flush=True)
     facts = {"checkpoint": BEST, **training_facts(dataclasses.asdict(experiment))}
+    if experiment.on_divergence == "rollback":
+        facts["rollbacks"] = resume.rollbacks
     with model.distribute_strategy.scope():
         classifier = load_classifier(folder / BEST)
     masked = "MASKED: " * bool(evaluate(experiment, test, classifier, folder, facts).get("masked"))
     report.plot_training(read_history(folder), folder / TRAINING_PICTURE, title=masked + describe(experiment))
     forget_checkpoints(folder)
     print(f"Everything is in {folder}")
+
+
+def end_diverged(diverged: Diverged, folder: Path, best: SaveBestClassifier, resume: ExactResume) -> None:
+    """Write that a run has come to its end since its training diverged, and have the error say what is kept."""
+    facts = {"told": diverged.told, **diverged.facts(), "rollbacks": resume.rollbacks}
+    write_json(folder / DIVERGED, facts)
+    kept = ["the last finite checkpoint"] if any((folder / CHECKPOINTS).iterdir()) else []
+    kept += [] if best.best_epoch is None else [f"{BEST} of epoch {best.best_epoch + 1}"]
+    other = "" if resume.rollbacks else " or --on_divergence=rollback"
+    diverged.add_note(
+        (f"{folder} keeps {' and '.join(kept)}. " if kept else "")
+        + f"Train into another folder, with a lower --learning_rate{other}."
+    )
 
 
 def seed_everything(experiment: Experiment) -> None:
@@ -186,12 +201,13 @@ def build_model(experiment: Experiment, examples: int | None = None) -> wmr_tf.A
 
 
 def run_callbacks(
-    experiment: Experiment, splits: data.Splits, folder: Path, best: SaveBestClassifier
+    experiment: Experiment, splits: data.Splits, folder: Path, best: SaveBestClassifier, resume: ExactResume
 ) -> list[keras.callbacks.Callback]:
     """Return the callbacks of a run; the evaluation comes before those that read its numbers."""
     return [
         *measuring_callbacks(experiment, validation_evaluation(experiment, splits)),
         best,
+        resume,
         WriteHistory(folder / HISTORY),
         WriteEvents(folder / LOGS, write_graph=False),
     ]
@@ -200,7 +216,6 @@ def run_callbacks(
 def measuring_callbacks(experiment: Experiment, evaluation: RobustEvaluation) -> list[keras.callbacks.Callback]:
     """Return the callbacks that a run needs whatever is made of its numbers; they write nothing."""
     return [
-        keras.callbacks.TerminateOnNaN(),
         keras.callbacks.LearningRateScheduler(lambda epoch, _: experiment.learning_rate_at(epoch)),
         LogProgress(),
         keras.callbacks.ProgbarLogger(),  # its line ends here, and the validation gets one of its own
@@ -233,13 +248,9 @@ def best_epoch(best: SaveBestClassifier, history: dict[str, list[float]]) -> int
     """Return the epoch of the best classifier, counted from 1.
 
     Raises:
-        FloatingPointError: If training did not end with finite numbers.
+        Diverged: If there is none.
     """
-    loss, accuracy = history["loss"][-1], history[best.monitor][-1]
-    if best.best_epoch is None or not math.isfinite(loss + accuracy):
-        kept = "" if best.best_epoch is None else f" {best.path} is of epoch {best.best_epoch + 1}."
-        raise FloatingPointError(
-            f"training: got a loss of {loss:g} and {best.monitor} {accuracy:g} after epoch {len(history['loss'])}, "
-            f"expected finite numbers. Lower --learning_rate.{kept}"
-        )
+    if best.best_epoch is None:
+        losses, found = history["loss"], f"no finite {best.monitor} in any epoch"
+        raise Diverged(best.model, epoch=len(losses), batch=None, loss=losses[-1], found=found)
     return best.best_epoch + 1

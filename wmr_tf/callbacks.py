@@ -257,8 +257,9 @@ class SaveBestClassifier(keras.callbacks.Callback):
             under strong attacks, as the field chooses; `val_A_sa` prefers classifiers that are less sure.
 
     Raises:
-        InvalidInput: When training starts, if the folder cannot be written or, after the first batch, if the key is
-            neither one of Keras's nor announced by another callback, see `announce`.
+        InvalidInput: If it is not the name of a `.keras` file; when training starts, if the folder cannot be written
+            or, after the first batch, if the key is neither one of Keras's nor announced by another callback, see
+            `announce`.
 
     Example:
         >>> callbacks = [RobustEvaluation(validation, attack), SaveBestClassifier("best.keras")]

@@ -95,9 +95,10 @@ class AdversarialModel(keras.Model):
         """Train as `keras.Model.fit` does, once the first batches have been looked at.
 
         Raises:
-            InvalidInput: If images, labels or the classifier's outputs are not what the losses need, or the method
-                needs an index, or a single replica, and has none, or batches no larger than before. Images and labels
-                of later batches are counted as they come, and what is wrong with them is said when the epoch ends.
+            InvalidInput: If the model has not been compiled, images, labels or the classifier's outputs are not what
+                the losses need, or the method needs an index, or a single replica, and has none, or batches no larger
+                than before. Images and labels of later batches are counted as they come, and what is wrong with them
+                is said when the epoch ends.
             Diverged: If the loss or a weight is not finite any more, see `wmr_tf.divergence`.
         """
         kwargs |= dict(zip(_POSITIONAL, args, strict=False))

@@ -30,7 +30,7 @@ class PGD(Attack):
 
     Args:
         epsilon: Radius of the ball in the norm, >= 0, in linf <= 1, in units of the images' range [0, 1].
-        step_size: Length of a step in the norm, > 0, in the same units.
+        step_size: Length of a step in the norm, > 0, in linf <= 1, in the same units.
         steps: Number of steps, >= 1.
         restarts: How often to start afresh, >= 1; each image keeps the attempt with the smallest score.
         start: "uniform" in the ball, "gaussian" with standard deviation 0.001, or "none" (the clean image).

@@ -9,10 +9,10 @@ import keras
 import numpy as np
 
 from wmr_tf.attacks import Attack
-from wmr_tf.checks import InvalidInput, one_of, require, writable_file
+from wmr_tf.checks import InvalidInput, one_of, require
 from wmr_tf.evaluation.choosers import Choosers, ChosenClass, budgets, worst_class
 from wmr_tf.evaluation.evaluator import RobustnessEvaluator
-from wmr_tf.evaluation.outcomes import check_of, hashes_of, logit_margins
+from wmr_tf.evaluation.outcomes import check_of, file_for, hashes_of, logit_margins
 from wmr_tf.evaluation.radii import MEASURES, minimal_radii
 from wmr_tf.evaluation.robustness import Robustness
 from wmr_tf.evaluation.suite import Suite
@@ -83,10 +83,10 @@ def evaluate_robustness(
         expected="a version: what attackers choose is attacked by the suite",
         fix='Pass suite="strong", or leave the others out.',
     )
-    files = _files(outcomes, measure)
     evaluator = RobustnessEvaluator(
         classifier, attack, alpha_test=alpha_test, seed=seed, attack_precision=attack_precision, suite=suite
     )
+    files = _files(file_for(outcomes, classifier), measure)
     batches = checked_batches(classifier, batches_of(data, batch_size))
     images, labels = (np.concatenate(parts) for parts in zip(*batches, strict=True))
     picks = budgets(len(labels), budget)
@@ -108,12 +108,9 @@ def evaluate_robustness(
     )
 
 
-def _files(outcomes: str | Path | None, measure: str | None) -> tuple[Path | None, Path | None]:
+def _files(path: Path | None, measure: str | None) -> tuple[Path | None, Path | None]:
     """Return the files in which suite and radii keep what they find, if they do."""
-    if not outcomes:
-        return None, None
-    path = writable_file("outcomes", outcomes)
-    return path, path.with_stem(f"{path.stem}-{measure}") if measure else None
+    return path, path.with_stem(f"{path.stem}-{measure}") if path and measure else None
 
 
 def _surrogate_margins(

@@ -11,7 +11,8 @@ from typing import Any
 import keras
 import numpy as np
 
-from wmr_tf.checks import refuse, require
+from wmr_tf.checks import refuse, require, writable_file
+from wmr_tf.engine.distribution import is_chief
 from wmr_tf.saving import written_whole
 from wmr_tf.untrusted import parse_json, read_arrays
 
@@ -146,6 +147,22 @@ def load_outcomes(
         return dict(parse_json(str(arrays.pop("identity")))), arrays
     except (OSError, TypeError, ValueError, KeyError) as error:
         refuse(what, got=repr(str(path)), expected="a file that an evaluation wrote", fix=fix, cause=error)
+
+
+def file_for(outcomes: str | Path | None, classifier: keras.Model) -> Path | None:
+    """Return the file that outcomes are kept in, None if they are not, after checking it where it is written.
+
+    Args:
+        outcomes: The file as it was passed, or None.
+        classifier: Whose outcomes they are; of several workers that have it the chief writes.
+
+    Raises:
+        InvalidInput: If it cannot be written.
+    """
+    if not outcomes:
+        return None
+    path = Path(outcomes).expanduser()
+    return writable_file("outcomes", path) if is_chief(classifier.distribute_strategy) else path
 
 
 def check_of(path: Path, hashes: Mapping[str, str]) -> None:

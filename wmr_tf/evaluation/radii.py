@@ -9,6 +9,7 @@ import keras
 import numpy as np
 
 from wmr_tf.checks import one_of, require
+from wmr_tf.evaluation.outcomes import file_for
 from wmr_tf.evaluation.statistics import interval_of
 from wmr_tf.evaluation.suite import Suite
 from wmr_tf.inputs.batches import CheckedBatches, batches_of, checked_batches
@@ -136,9 +137,10 @@ def minimal_radii(
     version = MEASURES[one_of("radii", attack, MEASURES)]
     # In a ball of radius 0 no image is ever broken, so that every target is tried on every image.
     suite = Suite(classifier, epsilon=0.0, norm=norm, version=version, batch_size=batch_size, seed=seed)
+    file = file_for(outcomes, classifier)
     is_checked = isinstance(data, CheckedBatches)
     batches = data if is_checked else checked_batches(classifier, batches_of(data, batch_size))
-    found = suite(batches, outcomes=Path(outcomes).expanduser() if outcomes else None, verbose=verbose).outcomes
+    found = suite(batches, outcomes=file, verbose=verbose).outcomes
     corners = np.maximum(found.clean, 1 - found.clean).reshape([len(found.clean), -1])
     order = {"linf": np.inf, "l2": 2, "l1": 1}[norm]
     radii = np.minimum(found.radii, np.linalg.norm(corners, ord=order, axis=1))

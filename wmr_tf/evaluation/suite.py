@@ -10,13 +10,13 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from wmr_tf.checks import at_least, require, writable_file
+from wmr_tf.checks import at_least, require
 from wmr_tf.checks import seed as checked_seed
 from wmr_tf.engine.distribution import is_chief, on_every_replica
 from wmr_tf.engine.frozen import freeze_in
 from wmr_tf.engine.progress import Progress
 from wmr_tf.evaluation.flags import Flag, suite_flags
-from wmr_tf.evaluation.outcomes import Outcomes, identity_of, resumed
+from wmr_tf.evaluation.outcomes import Outcomes, file_for, identity_of, resumed
 from wmr_tf.evaluation.stages import Batch, Stage
 from wmr_tf.evaluation.statistics import Accuracy
 from wmr_tf.evaluation.versions import PUBLISHED, stages_of
@@ -346,6 +346,6 @@ def auto_attack(
         are refused, and the image kept is that of smallest margin.
     """
     suite = Suite(classifier, epsilon=epsilon, norm=norm, version=version, batch_size=batch_size, seed=seed)
-    file = writable_file("outcomes", outcomes) if outcomes else None
+    file = file_for(outcomes, classifier)
     batches = checked_batches(classifier, batches_of(data, batch_size, examples))
     return suite(batches, outcomes=file, verbose=verbose)

@@ -31,11 +31,11 @@ class IAAT(AdversarialMethod):
         attack: Makes x' from x; its epsilon is the radius to start from.
         examples: The number of training images; the data give an index in [0, examples) for each image, as
             `wmr_tf.data.load(..., with_index=True)` does.
-        radius_growth: How much larger or smaller the radius is that is tried, >= 0, in units of the images' range
-            [0, 1].
+        radius_growth: How much larger or smaller the radius is that is tried, >= 0, in linf <= 1, in units of the
+            images' range [0, 1].
         radius_smoothing: The fraction of that by which the radius moves, in [0, 1].
         warmup_epochs: The number of epochs in which the radii stay as they are, >= 0.
-        epsilon_max: The largest radius, >= the attack's epsilon; None for twice that.
+        epsilon_max: The largest radius, >= the attack's epsilon, in linf <= 1; None for twice that.
         alpha: Power of the attacker trained against, or a `Weighting`; 0 is the method of Balaji et al.
 
     Raises:
