@@ -346,7 +346,8 @@ CALLS = {
     "model.fit(x * 255, y)": "expected values in [0, 1]. They look like 0..255: divide by 255",
     "model.fit(x.astype('uint8'), y)": "images: got dtype uint8, expected a floating type",
     "model.fit(x * nan, y)": "images: got 1152 NaN and 0 infinite values of 1152, expected finite values",
-    "model.fit(x.transpose(0, 3, 1, 2), y)": "got a failure on images of shape [6, 3, 8, 8]",
+    "model.fit(x.transpose(0, 3, 1, 2), y)":
+        "images of shape [6, 3, 8, 8] (Exception encountered when calling Sequential.call(). Input 0 with name",
     "model.fit(x[:0], y[:0])": "images: got shape [0, 8, 8, 3], expected [batch, height, width, channels]",
     "model.fit({'images': x}, y)": "images: got a dictionary with 'images', expected 'image' and 'index'",
     "model.evaluate(x * 255, y)": "expected values in [0, 1]. They look like 0..255",

@@ -357,6 +357,19 @@ def test_a_signal_keeps_the_training_says_how_to_go_on_and_ends(come, end, momen
     assert fit(ExactResume(tmp_path / "stopped"), **validation) == alone(validated=True)
 
 
+def test_a_signal_that_comes_while_a_graph_is_made_keeps_the_training(tmp_path):
+    @tf.function
+    def graph():
+        signal.raise_signal(signal.SIGTERM)
+        one_line("")
+
+    ends = keras.callbacks.LambdaCallback(on_epoch_end=lambda epoch, logs: graph())
+    with pytest.raises(SystemExit) as end:
+        fit(ends, ExactResume(tmp_path))
+    assert end.value.code == 143
+    assert os.listdir(tmp_path) == [f"epoch-000000-batch-{BATCHES:08d}"]
+
+
 class Doomed:
     def __del__(self):
         signal.raise_signal(signal.SIGTERM)

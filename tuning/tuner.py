@@ -168,13 +168,26 @@ class SearchTuner(kt.Hyperband):
         failure.unlink(missing_ok=True)  # of a run that was killed
         try:
             return super().run_trial(trial, *args, **kwargs)
-        except kt.errors.FatalError:
+        except (kt.errors.FatalError, OSError):
             raise
         except Exception as error:
             reason = one_line(error)
             write_text(failure, f"{reason}\n\n{traceback.format_exc()}")
             print(f"Trial {trial.trial_id} failed: {reason}", flush=True)
             raise kt.errors.FailedTrialError(reason) from None
+
+    def _run_and_update_trial(self, *args: Any, **kwargs: Any) -> None:
+        try:
+            super()._run_and_update_trial(*args, **kwargs)
+        except OSError as error:  # a full disk is no fault of the trial, which runs again when the search goes on
+            raise Unwritable(error.errno, error.strerror, error.filename) from error
+
+
+class Unwritable(kt.errors.FatalError, OSError):
+    """A file cannot be written: Keras Tuner ends the search, where other errors end the trial alone."""
+
+    def __str__(self) -> str:
+        return str(self.__cause__)
 
 
 def opened(oracle: kt.Oracle, hypermodel: kt.HyperModel, folder: Path) -> SearchTuner:

@@ -211,7 +211,7 @@ def write_json(path: str | os.PathLike[str], content: Any) -> None:
 
 
 def write_text(path: str | os.PathLike[str], text: str) -> None:
-    """Write a text in UTF-8, its line ends as they are, in one move.
+    """Write a text in UTF-8, in one move.
 
     Args:
         path: The file, replaced if it is there.
@@ -221,7 +221,7 @@ def write_text(path: str | os.PathLike[str], text: str) -> None:
         >>> write_text("notes.txt", "all of it")
     """
     with written_whole(path) as unfinished:
-        unfinished.write_text(text, encoding="utf-8", newline="")
+        unfinished.write_text(text, encoding="utf-8")
 
 
 def read_json(path: str | os.PathLike[str], what: str, *, fix: str) -> dict[str, Any]:
