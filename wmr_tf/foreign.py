@@ -148,8 +148,8 @@ def _check_code(parts: list[dict[str, Any]], trust: bool) -> None:
     if trust:
         for module in {str(part["module"]) for part in named if part.get("module") and not _is_known(part)}:
             importlib.import_module(module)  # which registers its classes
-    elif unknown := sorted({f"{part.get('module')}.{_name(part)}" for part in named if not _is_known(part)}):
-        raise HoldsMore(f"code, {', '.join(unknown[:3])}")
+    elif unknown := sorted({f"{part.get('module') or ''}.{_name(part)}" for part in named if not _is_known(part)}):
+        raise HoldsMore(f"code, {', '.join(name.strip('.') for name in unknown[:3])}")
 
 
 def _name(part: dict[str, Any]) -> Any:
