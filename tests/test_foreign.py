@@ -107,14 +107,6 @@ def not_registered(labels, logits):
         keras.layers.Conv2D(
             2, 3, activation="gelu", kernel_regularizer="l2", kernel_constraint="max_norm", dtype="mixed_bfloat16"
         ),
-            "abcd,de->abce",
-            (6, 6, 4),
-            "e",
-            activation="gelu",
-            kernel_regularizer="l2",
-            kernel_constraint="max_norm",
-            dtype="mixed_bfloat16",
-        ),
         keras.layers.RandomFlip(seed=3),
         keras.layers.TimeDistributed(keras.Sequential([keras.layers.Conv1D(3, 1, name="inner"), keras.layers.PReLU()])),
         keras.layers.Normalization(mean=[0.5], variance=[0.1]),
