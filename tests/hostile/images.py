@@ -200,6 +200,7 @@ IMAGES = {
     "features that name a module": Hostile(
         prepared(change=lambda place: (place / "features.json").write_text(EVIL_FEATURES)), mnist, None
     ),
+    "a PNG of 300 x 300 in a prepared copy": Hostile(prepared(png(300, 300)), mnist, "not of 28 x 28"),
     "a PNG of 30,000 x 30,000 in a prepared copy": Hostile(
         prepared(png(30_000, 30_000)), mnist, "not of 28 x 28", True
     ),

@@ -129,9 +129,9 @@ def cut(name: str):
 # Checkpoints: a hostile one has a manifest that is right, since that holds no secret
 
 
-def signed(folder: Path, name: str = "epoch-000001-batch-00000000") -> Path:
-    """Write the manifest of a checkpoint's files as they are now."""
-    path = folder / name
+def signed(folder: Path) -> Path:
+    """Write the manifest of the one checkpoint in a folder for its files as they are now."""
+    (path,) = folder.iterdir()
     content = json.loads((path / "manifest.json").read_text())["content"]
     content["files"] = {
         each.name: {"bytes": each.stat().st_size, "sha256": hashlib.sha256(each.read_bytes()).hexdigest()}
@@ -150,6 +150,20 @@ def checkpoint(change):
         path = checkpoints.write(folder / "of", "epoch-000001-batch-00000000", {"x": np.ones(3)}, config={})
         change(path)
         return signed(folder / "of")
+
+    return build
+
+
+def manifest(**changes: Any):
+    """Return a builder of a folder with one checkpoint, whose manifest tells something else; None leaves it out."""
+
+    def build(folder: Path) -> Path:
+        found = checkpoint(lambda path: None)(folder)
+        (path,) = found.glob("*/manifest.json")
+        content = json.loads(path.read_text())["content"] | changes
+        content = {name: value for name, value in content.items() if value is not None}
+        path.write_text(checkpoints._manifest(content))
+        return found
 
     return build
 
@@ -220,6 +234,14 @@ RECORDS = {
     "a device in a checkpoint": Hostile(checkpoint(over("arrays.npz", endless("new"))), newest, "checkpoints"),
     "a checkpoint's state 200,000 deep": Hostile(
         checkpoint(over("state.json", text("new", NESTED))), newest, "checkpoints"
+    ),
+    "a checkpoint's state of no arrays": Hostile(
+        checkpoint(over("state.json", text("new", '{"x": {"__array__": []}}'))), newest, "checkpoints"
+    ),
+    "a manifest without a configuration": Hostile(manifest(config=None), newest, "checkpoints"),
+    "a manifest with a list of files": Hostile(manifest(files=["arrays.npz"]), newest, "checkpoints"),
+    "a manifest of files elsewhere": Hostile(
+        manifest(files={"../../of/arrays.npz": {"bytes": 1, "sha256": ""}}), newest, "checkpoints"
     ),
     "a manifest 200,000 deep": Hostile(
         lambda f: (
