@@ -11,8 +11,11 @@ from pathlib import Path
 
 import pytest
 
+from tests import test_resume
 from tests.hostile import traces
-from tests.hostile.table import HOSTILE
+from tests.hostile.records import signed
+from tests.hostile.table import HONEST, HOSTILE
+from wmr_tf.callbacks import ExactResume
 from wmr_tf.checks import InvalidInput, printable
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -52,6 +55,23 @@ def test_a_hostile_file_makes_one_line_and_nothing_else(name, tmp_path, monkeypa
     assert traces(folder) == before
     if hostile.told is not None:
         assert_one_line(str(refused.value), hostile.told)
+
+
+@pytest.mark.parametrize("name", HONEST)
+def test_what_is_not_changed_is_read(name, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    build, read = HONEST[name]
+    read(build(tmp_path))
+
+
+def test_a_checkpoint_whose_state_is_of_another_kind_is_one_line(tmp_path):
+    test_resume.stopped([ExactResume(tmp_path)], test_resume.Killer(1, 2, kept_before=1))
+    (path,) = tmp_path.glob("*/state.json")
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"epoch": "\x1b[2J", "variables": 0}))
+    signed(tmp_path)
+    with pytest.raises(InvalidInput) as refused:
+        test_resume.fit(ExactResume(tmp_path))
+    assert_one_line(str(refused.value), "expected the state of this training")
 
 
 @pytest.mark.slow

@@ -357,6 +357,19 @@ def test_a_signal_keeps_the_training_says_how_to_go_on_and_ends(come, end, momen
     assert fit(ExactResume(tmp_path / "stopped"), **validation) == alone(validated=True)
 
 
+def test_a_signal_that_comes_while_a_graph_is_made_keeps_the_training(tmp_path):
+    @tf.function
+    def graph():
+        signal.raise_signal(signal.SIGTERM)
+        one_line("")
+
+    ends = keras.callbacks.LambdaCallback(on_epoch_end=lambda epoch, logs: graph())
+    with pytest.raises(SystemExit) as end:
+        fit(ends, ExactResume(tmp_path))
+    assert end.value.code == 143
+    assert os.listdir(tmp_path) == [f"epoch-000000-batch-{BATCHES:08d}"]
+
+
 class Doomed:
     def __del__(self):
         signal.raise_signal(signal.SIGTERM)
@@ -493,20 +506,6 @@ def test_a_folder_with_other_settings_or_in_use_is_refused(tmp_path):
     expected = "^output_dir: got '.*/run', into which another process writes"
     with run_folder(experiment, "digits"), pytest.raises(InvalidInput, match=expected):
         run_folder(experiment, "digits").__enter__()
-
-
-@pytest.mark.parametrize(
-    ("arguments", "expected"),
-    [
-        ([], "command line: got nothing, expected a folder and no flags"),
-        (["runs/a", "--epochs=3"], "command line: got runs/a --epochs=3, expected a folder and no flags"),
-        (["--epochs=3"], "command line: got --epochs=3"),
-        (["nowhere"], "folder: got 'nowhere', expected the folder of a run that has not come to its end"),
-    ],
-)
-def test_mistakes_of_who_goes_on_are_one_line(arguments, expected):
-    with pytest.raises(InvalidInput, match=f"^{expected}"):
-        resume.resume(arguments)
 
 
 def start(module, *arguments, cwd):

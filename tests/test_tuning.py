@@ -353,6 +353,59 @@ def test_a_search_that_died_goes_on_where_it_was(tmp_path, name, dies_at):
     assert third.seen == []
 
 
+class Killed(BaseException):
+    """What a killed process raises, as it were: nothing catches it."""
+
+
+class Counting(keras.callbacks.Callback):
+    """Count the batches of a search, and kill it after one of them."""
+
+    def __init__(self, seen, dies_after=None):
+        super().__init__()
+        self.seen, self.dies_after = seen, dies_after
+
+    def on_train_batch_begin(self, batch, logs=None):
+        if len(self.seen) == self.dies_after:
+            raise Killed
+        self.seen.append(batch)
+
+
+@pytest.mark.parametrize(
+    ("name", "max_trials", "dies_after"),
+    # Of three batches an epoch: in the second epoch of a trial, and in one that Hyperband goes on with.
+    [("grid", 1, 5), pytest.param("hyperband", None, 13, marks=pytest.mark.slow)],
+)
+def test_a_killed_trial_goes_on_from_its_checkpoint(name, max_trials, dies_after, tmp_path, monkeypatch):
+    monkeypatch.setattr(run, "CHECKPOINT_MINUTES", 1e-9)
+    monkeypatch.setattr("tuning.hypermodel.is_masked", lambda logs: False)  # which two steps do not tell
+    measuring = run.measuring_callbacks
+    few = {**FEW, "batch_size": 32, "epochs": 3 if name == "hyperband" else 2}
+    objective = tuning.Objective("val_A_sa_matched")
+
+    def searched_in(folder, dies_after=None):
+        seen = []
+        counting = Counting(seen, dies_after)
+        monkeypatch.setattr(run, "measuring_callbacks", lambda *given: [*measuring(*given), counting])
+        hypermodel = ExperimentHyperModel(searched("alpha_train:0:4:0.5", **few), objective, 0.3)
+        oracle = make_oracle(name, objective, max_trials=max_trials, epochs=few["epochs"], seed=0)
+        tuner = SearchTuner(oracle, hypermodel, tmp_path / folder)
+        with contextlib.nullcontext() if dies_after is None else pytest.raises(Killed):
+            tuner.search()
+        return tuner, seen
+
+    whole, all_batches = searched_in("whole")
+    _, before = searched_in("killed", dies_after)
+    again, after = searched_in("killed")
+    assert before + after == all_batches
+    states = [[trial.get_state() for trial in tuner.oracle.trials.values()] for tuner in (again, whole)]
+    assert states[0] == states[1]
+    for one, other in zip(again.oracle.trials.values(), whole.oracle.trials.values(), strict=True):
+        best = [tuner.load_model(trial).get_weights() for tuner, trial in ((again, one), (whole, other))]
+        for weights in zip(*best, strict=True):
+            np.testing.assert_array_equal(*weights)
+    assert not list(tmp_path.rglob("checkpoints"))
+
+
 def test_neither_a_half_saved_nor_an_ended_trial_counts_twice(tmp_path):
     tuner_of(Parabola(), tmp_path, max_trials=3).search()
     trials = tmp_path / "trials"

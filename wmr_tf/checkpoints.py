@@ -26,6 +26,7 @@ VERSION = 1
 ARRAYS, STATE, MANIFEST = "arrays.npz", "state.json", "manifest.json"
 _UNFINISHED = "."  # how the name of a checkpoint begins that is being written
 _ARRAY = "__array__"
+_MALFORMED = (OSError, AttributeError, LookupError, TypeError, ValueError)
 
 
 class Damaged(ValueError):
@@ -155,7 +156,7 @@ def put_back(kept: Path | None, path: Path) -> None:
 def _read(path: Path, content: dict[str, Any]) -> Checkpoint:
     try:
         state = _with_arrays(read_json(path / STATE), read_arrays(path / ARRAYS))
-    except (OSError, ValueError, KeyError) as error:  # although its bytes are those that were written
+    except _MALFORMED as error:  # although its bytes are those that were written
         raise Damaged(one_line(error)) from error
     return Checkpoint(path, state, {name: path / name for name in content["files"] if name not in (ARRAYS, STATE)})
 
@@ -168,11 +169,12 @@ def _checked_manifest(path: Path) -> dict[str, Any]:
             (path / MANIFEST).read_text(encoding="utf-8") != _manifest(content)
             or content["name"] != path.name
             or content["version"] != VERSION
+            or not isinstance(content["config"], dict)
         ):
             raise Damaged(f"its {MANIFEST} is of another one, another version, or was changed")
         found = _described(path)
         wrong = sorted(name for name in content["files"] | found if content["files"].get(name) != found.get(name))
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except _MALFORMED as error:
         raise error if isinstance(error, Damaged) else Damaged(one_line(error)) from error
     if wrong:
         raise Damaged(f"{', '.join(wrong)}: not what was written")

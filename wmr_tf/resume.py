@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import keras
+import tensorflow as tf
 
 from wmr_tf import checkpoints
 from wmr_tf.alarms import warn
@@ -364,7 +365,8 @@ class Resumable(keras.callbacks.CallbackList):
 
     def _heed_if_between(self) -> None:
         if self._held is not None and not self._is_saving:
-            self._heed()
+            with tf.init_scope():  # TensorFlow may be in the midst of a graph
+                self._heed()
 
     def _heed(self) -> None:
         """Do what a signal asks for."""

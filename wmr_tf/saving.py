@@ -179,8 +179,8 @@ def load_classifier(path: str | os.PathLike[str], *, what: str = "model", trust:
     try:
         with foreign.checked(path, trust=trust):
             return classifier_of(keras.models.load_model(path, compile=False, safe_mode=not trust))
-    except foreign.HoldsCode as error:
-        got, expected = f"{str(path)!r}, which holds code ({error})", "layers of Keras's own, or registered ones"
+    except foreign.HoldsMore as error:
+        got, expected = f"{str(path)!r}, which holds {error}", "layers of Keras's own or registered ones, and weights"
         fix = "Pass --trust (in Python trust=True) if you made the file or trust whoever did."
         refuse(what, got=got, expected=expected, fix=fix, cause=error)
     except Exception as error:  # what Keras raises for a broken file depends on where it is broken
@@ -240,9 +240,8 @@ def read_json(path: str | os.PathLike[str], what: str, *, fix: str) -> dict[str,
         >>> read_json("metrics.json", "run", fix="Name the folder of a finished run.")
         {'A_rob': 0.9248}
     """
-    try:
+    expected = "a file with a JSON object"
+    with untrusted.well_formed(what, got=path, expected=expected, fix=fix):
         content = untrusted.in_print(untrusted.read_json(path))
-    except (OSError, ValueError):  # which JSONDecodeError and UnicodeDecodeError are
-        content = None
-    require(isinstance(content, dict), what, got=repr(str(path)), expected="a file with a JSON object", fix=fix)
+    require(isinstance(content, dict), what, got=repr(str(path)), expected=expected, fix=fix)
     return content
