@@ -29,6 +29,7 @@ from tuning.searching import claim_folder, search
 from tuning.tuner import SearchTuner, combinations, make_oracle, run_unfinished_again
 from wmr_tf import report
 from wmr_tf.checks import InvalidInput
+from wmr_tf.saving import NotWritten
 
 # Few steps on purpose: what is tested here needs no strong attack.
 pytestmark = pytest.mark.filterwarnings("ignore:attack. its steps reach")
@@ -351,6 +352,20 @@ def test_a_search_that_died_goes_on_where_it_was(tmp_path, name, dies_at):
     third = Parabola()
     tuner_of(third, tmp_path, name, max_trials=5).search()
     assert third.seen == []
+
+
+def test_a_file_that_cannot_be_written_ends_the_search_and_not_the_trial(tmp_path):
+    class Full(Parabola):
+        def fit(self, hp, model, **kwargs):
+            if hp.get("alpha_train") == 0.5:
+                raise NotWritten("best.h5", OSError(28, "No space left on device"))
+            return super().fit(hp, model, **kwargs)
+
+    with pytest.raises(NotWritten, match=r"could not write best\.h5"):
+        tuner_of(Full(), tmp_path).search()
+    again = Parabola()
+    tuner_of(again, tmp_path).search()
+    assert again.seen == [0.5, 1.0, 1.5, 2.0]
 
 
 class Killed(BaseException):

@@ -1,5 +1,6 @@
 """A search from its settings to its folder: what `python -m tuning.search` does."""
 
+import contextlib
 import dataclasses
 import json
 from pathlib import Path
@@ -11,6 +12,7 @@ from tuning.objective import Objective
 from tuning.role import is_chief, is_worker
 from tuning.search import Search
 from wmr_tf.checks import refuse, require
+from wmr_tf.interrupts import own_command, stoppable
 from wmr_tf.saving import read_json, write_json
 
 RECORD = "search.json"
@@ -43,11 +45,14 @@ def search(settings: Search) -> None:
     searcher = tuner.opened(oracle, hypermodel, folder)
     if is_chief():
         tuner.print_workers(oracle)
-    searcher.search()
-    if is_worker():
-        print("No more trials for this worker.")
-    else:
-        conclude(settings, searcher, objective, folder)
+    # A chief and its workers wait in Keras Tuner's code, which a signal may end.
+    is_alone = not is_chief() and not is_worker()
+    with stoppable(f"{folder} keeps the search", own_command()) if is_alone else contextlib.nullcontext():
+        searcher.search()
+        if is_worker():
+            print("No more trials for this worker.")
+        else:
+            conclude(settings, searcher, objective, folder)
 
 
 def conclude(settings: Search, searcher: tuner.SearchTuner, objective: Objective, folder: Path) -> None:
