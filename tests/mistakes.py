@@ -250,7 +250,7 @@ COMMANDS = {
     "evaluate --dataset=digits --model=softmax.keras": "classifier: got outputs that are probabilities",
     "evaluate --dataset=digits --model=nan.keras": "outputs that are NaN or infinite, expected finite logits",
     "evaluate --dataset=digits --model=broken/fits.keras":
-        "config.json: got 'broken/config.json', expected a file with",
+        "config.json: got 'broken/config.json' (Expecting property",
     "evaluate --dataset=digits --model=fits.keras --eval_examples=600": "eval_examples: got 600, expected at most 599",
     "evaluate --dataset=digits --model=fits.keras --output_dir=taken": "output_dir: got 'taken', which holds a run",
     "matched nowhere.keras fits.keras --dataset=digits": "model: got 'nowhere.keras', expected an existing .keras file",
@@ -269,7 +269,7 @@ COMMANDS = {
     "compare unfinished":
         "run: got 'unfinished', whose run has not come to its end, expected a finished one. Run python",
     "compare list": "run: got 'list/metrics.json', expected a file with a JSON object",
-    "compare latin": "run: got 'latin/metrics.json', expected a file with a JSON object",
+    "compare latin": "run: got 'latin/metrics.json' ('utf-8' codec",
     "compare no_attack":
         "run: got 'no_attack/metrics.json' ('NoneType' object is not a mapping), expected metrics of an evaluation",
     "compare run other":
@@ -278,7 +278,7 @@ COMMANDS = {
     "compare run restarted": "runs: got attack restarts 1 in 'run' and 5 in 'restarted', expected the same",
     "compare run fewer": "runs: got examples 400 in 'run' and 32 in 'fewer', expected the same",
     "compare no_alpha": "run: got 'no_alpha/metrics.json' ('alpha_test'), expected metrics of an evaluation",
-    "compare run images": "images.npz: got 'images/images.npz', expected",
+    "compare run images": "images.npz: got 'images/images.npz' (it is no whole zip file",
     "compare run --output=nowhere/all.png": "output: got 'nowhere/all.png', expected a file that can be written",
     "compare run --output=folder": "output: got 'folder', expected a file that can be written",
     "compare run --output=all.html": "output: got 'all.html', expected a file that can be written",
@@ -346,7 +346,8 @@ CALLS = {
     "model.fit(x * 255, y)": "expected values in [0, 1]. They look like 0..255: divide by 255",
     "model.fit(x.astype('uint8'), y)": "images: got dtype uint8, expected a floating type",
     "model.fit(x * nan, y)": "images: got 1152 NaN and 0 infinite values of 1152, expected finite values",
-    "model.fit(x.transpose(0, 3, 1, 2), y)": "got a failure on images of shape [6, 3, 8, 8]",
+    "model.fit(x.transpose(0, 3, 1, 2), y)":
+        "images of shape [6, 3, 8, 8] (Exception encountered when calling Sequential.call(). Input 0 with name",
     "model.fit(x[:0], y[:0])": "images: got shape [0, 8, 8, 3], expected [batch, height, width, channels]",
     "model.fit({'images': x}, y)": "images: got a dictionary with 'images', expected 'image' and 'index'",
     "model.evaluate(x * 255, y)": "expected values in [0, 1]. They look like 0..255",
@@ -437,7 +438,7 @@ CALLS = {
     "evaluate_robustness(classifier, (x, y), attack, outcomes='nowhere/o.npz')":
         "outcomes: got 'nowhere/o.npz', expected a",
     "minimal_radii(classifier, (x, y), outcomes='nowhere/o.npz')": "outcomes: got 'nowhere/o.npz', expected",
-    "evaluate_robustness(classifier, (x, y), attack, outcomes='file')": "outcomes: got 'file', expected a file that an",
+    "evaluate_robustness(classifier, (x, y), attack, outcomes='file')": "outcomes: got 'file' (it is no whole zip file",
     "auto_attack(classifier, (x, y), epsilon=8)":
         "epsilon: got 8, expected a radius in [0, 1], the range of the images",
     "auto_attack(classifier, (x, y), epsilon='8/255')": "epsilon: got '8/255', expected a finite number >= 0",

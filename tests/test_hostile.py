@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from tests.hostile import traces
-from tests.hostile.table import HOSTILE
+from tests.hostile.table import HONEST, HOSTILE
 from wmr_tf.checks import InvalidInput, printable
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -52,6 +52,13 @@ def test_a_hostile_file_makes_one_line_and_nothing_else(name, tmp_path, monkeypa
     assert traces(folder) == before
     if hostile.told is not None:
         assert_one_line(str(refused.value), hostile.told)
+
+
+@pytest.mark.parametrize("name", HONEST)
+def test_what_is_not_changed_is_read(name, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    build, read = HONEST[name]
+    read(build(tmp_path))
 
 
 @pytest.mark.slow

@@ -47,7 +47,7 @@ def test_what_is_no_json_object_is_refused(tmp_path, content):
     if content is not None:
         (tmp_path / "a.json").write_bytes(content)
     with pytest.raises(
-        InvalidInput, match=r"^run: got '.*a\.json', expected a file with a JSON object\. Look again\.$"
+        InvalidInput, match=r"^run: got '.*a\.json'( \(.+\))?, expected a file with a JSON object\. Look again\.$"
     ):
         read_json(tmp_path / "a.json", "run", fix="Look again.")
 

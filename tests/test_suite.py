@@ -487,7 +487,9 @@ def test_a_file_that_is_no_outcomes_is_refused(tmp_path, spoil):
     path = tmp_path / "outcomes.npz"
     outcome(ensemble(*three()), path=path)
     SPOILS[spoil](path)
-    with pytest.raises(InvalidInput, match=r"^outcomes: got '.*outcomes.npz', expected .* Move it away to begin anew"):
+    with pytest.raises(
+        InvalidInput, match=r"^outcomes: got '.*outcomes.npz'.*, expected .* Move it away to begin anew"
+    ):
         outcome(ensemble(*three()), path=path)
 
 

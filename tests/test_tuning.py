@@ -361,7 +361,7 @@ def test_a_file_that_cannot_be_written_ends_the_search_and_not_the_trial(tmp_pat
                 raise NotWritten("best.h5", OSError(28, "No space left on device"))
             return super().fit(hp, model, **kwargs)
 
-    with pytest.raises(NotWritten, match=r"could not write best\.h5"):
+    with pytest.raises(OSError, match=r"could not write best\.h5"):
         tuner_of(Full(), tmp_path).search()
     again = Parabola()
     tuner_of(again, tmp_path).search()
@@ -569,7 +569,7 @@ def test_a_search_writes_all_its_trials(found):
     for row in rows:
         if row["status"] == "failed":
             # At a rate of 1e30 the loss is no number, or only the accuracies are: that depends on the threads.
-            assert row["reason"].startswith(("training: got no 0.5*val_A_sa", "training: got a loss of nan"))
+            assert row["reason"].startswith(("training: got no 0.5*val_A_sa", "training diverged in epoch "))
             assert row["A_rob"] is None
         else:
             assert row["objective"] == pytest.approx(0.5 * row["A_sa"] + 0.5 * row["A_nat"])
@@ -722,7 +722,7 @@ def test_mistakes_are_one_line_before_anything_is_written(tmp_path, capsys, monk
 
 def test_if_every_trial_fails_the_search_says_why(tmp_path):
     settings = Search.of("digits", tuner="random", max_trials=2, learning_rate=1e30, output_dir=str(tmp_path), **FEW)
-    with pytest.raises(FloatingPointError, match="^search: all 2 trials failed: training: got "):
+    with pytest.raises(FloatingPointError, match="^search: all 2 trials failed: training diverged in "):
         search(settings)
 
 

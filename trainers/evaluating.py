@@ -23,7 +23,7 @@ def evaluate(settings: ModelEvaluation) -> None:
     path = Path(settings.model).expanduser()
     with strategy.scope():
         classifier = load_classifier(path, trust=settings.trust)
-    facts = facts_beside(path)
+    facts = facts_beside(path, settings.dataset)
     test = prepare(settings, data.load(settings.dataset, data_dir=settings.data_dir))
     check_fits(classifier, test.images)
     with only_the_chief_writes(strategy) as elsewhere:
@@ -52,7 +52,7 @@ def evaluate(settings: ModelEvaluation) -> None:
             print(f"Everything is in {folder}")
 
 
-def facts_beside(path: Path) -> dict[str, Any]:
+def facts_beside(path: Path, dataset: str) -> dict[str, Any]:
     """Return what metrics.json says of a model and its training, as far as a config.json beside it tells.
 
     Raises:
@@ -63,5 +63,5 @@ def facts_beside(path: Path) -> dict[str, Any]:
     with well_formed(CONFIG, got=config, expected="settings of a run", fix=fix):
         found = read_json(config, CONFIG, fix=fix) if config.exists() else {}
         facts = {"checkpoint": str(path), **training_facts(found)}
-        defence(facts)  # now rather than after the evaluation
+        defence({"dataset": dataset, **facts})  # now rather than after the evaluation
     return facts

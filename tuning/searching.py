@@ -5,6 +5,7 @@ import dataclasses
 import json
 from pathlib import Path
 
+from trainers.folder import FILES
 from trainers.testing import prepare
 from tuning import results, tuner
 from tuning.hypermodel import ExperimentHyperModel
@@ -13,9 +14,10 @@ from tuning.role import is_chief, is_worker
 from tuning.search import Search
 from wmr_tf.checks import refuse, require
 from wmr_tf.interrupts import own_command, stoppable
-from wmr_tf.saving import read_json, write_json
+from wmr_tf.saving import forget_unfinished, note, read_json, write_json
 
 RECORD = "search.json"
+_FILES = (RECORD, "trials.json", "trials.md", "trials.csv", "tradeoff.png", "oracle.json", "tuner.json", "trial.json")
 # A search may be moved, and may go on for longer.
 _MAY_CHANGE = ("max_trials", "output_dir", "data_dir", "trust")
 
@@ -26,6 +28,7 @@ def search(settings: Search) -> None:
     Raises:
         InvalidInput: If settings, data or folder are not what they should be; nothing is written then.
         FloatingPointError: If every trial failed.
+        OSError: If a file cannot be written; its notes say how to go on.
     """
     trials, objective = settings.space(), Objective(settings.objective, settings.alpha_test)
     hypermodel = ExperimentHyperModel(trials, objective, settings.top_probability)
@@ -45,14 +48,19 @@ def search(settings: Search) -> None:
     searcher = tuner.opened(oracle, hypermodel, folder)
     if is_chief():
         tuner.print_workers(oracle)
+    is_kept = f"{folder} keeps the trials"
     # A chief and its workers wait in Keras Tuner's code, which a signal may end.
     is_alone = not is_chief() and not is_worker()
-    with stoppable(f"{folder} keeps the search", own_command()) if is_alone else contextlib.nullcontext():
-        searcher.search()
-        if is_worker():
-            print("No more trials for this worker.")
-        else:
-            conclude(settings, searcher, objective, folder)
+    with stoppable(is_kept, own_command()) if is_alone else contextlib.nullcontext():
+        try:
+            searcher.search()
+            if is_worker():
+                print("No more trials for this worker.")
+            else:
+                conclude(settings, searcher, objective, folder)
+        except OSError as error:
+            note(error, is_kept, own_command())
+            raise
 
 
 def conclude(settings: Search, searcher: tuner.SearchTuner, objective: Objective, folder: Path) -> None:
@@ -74,6 +82,8 @@ def conclude(settings: Search, searcher: tuner.SearchTuner, objective: Objective
     results.evaluate_best(searcher, trials, best, folder)
     title = f"{settings.dataset}, {len(rows)} trials, validation images"
     results.draw(rows, trials, objective, folder, title)  # last: a picture that fails costs nothing else
+    for each in (folder, *(path for path in folder.rglob("*") if path.is_dir())):  # nobody else writes any more
+        forget_unfinished(each, (*_FILES, *FILES))
     print(f"Everything is in {folder}")
 
 

@@ -21,7 +21,7 @@ from tuning.role import is_worker
 from wmr_tf.callbacks import ExactResume
 from wmr_tf.checks import one_line
 from wmr_tf.foreign import check_weights
-from wmr_tf.saving import NotWritten, forget_unfinished, write_json, write_text, written_whole
+from wmr_tf.saving import forget_unfinished, write_json, write_text, written_whole
 from wmr_tf.untrusted import read_json, well_formed
 
 TRIALS, FAILURE, CHECKPOINTS = "trials", "failure.txt", "checkpoints"
@@ -164,32 +164,32 @@ class SearchTuner(kt.Hyperband):
     def _checkpoints(self, trial: Any) -> Path:
         return Path(self.get_trial_dir(trial.trial_id)) / CHECKPOINTS
 
-    def search(self, *args: Any, **kwargs: Any) -> None:
-        """Run trials until there are no more.
-
-        Raises:
-            NotWritten: If a file cannot be written, which is no fault of the trial.
-        """
-        try:
-            super().search(*args, **kwargs)
-        except kt.errors.FatalError as fatal:
-            raise fatal.__cause__ or fatal from None
-
     def run_trial(self, trial: Any, *args: Any, **kwargs: Any) -> Any:
         """Train one trial; if it fails, say why and keep the reason beside it."""
         failure = Path(self.get_trial_dir(trial.trial_id)) / FAILURE
         failure.unlink(missing_ok=True)  # of a run that was killed
         try:
             return super().run_trial(trial, *args, **kwargs)
-        except kt.errors.FatalError:
+        except (kt.errors.FatalError, OSError):
             raise
-        except NotWritten as error:
-            raise kt.errors.FatalError from error  # all others Keras Tuner takes for the trial's
         except Exception as error:
             reason = one_line(error)
             write_text(failure, f"{reason}\n\n{traceback.format_exc()}")
             print(f"Trial {trial.trial_id} failed: {reason}", flush=True)
             raise kt.errors.FailedTrialError(reason) from None
+
+    def _run_and_update_trial(self, *args: Any, **kwargs: Any) -> None:
+        try:
+            super()._run_and_update_trial(*args, **kwargs)
+        except OSError as error:  # a full disk is no fault of the trial, which runs again when the search goes on
+            raise Unwritable(error.errno, error.strerror, error.filename) from error
+
+
+class Unwritable(kt.errors.FatalError, OSError):
+    """A file cannot be written: Keras Tuner ends the search, where other errors end the trial alone."""
+
+    def __str__(self) -> str:
+        return str(self.__cause__)
 
 
 def opened(oracle: kt.Oracle, hypermodel: kt.HyperModel, folder: Path) -> SearchTuner:

@@ -61,8 +61,8 @@ _TENSOR = "__keras_tensor__"
 _VALUES = (_TENSOR, "__tensor__", "__numpy__", "__bytes__", "__ellipsis__", "__slice__")
 
 
-class HoldsCode(Unsafe):
-    """A file names or holds code that is neither Keras's nor registered."""
+class HoldsMore(Unsafe):
+    """A file holds more than layers of Keras's own, or registered ones, and their weights: it needs trust."""
 
 
 @contextlib.contextmanager
@@ -75,17 +75,18 @@ def checked(path: Path, *, trust: bool) -> Iterator[None]:
 
     Raises:
         OSError: If it cannot be read.
-        HoldsCode: If it brings code and is not trusted.
+        HoldsMore: If it brings code and is not trusted.
         Unsafe: If it is damaged, or made to cost memory, time or other files.
     """
     if path.suffix in (".h5", ".hdf5"):
         if not trust:
-            raise HoldsCode("it may, in Keras's old format")
+            raise HoldsMore("what Keras's old format may hold")
         yield
         return
     with open_archive(path) as archive:
-        if not trust and sorted(archive.namelist()) != _MEMBERS:
-            raise Unsafe(f"its members are not {', '.join(_MEMBERS)}, each once")
+        names = sorted(archive.namelist())
+        if not trust and names != _MEMBERS:
+            raise HoldsMore(f"the members {', '.join(names[:5])}")
         config = parse_json(archive.read(_CONFIG))
         if isinstance(config, dict):
             config.pop("compile_config", None)  # which is not read
@@ -147,8 +148,8 @@ def _check_code(parts: list[dict[str, Any]], trust: bool) -> None:
     if trust:
         for module in {str(part["module"]) for part in named if part.get("module") and not _is_known(part)}:
             importlib.import_module(module)  # which registers its classes
-    elif unknown := sorted({f"{part.get('module')}.{_name(part)}" for part in named if not _is_known(part)}):
-        raise HoldsCode(", ".join(unknown[:3]))
+    elif unknown := sorted({f"{part.get('module') or ''}.{_name(part)}" for part in named if not _is_known(part)}):
+        raise HoldsMore(f"code, {', '.join(name.strip('.') for name in unknown[:3])}")
 
 
 def _name(part: dict[str, Any]) -> Any:

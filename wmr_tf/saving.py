@@ -179,8 +179,8 @@ def load_classifier(path: str | os.PathLike[str], *, what: str = "model", trust:
     try:
         with foreign.checked(path, trust=trust):
             return classifier_of(keras.models.load_model(path, compile=False, safe_mode=not trust))
-    except foreign.HoldsCode as error:
-        got, expected = f"{str(path)!r}, which holds code ({error})", "layers of Keras's own, or registered ones"
+    except foreign.HoldsMore as error:
+        got, expected = f"{str(path)!r}, which holds {error}", "layers of Keras's own or registered ones, and weights"
         fix = "Pass --trust (in Python trust=True) if you made the file or trust whoever did."
         refuse(what, got=got, expected=expected, fix=fix, cause=error)
     except Exception as error:  # what Keras raises for a broken file depends on where it is broken
@@ -211,7 +211,7 @@ def write_json(path: str | os.PathLike[str], content: Any) -> None:
 
 
 def write_text(path: str | os.PathLike[str], text: str) -> None:
-    """Write a text in UTF-8, its line ends as they are, in one move.
+    """Write a text in UTF-8, in one move.
 
     Args:
         path: The file, replaced if it is there.
@@ -221,7 +221,7 @@ def write_text(path: str | os.PathLike[str], text: str) -> None:
         >>> write_text("notes.txt", "all of it")
     """
     with written_whole(path) as unfinished:
-        unfinished.write_text(text, encoding="utf-8", newline="")
+        unfinished.write_text(text, encoding="utf-8")
 
 
 def read_json(path: str | os.PathLike[str], what: str, *, fix: str) -> dict[str, Any]:
@@ -240,9 +240,8 @@ def read_json(path: str | os.PathLike[str], what: str, *, fix: str) -> dict[str,
         >>> read_json("metrics.json", "run", fix="Name the folder of a finished run.")
         {'A_rob': 0.9248}
     """
-    try:
+    expected = "a file with a JSON object"
+    with untrusted.well_formed(what, got=path, expected=expected, fix=fix):
         content = untrusted.in_print(untrusted.read_json(path))
-    except (OSError, ValueError):  # which JSONDecodeError and UnicodeDecodeError are
-        content = None
-    require(isinstance(content, dict), what, got=repr(str(path)), expected="a file with a JSON object", fix=fix)
+    require(isinstance(content, dict), what, got=repr(str(path)), expected=expected, fix=fix)
     return content

@@ -4,10 +4,12 @@ import json
 import os
 import stat
 import struct
+import tempfile
 import zipfile
 import zlib
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import numpy as np
 import tensorflow as tf
@@ -79,8 +81,19 @@ def bomb(name: str, size: int):
     return build
 
 
+def claimed(folder: Path) -> Path:
+    """Have a member of an archive say that it is larger than it is."""
+    path = archive({f"{ROOT}/words.txt": b"x"})(folder) / FILE_NAME
+    content = path.read_bytes()
+    at = content.rindex(f"{ROOT}/words.txt".encode()) - 46 + 24  # in the directory at its end
+    path.write_bytes(content[:at] + struct.pack("<I", 2**32 - 2) + content[at + 4 :])
+    return folder
+
+
 def tiny_imagenet(folder: Path) -> Any:
-    return SOURCES["tiny_imagenet"].read(folder)
+    default = tempfile.TemporaryDirectory()
+    with default, mock.patch("tensorflow_datasets.core.constants.DATA_DIR", default.name):
+        return SOURCES["tiny_imagenet"].read(folder)
 
 
 FIRST = f"{ROOT}/train/{WNIDS[0]}/images/{WNIDS[0]}_0.JPEG"
@@ -161,6 +174,8 @@ def mnist(folder: Path) -> Any:
 EVIL_FEATURES = json.dumps({"pythonClassName": "evil.Evil", "featuresDict": {"features": {}}})
 
 
+HONEST_IMAGES = {"an archive": (archive({}), tiny_imagenet), "a prepared copy": (prepared(), mnist)}
+
 IMAGES = {
     "an archive with a member outside": Hostile(archive({f"{ROOT}/../../x": b"x"}), tiny_imagenet, "member"),
     "an archive with an absolute member": Hostile(archive({"/tmp/x": b"x"}), tiny_imagenet, "member"),
@@ -168,14 +183,15 @@ IMAGES = {
     "an archive with a name that writes over the terminal": Hostile(
         archive({"\x1b[2J\nx": b"x"}), tiny_imagenet, "member"
     ),
-    "a JPEG of 50,000 x 50,000": Hostile(archive({FIRST: jpeg(50_000, 50_000)}), tiny_imagenet, "image"),
+    "a JPEG of 50,000 x 50,000": Hostile(archive({FIRST: jpeg(50_000, 50_000)}), tiny_imagenet, r"shape \(50000"),
     "a PNG of 30,000 x 30,000 named JPEG": Hostile(
-        archive({FIRST: png(30_000, 30_000)}), tiny_imagenet, "image", is_costly=True
+        archive({FIRST: png(30_000, 30_000)}), tiny_imagenet, "does not decode", is_costly=True
     ),
-    "an archive with 3 GB of zeros": Hostile(bomb(f"{ROOT}/words.txt", 3 << 30), tiny_imagenet, "larger", True),
+    "an archive with 3 GB of zeros": Hostile(bomb(f"{ROOT}/words.txt", 3 << 30), tiny_imagenet, "plausible", True),
     "an archive with a list of 3 GB": Hostile(
-        bomb(f"{ROOT}/train/{WNIDS[0]}/{WNIDS[0]}_boxes.txt", 3 << 30), tiny_imagenet, "larger", True
+        bomb(f"{ROOT}/train/{WNIDS[0]}/{WNIDS[0]}_boxes.txt", 3 << 30), tiny_imagenet, "plausible", True
     ),
+    "an archive whose members say 4 GB": Hostile(claimed, tiny_imagenet, "plausible"),
     "half of an archive": Hostile(
         lambda f: (archive({})(f) / FILE_NAME).write_bytes((f / FILE_NAME).read_bytes()[:9_000]) and f,
         tiny_imagenet,
@@ -184,27 +200,29 @@ IMAGES = {
     "features that name a module": Hostile(
         prepared(change=lambda place: (place / "features.json").write_text(EVIL_FEATURES)), mnist, None
     ),
-    "a PNG of 30,000 x 30,000 in a prepared copy": Hostile(prepared(png(30_000, 30_000)), mnist, "data set", True),
+    "a PNG of 30,000 x 30,000 in a prepared copy": Hostile(
+        prepared(png(30_000, 30_000)), mnist, "not of 28 x 28", True
+    ),
     "a copy of 10^13 images": Hostile(prepared(splits=shards(1, 10**13)), mnist, "data set"),
     "a copy of 10 million images": Hostile(prepared(splits=shards(1, 10**7)), mnist, "data set"),
-    "a copy of a million files": Hostile(prepared(splits=shards(1_000_000)), mnist, "data set", True),
+    "a copy of a million files": Hostile(prepared(splits=shards(1_000_000)), mnist, "tells of 2000000", True),
     "a copy whose facts are 200,000 deep": Hostile(
-        prepared(change=lambda place: (place / "dataset_info.json").write_text(NESTED)), mnist, "data set"
+        prepared(change=lambda place: (place / "dataset_info.json").write_text(NESTED)), mnist, "nested too deep"
     ),
     "a copy whose facts are a pipe": Hostile(
-        prepared(change=replaced("dataset_info.json", os.mkfifo)), mnist, "data set"
+        prepared(change=replaced("dataset_info.json", os.mkfifo)), mnist, "no plain file"
     ),
     "a copy whose facts are of 10 GB": Hostile(
-        prepared(change=lambda place: os.truncate(place / "dataset_info.json", 10 << 30)), mnist, "data set"
+        prepared(change=lambda place: os.truncate(place / "dataset_info.json", 10 << 30)), mnist, "more than 16 MB"
     ),
-    "a copy whose images are a pipe": Hostile(prepared(change=replaced(RECORD, os.mkfifo)), mnist, "data set"),
+    "a copy whose images are a pipe": Hostile(prepared(change=replaced(RECORD, os.mkfifo)), mnist, "no plain file"),
     "a copy whose images have no end": Hostile(
-        prepared(change=replaced(RECORD, lambda path: path.symlink_to("/dev/zero"))), mnist, "data set"
+        prepared(change=replaced(RECORD, lambda path: path.symlink_to("/dev/zero"))), mnist, "no plain file"
     ),
-    "a copy with a record of 10 GB": Hostile(prepared(change=replaced(RECORD, long_record)), mnist, "data set"),
+    "a copy with a record of 10 GB": Hostile(prepared(change=replaced(RECORD, long_record)), mnist, "DataLossError"),
     "a copy with files elsewhere": Hostile(
         prepared(splits=[{**each, "filepathTemplate": "../../x-{SHARD_X_OF_Y}"} for each in shards(1)]),
         mnist,
-        "data set",
+        "its images are elsewhere",
     ),
 }

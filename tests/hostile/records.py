@@ -11,10 +11,9 @@ from typing import Any
 import numpy as np
 
 from tests.hostile import Hostile, Payload
-from tests.hostile.models import directory, endless, fifo
+from tests.hostile.weights import directory, endless, fifo, text
 from trainers.compare import Comparison
 from trainers.comparing import compare
-from trainers.folder import experiment_of, read_history
 from wmr_tf import checkpoints
 from wmr_tf.evaluation.outcomes import load_outcomes
 from wmr_tf.evaluation.records import load_images
@@ -40,14 +39,6 @@ EVALUATION: dict[str, Any] = {
     "A_rob_stderr": 0.1,
     "non_uniform": [],
 }
-
-
-def text(name: str, content: str):
-    def build(folder: Path) -> Path:
-        (folder / name).write_text(content)
-        return folder / name
-
-    return build
 
 
 def metrics(**changes: Any):
@@ -177,38 +168,34 @@ def newest(folder: Path) -> Any:
     return checkpoints.newest(folder, config={}, tell=lambda line: None)
 
 
-# Folders
-
-
-def run(**files: str):
-    """Return a builder of a run's folder."""
-
-    def build(folder: Path) -> Path:
-        (folder / "run").mkdir()
-        for name, content in files.items():
-            (folder / "run" / name.replace("_", ".")).write_text(content)
-        return folder / "run"
-
-    return build
-
+HONEST_RECORDS = {
+    "JSON": (metrics(), as_json),
+    "metrics": (metrics(), as_run),
+    "arrays": (identity("{}"), load_outcomes),
+    "a checkpoint": (checkpoint(lambda path: None), newest),
+}
 
 RECORDS = {
-    "JSON 200,000 deep": Hostile(text(METRICS, NESTED), as_json, "run"),
-    "JSON of 10 GB": Hostile(sparse(METRICS, 10 << 30), as_json, "run"),
-    "JSON that is a pipe": Hostile(fifo(METRICS), as_json, "run"),
-    "JSON that is a folder": Hostile(directory(METRICS), as_json, "run"),
-    "JSON without an end": Hostile(endless(METRICS), as_json, "run"),
-    "JSON of many empty lists": Hostile(text(METRICS, '{"a": [' + "[]," * 20_000_000 + "[]]}"), as_json, "run", True),
+    "JSON 200,000 deep": Hostile(text(METRICS, NESTED), as_json, "nested too deep"),
+    "JSON of 10 GB": Hostile(sparse(METRICS, 10 << 30), as_json, "more than 16 MB"),
+    "JSON that is a pipe": Hostile(fifo(METRICS), as_json, "no plain file"),
+    "JSON that is a folder": Hostile(directory(METRICS), as_json, "no plain file"),
+    "JSON without an end": Hostile(endless(METRICS), as_json, "no plain file"),
+    "JSON of many empty lists": Hostile(
+        text(METRICS, '{"a": [' + "[]," * 20_000_000 + "[]]}"), as_json, "more than 16 MB", True
+    ),
     "metrics with a number of 400 digits": Hostile(metrics(A_rob=10**400), as_run, "run"),
     "metrics with texts for numbers": Hostile(metrics(A_rob="\x1b[2J"), as_run, "run"),
     "metrics with lists for dictionaries": Hostile(metrics(attack=[[]]), as_run, "run"),
-    "a pickled array": Hostile(pickled(OUTCOMES), load_outcomes, "outcomes"),
-    "a pickled array in images.npz": Hostile(pickled(IMAGES), load_images, "images"),
+    "a pickled array": Hostile(pickled(OUTCOMES), load_outcomes, "of objects"),
+    "a pickled array in images.npz": Hostile(pickled(IMAGES), load_images, "of objects"),
     "an array of 10 GB in no bytes": Hostile(
-        npz(OUTCOMES, {"labels.npy": header((50_000, 50_000))}), load_outcomes, "outcomes"
+        npz(OUTCOMES, {"labels.npy": header((50_000, 50_000))}), load_outcomes, "not of the size"
     ),
-    "an array of 10^18 numbers": Hostile(npz(IMAGES, {"labels.npy": header((10**9, 10**9))}), load_images, "images"),
-    "an array of negative shape": Hostile(npz(IMAGES, {"labels.npy": header((-1, 4))}), load_images, "images"),
+    "an array of 10^18 numbers": Hostile(
+        npz(IMAGES, {"labels.npy": header((10**9, 10**9))}), load_images, "not of the size"
+    ),
+    "an array of negative shape": Hostile(npz(IMAGES, {"labels.npy": header((-1, 4))}), load_images, "not of the size"),
     "a header that is code": Hostile(
         npz(
             IMAGES,
@@ -217,11 +204,11 @@ RECORDS = {
         load_images,
         "images",
     ),
-    "an array of 3 GB of zeros": Hostile(zeros(OUTCOMES, 3 << 30), load_outcomes, "outcomes", is_costly=True),
-    "half of an array": Hostile(cut(OUTCOMES), load_outcomes, "outcomes"),
-    "an array file that is a pipe": Hostile(fifo(OUTCOMES), load_outcomes, "outcomes"),
-    "an array file without an end": Hostile(endless(IMAGES), load_images, "images"),
-    "an identity 200,000 deep": Hostile(identity(NESTED), load_outcomes, "outcomes"),
+    "an array of 3 GB of zeros": Hostile(zeros(OUTCOMES, 3 << 30), load_outcomes, "plausible", is_costly=True),
+    "half of an array": Hostile(cut(OUTCOMES), load_outcomes, "no whole zip"),
+    "an array file that is a pipe": Hostile(fifo(OUTCOMES), load_outcomes, "no plain file"),
+    "an array file without an end": Hostile(endless(IMAGES), load_images, "no plain file"),
+    "an identity 200,000 deep": Hostile(identity(NESTED), load_outcomes, "nested too deep"),
     "a pickled array in a checkpoint": Hostile(
         checkpoint(over("arrays.npz", pickled("new.npz"))), newest, "checkpoints"
     ),
@@ -241,13 +228,4 @@ RECORDS = {
         newest,
         "checkpoints",
     ),
-    "a config that is no run's": Hostile(
-        run(config_json='{"dataset": ["\\u001b[2J"], "seed": {}}'), experiment_of, "."
-    ),
-    "a config with numbers of 400 digits": Hostile(
-        run(config_json=json.dumps({"dataset": "digits", "epochs": 10**400})), experiment_of, "."
-    ),
-    "a history of texts": Hostile(run(history_csv="epoch,loss\n0,\x1b[2J\n"), read_history, "history"),
-    "an empty history": Hostile(run(history_csv=""), read_history, "history"),
-    "a history of one long line": Hostile(run(history_csv="epoch\n" + "9" * 200_000 + "\n"), read_history, "history"),
 }

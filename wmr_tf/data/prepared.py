@@ -94,7 +94,9 @@ def _check_copy(folder: Path) -> None:
 def _split(builder: Any, split: str) -> tuple[np.ndarray, np.ndarray]:
     import tensorflow_datasets as tfds
 
-    examples = builder.info.splits[split].num_examples
+    examples, files = (getattr(builder.info.splits[split], name) for name in ("num_examples", "filepaths"))
+    if any(Path(path).parent != Path(builder.data_path) for path in files):
+        raise Unsafe("its images are elsewhere")
     images = np.empty([examples, *builder.info.features["image"].shape], np.uint8)
     labels = np.empty([examples], np.int64)
     # Batch by batch into their place: all at once, or cached, the images would be in memory twice.
@@ -145,7 +147,7 @@ def refuse_unwritten(name: str, folder: Any, error: Exception) -> NoReturn:
 
 
 def _told(error: Exception) -> str:
-    return f"{type(error).__name__}: {one_line(error)}"
+    return one_line(error) if isinstance(error, Unsafe) else f"{type(error).__name__}: {one_line(error)}"
 
 
 MNIST = Source(functools.partial(_read, "mnist"), num_classes=10, image_shape=(28, 28, 1), validation_examples=5_000)

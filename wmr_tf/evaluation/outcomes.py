@@ -11,10 +11,10 @@ from typing import Any
 import keras
 import numpy as np
 
-from wmr_tf.checks import refuse, require, writable_file
+from wmr_tf.checks import require, writable_file
 from wmr_tf.engine.distribution import is_chief
 from wmr_tf.saving import written_whole
-from wmr_tf.untrusted import parse_json, read_arrays
+from wmr_tf.untrusted import parse_json, read_arrays, well_formed
 
 ROBUST, MISCLASSIFIED = -1, -2
 """In place of the run that broke an image: none did, or none was needed."""
@@ -142,11 +142,9 @@ def load_outcomes(
     Raises:
         InvalidInput: If it is no such file.
     """
-    try:
+    with well_formed(what, got=path, expected="a file that an evaluation wrote", fix=fix):
         arrays = read_arrays(path)
         return dict(parse_json(str(arrays.pop("identity")))), arrays
-    except (OSError, TypeError, ValueError, KeyError) as error:
-        refuse(what, got=repr(str(path)), expected="a file that an evaluation wrote", fix=fix, cause=error)
 
 
 def file_for(outcomes: str | Path | None, classifier: keras.Model) -> Path | None:

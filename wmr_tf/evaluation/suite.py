@@ -2,6 +2,7 @@
 
 import dataclasses
 import time
+import warnings
 from collections.abc import Hashable, Iterable
 from pathlib import Path
 from typing import Any
@@ -271,9 +272,13 @@ class _Saver:
         self._identity, self._saved = identity, time.monotonic()
 
     def save_if_due(self, state: Outcomes) -> None:
-        """Write the file if it has become old."""
+        """Write the file if it has become old; the evaluation can do without, so that a fault is only told of."""
         if time.monotonic() - self._saved > SAVE_SECONDS:
-            self.save(state)
+            self._saved = time.monotonic()
+            try:
+                self.save(state)
+            except OSError as error:
+                warnings.warn(f"outcomes: {error} The evaluation goes on without.", stacklevel=2)
 
     def save(self, state: Outcomes) -> None:
         """Write the file."""
