@@ -105,7 +105,7 @@ def flush(path: Path) -> None:
 def forget_unfinished(folder: Path, names: Iterable[str]) -> None:
     """Delete what killed processes have begun to write of some files, in a folder that nobody else writes into."""
     for name in names:
-        for path in folder.glob(f".{glob.escape(name)}.????????{Path(name).suffix}"):
+        for path in folder.glob(f".{glob.escape(name)}.????????{''.join(Path(name).suffixes)}"):
             path.unlink(missing_ok=True)
 
 
