@@ -249,6 +249,24 @@ def test_after_three_rollbacks_it_ends(tmp_path, capsys):
     assert not capsys.readouterr().err
 
 
+def test_if_it_diverges_again_at_once_it_goes_back_further(tmp_path, capsys):
+    class Spoil(keras.callbacks.Callback):
+        """Spoils what comes after the first batch, until the learning rate is small enough."""
+
+        def on_train_batch_begin(self, batch, logs=None):
+            if batch >= 1 and len(going_back.rollbacks) < 3:
+                spoil(self.model)
+
+    going_back = kept(tmp_path)
+    values, history = fit(Spoil(), going_back)
+    assert history["rollbacks"] == [3] * EPOCHS
+    lines = re.findall("Going back to the checkpoint (.*), with", capsys.readouterr().err)
+    after_one = "within epoch 1, after batch 1 of 6"
+    assert lines == [after_one, "at the beginning", after_one]
+    expected, _ = fit(HalveAt(0, 1), rate=0.1 / 4)
+    assert values == expected
+
+
 def test_what_is_not_finite_is_never_kept(tmp_path):
     class Spoil(keras.callbacks.Callback):
         def on_train_batch_end(self, batch, logs=None):

@@ -59,6 +59,7 @@ def write(
     files: Mapping[str, Path] | None = None,
     keep: int = 2,
     before: str = "",
+    instead_of: str | None = None,
 ) -> Path:
     """Write a checkpoint under another name, flush it to disk, rename it, and delete all but the newest ones.
 
@@ -72,6 +73,7 @@ def write(
         files: By name files to keep with it. They are linked, so whoever writes them must replace them in one move.
         keep: How many checkpoints stay, this one among them.
         before: A name; the newest checkpoint that is not after it stays too.
+        instead_of: The name of one that is deleted, with all after it, since this one takes its place.
 
     Returns:
         Its folder.
@@ -105,7 +107,7 @@ def write(
     except BaseException:
         shutil.rmtree(unfinished, ignore_errors=True)
         raise
-    _forget(folder, keep, before)
+    _forget(folder, keep, before, instead_of)
     return target
 
 
@@ -141,6 +143,11 @@ def newest(
     fix = "Delete the folder to begin anew."
     require(not damaged, "checkpoints", got=f"only damaged ones in {str(folder)!r}", expected="a whole one", fix=fix)
     return None
+
+
+def names(folder: Path) -> list[str]:
+    """Return the names of the checkpoints in a folder, from the oldest to the newest."""
+    return [path.name for path in _finished(folder)]
 
 
 def put_back(kept: Path | None, path: Path) -> None:
@@ -263,12 +270,13 @@ def _until(paths: list[Path], name: str | None) -> list[Path]:
     return [path for path in paths if name is None or path.name <= name]
 
 
-def _forget(folder: Path, keep: int, before: str) -> None:
-    """Delete the oldest checkpoints, and what killed processes have begun to write."""
+def _forget(folder: Path, keep: int, before: str, instead_of: str | None) -> None:
+    """Delete the oldest checkpoints, those that count no more, and what killed processes have begun to write."""
     begun = [path for path in folder.glob(f"{_UNFINISHED}*") if path.is_dir()]
-    finished = _finished(folder)
-    kept = {*finished[-keep:], *_until(finished, before)[-1:]}
-    for path in [*(path for path in finished if path not in kept), *begun]:
+    *finished, newest = _finished(folder)
+    counting = [path for path in finished if instead_of is None or path.name < instead_of] + [newest]
+    kept = {*counting[-keep:], *_until(counting, before)[-1:]}
+    for path in [*({*finished} - kept), *begun]:
         shutil.rmtree(path, ignore_errors=True)
 
 
