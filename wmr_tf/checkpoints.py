@@ -6,6 +6,7 @@ format is ours and not TensorFlow's because it is readable without it, has no na
 change of the code would break, and because every byte is under a checksum.
 """
 
+import contextlib
 import dataclasses
 import hashlib
 import json
@@ -27,6 +28,7 @@ ARRAYS, STATE, MANIFEST = "arrays.npz", "state.json", "manifest.json"
 _UNFINISHED = "."  # how the name of a checkpoint begins that is being written
 _ARRAY = "__array__"
 _MALFORMED = (OSError, AttributeError, LookupError, TypeError, ValueError)
+_NO_FILE = (FileNotFoundError, IsADirectoryError, NotADirectoryError)
 
 
 class Damaged(ValueError):
@@ -122,6 +124,7 @@ def newest(
 
     Raises:
         InvalidInput: If all are damaged, or it is one of something else; the message says what differs.
+        OSError: If the disk cannot be read, which tells nothing of what is on it.
     """
     damaged: list[Path] = []
     for path in reversed(_until(_finished(folder), before)):
@@ -134,7 +137,8 @@ def newest(
             damaged.append(path)
         else:
             for each in damaged:  # else they would count among the newest; deleted as the next is written
-                each.rename(each.with_name(f"{_UNFINISHED}{each.name}.damaged"))
+                with contextlib.suppress(FileNotFoundError):  # another worker was faster
+                    each.rename(each.with_name(f"{_UNFINISHED}{each.name}.damaged"))
             return found
     fix = "Delete the folder to begin anew."
     require(not damaged, "checkpoints", got=f"only damaged ones in {str(folder)!r}", expected="a whole one", fix=fix)
@@ -164,7 +168,7 @@ def _read(path: Path, content: dict[str, Any]) -> Checkpoint:
     try:
         state = _with_arrays(read_json(path / STATE), read_arrays(path / ARRAYS))
     except _MALFORMED as error:  # although its bytes are those that were written
-        raise Damaged(one_line(error)) from error
+        raise _damage(error) from error
     return Checkpoint(path, state, {name: path / name for name in content["files"] if name not in (ARRAYS, STATE)})
 
 
@@ -182,10 +186,16 @@ def _checked_manifest(path: Path) -> dict[str, Any]:
         found = _described(path)
         wrong = sorted(name for name in content["files"] | found if content["files"].get(name) != found.get(name))
     except _MALFORMED as error:
-        raise error if isinstance(error, Damaged) else Damaged(one_line(error)) from error
+        raise _damage(error) from error
     if wrong:
         raise Damaged(f"{', '.join(wrong)}: not what was written")
     return dict(content)
+
+
+def _damage(error: Exception) -> Exception:
+    """Return what a failure to read is: of a disk that cannot be read now, itself; else damage."""
+    is_passing = isinstance(error, OSError) and not isinstance(error, _NO_FILE)
+    return error if is_passing or isinstance(error, Damaged) else Damaged(one_line(error))
 
 
 def _manifest(content: dict[str, Any]) -> str:
@@ -237,6 +247,8 @@ def _without_arrays(value: Any, arrays: dict[str, np.ndarray]) -> Any:
         arrays[name] = value
         return {_ARRAY: name}
     if isinstance(value, Mapping):
+        if not all(isinstance(key, str) for key in value):
+            raise TypeError(f"keys of a dictionary must be texts, not {next(iter(value))!r}")
         return {key: _without_arrays(each, arrays) for key, each in value.items()}
     return [_without_arrays(each, arrays) for each in value] if isinstance(value, list | tuple) else value
 
