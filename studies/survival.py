@@ -40,19 +40,38 @@ class Part:
     rows: Callable[[dict[str, Any]], Iterable[Row]]
 
 
-def cases_of(file: str, selected: str, what: str) -> Part:
-    """Return the part that is a parametrised test, of which each case counts."""
-    arguments = ("pytest", "-q", "-m", "", file, "-k", selected)
+def cases_of(what: str, file: str, *tests: str) -> Part:
+    """Return the part that is parametrised tests of a file, of which each case counts."""
+    arguments = ("pytest", "-q", "-m", "", *(f"{file}::{test}" for test in tests))
     return Part(arguments, lambda record: [(what, record["passed"], record["cases"])])
 
 
 PARTS = {
     "soak": Part(("studies.soak", "--kills=200", "--terms=50", "--runs=50"), soak.rows),
     "memory": Part(("studies.memory", "--steps=2000"), memory.rows),
-    "checkpoints": cases_of("tests/test_checkpoints.py", "harm_to_any_file", "corrupted checkpoints found"),
-    "writes": cases_of("tests/test_writes.py", "fault", "faults at writes, the last good state intact"),
-    "hostile": cases_of("tests/test_hostile.py", "hostile", "hostile files that do nothing"),
-    "mistakes": cases_of("tests/test_mistakes.py", "mistake", "wrong inputs that are one line"),
+    "checkpoints": cases_of(
+        "corrupted checkpoints found",
+        "tests/test_checkpoints.py",
+        "test_harm_to_any_file_is_found_and_the_checkpoint_before_is_used",
+    ),
+    "writes": cases_of(
+        "faults at writes of a run, the last good state intact",
+        "tests/test_writes.py",
+        "test_a_fault_that_a_run_can_do_without",
+        "test_a_fault_that_ends_a_run",
+        "test_a_disk_that_is_full_and_then_larger",
+    ),
+    "hostile": cases_of(
+        "hostile files that do nothing, in a process that is watched",
+        "tests/test_hostile.py",
+        "test_a_hostile_file_takes_less_than_a_gigabyte_and_ten_seconds",
+    ),
+    "mistakes": cases_of(
+        "wrong inputs that are one line: commands as processes of their own, and calls",
+        "tests/test_mistakes.py",
+        "test_a_wrong_command_for_real",
+        "test_a_wrong_call_is_one_line",
+    ),
 }
 
 
@@ -67,6 +86,8 @@ def count(part: Part, kept: Path) -> None:
             environment = {**os.environ, "TF_CPP_MIN_LOG_LEVEL": "2"}  # as the Makefile has it
             subprocess.run([*command, f"--junitxml={result}"], check=False, env=environment)
             cases = list(ElementTree.parse(result).iter("testcase"))
+        if not cases:
+            sys.exit(f"error: {shlex.join(command)} has run no case")
         write_json(kept, {"cases": len(cases), "passed": sum(len(case) == 0 for case in cases)})
     write_json(kept, {**read_json(kept, "record", fix=""), "date": datetime.date.today().isoformat()})
 

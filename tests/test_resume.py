@@ -508,20 +508,6 @@ def test_a_folder_with_other_settings_or_in_use_is_refused(tmp_path):
         run_folder(experiment, "digits").__enter__()
 
 
-@pytest.mark.parametrize(
-    ("arguments", "expected"),
-    [
-        ([], "command line: got nothing, expected a folder and no flags"),
-        (["runs/a", "--epochs=3"], "command line: got runs/a --epochs=3, expected a folder and no flags"),
-        (["--epochs=3"], "command line: got --epochs=3"),
-        (["nowhere"], "folder: got 'nowhere', expected the folder of a run that has not come to its end"),
-    ],
-)
-def test_mistakes_of_who_goes_on_are_one_line(arguments, expected):
-    with pytest.raises(InvalidInput, match=f"^{expected}"):
-        resume.resume(arguments)
-
-
 def start(module, *arguments, cwd):
     command = [sys.executable, "-m", module, *arguments]
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}

@@ -193,7 +193,9 @@ def test_the_size_of_the_batches_does_not_matter(batch_size):
     stages = three()
     assert_same(outcome(ensemble(*stages, batch_size=batch_size)), outcome(ensemble(*three())))
     sizes = [len(positions) for _, _, positions, *_ in stages[0].seen]
-    assert sizes == [suite.filled_up(min(batch_size, 18 - start)) for start in range(0, 18, batch_size)]
+    assert sizes == [
+        min(suite.filled_up(min(batch_size, 18 - start)), batch_size) for start in range(0, 18, batch_size)
+    ]
 
 
 def test_batches_are_filled_up_to_few_sizes():
@@ -507,7 +509,8 @@ def test_a_file_is_never_half_written(monkeypatch, tmp_path):
 
     for name in ("savez", "savez_compressed"):
         monkeypatch.setattr(outcomes.np, name, failing)
-    with pytest.raises(OSError, match="no space left"):
+    # On the way it can do without, not at the end.
+    with pytest.warns(UserWarning, match="goes on without"), pytest.raises(OSError, match="no space left"):
         outcome(ensemble(*three(), batch_size=4), path=path)
     assert path.read_bytes() == written
     assert [file.name for file in tmp_path.iterdir()] == ["outcomes.npz"]

@@ -29,6 +29,7 @@ from tuning.searching import claim_folder, search
 from tuning.tuner import SearchTuner, combinations, make_oracle, run_unfinished_again
 from wmr_tf import report
 from wmr_tf.checks import InvalidInput
+from wmr_tf.saving import NotWritten
 
 # Few steps on purpose: what is tested here needs no strong attack.
 pytestmark = pytest.mark.filterwarnings("ignore:attack. its steps reach")
@@ -353,12 +354,26 @@ def test_a_search_that_died_goes_on_where_it_was(tmp_path, name, dies_at):
     assert third.seen == []
 
 
+def test_a_file_that_cannot_be_written_ends_the_search_and_not_the_trial(tmp_path):
+    class Full(Parabola):
+        def fit(self, hp, model, **kwargs):
+            if hp.get("alpha_train") == 0.5:
+                raise NotWritten("best.h5", OSError(28, "No space left on device"))
+            return super().fit(hp, model, **kwargs)
+
+    with pytest.raises(OSError, match=r"could not write best\.h5"):
+        tuner_of(Full(), tmp_path).search()
+    again = Parabola()
+    tuner_of(again, tmp_path).search()
+    assert again.seen == [0.5, 1.0, 1.5, 2.0]
+
+
 class Killed(BaseException):
     """What a killed process raises, as it were: nothing catches it."""
 
 
 class Counting(keras.callbacks.Callback):
-    """Count the batches of a search, and kill it after one of them."""
+    """Note the batches of a search and the losses of its epochs, and kill it within one."""
 
     def __init__(self, seen, dies_after=None):
         super().__init__()
@@ -369,15 +384,20 @@ class Counting(keras.callbacks.Callback):
             raise Killed
         self.seen.append(batch)
 
+    def on_epoch_end(self, epoch, logs=None):
+        self.seen.append(logs["loss"])
+
 
 @pytest.mark.parametrize(
     ("name", "max_trials", "dies_after"),
     # Of three batches an epoch: in the second epoch of a trial, and in one that Hyperband goes on with.
-    [("grid", 1, 5), pytest.param("hyperband", None, 13, marks=pytest.mark.slow)],
+    [("grid", 1, 5), pytest.param("hyperband", None, 17, marks=pytest.mark.slow)],
 )
 def test_a_killed_trial_goes_on_from_its_checkpoint(name, max_trials, dies_after, tmp_path, monkeypatch):
     monkeypatch.setattr(run, "CHECKPOINT_MINUTES", 1e-9)
     monkeypatch.setattr("tuning.hypermodel.is_masked", lambda logs: False)  # which two steps do not tell
+    if name == "grid":
+        monkeypatch.setattr(tuning.Objective, "get_value", lambda *_: 0.5)  # so that the first epoch stays the best
     measuring = run.measuring_callbacks
     few = {**FEW, "batch_size": 32, "epochs": 3 if name == "hyperband" else 2}
     objective = tuning.Objective("val_A_sa_matched")
@@ -393,10 +413,10 @@ def test_a_killed_trial_goes_on_from_its_checkpoint(name, max_trials, dies_after
             tuner.search()
         return tuner, seen
 
-    whole, all_batches = searched_in("whole")
+    whole, all_seen = searched_in("whole")
     _, before = searched_in("killed", dies_after)
     again, after = searched_in("killed")
-    assert before + after == all_batches
+    assert before + after == all_seen
     states = [[trial.get_state() for trial in tuner.oracle.trials.values()] for tuner in (again, whole)]
     assert states[0] == states[1]
     for one, other in zip(again.oracle.trials.values(), whole.oracle.trials.values(), strict=True):

@@ -31,9 +31,14 @@ FLAGS = [
 ]
 
 
-def start(folder: Path, log: Path, **environment: str) -> subprocess.Popen:
+# A search that writes a checkpoint after every batch.
+OFTEN = "import runpy; from trainers import run; run.CHECKPOINT_MINUTES = 1e-9; "
+OFTEN += "runpy.run_module('tuning.search', run_name='__main__')"
+
+
+def start(folder: Path, log: Path, *flags: str, **environment: str) -> subprocess.Popen:
     """Start a search that prints into a file."""
-    command = [sys.executable, "-u", "-m", "tuning.search", *FLAGS, f"--output_dir={folder}"]
+    command = [sys.executable, "-u", "-c", OFTEN, *FLAGS, *flags, f"--output_dir={folder}"]
     with open(log, "a") as file:
         return subprocess.Popen(
             command, stdout=file, stderr=file, env={**os.environ, "PYTHONPATH": str(ROOT), **environment}
@@ -71,24 +76,31 @@ def assert_all_accounted_for(folder: Path) -> None:
     assert json.loads((folder / "best/metrics.json").read_text())["trial"] == best["trial_id"]
 
 
-def test_a_search_that_is_killed_in_a_trial_goes_on(tmp_path):
-    folder, log = tmp_path / "search", tmp_path / "log"
-    first = start(folder, log)
-    try:
-        # In the middle of the second trial: its first epoch is over.
-        wait_until(lambda: re.search(r"Running Trial #2.*validation, alpha_test", log.read_text(), re.DOTALL))
-    finally:
-        kill(first)
-    done, running = trials_in(folder)
+def test_a_search_that_is_terminated_and_killed_in_a_trial_goes_on_to_the_same_bits(tmp_path):
+    whole, folder = tmp_path / "whole", tmp_path / "search"
+    first = start(whole, tmp_path / "log of the whole", "--deterministic")
+    assert first.wait(timeout=240) == 0
+    for come, after, status in (
+        # In the second epoch of a trial.
+        (signal.SIGTERM, r"Running Trial #1.*validation, alpha_test.*Epoch 2", 128 + signal.SIGTERM),
+        (signal.SIGKILL, r"Running Trial #3.*validation, alpha_test.*Epoch 2", -signal.SIGKILL),
+    ):
+        log = tmp_path / f"log until {come.name}"
+        process = start(folder, log, "--deterministic")
+        try:
+            wait_until(lambda log=log, after=after: re.search(after, log.read_text(), re.DOTALL))
+        finally:
+            process.send_signal(come)
+            assert process.wait(timeout=60) == status
+        assert "Traceback" not in log.read_text()
+    done, *_, running = trials_in(folder)
     assert (done["status"], running["status"]) == ("COMPLETED", "RUNNING")
-    second = start(folder, tmp_path / "log2")
-    assert second.wait(timeout=240) == 0, (tmp_path / "log2").read_text()
+    log = tmp_path / "log of the rest"
+    assert start(folder, log, "--deterministic").wait(timeout=240) == 0, log.read_text()
     assert_all_accounted_for(folder)
-    before = {trial["trial_id"]: trial for trial in (done, running)}
-    for trial in trials_in(folder)[:2]:
-        assert trial["hyperparameters"]["values"] == before[trial["trial_id"]]["hyperparameters"]["values"]
     assert trials_in(folder)[0] == done
-    assert (tmp_path / "log2").read_text().count("Epoch 1/3") == 3
+    assert [trial | {"message": None} for trial in trials_in(folder)] == trials_in(whole)
+    assert "\nGoing on " in log.read_text() and log.read_text().count("Epoch 1/3") == 1
 
 
 def free_port() -> int:
@@ -123,4 +135,4 @@ def test_a_chief_and_two_workers_of_which_one_is_killed(tmp_path):
             kill(process)
     assert_all_accounted_for(folder)
     assert "No more trials for this worker." in (tmp_path / "worker0").read_text()
-    assert (tmp_path / "worker1 again").read_text().count("Epoch 1/3") == 1
+    assert "\nGoing on " in (tmp_path / "worker1 again").read_text()

@@ -1,6 +1,7 @@
 """The evaluation of a saved classifier: what `python -m trainers.evaluate` does."""
 
 import dataclasses
+import shlex
 from pathlib import Path
 from typing import Any
 
@@ -32,10 +33,9 @@ def evaluate(settings: ModelEvaluation) -> None:
         forget_unfinished(folder, FILES)
         # All workers go on from the chief's file.
         outcomes = (Path(settings.output_dir).expanduser() if settings.output_dir else folder) / OUTCOMES
-        print(
-            f"Writing into {folder}; the same command with --output_dir={folder} goes on if it is stopped", flush=True
-        )
-        command = own_command() + ("" if settings.output_dir else f" --output_dir={folder}")
+        flag = shlex.quote(f"--output_dir={folder}")
+        print(f"Writing into {folder}; the same command with {flag} goes on if it is stopped", flush=True)
+        command = own_command() + ("" if settings.output_dir else f" {flag}")
         with stoppable(f"{folder} keeps what the evaluation has found", command):
             if settings.diagnose:
                 diagnosis = diagnose(

@@ -20,6 +20,7 @@ import wmr_tf
 from trainers.config import Evaluation, Experiment
 from trainers.settings import Settings
 from wmr_tf.checks import InvalidInput, refuse, require
+from wmr_tf.names import RADII
 from wmr_tf.saving import forget_unfinished, read_json, write_json
 from wmr_tf.untrusted import check_file, well_formed
 
@@ -32,6 +33,7 @@ CHECKPOINTS, DIVERGED = "checkpoints", "diverged.json"
 """A folder with a config that has the first and not the second is of a run that has not come to its end."""
 
 FILES = (BEST, LAST, CONFIG, HISTORY, METRICS, OUTCOMES, IMAGES, TRAINING_PICTURE, ROBUSTNESS_PICTURE, REPORT, DIVERGED)
+FILES += tuple(f"outcomes-{measure}.npz" for measure in RADII)
 """What a run or an evaluation writes besides checkpoints and logs."""
 
 _FIX = "Name another folder with --output_dir."

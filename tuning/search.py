@@ -12,8 +12,8 @@ KERASTUNER_TUNER_ID=worker0 KERASTUNER_ORACLE_IP=10.0.0.1 KERASTUNER_ORACLE_PORT
 KERASTUNER_TUNER_ID=worker1 KERASTUNER_ORACLE_IP=10.0.0.1 KERASTUNER_ORACLE_PORT=8000 python -m tuning.search ...
 
 Workers end when there are no more trials. Up to 20 s after the last of them the chief evaluates the best trial and
-ends. The chief waits for a worker that died: start one under the same name, on any machine, and it trains the trial
-again from the start. If the chief died, stop the workers and start all of them again.
+ends. The chief waits for a worker that died: start one under the same name, on any machine, and it goes on with the
+trial from its last checkpoint. If the chief died, stop the workers and start all of them again.
 """
 
 import dataclasses

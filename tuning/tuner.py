@@ -21,7 +21,7 @@ from tuning.role import is_worker
 from wmr_tf.callbacks import ExactResume
 from wmr_tf.checks import one_line
 from wmr_tf.foreign import check_weights
-from wmr_tf.saving import write_json, write_text, written_whole
+from wmr_tf.saving import forget_unfinished, write_json, write_text, written_whole
 from wmr_tf.untrusted import read_json, well_formed
 
 TRIALS, FAILURE, CHECKPOINTS = "trials", "failure.txt", "checkpoints"
@@ -138,7 +138,7 @@ class SearchTuner(kt.Hyperband):
         """Return the model of a trial with the weights of its best epoch."""
         folder = Path(self.get_trial_dir(trial.trial_id))
         with _files_of_a_search(folder):
-            _check([*folder.glob("*.json"), *folder.glob("*.h5")])
+            _check([*folder.glob("*.json"), *folder.glob("[!.]*.h5")])
             return super().load_model(trial)
 
     def pre_create_trial(self) -> None:
@@ -158,6 +158,8 @@ class SearchTuner(kt.Hyperband):
         """Tell the oracle, and delete the trial's checkpoints."""
         super().on_trial_end(trial)
         shutil.rmtree(self._checkpoints(trial), ignore_errors=True)
+        best = Path(self._get_checkpoint_fname(trial.trial_id))
+        forget_unfinished(best.parent, [best.name])
 
     def _checkpoints(self, trial: Any) -> Path:
         return Path(self.get_trial_dir(trial.trial_id)) / CHECKPOINTS

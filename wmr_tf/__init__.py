@@ -44,6 +44,7 @@ __all__ = [
 ]
 
 _MODULES = ("architectures", "attacks", "callbacks", "data", "losses", "methods", "weights")
+_MORE_MODULES = ("alarms", "divergence", "evaluation", "model", "report", "saving")
 _OF_EVALUATION = ("Diagnosis", "Robustness", "auto_attack", "diagnose", "evaluate_robustness", "save_report")
 
 # TensorFlow takes seconds to import, and the command lines check what they are given before they need it.
@@ -51,7 +52,7 @@ __getattr__, __dir__ = lazily(
     __name__,
     {
         "AdversarialModel": "wmr_tf.model",
-        **{name: f"wmr_tf.{name}" for name in _MODULES},
+        **{name: f"wmr_tf.{name}" for name in (*_MODULES, *_MORE_MODULES)},
         **{name: f"wmr_tf.evaluation.{name}" for name in ("dro", "temperature", "wasserstein")},
         **dict.fromkeys(_OF_EVALUATION, "wmr_tf.evaluation"),
     },

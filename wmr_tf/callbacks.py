@@ -22,7 +22,7 @@ from wmr_tf.divergence import Diverged
 from wmr_tf.engine.precision import float32_compute
 from wmr_tf.evaluation import Robustness, RobustnessEvaluator
 from wmr_tf.evaluation.versions import VERSIONS
-from wmr_tf.inputs.batches import batches_of, checked_batches
+from wmr_tf.inputs.batches import CheckedBatches, batches_of, checked_batches
 from wmr_tf.logs import LogProgress, WriteEvents, WriteHistory
 from wmr_tf.names import ON_MASKED, log_key
 from wmr_tf.resume import ExactResume
@@ -140,7 +140,8 @@ class RobustEvaluation(keras.callbacks.Callback):
         announce(self.model, self.keys)
         self._useless, self._sound_weights = "", None
         self._constancy, self._masking = ConstantAlarm(), MaskingAlarm()
-        self.batches = checked_batches(classifier_of(self.model), self.batches)
+        if not isinstance(self.batches, CheckedBatches):  # on the way back from where it diverged, they are
+            self.batches = checked_batches(classifier_of(self.model), self.batches)
 
     def on_epoch_end(self, epoch: int, logs: dict[str, float] | None = None) -> None:
         """Evaluate the model's classifier, or the model itself where it is a plain one."""

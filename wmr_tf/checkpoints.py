@@ -6,6 +6,7 @@ format is ours and not TensorFlow's because it is readable without it, has no na
 change of the code would break, and because every byte is under a checksum.
 """
 
+import contextlib
 import dataclasses
 import hashlib
 import json
@@ -27,6 +28,7 @@ ARRAYS, STATE, MANIFEST = "arrays.npz", "state.json", "manifest.json"
 _UNFINISHED = "."  # how the name of a checkpoint begins that is being written
 _ARRAY = "__array__"
 _MALFORMED = (OSError, AttributeError, LookupError, TypeError, ValueError)
+_NO_FILE = (FileNotFoundError, IsADirectoryError, NotADirectoryError)
 
 
 class Damaged(ValueError):
@@ -57,6 +59,7 @@ def write(
     files: Mapping[str, Path] | None = None,
     keep: int = 2,
     before: str = "",
+    instead_of: str | None = None,
 ) -> Path:
     """Write a checkpoint under another name, flush it to disk, rename it, and delete all but the newest ones.
 
@@ -70,6 +73,7 @@ def write(
         files: By name files to keep with it. They are linked, so whoever writes them must replace them in one move.
         keep: How many checkpoints stay, this one among them.
         before: A name; the newest checkpoint that is not after it stays too.
+        instead_of: The name of one that is deleted, with all after it, since this one takes its place.
 
     Returns:
         Its folder.
@@ -103,7 +107,7 @@ def write(
     except BaseException:
         shutil.rmtree(unfinished, ignore_errors=True)
         raise
-    _forget(folder, keep, before)
+    _forget(folder, keep, before, instead_of)
     return target
 
 
@@ -120,6 +124,7 @@ def newest(
 
     Raises:
         InvalidInput: If all are damaged, or it is one of something else; the message says what differs.
+        OSError: If the disk cannot be read, which tells nothing of what is on it.
     """
     damaged: list[Path] = []
     for path in reversed(_until(_finished(folder), before)):
@@ -132,11 +137,17 @@ def newest(
             damaged.append(path)
         else:
             for each in damaged:  # else they would count among the newest; deleted as the next is written
-                each.rename(each.with_name(f"{_UNFINISHED}{each.name}.damaged"))
+                with contextlib.suppress(FileNotFoundError):  # another worker was faster
+                    each.rename(each.with_name(f"{_UNFINISHED}{each.name}.damaged"))
             return found
     fix = "Delete the folder to begin anew."
     require(not damaged, "checkpoints", got=f"only damaged ones in {str(folder)!r}", expected="a whole one", fix=fix)
     return None
+
+
+def names(folder: Path) -> list[str]:
+    """Return the names of the checkpoints in a folder, from the oldest to the newest."""
+    return [path.name for path in _finished(folder)]
 
 
 def put_back(kept: Path | None, path: Path) -> None:
@@ -157,7 +168,7 @@ def _read(path: Path, content: dict[str, Any]) -> Checkpoint:
     try:
         state = _with_arrays(read_json(path / STATE), read_arrays(path / ARRAYS))
     except _MALFORMED as error:  # although its bytes are those that were written
-        raise Damaged(one_line(error)) from error
+        raise _damage(error) from error
     return Checkpoint(path, state, {name: path / name for name in content["files"] if name not in (ARRAYS, STATE)})
 
 
@@ -175,10 +186,16 @@ def _checked_manifest(path: Path) -> dict[str, Any]:
         found = _described(path)
         wrong = sorted(name for name in content["files"] | found if content["files"].get(name) != found.get(name))
     except _MALFORMED as error:
-        raise error if isinstance(error, Damaged) else Damaged(one_line(error)) from error
+        raise _damage(error) from error
     if wrong:
         raise Damaged(f"{', '.join(wrong)}: not what was written")
     return dict(content)
+
+
+def _damage(error: Exception) -> Exception:
+    """Return what a failure to read is: of a disk that cannot be read now, itself; else damage."""
+    is_passing = isinstance(error, OSError) and not isinstance(error, _NO_FILE)
+    return error if is_passing or isinstance(error, Damaged) else Damaged(one_line(error))
 
 
 def _manifest(content: dict[str, Any]) -> str:
@@ -230,6 +247,8 @@ def _without_arrays(value: Any, arrays: dict[str, np.ndarray]) -> Any:
         arrays[name] = value
         return {_ARRAY: name}
     if isinstance(value, Mapping):
+        if not all(isinstance(key, str) for key in value):
+            raise TypeError(f"keys of a dictionary must be texts, not {next(iter(value))!r}")
         return {key: _without_arrays(each, arrays) for key, each in value.items()}
     return [_without_arrays(each, arrays) for each in value] if isinstance(value, list | tuple) else value
 
@@ -251,12 +270,13 @@ def _until(paths: list[Path], name: str | None) -> list[Path]:
     return [path for path in paths if name is None or path.name <= name]
 
 
-def _forget(folder: Path, keep: int, before: str) -> None:
-    """Delete the oldest checkpoints, and what killed processes have begun to write."""
+def _forget(folder: Path, keep: int, before: str, instead_of: str | None) -> None:
+    """Delete the oldest checkpoints, those that count no more, and what killed processes have begun to write."""
     begun = [path for path in folder.glob(f"{_UNFINISHED}*") if path.is_dir()]
-    finished = _finished(folder)
-    kept = {*finished[-keep:], *_until(finished, before)[-1:]}
-    for path in [*(path for path in finished if path not in kept), *begun]:
+    *finished, newest = _finished(folder)
+    counting = [path for path in finished if instead_of is None or path.name < instead_of] + [newest]
+    kept = {*counting[-keep:], *_until(counting, before)[-1:]}
+    for path in [*({*finished} - kept), *begun]:
         shutil.rmtree(path, ignore_errors=True)
 
 

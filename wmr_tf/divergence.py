@@ -74,7 +74,7 @@ class StopOnDivergence(keras.callbacks.Callback):
     def on_train_batch_end(self, batch: int, logs: dict[str, float] | None = None) -> None:
         """Look at the loss."""
         self._batch, self._loss = batch + 1, (logs or {}).get("loss", math.nan)
-        if not self._is_alone:
+        if not self._is_alone or "loss" not in (logs or {}):
             return
         if not math.isfinite(self._loss):
             raise self._diverged()

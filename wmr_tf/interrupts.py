@@ -24,7 +24,8 @@ class Interrupts:
 
     Python calls a handler once the main thread is back from TensorFlow. A thread hears SIGINT before that: at the first
     it prints a line, at the second it ends the process at once, with status 130, as a kill would. Signals reach the
-    main thread alone; in another one this does nothing.
+    main thread alone; in another one this does nothing. In an interactive session the second does nothing either, and
+    signals that are ignored, such as SIGINT of a job in the background, stay so.
 
     Args:
         at_once: Called when a signal has come, before the next line of this package, or at the end of the block; what
@@ -42,6 +43,7 @@ class Interrupts:
         self._at_once = at_once
         self._come: signal.Signals | None = None
         self._is_waiting = False  # for the next line
+        self._tracer: Any = None
         self._undo = contextlib.ExitStack()
 
     def take(self) -> signal.Signals | None:
@@ -53,12 +55,16 @@ class Interrupts:
         if threading.current_thread() is threading.main_thread():
             heard, told = os.pipe()
             os.set_blocking(told, False)
-            threading.Thread(target=_hear, args=(heard,), daemon=True).start()
+            if not _is_interactive():  # a notebook is more than what it runs
+                threading.Thread(target=_hear, args=(heard,), daemon=True).start()
             self._undo.callback(os.close, told)  # which ends the thread
             self._undo.callback(signal.set_wakeup_fd, signal.set_wakeup_fd(told, warn_on_full_buffer=False))
-            self._undo.callback(sys.settrace, sys.gettrace())
+            self._tracer = sys.gettrace()  # that of a debugger
+            self._undo.callback(sys.settrace, self._tracer)
             for each in (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1):
-                self._undo.callback(signal.signal, each, signal.signal(each, self._note))
+                # None is a handler of a program around Python, which could not be put back.
+                if signal.getsignal(each) not in (None, signal.SIG_IGN):
+                    self._undo.callback(signal.signal, each, signal.signal(each, self._note))
         return self
 
     def __exit__(
@@ -85,8 +91,12 @@ class Interrupts:
         module = frame.f_globals.get("__name__", "")
         if self._is_waiting and module.startswith(_PACKAGE) and module != __name__:
             self._is_waiting = False
-            sys.settrace(None)
+            sys.settrace(self._tracer)
             self._at_once()
+
+
+def _is_interactive() -> bool:
+    return hasattr(sys, "ps1") or "ipykernel" in sys.modules
 
 
 def _hear(heard: int) -> None:

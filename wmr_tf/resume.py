@@ -145,6 +145,7 @@ class Resumable(keras.callbacks.CallbackList):
         self._resume, self._place = resume, place
         self._epoch, self._done = 0, 0  # where the training is: so many batches of this epoch are done
         self._passed = 0  # so many of them before the run was stopped
+        self._begun: tuple[int, int] | None = None  # where it went on
         self._saved: tuple[int, int] | None = None
         self._half_epoch: dict[str, Any] | None = None  # the state in an epoch that was stopped within
         self._held: dict[str, Any] | None = None  # the state before the callbacks are told of an epoch's end
@@ -255,22 +256,29 @@ class Resumable(keras.callbacks.CallbackList):
         resume, model = self._resume, self.model
         if resume.on_divergence == "stop" or len(resume.rollbacks) == ROLLBACKS:
             raise diverged
-        before = self._name(resume.sound_epochs, 0) if resume.sound_epochs < self._epoch else None
-        found = checkpoints.newest(resume.directory, config=self._config, tell=warn, before=before)
+        found = self._sound()
         if found is None:
             raise diverged
+        own = next(found.state["callbacks"][name] for name, holder in self._holders() if holder is resume)
         assign(_variables(model), found.state["variables"])
-        rate = halve_learning_rate(model)
-        resume.rollbacks = [*resume.rollbacks, {**diverged.facts(), "learning_rate": rate}]
+        rate = halve_learning_rate(model, 1 + len(resume.rollbacks) - len(own["rollbacks"]))
+        own["rollbacks"] = resume.rollbacks = [*resume.rollbacks, {**diverged.facts(), "learning_rate": rate}]
         state = {**found.state, "variables": values_of(_variables(model))}
-        for name, holder in self._holders():
-            if holder is resume:
-                state["callbacks"][name]["rollbacks"] = resume.rollbacks
-        # Under a name that comes after all others: those after the one that is gone back to do not count any more.
-        self._write(state, found.files)
+        self._write(state, found.files, instead_of=found.path.name)
         told = self._told(state["epoch"], state["batch"])
         number = f"rollback {len(resume.rollbacks)} of {ROLLBACKS}"
         warn(f"{diverged.told}. Going back to the checkpoint {told}, with a learning rate of {rate:g} ({number}).")
+
+    def _sound(self) -> checkpoints.Checkpoint | None:
+        """Return the newest checkpoint from which the training may not diverge again, None if there is none."""
+        resume = self._resume
+        is_in_doubt = resume.sound_epochs < self._epoch
+        last = self._name(resume.sound_epochs, 0) if is_in_doubt else None
+        names = [name for name in checkpoints.names(resume.directory) if last is None or name <= last]
+        if resume.rollbacks and self._saved == self._begun and len(names) > 1:
+            names.pop()  # it has diverged from there before
+        before = names[-1] if names else last
+        return checkpoints.newest(resume.directory, config=self._config, tell=warn, before=before)
 
     def expect(self, batches: int | None) -> None:
         """Hear how many batches an epoch has, from Keras, which knows it before it calls anything else here."""
@@ -295,7 +303,7 @@ class Resumable(keras.callbacks.CallbackList):
         for name, path in self._files().items():
             checkpoints.put_back(found.files.get(name), path)
         self._epoch, self._done, self._half_epoch = state["epoch"], state["batch"], state
-        self._saved = self._epoch, self._done
+        self._saved = self._begun = self._epoch, self._done
         model.stop_training = state["is_stopped"]
         is_over = model.stop_training or self._epoch >= self.params["epochs"]
         # Where Keras's own BackupAndRestore says it too; private, and read after `on_train_begin`.
@@ -330,7 +338,7 @@ class Resumable(keras.callbacks.CallbackList):
             self._is_saving = False
             self._clock = time.monotonic()
 
-    def _write(self, state: dict[str, Any], files: dict[str, Path]) -> None:
+    def _write(self, state: dict[str, Any], files: dict[str, Path], instead_of: str | None = None) -> None:
         resume = self._resume
         checkpoints.write(
             resume.directory,
@@ -340,6 +348,7 @@ class Resumable(keras.callbacks.CallbackList):
             files=files,
             keep=resume.keep,
             before=self._name(resume.sound_epochs, 0),
+            instead_of=instead_of,
         )
 
     def _name(self, epoch: int, batch: int) -> str:

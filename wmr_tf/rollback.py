@@ -35,9 +35,9 @@ def check_can_roll_back(model: Any) -> None:
     )
 
 
-def halve_learning_rate(model: Any) -> float:
-    """Halve the learning rate of a model's optimizer, and return the new one."""
-    model.optimizer.learning_rate = model.optimizer.learning_rate / 2
+def halve_learning_rate(model: Any, times: int = 1) -> float:
+    """Halve the learning rate of a model's optimizer, so many times, and return the new one."""
+    model.optimizer.learning_rate = model.optimizer.learning_rate / 2**times
     return float(model.optimizer.learning_rate)
 
 

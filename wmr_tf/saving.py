@@ -105,7 +105,7 @@ def flush(path: Path) -> None:
 def forget_unfinished(folder: Path, names: Iterable[str]) -> None:
     """Delete what killed processes have begun to write of some files, in a folder that nobody else writes into."""
     for name in names:
-        for path in folder.glob(f".{glob.escape(name)}.????????{Path(name).suffix}"):
+        for path in folder.glob(f".{glob.escape(name)}.????????{''.join(Path(name).suffixes)}"):
             path.unlink(missing_ok=True)
 
 
@@ -173,6 +173,7 @@ def load_classifier(path: str | os.PathLike[str], *, what: str = "model", trust:
     """
     import keras
 
+    import wmr_tf.model  # noqa: F401  It registers the classes of a training model.
     from wmr_tf import foreign
 
     path = model_file(path, what=what)

@@ -116,22 +116,30 @@ def in_print(value: Any) -> Any:
     return printable(value) if isinstance(value, str) else value
 
 
-def read_arrays(path: str | os.PathLike[str]) -> dict[str, np.ndarray]:
+def read_arrays(path: str | os.PathLike[str], most: int = HARMLESS) -> dict[str, np.ndarray]:
     """Return the arrays of an .npz file by name.
+
+    Args:
+        path: The file.
+        most: So many bytes may come of it, however small it is.
 
     Raises:
         OSError: If it cannot be read.
         ValueError: If it is no such file, is damaged, or holds objects, which only pickle reads.
     """
-    with open_archive(path) as archive:
+    with open_archive(path, most) as archive:
         try:
             return {name.removesuffix(".npy"): _array(archive, name) for name in archive.namelist()}
         except _DAMAGED as error:
             raise Unsafe(f"its arrays are damaged: {error}") from error
 
 
-def open_archive(path: str | os.PathLike[str]) -> zipfile.ZipFile:
+def open_archive(path: str | os.PathLike[str], most: int = HARMLESS) -> zipfile.ZipFile:
     """Open a zip file whose members are plain, lie inside it, and are not larger than it makes plausible.
+
+    Args:
+        path: The file.
+        most: So many bytes may come of it, however small it is.
 
     Raises:
         OSError: If it cannot be read.
@@ -143,14 +151,14 @@ def open_archive(path: str | os.PathLike[str]) -> zipfile.ZipFile:
     except _DAMAGED as error:  # which one depends on where the damage is
         raise Unsafe(f"it is no whole zip file: {error}") from error
     try:
-        _check_members(archive, os.path.getsize(path))
+        _check_members(archive, os.path.getsize(path), most)
     except BaseException:
         archive.close()
         raise
     return archive
 
 
-def _check_members(archive: zipfile.ZipFile, size: int) -> None:
+def _check_members(archive: zipfile.ZipFile, size: int, most: int) -> None:
     members = archive.infolist()
     for member in members:
         parts = PurePosixPath(member.filename.replace("\\", "/")).parts
@@ -160,7 +168,7 @@ def _check_members(archive: zipfile.ZipFile, size: int) -> None:
         if not (is_plain and is_inside and member.compress_type in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)):
             raise Unsafe(f"its member {member.filename!r} is no plain file inside it")
     unpacked = sum(member.file_size for member in members)
-    if unpacked > max(HARMLESS, EXPANSION * size):
+    if unpacked > max(most, EXPANSION * size):
         raise Unsafe(f"it unpacks to {unpacked:,} bytes, which its {size:,} do not make plausible")
 
 

@@ -202,6 +202,11 @@ MODELS = {
     # Code
     "a Lambda layer with code": Hostile(lambda_layer(), load_classifier, r"code"),
     "a Lambda layer in the old form": Hostile(lambda_layer(module=None), load_classifier, r"code"),
+    "a Lambda layer in the old form, under a name that is registered": Hostile(
+        with_layer("Lambda", None, "wmr_tf.weights>Exponential", function=function("relu", "keras.ops")),
+        load_classifier,
+        "code",
+    ),
     "a Lambda's output shape with code": Hostile(
         lambda f: with_layer("Lambda", function=function("relu", "keras.activations"), output_shape=_marshalled())(f),
         load_classifier,

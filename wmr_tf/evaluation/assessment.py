@@ -94,7 +94,7 @@ def evaluate_robustness(
     others = None if validation is None else checked_batches(classifier, batches_of(validation, batch_size))
     hashes = hashes_of(classifier, images, labels)
     for file in filter(None, files):
-        check_of(file, hashes)
+        check_of(file, hashes, images)
     result = evaluator(batches, verbose=verbose, outcomes=files[0])
     if not result.is_finite:
         return result

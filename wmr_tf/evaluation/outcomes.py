@@ -14,7 +14,10 @@ import numpy as np
 from wmr_tf.checks import require, writable_file
 from wmr_tf.engine.distribution import is_chief
 from wmr_tf.saving import written_whole
-from wmr_tf.untrusted import parse_json, read_arrays, well_formed
+from wmr_tf.untrusted import HARMLESS, parse_json, read_arrays, well_formed
+
+_COPIES = 3
+"""How many images a file of outcomes holds for each image, and room for the rest."""
 
 ROBUST, MISCLASSIFIED = -1, -2
 """In place of the run that broke an image: none did, or none was needed."""
@@ -130,7 +133,11 @@ def _digest(*arrays: np.ndarray) -> str:
 
 
 def load_outcomes(
-    path: str | os.PathLike[str], what: str = "outcomes", *, fix: str = "Move it away to begin anew."
+    path: str | os.PathLike[str],
+    what: str = "outcomes",
+    *,
+    fix: str = "Move it away to begin anew.",
+    images: np.ndarray | None = None,
 ) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
     """Return the identity and the arrays of a file of outcomes, which is opened without pickle.
 
@@ -138,12 +145,13 @@ def load_outcomes(
         path: The file, such as outcomes.npz or images.npz of an evaluation.
         what: What a message calls it.
         fix: What to do if it holds anything else.
+        images: Those that it should be of, `[images, ...]`, which tell how large it may be.
 
     Raises:
         InvalidInput: If it is no such file.
     """
     with well_formed(what, got=path, expected="a file that an evaluation wrote", fix=fix):
-        arrays = read_arrays(path)
+        arrays = read_arrays(path, HARMLESS + _COPIES * (0 if images is None else images.nbytes))
         return dict(parse_json(str(arrays.pop("identity")))), arrays
 
 
@@ -163,14 +171,14 @@ def file_for(outcomes: str | Path | None, classifier: keras.Model) -> Path | Non
     return writable_file("outcomes", path) if is_chief(classifier.distribute_strategy) else path
 
 
-def check_of(path: Path, hashes: Mapping[str, str]) -> None:
+def check_of(path: Path, hashes: Mapping[str, str], images: np.ndarray) -> None:
     """Check that an outcomes file, if there is one, is of this model and these data, before anything is attacked.
 
     Raises:
         InvalidInput: If it is not; the message names which of them differ.
     """
     if path.exists():
-        found, _ = load_outcomes(path)
+        found, _ = load_outcomes(path, images=images)
         _check_same(path, [name for name in hashes if found.get(name) != hashes[name]])
 
 
@@ -182,7 +190,7 @@ def resumed(path: Path, identity: dict[str, Any], fresh: Outcomes) -> Outcomes:
     """
     if not path.exists():
         return fresh
-    found, arrays = load_outcomes(path)
+    found, arrays = load_outcomes(path, images=fresh.clean)
     other = [name for name in identity if found.get(name) != identity[name]]
     _check_same(path, other)
     names = {field.name for field in dataclasses.fields(Outcomes)} - {"clean"}

@@ -190,7 +190,7 @@ class Suite:
         saver.save(state)
 
     def _attack_batch(self, state: Outcomes, stage: Stage, run: int, places: np.ndarray, ranks: np.ndarray) -> None:
-        padded = np.resize(places, filled_up(len(places)))  # each again from the first
+        padded = np.resize(places, min(filled_up(len(places)), self.batch_size))  # each again from the first
         targets = ranks[padded, run + 1] if stage.targeted else np.full(len(padded), stage.target, np.int32)
         batch = Batch(
             state.clean[padded],
