@@ -9,10 +9,11 @@ import keras
 import numpy as np
 import pytest
 
-from tests.test_resume import Killed, Killer
+from studies.soak import FEW
+from tests.test_resume import Killed, Killer, start
 from trainers import resume
 from trainers.config import Experiment
-from trainers.folder import is_unfinished, make_folder, metrics_of, run_folder
+from trainers.folder import is_unfinished, make_folder, metrics_of, read_history, run_folder
 from wmr_tf import AdversarialModel, InvalidInput, attacks, checkpoints, data, methods, rollback
 from wmr_tf.alarms import ConstantAlarm
 from wmr_tf.callbacks import ExactResume, RobustEvaluation
@@ -380,3 +381,34 @@ def test_the_folder_of_a_run_that_diverged_is_not_gone_on_with(tmp_path):
         make_folder(experiment, "digits")
     with pytest.raises(InvalidInput, match=f"^run: {expected}"):
         metrics_of(str(folder))
+
+
+FLAGS = {**FEW, "epochs": 2, "method": "natural", "learning_rate": 400.0, "radii": "none"}
+
+
+def ended(module, *arguments, cwd):
+    """Run a command and return its status, and the lines that tell of a divergence or an error."""
+    status = start(module, *arguments, cwd=cwd).wait(timeout=300)
+    lines = (cwd / "log").read_text().splitlines()
+    assert "Traceback" not in "".join(lines)
+    return status, [line for line in lines if re.match("error: |warning: training diverged", line)]
+
+
+@pytest.mark.slow
+def test_a_trainer_stops_or_goes_back(tmp_path):
+    flags = [f"--{name}={value}" for name, value in FLAGS.items()]
+    status, (line,) = ended("trainers.digits", *flags, "--output_dir=stopped", cwd=tmp_path)
+    expected = told(r"epoch 2, batch \d", "loss (nan|inf)") + r"\. Lower the learning rate\. stopped keeps best\.keras "
+    expected += r"of epoch 1\. Train into another folder, with a lower --learning_rate or --on_divergence=rollback\."
+    assert status == 1 and re.fullmatch(f"error: {expected}", line)
+    assert len(read_history(tmp_path / "stopped")["loss"]) == 1
+    assert (tmp_path / "stopped/best.keras").exists() and not (tmp_path / "stopped/metrics.json").exists()
+    status, (line,) = ended("trainers.resume", "stopped", cwd=tmp_path)
+    assert status == 2 and line.startswith("error: folder: got 'stopped': training diverged in epoch 2, batch ")
+    status, (line,) = ended("trainers.digits", *flags, "--on_divergence=rollback", "--output_dir=back", cwd=tmp_path)
+    assert status == 0 and "Going back to the checkpoint at the beginning, with a learning rate of 200 (" in line
+    assert read_history(tmp_path / "back")["rollbacks"] == [1.0, 1.0]
+    assert read_history(tmp_path / "back")["learning_rate"] == [200.0, 40.0]  # the milestone too
+    (facts,) = json.loads((tmp_path / "back/metrics.json").read_text())["rollbacks"]
+    assert list(facts) == ["epoch", "batch", "loss", "gradient_norm", "learning_rate"]
+    assert facts["learning_rate"] == 200.0 and facts["loss"] is None
