@@ -18,15 +18,17 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+import wmr_tf
 from tests.test_methods import method_named
 from trainers import resume, run
 from trainers.config import Experiment
 from trainers.folder import is_unfinished, run_folder
-from wmr_tf import AdversarialModel, data, methods
+from wmr_tf import AdversarialModel, checkpoints, data, methods
 from wmr_tf.callbacks import ExactResume, RobustEvaluation, SaveBestClassifier
 from wmr_tf.checks import InvalidInput, one_line
 from wmr_tf.data.pipeline import place_of, training
 from wmr_tf.interrupts import Interrupts, stoppable
+from wmr_tf.saving import NotWritten, taken
 
 pytestmark = pytest.mark.filterwarnings("ignore:attack. its steps reach")
 
@@ -287,6 +289,54 @@ def test_another_training_is_refused_with_what_differs(tmp_path):
     ]:
         with pytest.raises(InvalidInput, match=f"^checkpoints: got those in .*{expected}"):
             fit(ExactResume(tmp_path), **settings)
+
+
+class Keeps(keras.callbacks.Callback):
+    """Keep something from step to step."""
+
+    kept_state = ("kept",)
+
+    def __init__(self, kept):
+        super().__init__()
+        self.kept = kept
+
+
+@pytest.mark.parametrize("kept", [{1, 2}, {1: 2.0}])
+def test_what_no_checkpoint_can_hold_is_refused_before_the_first_step(kept, tmp_path):
+    with pytest.raises(InvalidInput, match=r"^kept_state: got in Keeps what no checkpoint can hold \("):
+        fit(ExactResume(tmp_path), Keeps(kept), Killer(0, 0))
+
+
+def test_more_plain_values_than_are_read_again_are_not_written(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(checkpoints, "LARGEST_JSON", 50_000)
+    fit(ExactResume(tmp_path), Keeps([0.5] * 20_000))
+    assert "keep long lists as arrays" in capsys.readouterr().err
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_two_processes_do_not_write_into_one_folder(tmp_path):
+    with taken(tmp_path), pytest.raises(InvalidInput, match="into which another process writes"):
+        fit(ExactResume(tmp_path), Killer(0, 0))
+    assert fit(ExactResume(tmp_path)) == alone()
+
+
+def test_other_versions_are_told_of_and_do_not_stop_it(tmp_path, monkeypatch, capsys):
+    stopped([ExactResume(tmp_path, minutes=1e-9)], Killer(1, 1))
+    monkeypatch.setattr(wmr_tf, "__version__", "another")
+    fit(ExactResume(tmp_path))
+    assert ": the training goes on, but not to the same bits" in capsys.readouterr().err
+
+
+def test_a_full_disk_on_the_way_back_is_no_damage(tmp_path, monkeypatch):
+    best = SaveBestClassifier(tmp_path / "best.keras", monitor="accuracy")
+    stopped([best, ExactResume(tmp_path / "kept", minutes=1e-9)], Killer(1, 1))
+
+    def full(kept, path):
+        raise NotWritten(path, OSError(28, "No space left on device"))
+
+    monkeypatch.setattr(checkpoints, "put_back", full)
+    with pytest.raises(NotWritten, match="No space left"):
+        fit(best, ExactResume(tmp_path / "kept"))
 
 
 def test_more_epochs_go_on(tmp_path):
