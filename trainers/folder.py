@@ -32,8 +32,10 @@ REPORT = "report.html"
 CHECKPOINTS, DIVERGED = "checkpoints", "diverged.json"
 """A folder with a config that has the first and not the second is of a run that has not come to its end."""
 
-FILES = (BEST, LAST, CONFIG, HISTORY, METRICS, OUTCOMES, IMAGES, TRAINING_PICTURE, ROBUSTNESS_PICTURE, REPORT, DIVERGED)
-FILES += tuple(f"outcomes-{measure}.npz" for measure in RADII)
+FILES = (
+    *(BEST, LAST, CONFIG, HISTORY, METRICS, OUTCOMES, *(f"outcomes-{measure}.npz" for measure in RADII)),
+    *(IMAGES, TRAINING_PICTURE, ROBUSTNESS_PICTURE, REPORT, DIVERGED),
+)
 """What a run or an evaluation writes besides checkpoints and logs."""
 
 _FIX = "Name another folder with --output_dir."

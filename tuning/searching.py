@@ -45,7 +45,7 @@ def search(settings: Search) -> None:
         epochs=settings.rounds,
         seed=settings.seed,
     )
-    searcher = tuner.opened(oracle, hypermodel, folder)
+    searcher = tuner.opened(oracle, hypermodel, folder, on_divergence=settings.on_divergence)
     if is_chief():
         tuner.print_workers(oracle)
     is_kept = f"{folder} keeps the trials"

@@ -109,11 +109,15 @@ class SearchTuner(kt.Hyperband):
         oracle: What decides which trial comes next, see `make_oracle`.
         hypermodel: Builds and fits; its `declare_hyperparameters` declares all that is searched.
         folder: Where the trials are; a search that is there goes on.
+        on_divergence: What a trial does that diverges, see `wmr_tf.callbacks.ExactResume`.
 
     Note: With an oracle that sets no epochs, what `Hyperband` adds to `Tuner` does nothing; so this is all of them.
     """
 
-    def __init__(self, oracle: kt.Oracle, hypermodel: kt.HyperModel, folder: Path) -> None:
+    def __init__(
+        self, oracle: kt.Oracle, hypermodel: kt.HyperModel, folder: Path, *, on_divergence: str = "stop"
+    ) -> None:
+        self._on_divergence = on_divergence
         super(kt.Hyperband, self).__init__(
             oracle=oracle, hypermodel=hypermodel, directory=str(folder), project_name=TRIALS
         )
@@ -151,7 +155,8 @@ class SearchTuner(kt.Hyperband):
     ) -> Any:
         kept = [callback for callback in callbacks if not isinstance(callback, SaveBestEpoch)]
         kept.append(BestEpoch(self.oracle.objective, self._get_checkpoint_fname(trial.trial_id)))
-        kept.append(ExactResume(self._checkpoints(trial), minutes=run.CHECKPOINT_MINUTES))
+        minutes = run.CHECKPOINT_MINUTES
+        kept.append(ExactResume(self._checkpoints(trial), minutes=minutes, on_divergence=self._on_divergence))
         return super()._build_and_fit_model(trial, *args, callbacks=kept, **kwargs)
 
     def on_trial_end(self, trial: Any) -> None:
@@ -192,8 +197,8 @@ class Unwritable(kt.errors.FatalError, OSError):
         return str(self.__cause__)
 
 
-def opened(oracle: kt.Oracle, hypermodel: kt.HyperModel, folder: Path) -> SearchTuner:
-    """Return the search in a folder, which goes on if it is there.
+def opened(oracle: kt.Oracle, hypermodel: kt.HyperModel, folder: Path, *, on_divergence: str) -> SearchTuner:
+    """Return the search in a folder, which goes on if it is there; see `SearchTuner`.
 
     Raises:
         InvalidInput: If a file of it is not what a search wrote.
@@ -201,7 +206,7 @@ def opened(oracle: kt.Oracle, hypermodel: kt.HyperModel, folder: Path) -> Search
     with _files_of_a_search(folder):
         # Others may be half written, by a trial that was killed and runs again.
         _check([*folder.glob(f"{TRIALS}/*.json"), *folder.glob(f"{TRIALS}/*/trial.json")])
-        return SearchTuner(oracle, hypermodel, folder)
+        return SearchTuner(oracle, hypermodel, folder, on_divergence=on_divergence)
 
 
 def _check(paths: Iterable[Path]) -> None:

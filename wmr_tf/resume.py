@@ -50,19 +50,28 @@ class ExactResume(keras.callbacks.Callback):
     Args:
         directory: Where the checkpoints go, two or more folders; created if it is not there.
         minutes: How often, at most, one is written, > 0; always at the end.
-        keep: How many stay, >= 2: should the newest be damaged, the one before it is used.
+        keep: How many stay, >= 2: should the newest be damaged, the one before it is used. One more stays from before
+            the epoch under way.
+        on_divergence: What to do when `fit` would raise `wmr_tf.divergence.Diverged`, see there: "stop", which leaves
+            the checkpoints, all of them finite; or "rollback", at most three times: go on from the newest one, or
+            from the one before if that leads there again at once, with half the learning rate, which is said in one
+            line, in `rollbacks`, and under this name in the history. A learning rate that a callback sets is halved
+            too; one that a `LearningRateSchedule` computes cannot be.
 
     Raises:
         InvalidInput: If an argument is out of range; in `fit`, if the checkpoints are of a training with other
-            settings, all of them are damaged, or the directory cannot be written; in the `fit` of another model than
-            an `AdversarialModel`.
+            settings, all of them are damaged, the directory cannot be written, or a rollback is not possible; in the
+            `fit` of another model than an `AdversarialModel`.
+        Diverged: In `fit`, if the training diverged, and did not go back.
 
     Example:
         >>> train, validation, test = wmr_tf.data.load("digits")
         >>> history = model.fit(train, epochs=2, callbacks=[ExactResume("checkpoints")], verbose=0)
 
     Note: To train a plain Keras model so, wrap it: `AdversarialModel(classifier, wmr_tf.methods.Natural())`.
-        Several workers keep one only at the end of an epoch, written by the chief and read by all.
+        Several workers keep one only at the end of an epoch, written by the chief and read by all; they cannot roll
+        back. Which checkpoint is the newest depends on the time that training takes, so two runs that roll back are
+        the same to the bit if they go back to the same one.
     """
 
     kept_state = ("rollbacks", "sound_epochs")
@@ -76,7 +85,8 @@ class ExactResume(keras.callbacks.Callback):
         self.keep = at_least("keep", keep, 2)
         self.on_divergence = one_of("on_divergence", on_divergence, ON_DIVERGENCE)
         self.rollbacks: list[dict[str, Any]] = []
-        """For each rollback epoch and batch where the training diverged, loss, gradient norm and learning rate."""
+        """For each rollback where the training had diverged (epoch and batch, counted from 1), the loss (None if it was
+        not finite), the largest gradient norm, and the learning rate from then on."""
         self.sound_epochs = 0
         """How many epochs there were up to the last one that left no classifier in doubt."""
         self.command = own_command()
