@@ -112,7 +112,13 @@ def stopped(callbacks, killer, **settings):
 # Every method
 
 
-@pytest.mark.parametrize("method", methods.BY_NAME)
+KINDS = ("natural", "trades", "free", "iaat")
+"""The methods that keep nothing, use noise, keep a perturbation, and keep a radius for each image."""
+
+
+@pytest.mark.parametrize(
+    "method", [name if name in KINDS else pytest.param(name, marks=pytest.mark.slow) for name in methods.BY_NAME]
+)
 def test_every_method_goes_on_from_the_middle_of_an_epoch_to_the_same_bits(method, tmp_path):
     rng = random.Random(method)
     epoch, batch = rng.randrange(EPOCHS), rng.randrange(1, BATCHES)
@@ -136,6 +142,7 @@ def test_in_a_graph_it_is_the_same(tmp_path):
     assert fit(ExactResume(tmp_path), eager=False) == alone(eager=False)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("precision", ["mixed_float16", "mixed_bfloat16"])
 def test_in_half_precision_with_its_loss_scale(precision, tmp_path):
     keras.config.set_dtype_policy(precision)
@@ -390,7 +397,15 @@ class Signal(keras.callbacks.Callback):
             signal.raise_signal(self.come)
 
 
-@pytest.mark.parametrize("moment", ["on_train_batch_begin", "on_train_batch_end", "on_epoch_end", "on_test_batch_end"])
+@pytest.mark.parametrize(
+    "moment",
+    [
+        pytest.param("on_train_batch_begin", marks=pytest.mark.slow),
+        "on_train_batch_end",
+        pytest.param("on_epoch_end", marks=pytest.mark.slow),
+        "on_test_batch_end",
+    ],
+)
 @pytest.mark.parametrize(("come", "end"), [(signal.SIGTERM, SystemExit), (signal.SIGINT, KeyboardInterrupt)])
 def test_a_signal_keeps_the_training_says_how_to_go_on_and_ends(come, end, moment, tmp_path, capsys):
     handlers = [signal.getsignal(each) for each in (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1)]
@@ -467,6 +482,7 @@ test_resume.fit(within, ExactResume(sys.argv[1], minutes=1e-9))
 """
 
 
+@pytest.mark.slow
 def test_a_second_sigint_ends_at_once_though_tensorflow_is_busy_and_the_last_checkpoint_is_whole(tmp_path):
     command = [sys.executable, "-c", LONG_BATCH, str(tmp_path)]
     process = subprocess.Popen(
@@ -574,6 +590,7 @@ def end_within(process, epoch, come, cwd):
     return process.wait(timeout=120)
 
 
+@pytest.mark.slow
 def test_a_trainer_that_is_terminated_and_killed_ends_as_one_that_was_left_alone(tmp_path):
     flags = [f"--{name}={value}" for name, value in FEW.items()]
     assert start("trainers.digits", *flags, "--output_dir=alone", cwd=tmp_path).wait(timeout=200) == 0
