@@ -173,7 +173,6 @@ def load_classifier(path: str | os.PathLike[str], *, what: str = "model", trust:
     """
     import keras
 
-    import wmr_tf.model  # noqa: F401  It registers the classes of a training model.
     from wmr_tf import foreign
 
     path = model_file(path, what=what)
