@@ -49,7 +49,6 @@ ENDS = [
     Fault("config.json", "rename", "EROFS"),
     Fault("best.keras", "open", "EACCES"),
     Fault("best.keras", "write"),
-    Fault("best.keras", "write", "EIO", nth=4),
     Fault("best.keras", "short"),
     Fault("best.keras", "fsync", "EIO"),
     Fault("best.keras", "close", "EIO"),
@@ -58,19 +57,14 @@ ENDS = [
     Fault("history.csv", "write"),
     Fault("history.csv", "short", nth=2),
     Fault("history.csv", "fsync", "EIO", nth=2),
-    Fault("history.csv", "close", "EIO"),
     Fault("history.csv", "rename", "EROFS", nth=2),
     Fault("classifier.keras", "write"),
-    Fault("classifier.keras", "rename", "EIO"),
     Fault("outcomes.npz", "write"),
-    Fault("outcomes.npz", "fsync", "EIO"),
     Fault("images.npz", "write", nth=2),
     Fault("images.npz", "short"),
-    Fault("images.npz", "rename", "EIO"),
     Fault("robustness.png", "open", "EROFS"),
     Fault("robustness.png", "write"),
     Fault("report.html", "write", "EDQUOT"),
-    Fault("report.html", "close", "EIO"),
     Fault("metrics.json", "write"),
     Fault("metrics.json", "fsync", "EIO"),
     Fault("metrics.json", "rename", "EIO"),
@@ -83,7 +77,7 @@ ENDS = [
 ]
 TMPFS = ("200k", "600k", "1100k")
 
-SETTINGS = {**FEW, "epochs": 2, "train_examples": 32, "method": "natural", "radii": "none"}
+SETTINGS = {**FEW, "epochs": 2, "train_examples": 32, "method": "natural", "radii": "none", "alpha_test": (1.0,)}
 
 
 def contents(folder):
@@ -247,7 +241,7 @@ def test_a_fault_in_a_comparison(lives, tmp_path, name):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["search.json", "oracle.json", "trial.json", "trials.csv", "best/metrics.json"])
+@pytest.mark.parametrize("name", ["search.json", "oracle.json", "trial.json", "trials.csv", "best/.metrics.json"])
 def test_a_fault_in_a_search(lives, tmp_path, name):
     folder, log = tmp_path / "search", tmp_path / "log"
     settings = {**SETTINGS, "method": "pgd", "attack_steps": 1, "tuner": "grid", "search": "alpha_train:0/1"}
@@ -333,6 +327,12 @@ def test_what_tensorboard_cannot_write_is_told_of_once(tmp_path, capsys):
     fit(*files_of(tmp_path))
     (told,) = re.findall("warning: .*", capsys.readouterr().err)
     assert told.startswith(f"warning: TensorBoard's events in {tmp_path}/logs could not be written (")
+
+
+def test_folders_that_somebody_has_deleted_are_not_made_again(tmp_path):
+    with pytest.raises(FileNotFoundError):
+        checkpoints.write(tmp_path / "run/checkpoints", "step-1", {}, config={})
+    assert not list(tmp_path.iterdir())
 
 
 def test_history_is_that_of_keras_csv_logger(tmp_path):

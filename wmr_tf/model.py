@@ -17,7 +17,7 @@ from wmr_tf.inputs.classifier import check_architecture
 from wmr_tf.inputs.watch import Watch
 from wmr_tf.losses import cross_entropy
 from wmr_tf.methods import Batch, LossFn, Method
-from wmr_tf.resume import Resumable, resumable
+from wmr_tf.resumable import Resumable, resumable
 from wmr_tf.weights import class_indices
 
 # The arguments of Keras's `fit` after images and labels, in its order, as far as anybody writes them without a name.
