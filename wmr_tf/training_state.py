@@ -1,6 +1,7 @@
 """All that a training is between two steps, as plain values, arrays and files."""
 
 import collections
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -8,7 +9,6 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-import wmr_tf
 from wmr_tf import checkpoints
 from wmr_tf.alarms import warn
 from wmr_tf.checks import one_line, refuse
@@ -110,7 +110,8 @@ class TrainingState:
 
 
 def _versions() -> dict[str, str]:
-    return {"wmr_tf": wmr_tf.__version__, "tensorflow": tf.__version__, "keras": keras.__version__}
+    own = sys.modules[__package__].__version__  # imported, it would be a circle
+    return {"wmr_tf": own, "tensorflow": tf.__version__, "keras": keras.__version__}
 
 
 def _settings(config: dict[str, Any]) -> dict[str, Any]:
