@@ -13,11 +13,11 @@ import tensorflow as tf
 from wmr_tf import checkpoints
 from wmr_tf.alarms import warn
 from wmr_tf.checks import one_line, require
-from wmr_tf.data.pipeline import Place, place_of
 from wmr_tf.divergence import Diverged, StopOnDivergence
 from wmr_tf.engine import distribution
 from wmr_tf.interrupts import Interrupts, leave
 from wmr_tf.kept import assign, values_of
+from wmr_tf.reading import Reading
 from wmr_tf.resume import ExactResume
 from wmr_tf.rollback import ROLLBACKS, halve_learning_rate, without_rollbacks
 from wmr_tf.saving import note, taken
@@ -29,13 +29,13 @@ class Resumable(keras.callbacks.CallbackList):
     """The callbacks of a `fit` that can be stopped and gone on with: tells them what happens, and keeps all state.
 
     Keras's loop takes it in place of a list. Of an epoch that was stopped within, the loop runs through all batches:
-    the callbacks are not told of the first ones, and the training step does nothing, see `passes_over`.
+    the callbacks are not told of the first ones, and the training step does nothing, see `has_passed`.
 
     Args:
         resume: The settings.
         callbacks: Those that were passed to `fit`.
         model: The `AdversarialModel`.
-        place: Of the training data, None if their batches have no addresses.
+        reading: Of the training data.
         verbose: As in `fit`.
         epochs: As in `fit`.
     """
@@ -45,16 +45,15 @@ class Resumable(keras.callbacks.CallbackList):
         resume: ExactResume,
         callbacks: Sequence[keras.callbacks.Callback],
         model: Any,
-        place: Place | None,
+        reading: Reading,
         *,
         verbose: Any,
         epochs: int,
     ) -> None:
         shown = {"verbose": verbose, "epochs": epochs, "steps": None}
         super().__init__(list(callbacks), add_history=True, add_progbar=verbose != 0, model=model, **shown)
-        self.passes_over = False
-        """Whether the batch that Keras is at was trained on before the run was stopped."""
-        self._resume, self._place = resume, place
+        self._resume, self._reading = resume, reading
+        self._is_passing = False  # batches that were trained on before the run was stopped
         self._training = TrainingState(model, self.callbacks)
         self._epoch, self._done = 0, 0  # where the training is: so many batches of this epoch are done
         self._passed = 0  # so many of them before the run was stopped
@@ -75,7 +74,7 @@ class Resumable(keras.callbacks.CallbackList):
         super().on_train_begin(logs)
         self._training.check()
         self._config = self._training.configuration | {"batches": self.params["steps"]}
-        self._config["data"] = self._place.settings if self._place else None
+        self._config["data"] = self._reading.settings
         found = checkpoints.newest(self._resume.directory, config=self._config, tell=warn)
         if distribution.is_chief(self.model.distribute_strategy):
             self._resume.create()
@@ -86,9 +85,12 @@ class Resumable(keras.callbacks.CallbackList):
             fix = "Delete the folder to begin anew."
             with well_formed("checkpoints", got=found.path, expected="the state of this training", fix=fix):
                 self._put_back(found)
+                self._reading.begin(found.state["reading"])
             self._training.put_back_files(found)
-        elif self._resume.on_divergence == "rollback":
-            self._save()  # to have somewhere to go back to
+        else:
+            self._reading.begin({})
+            if self._resume.on_divergence == "rollback":
+                self._save()  # to have somewhere to go back to
         distribution.check_agreement(
             self.model.distribute_strategy,
             self._epoch,
@@ -108,19 +110,18 @@ class Resumable(keras.callbacks.CallbackList):
             self._training.restore(self._half_epoch)
             assign(self.model.metrics_variables, self._half_epoch["metrics"])
         self._half_epoch = None
-        if self._place:
-            self._place.go_to(epoch, self._done)
+        self._reading.go_to(epoch, self._done)
 
     def on_train_batch_begin(self, batch: int, logs: Any = None) -> None:
         """Tell the callbacks, unless the batch was trained on before."""
-        self.passes_over = batch < self._passed
-        if not self.passes_over:
+        self._is_passing = batch < self._passed
+        if not self._is_passing:
             with without_rollbacks(self.model, len(self._resume.rollbacks)):
                 super().on_train_batch_begin(batch, logs)
 
     def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
         """Tell the callbacks, and write a checkpoint if it is time for one, or a signal asks for it."""
-        if self.passes_over:
+        if self._is_passing:
             return
         super().on_train_batch_end(batch, logs)
         self._done = batch + 1
@@ -202,22 +203,24 @@ class Resumable(keras.callbacks.CallbackList):
         before = names[-1] if names else last
         return checkpoints.newest(resume.directory, config=self._config, tell=warn, before=before)
 
-    def expect(self, batches: int | None) -> None:
-        """Hear how many batches an epoch has, from Keras, which knows it before it calls anything else here."""
+    def expect(self, epochs: Any) -> None:
+        """Hear of Keras's object that makes the iterators, before all else; it knows how many batches an epoch has."""
         if not self._is_told:  # a validation's data come later
             self._is_told = True
-            self.set_params({**self.params, "steps": batches})
+            self.set_params({**self.params, "steps": epochs.num_batches})
+            self._reading.expect(epochs)
 
-    def pass_over(self, iterator: Any) -> dict[str, Any]:
-        """Return what the training step returns, of batches that were trained on before.
+    def has_passed(self, iterator: Any) -> bool:
+        """Return whether the batch that Keras is at was trained on before the run was stopped, and if so pass over it.
 
         Args:
-            iterator: The data, which are read up to here unless they began later.
+            iterator: What the batch is read from.
         """
-        if self._place is None:
-            for _ in range(self.model.steps_per_execution):
-                next(iterator)
-        return self.model.get_metrics_result()
+        if self._is_passing:
+            self._reading.pass_over(iterator, self.model.steps_per_execution)
+        else:
+            self._reading.read_from(iterator)
+        return self._is_passing
 
     def _put_back(self, found: checkpoints.Checkpoint) -> None:
         state, model = found.state, self.model
@@ -278,7 +281,7 @@ class Resumable(keras.callbacks.CallbackList):
         return (held["epoch"], held["batch"]) if held else (self._epoch, self._done)
 
     def _state(self) -> dict[str, Any]:
-        return self._training.state(self._epoch, self._done)
+        return {**self._training.state(self._epoch, self._done), "reading": self._reading.state(self._done)}
 
     def _hold(self) -> None:
         if self._held is None and self._done and self._is_alone:
@@ -321,4 +324,8 @@ def resumable(
     """
     given = keras.tree.flatten(callbacks or [])
     resume = next((callback for callback in given if isinstance(callback, ExactResume)), None)
-    return resume and Resumable(resume, given, model, place_of(data), verbose=verbose, epochs=epochs)
+    if resume is None:
+        return None
+    replicas = model.distribute_strategy.num_replicas_in_sync
+    reading = Reading(data, keeps_iterator=resume.keep_iterator, replicas=replicas)
+    return Resumable(resume, given, model, reading, verbose=verbose, epochs=epochs)

@@ -24,10 +24,15 @@ class ExactResume(keras.callbacks.Callback):
     On SIGTERM and SIGINT a checkpoint is written after the batch that is running, or at once if none is; then comes
     `SystemExit` with status 143, or `KeyboardInterrupt`. SIGUSR1 writes one and goes on.
 
-    Exact are data of `wmr_tf.data.load`, whose batches have addresses. Other data are read up to the batch: exact if
-    they come in the same order in every epoch, as without a shuffle. If they are shuffled anew, what is left of the
-    epoch is left of another order: some images come twice in this epoch and others not at all. The same holds for
-    arrays with `shuffle=True`, and for `steps_per_epoch`, under which data go on from epoch to epoch.
+    Exact are data of `wmr_tf.data.load`, whose batches have addresses. Of other data the epoch under way is read again
+    up to the batch, and each epoch is the one that it would have been: exact with a `tf.data.Dataset` whose shuffles
+    have a seed (or `keras.utils.set_random_seed` was called), and with arrays, shuffled by Keras or not. Not exact are,
+    unless they come in the same order in every epoch: a generator and a `PyDataset`; a data set in which what is
+    shuffled is repeated, or interleaved in parallel; and `steps_per_epoch`, with which data go on from epoch to epoch.
+
+    With `keep_iterator` the state of the `tf.data` iterator is in the checkpoint, with all that its shuffles hold in
+    their buffers, and nothing is read again. That is exact with `shuffle(...).repeat()` and `steps_per_epoch` too, and
+    a shuffle without a seed goes on with the very images that are left.
 
     Callbacks see every batch once, though those between the last checkpoint and a kill are trained on again. Kept are
     attributes of Keras's own callbacks, of those of this package, and of yours what they name:
@@ -44,6 +49,8 @@ class ExactResume(keras.callbacks.Callback):
             from the one before if that leads there again at once, with half the learning rate, which is said in one
             line, in `rollbacks`, and under this name in the history. A learning rate that a callback sets is halved
             too; one that a `LearningRateSchedule` computes cannot be.
+        keep_iterator: Whether to keep the state of the iterator, of a `tf.data.Dataset` of your own, on one replica. It
+            cannot be kept of one with `py_function`, generators or random numbers that are not stateless.
 
     Raises:
         InvalidInput: If an argument is out of range; in `fit`, if the checkpoints are of a training with other
@@ -64,13 +71,20 @@ class ExactResume(keras.callbacks.Callback):
     kept_state = ("rollbacks", "sound_epochs")
 
     def __init__(
-        self, directory: str | Path, *, minutes: float = 5.0, keep: int = 2, on_divergence: str = "stop"
+        self,
+        directory: str | Path,
+        *,
+        minutes: float = 5.0,
+        keep: int = 2,
+        on_divergence: str = "stop",
+        keep_iterator: bool = False,
     ) -> None:
         super().__init__()
         self.directory = Path(directory).expanduser()
         self.minutes = positive("minutes", minutes)
         self.keep = at_least("keep", keep, 2)
         self.on_divergence = one_of("on_divergence", on_divergence, ON_DIVERGENCE)
+        self.keep_iterator = keep_iterator
         self.rollbacks: list[dict[str, Any]] = []
         """For each rollback where the training had diverged (epoch and batch, counted from 1), the loss (None if it was
         not finite), the largest gradient norm, and the learning rate from then on."""
