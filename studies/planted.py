@@ -162,7 +162,7 @@ FAULTS = (
         "[self.channels, self.height, self.width], seed",
     ),
     # The suite
-    Fault(SUITE, "rank 0, the label, as the first target", "ranks[places, run + 1]", "ranks[places, run]"),
+    Fault(SUITE, "rank 0, the label, as the first target", "ranks[padded, run + 1]", "ranks[padded, run]"),
     Fault(SUITE, "targets by the adversarial image", "np.argsort(-state.clean_logits", "np.argsort(-state.logits"),
     Fault(
         SUITE,
@@ -170,14 +170,14 @@ FAULTS = (
         "np.argsort(-state.clean_logits, axis=1",
         "state.clean_logits.shape[1] - 1 - np.argsort(-state.clean_logits[:, ::-1], axis=1",
     ),
-    Fault(SUITE, "attacks go on from earlier adversarial points", "state.clean[places],", "state.adversarial[places],"),
+    Fault(SUITE, "attacks go on from earlier adversarial points", "state.clean[padded],", "state.adversarial[padded],"),
     Fault(
         SUITE,
         "each attack sees all images",
         "while len(places := state.alive()[: self.batch_size]):",
         "while len(places := np.arange(len(state.labels))[state.done :][: self.batch_size]):",
     ),
-    Fault(SUITE, "seeds by place in the batch", "places.astype(np.int32),", "np.arange(len(places), dtype=np.int32),"),
+    Fault(SUITE, "seeds by place in the batch", "padded.astype(np.int32),", "np.arange(len(padded), dtype=np.int32),"),
     Fault(
         OUTCOMES,
         "only the last attack counts",

@@ -288,6 +288,7 @@ GIVEN = {
     "diagnose": ("true", True),
     "select": ("val_A_sa", "val_A_sa"),
     "on_masked": ("stop", "stop"),
+    "on_divergence": ("rollback", "rollback"),
     "rho_test": ("0.1,0.5", (0.1, 0.5)),
     "eval_examples": ("50", 50),
     "seed": ("9", 9),

@@ -3,6 +3,7 @@
 import json
 import math
 import re
+import signal
 from types import SimpleNamespace
 
 import keras
@@ -14,7 +15,7 @@ from tests.test_resume import Killed, Killer, start
 from trainers import resume
 from trainers.config import Experiment
 from trainers.folder import is_unfinished, make_folder, metrics_of, read_history, run_folder
-from wmr_tf import AdversarialModel, InvalidInput, attacks, checkpoints, data, methods, rollback
+from wmr_tf import AdversarialModel, InvalidInput, attacks, checkpoints, data, methods, resumable, rollback
 from wmr_tf.alarms import ConstantAlarm
 from wmr_tf.callbacks import ExactResume, RobustEvaluation
 from wmr_tf.divergence import Diverged, StopOnDivergence
@@ -266,6 +267,34 @@ def test_if_it_diverges_again_at_once_it_goes_back_further(tmp_path, capsys):
     assert lines == [after_one, "at the beginning", after_one]
     expected, _ = fit(HalveAt(0, 1), rate=0.1 / 4)
     assert values == expected
+
+
+class DivergesAtTheEnd(keras.callbacks.Callback):
+    """Find an epoch's classifier of no use, once."""
+
+    is_done = False
+
+    def on_epoch_end(self, epoch, logs=None):
+        if epoch == 1 and not self.is_done:
+            self.is_done = True
+            raise Diverged(self.model, epoch=2, batch=None, loss=1.0, found="a callback that says so")
+
+
+def test_from_an_epochs_end_it_goes_back_to_before_that_epoch_though_a_signal_comes_meanwhile(tmp_path, monkeypatch):
+    halve = rollback.halve_learning_rate
+
+    def interrupted(*arguments):
+        signal.raise_signal(signal.SIGUSR1)
+        return halve(*arguments)
+
+    monkeypatch.setattr(resumable, "halve_learning_rate", interrupted)
+    resume = ExactResume(tmp_path, minutes=1e-9, on_divergence="rollback")
+    trained = model()
+    fit(DivergesAtTheEnd(), resume, trained=trained)
+    assert len(resume.rollbacks) == 1
+    assert trained.optimizer.learning_rate == np.float32(0.05)
+    assert all(name.startswith("rollback-1-epoch-000003") or "000002" in name for name in checkpoints.names(tmp_path))
+    assert int(trained.optimizer.iterations) == EPOCHS * BATCHES
 
 
 def test_what_is_not_finite_is_never_kept(tmp_path):

@@ -170,6 +170,16 @@ def test_a_checkpoint_cannot_say_where_files_go(tmp_path):
 
 
 @pytest.mark.slow
+def test_a_training_model_is_read_by_a_program_that_has_imported_nothing_else(here):
+    classifier = keras.Sequential([keras.Input((5, 5, 1)), keras.layers.Flatten(), keras.layers.Dense(3)])
+    AdversarialModel(classifier, method_named("trades")).save("training.keras")
+    code = "from wmr_tf.saving import load_classifier; print(load_classifier('training.keras').count_params())"
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    ended = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True)
+    assert ended.stdout == f"{classifier.count_params()}\n", ended.stderr
+
+
+@pytest.mark.slow
 def test_on_the_command_line_code_is_one_line_and_status_2(here):
     path = lambda_layer()(here)
     command = [sys.executable, "-m", "trainers.evaluate", "--dataset=digits", f"--model={path}"]

@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import os
+import runpy
 import subprocess
 import sys
 from pathlib import Path
@@ -83,6 +84,18 @@ def test_the_settings_allow_the_attacks_that_the_method_takes(method, start):
         attack = attack_of(start, steps)
         in_method = is_allowed(lambda attack=attack: methods.BY_NAME[method](attack, **others))
         assert on_command_line == in_method, steps
+
+
+@pytest.mark.parametrize(("others", "imported"), [((), ["wmr_tf.model"]), (("trainers",), []), (("tuning",), [])])
+def test_the_library_alone_registers_its_classes_with_keras_and_a_command_waits(others, imported, monkeypatch):
+    for name in ("trainers", "tuning"):
+        monkeypatch.delitem(sys.modules, name, raising=False)
+    for name in others:
+        monkeypatch.setitem(sys.modules, name, None)
+    found = []
+    monkeypatch.setattr("importlib.import_module", found.append)
+    runpy.run_path(wmr_tf.__file__)
+    assert found == imported
 
 
 @pytest.mark.parametrize("package", [wmr_tf, tuning])

@@ -18,15 +18,17 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+import wmr_tf
 from tests.test_methods import method_named
 from trainers import resume, run
 from trainers.config import Experiment
 from trainers.folder import is_unfinished, run_folder
-from wmr_tf import AdversarialModel, data, methods
+from wmr_tf import AdversarialModel, checkpoints, data, methods
 from wmr_tf.callbacks import ExactResume, RobustEvaluation, SaveBestClassifier
 from wmr_tf.checks import InvalidInput, one_line
 from wmr_tf.data.pipeline import place_of, training
 from wmr_tf.interrupts import Interrupts, stoppable
+from wmr_tf.saving import NotWritten, taken
 
 pytestmark = pytest.mark.filterwarnings("ignore:attack. its steps reach")
 
@@ -110,7 +112,13 @@ def stopped(callbacks, killer, **settings):
 # Every method
 
 
-@pytest.mark.parametrize("method", methods.BY_NAME)
+KINDS = ("natural", "trades", "free", "iaat")
+"""The methods that keep nothing, use noise, keep a perturbation, and keep a radius for each image."""
+
+
+@pytest.mark.parametrize(
+    "method", [name if name in KINDS else pytest.param(name, marks=pytest.mark.slow) for name in methods.BY_NAME]
+)
 def test_every_method_goes_on_from_the_middle_of_an_epoch_to_the_same_bits(method, tmp_path):
     rng = random.Random(method)
     epoch, batch = rng.randrange(EPOCHS), rng.randrange(1, BATCHES)
@@ -134,6 +142,7 @@ def test_in_a_graph_it_is_the_same(tmp_path):
     assert fit(ExactResume(tmp_path), eager=False) == alone(eager=False)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("precision", ["mixed_float16", "mixed_bfloat16"])
 def test_in_half_precision_with_its_loss_scale(precision, tmp_path):
     keras.config.set_dtype_policy(precision)
@@ -289,6 +298,54 @@ def test_another_training_is_refused_with_what_differs(tmp_path):
             fit(ExactResume(tmp_path), **settings)
 
 
+class Keeps(keras.callbacks.Callback):
+    """Keep something from step to step."""
+
+    kept_state = ("kept",)
+
+    def __init__(self, kept):
+        super().__init__()
+        self.kept = kept
+
+
+@pytest.mark.parametrize("kept", [{1, 2}, {1: 2.0}])
+def test_what_no_checkpoint_can_hold_is_refused_before_the_first_step(kept, tmp_path):
+    with pytest.raises(InvalidInput, match=r"^kept_state: got in Keeps what no checkpoint can hold \("):
+        fit(ExactResume(tmp_path), Keeps(kept), Killer(0, 0))
+
+
+def test_more_plain_values_than_are_read_again_are_not_written(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(checkpoints, "LARGEST_JSON", 50_000)
+    fit(ExactResume(tmp_path), Keeps([0.5] * 20_000))
+    assert "keep long lists as arrays" in capsys.readouterr().err
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_two_processes_do_not_write_into_one_folder(tmp_path):
+    with taken(tmp_path), pytest.raises(InvalidInput, match="into which another process writes"):
+        fit(ExactResume(tmp_path), Killer(0, 0))
+    assert fit(ExactResume(tmp_path)) == alone()
+
+
+def test_other_versions_are_told_of_and_do_not_stop_it(tmp_path, monkeypatch, capsys):
+    stopped([ExactResume(tmp_path, minutes=1e-9)], Killer(1, 1))
+    monkeypatch.setattr(wmr_tf, "__version__", "another")
+    fit(ExactResume(tmp_path))
+    assert ": the training goes on, but not to the same bits" in capsys.readouterr().err
+
+
+def test_a_full_disk_on_the_way_back_is_no_damage(tmp_path, monkeypatch):
+    best = SaveBestClassifier(tmp_path / "best.keras", monitor="accuracy")
+    stopped([best, ExactResume(tmp_path / "kept", minutes=1e-9)], Killer(1, 1))
+
+    def full(kept, path):
+        raise NotWritten(path, OSError(28, "No space left on device"))
+
+    monkeypatch.setattr(checkpoints, "put_back", full)
+    with pytest.raises(NotWritten, match="No space left"):
+        fit(best, ExactResume(tmp_path / "kept"))
+
+
 def test_more_epochs_go_on(tmp_path):
     fit(ExactResume(tmp_path / "short"), epochs=1)
     assert fit(ExactResume(tmp_path / "short")) == alone()
@@ -340,7 +397,15 @@ class Signal(keras.callbacks.Callback):
             signal.raise_signal(self.come)
 
 
-@pytest.mark.parametrize("moment", ["on_train_batch_begin", "on_train_batch_end", "on_epoch_end", "on_test_batch_end"])
+@pytest.mark.parametrize(
+    "moment",
+    [
+        pytest.param("on_train_batch_begin", marks=pytest.mark.slow),
+        "on_train_batch_end",
+        pytest.param("on_epoch_end", marks=pytest.mark.slow),
+        "on_test_batch_end",
+    ],
+)
 @pytest.mark.parametrize(("come", "end"), [(signal.SIGTERM, SystemExit), (signal.SIGINT, KeyboardInterrupt)])
 def test_a_signal_keeps_the_training_says_how_to_go_on_and_ends(come, end, moment, tmp_path, capsys):
     handlers = [signal.getsignal(each) for each in (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1)]
@@ -417,6 +482,7 @@ test_resume.fit(within, ExactResume(sys.argv[1], minutes=1e-9))
 """
 
 
+@pytest.mark.slow
 def test_a_second_sigint_ends_at_once_though_tensorflow_is_busy_and_the_last_checkpoint_is_whole(tmp_path):
     command = [sys.executable, "-c", LONG_BATCH, str(tmp_path)]
     process = subprocess.Popen(
@@ -524,6 +590,7 @@ def end_within(process, epoch, come, cwd):
     return process.wait(timeout=120)
 
 
+@pytest.mark.slow
 def test_a_trainer_that_is_terminated_and_killed_ends_as_one_that_was_left_alone(tmp_path):
     flags = [f"--{name}={value}" for name, value in FEW.items()]
     assert start("trainers.digits", *flags, "--output_dir=alone", cwd=tmp_path).wait(timeout=200) == 0

@@ -40,7 +40,7 @@ def _check_memory(classifier: keras.Model, shape: tf.TensorShape) -> None:
     """Check that no layer makes more of a batch than this machine has memory for."""
     spec = tf.TensorSpec(shape, tf.float32)
     try:
-        graph = tf.function(classifier).get_concrete_function(spec, training=False).graph
+        graph = tf.function(classifier, autograph=False).get_concrete_function(spec, training=False).graph
     except Exception:  # which is told of when it is called
         return
     outputs = (output for operation in graph.get_operations() for output in operation.outputs)

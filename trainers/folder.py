@@ -4,7 +4,6 @@ import contextlib
 import csv
 import dataclasses
 import datetime
-import fcntl
 import importlib.metadata
 import itertools
 import json
@@ -21,7 +20,7 @@ from trainers.config import Evaluation, Experiment
 from trainers.settings import Settings
 from wmr_tf.checks import InvalidInput, refuse, require
 from wmr_tf.names import RADII
-from wmr_tf.saving import forget_unfinished, read_json, write_json
+from wmr_tf.saving import forget_unfinished, read_json, taken, write_json
 from wmr_tf.untrusted import check_file, well_formed
 
 BEST, LAST = "best.keras", "classifier.keras"
@@ -60,7 +59,7 @@ def run_folder(experiment: Experiment, name: str) -> Iterator[Path]:
         folder = _unfinished_folder(experiment, stack)
         if folder is None:
             folder = make_folder(experiment, name)
-            stack.enter_context(_taken(folder))
+            stack.enter_context(taken(folder))
         forget_unfinished(folder, FILES)
         yield folder
 
@@ -106,14 +105,14 @@ def _unfinished_folder(experiment: Experiment, stack: contextlib.ExitStack) -> P
             return None
         _check_same_settings(experiment, folder)
         _check_plain(folder)
-        is_free = stack.enter_context(_taken(folder))
+        is_free = stack.enter_context(taken(folder))
         got = f"{str(folder)!r}, into which another process writes"
         require(is_free, "output_dir", got=got, expected="a folder of this process alone", fix=_FIX)
         return folder
     # Other workers would not know which folder it is.
     found = [] if experiment.strategy == "multi_worker" else filter(is_unfinished, Path("runs").glob("*"))
     for folder in sorted(found, key=lambda folder: (folder / CONFIG).stat().st_mtime, reverse=True):
-        if not _other_settings(experiment, folder) and stack.enter_context(_taken(folder)):
+        if not _other_settings(experiment, folder) and stack.enter_context(taken(folder)):
             _check_plain(folder)
             return folder
     return None
@@ -127,24 +126,6 @@ def _check_plain(folder: Path) -> None:
         require(
             is_plain, "output_dir", got=got, expected="a run's files and folders", fix="Remove it, or copy it here."
         )
-
-
-@contextlib.contextmanager
-def _taken(folder: Path) -> Iterator[bool]:
-    """Yield whether no other process has taken a folder, which then has it for the block; a killed one lets it go."""
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        yield _is_locked(descriptor)
-    finally:
-        os.close(descriptor)
-
-
-def _is_locked(descriptor: int) -> bool:
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    return True
 
 
 def is_unfinished(folder: Path) -> bool:

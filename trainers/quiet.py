@@ -1,5 +1,6 @@
 """TensorFlow's start-up: late, and without the lines that tell nothing."""
 
+import importlib
 import os
 import pkgutil
 import sys
@@ -30,12 +31,14 @@ def late(name: str) -> Callable[..., Any]:
 
 
 def import_tensorflow() -> None:
-    """Import TensorFlow and look for devices, without the known lines of its C++ side that tell nothing.
+    """Import TensorFlow and with it the library, without the known lines of its C++ side that tell nothing."""
+    if "tensorflow" not in sys.modules:  # else they have been printed
+        _import_quietly()
+    importlib.import_module("wmr_tf.model")  # which registers our classes with Keras
 
-    Where it has been imported, those have been printed, and this does nothing.
-    """
-    if "tensorflow" in sys.modules:
-        return
+
+def _import_quietly() -> None:
+    """Import TensorFlow and look for devices."""
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     sys.stderr.flush()
     stderr = os.dup(2)

@@ -197,7 +197,7 @@ class Unwritable(kt.errors.FatalError, OSError):
         return str(self.__cause__)
 
 
-def opened(oracle: kt.Oracle, hypermodel: kt.HyperModel, folder: Path, *, on_divergence: str) -> SearchTuner:
+def opened(oracle: kt.Oracle, hypermodel: kt.HyperModel, folder: Path, **settings: Any) -> SearchTuner:
     """Return the search in a folder, which goes on if it is there; see `SearchTuner`.
 
     Raises:
@@ -206,7 +206,7 @@ def opened(oracle: kt.Oracle, hypermodel: kt.HyperModel, folder: Path, *, on_div
     with _files_of_a_search(folder):
         # Others may be half written, by a trial that was killed and runs again.
         _check([*folder.glob(f"{TRIALS}/*.json"), *folder.glob(f"{TRIALS}/*/trial.json")])
-        return SearchTuner(oracle, hypermodel, folder, on_divergence=on_divergence)
+        return SearchTuner(oracle, hypermodel, folder, **settings)
 
 
 def _check(paths: Iterable[Path]) -> None:

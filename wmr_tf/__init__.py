@@ -1,5 +1,7 @@
 """Adversarial training and evaluation for Keras under attackers who choose which images to attack."""
 
+import importlib
+import sys
 from typing import TYPE_CHECKING
 
 from wmr_tf.checks import InvalidInput
@@ -47,7 +49,6 @@ _MODULES = ("architectures", "attacks", "callbacks", "data", "losses", "methods"
 _MORE_MODULES = ("alarms", "divergence", "evaluation", "model", "report", "saving")
 _OF_EVALUATION = ("Diagnosis", "Robustness", "auto_attack", "diagnose", "evaluate_robustness", "save_report")
 
-# TensorFlow takes seconds to import, and the command lines check what they are given before they need it.
 __getattr__, __dir__ = lazily(
     __name__,
     {
@@ -57,3 +58,8 @@ __getattr__, __dir__ = lazily(
         **dict.fromkeys(_OF_EVALUATION, "wmr_tf.evaluation"),
     },
 )
+
+# Keras finds our classes in saved models once they are registered, which importing this one does. TensorFlow takes
+# seconds to import: command lines check what they are given first (and then see to this, in trainers/quiet.py).
+if not {"trainers", "tuning"} & sys.modules.keys():
+    importlib.import_module("wmr_tf.model")

@@ -8,6 +8,7 @@ change of the code would break, and because every byte is under a checksum.
 
 import contextlib
 import dataclasses
+import errno
 import hashlib
 import json
 import os
@@ -21,7 +22,7 @@ import numpy as np
 
 from wmr_tf.checks import one_line, refuse, require
 from wmr_tf.saving import flush, written_whole
-from wmr_tf.untrusted import check_file, read_arrays, read_json
+from wmr_tf.untrusted import LARGEST_JSON, check_file, read_arrays, read_json
 
 VERSION = 1
 ARRAYS, STATE, MANIFEST = "arrays.npz", "state.json", "manifest.json"
@@ -94,7 +95,11 @@ def write(
     try:
         with open(unfinished / ARRAYS, "wb") as file:
             np.savez(file, allow_pickle=False, **arrays)
-        (unfinished / STATE).write_text(json.dumps(values), encoding="utf-8")
+        text = json.dumps(values)
+        if len(text) > LARGEST_JSON:
+            told = f"{len(text) >> 20} MB of plain values, more than {LARGEST_JSON >> 20}: keep long lists as arrays"
+            raise OSError(errno.EFBIG, told)
+        (unfinished / STATE).write_text(text, encoding="utf-8")
         for of, path in (files or {}).items():
             _link_or_copy(path, unfinished / of)
         content = {"version": VERSION, "name": name, "config": dict(config), "files": _described(unfinished)}
@@ -236,6 +241,15 @@ def _leaves(value: Any, path: str = "") -> Iterator[tuple[str, Any]]:
         yield path, value
     for key, each in items or ():
         yield from _leaves(each, f"{path}.{key}" if path else str(key))
+
+
+def check_state(state: Mapping[str, Any]) -> None:
+    """Check that a checkpoint can hold a state.
+
+    Raises:
+        TypeError: If it cannot.
+    """
+    json.dumps(_without_arrays(state, {}))
 
 
 def _without_arrays(value: Any, arrays: dict[str, np.ndarray]) -> Any:

@@ -17,7 +17,7 @@ from wmr_tf.inputs.classifier import check_architecture
 from wmr_tf.inputs.watch import Watch
 from wmr_tf.losses import cross_entropy
 from wmr_tf.methods import Batch, LossFn, Method
-from wmr_tf.resume import Resumable, resumable
+from wmr_tf.resumable import Resumable, resumable
 from wmr_tf.weights import class_indices
 
 # The arguments of Keras's `fit` after images and labels, in its order, as far as anybody writes them without a name.
@@ -165,8 +165,8 @@ class AdversarialModel(keras.Model):
             if self._settings_of_method() != traced:
                 self.make_train_function(force=True)
                 return self.train_function(iterator)
-            if self.resumable is not None and self.resumable.passes_over:
-                return self.resumable.pass_over(iterator)
+            if self.resumable is not None and self.resumable.has_passed(iterator):
+                return self.get_metrics_result()
             return step(iterator)
 
         self.train_function = train_function
@@ -253,7 +253,7 @@ class AdversarialModel(keras.Model):
         # waits for the step unless there is a strategy. Its iterator fails with several workers, and moves a shuffle on
         # by one: `_checked` has come here with the first batch.
         if iterator is not None and self.resumable is not None:
-            self.resumable.expect(iterator.num_batches)
+            self.resumable.expect(iterator)
         if data_batch is not None:
             images, labels, sample_weight = keras.utils.unpack_x_y_sample_weight(data_batch)
             with self.distribute_strategy.scope():

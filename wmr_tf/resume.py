@@ -1,29 +1,16 @@
 """Exact resume: a `fit` that is killed at any moment goes on, in another process, to the same bits."""
 
-import collections
 import contextlib
 import os
-import signal
-import time
-from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import keras
-import tensorflow as tf
 
-from wmr_tf import checkpoints
-from wmr_tf.alarms import warn
-from wmr_tf.checks import at_least, one_line, one_of, positive, require
-from wmr_tf.data.pipeline import Place, place_of
-from wmr_tf.divergence import Diverged, StopOnDivergence
-from wmr_tf.engine import distribution
-from wmr_tf.interrupts import Interrupts, leave, own_command
-from wmr_tf.kept import assign, files_of, state_of, take_state, values_of
+from wmr_tf.checks import at_least, one_of, positive, require
+from wmr_tf.interrupts import own_command
 from wmr_tf.names import ON_DIVERGENCE
-from wmr_tf.rollback import ROLLBACKS, check_can_roll_back, halve_learning_rate, without_rollbacks
-from wmr_tf.saving import note
-from wmr_tf.untrusted import well_formed
+from wmr_tf.rollback import check_can_roll_back
 
 
 class ExactResume(keras.callbacks.Callback):
@@ -37,10 +24,15 @@ class ExactResume(keras.callbacks.Callback):
     On SIGTERM and SIGINT a checkpoint is written after the batch that is running, or at once if none is; then comes
     `SystemExit` with status 143, or `KeyboardInterrupt`. SIGUSR1 writes one and goes on.
 
-    Exact are data of `wmr_tf.data.load`, whose batches have addresses. Other data are read up to the batch: exact if
-    they come in the same order in every epoch, as without a shuffle. If they are shuffled anew, what is left of the
-    epoch is left of another order: some images come twice in this epoch and others not at all. The same holds for
-    arrays with `shuffle=True`, and for `steps_per_epoch`, under which data go on from epoch to epoch.
+    Exact are data of `wmr_tf.data.load`, whose batches have addresses. Of other data the epoch under way is read again
+    up to the batch, and each epoch is the one that it would have been: exact with a `tf.data.Dataset` whose shuffles
+    have a seed (or `keras.utils.set_random_seed` was called), and with arrays, shuffled by Keras or not. Not exact are,
+    unless they come in the same order in every epoch: a generator and a `PyDataset`; a data set in which what is
+    shuffled is repeated, or interleaved in parallel; and `steps_per_epoch`, with which data go on from epoch to epoch.
+
+    With `keep_iterator` the state of the `tf.data` iterator is in the checkpoint, with all that its shuffles hold in
+    their buffers, and nothing is read again. That is exact with `shuffle(...).repeat()` and `steps_per_epoch` too, and
+    a shuffle without a seed goes on with the very images that are left.
 
     Callbacks see every batch once, though those between the last checkpoint and a kill are trained on again. Kept are
     attributes of Keras's own callbacks, of those of this package, and of yours what they name:
@@ -57,6 +49,8 @@ class ExactResume(keras.callbacks.Callback):
             from the one before if that leads there again at once, with half the learning rate, which is said in one
             line, in `rollbacks`, and under this name in the history. A learning rate that a callback sets is halved
             too; one that a `LearningRateSchedule` computes cannot be.
+        keep_iterator: Whether to keep the state of the iterator, of a `tf.data.Dataset` of your own, on one replica. It
+            cannot be kept of one with `py_function`, generators or random numbers that are not stateless.
 
     Raises:
         InvalidInput: If an argument is out of range; in `fit`, if the checkpoints are of a training with other
@@ -77,13 +71,20 @@ class ExactResume(keras.callbacks.Callback):
     kept_state = ("rollbacks", "sound_epochs")
 
     def __init__(
-        self, directory: str | Path, *, minutes: float = 5.0, keep: int = 2, on_divergence: str = "stop"
+        self,
+        directory: str | Path,
+        *,
+        minutes: float = 5.0,
+        keep: int = 2,
+        on_divergence: str = "stop",
+        keep_iterator: bool = False,
     ) -> None:
         super().__init__()
         self.directory = Path(directory).expanduser()
         self.minutes = positive("minutes", minutes)
         self.keep = at_least("keep", keep, 2)
         self.on_divergence = one_of("on_divergence", on_divergence, ON_DIVERGENCE)
+        self.keep_iterator = keep_iterator
         self.rollbacks: list[dict[str, Any]] = []
         """For each rollback where the training had diverged (epoch and batch, counted from 1), the loss (None if it was
         not finite), the largest gradient norm, and the learning rate from then on."""
@@ -107,7 +108,7 @@ class ExactResume(keras.callbacks.Callback):
     def on_train_begin(self, logs: Any = None) -> None:
         """Check that it is a `fit` which can resume, and go back if that is asked for."""
         require(
-            isinstance(getattr(self.model, "resumable", None), Resumable),
+            getattr(self.model, "resumable", None) is not None,
             "ExactResume",
             got=f"the fit of a {type(self.model).__name__}",
             expected="that of a wmr_tf.AdversarialModel, with a list of callbacks",
@@ -121,338 +122,3 @@ class ExactResume(keras.callbacks.Callback):
         """Put the number of rollbacks into the logs."""
         if self.on_divergence == "rollback" and logs is not None:
             logs["rollbacks"] = len(self.rollbacks)
-
-
-class Resumable(keras.callbacks.CallbackList):
-    """The callbacks of a `fit` that can be stopped and gone on with: tells them what happens, and keeps all state.
-
-    Keras's loop takes it in place of a list. Of an epoch that was stopped within, the loop runs through all batches:
-    the callbacks are not told of the first ones, and the training step does nothing, see `passes_over`.
-
-    Args:
-        resume: The settings.
-        callbacks: Those that were passed to `fit`.
-        model: The `AdversarialModel`.
-        place: Of the training data, None if their batches have no addresses.
-        verbose: As in `fit`.
-        epochs: As in `fit`.
-    """
-
-    def __init__(
-        self,
-        resume: ExactResume,
-        callbacks: Sequence[keras.callbacks.Callback],
-        model: Any,
-        place: Place | None,
-        *,
-        verbose: Any,
-        epochs: int,
-    ) -> None:
-        shown = {"verbose": verbose, "epochs": epochs, "steps": None}
-        super().__init__(list(callbacks), add_history=True, add_progbar=verbose != 0, model=model, **shown)
-        self.passes_over = False
-        """Whether the batch that Keras is at was trained on before the run was stopped."""
-        self._resume, self._place = resume, place
-        self._epoch, self._done = 0, 0  # where the training is: so many batches of this epoch are done
-        self._passed = 0  # so many of them before the run was stopped
-        self._begun: tuple[int, int] | None = None  # where it went on
-        self._saved: tuple[int, int] | None = None
-        self._half_epoch: dict[str, Any] | None = None  # the state in an epoch that was stopped within
-        self._held: dict[str, Any] | None = None  # the state before the callbacks are told of an epoch's end
-        self._is_saving, self._is_told = False, False
-        self._config: dict[str, Any] = {}
-        self._clock = time.monotonic()
-        self._is_alone = distribution.workers(model.distribute_strategy) == 1
-        self._guard = next(callback for callback in callbacks if isinstance(callback, StopOnDivergence))
-        self._interrupts = Interrupts(self._heed_if_between)
-
-    def on_train_begin(self, logs: Any = None) -> None:
-        """Tell the callbacks, then put back what was kept."""
-        super().on_train_begin(logs)
-        self._config = _configuration(self.model) | {"batches": self.params["steps"]}
-        self._config["data"] = self._place.settings if self._place else None
-        found = checkpoints.newest(self._resume.directory, config=self._config, tell=warn)
-        if distribution.is_chief(self.model.distribute_strategy):
-            self._resume.create()
-        if found is not None:
-            fix = "Delete the folder to begin anew."
-            with well_formed("checkpoints", got=found.path, expected="the state of this training", fix=fix):
-                self._put_back(found)
-        elif self._resume.on_divergence == "rollback":
-            self._save(self._state())  # to have somewhere to go back to
-        distribution.check_agreement(
-            self.model.distribute_strategy,
-            self._epoch,
-            "checkpoints",
-            fix="Name a folder on a disk that all of them read.",
-        )
-        self._clock = time.monotonic()
-
-    def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
-        """Tell the callbacks, and have the data begin where they are to."""
-        with without_rollbacks(self.model, len(self._resume.rollbacks)):
-            super().on_epoch_begin(epoch, logs)
-        if epoch != self._epoch:
-            self._epoch, self._done = epoch, 0
-        self._passed = self._done
-        if self._passed and self._half_epoch:  # which began before, with what the callbacks do then
-            self._restore(self._half_epoch)
-            assign(self.model.metrics_variables, self._half_epoch["metrics"])
-        self._half_epoch = None
-        if self._place:
-            self._place.go_to(epoch, self._done)
-
-    def on_train_batch_begin(self, batch: int, logs: Any = None) -> None:
-        """Tell the callbacks, unless the batch was trained on before."""
-        self.passes_over = batch < self._passed
-        if not self.passes_over:
-            with without_rollbacks(self.model, len(self._resume.rollbacks)):
-                super().on_train_batch_begin(batch, logs)
-
-    def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
-        """Tell the callbacks, and write a checkpoint if it is time for one, or a signal asks for it."""
-        if self.passes_over:
-            return
-        super().on_train_batch_end(batch, logs)
-        self._done = batch + 1
-        # Several workers have parts of the metrics each; an epoch that a callback ends here is not gone on with.
-        if self._is_alone and not self.model.stop_training:
-            self._save_if_due()
-            self._heed()
-
-    def on_test_begin(self, logs: Any = None) -> None:
-        """Hold the state of an epoch's end before its validation, which resets the metrics."""
-        self._hold()
-        super().on_test_begin(logs)
-
-    def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
-        """Tell the callbacks, who may take long: should a signal come meanwhile, the state from before is kept."""
-        self._hold()
-        super().on_epoch_end(epoch, logs)
-        self._held = None
-        self._epoch, self._done = epoch + 1, 0
-        if not any(getattr(callback, "is_in_doubt", False) for callback in self.callbacks):
-            self._resume.sound_epochs = self._epoch
-        self._save_if_due()
-        self._heed()
-
-    def on_train_end(self, logs: Any = None) -> None:
-        """Write the last checkpoint, from which a run goes on with what comes after the training."""
-        self._save(self._state())
-        super().on_train_end(logs)
-
-    @contextlib.contextmanager
-    def running(self) -> Iterator[None]:
-        """Heed signals in the block, which is Keras's `fit`."""
-        try:
-            with self._interrupts if self._is_alone else contextlib.nullcontext():
-                yield
-        except OSError as error:
-            is_kept = f"{self._resume.directory} keeps the training {self._told(*self._saved)}" if self._saved else ""
-            note(error, is_kept or "No checkpoint was written before", self._resume.command)
-            raise
-        finally:
-            self.model._initial_epoch = self.model.resumable = None
-
-    def go_back(self, diverged: Diverged) -> None:
-        """Have the next `fit` go on from before a training diverged, with half the learning rate.
-
-        Args:
-            diverged: What ended this one.
-
-        Raises:
-            Diverged: The same again, if that is not asked for, or was done three times.
-        """
-        resume, model = self._resume, self.model
-        if resume.on_divergence == "stop" or len(resume.rollbacks) == ROLLBACKS:
-            raise diverged
-        found = self._sound()
-        if found is None:
-            raise diverged
-        own = next(found.state["callbacks"][name] for name, holder in self._holders() if holder is resume)
-        assign(_variables(model), found.state["variables"])
-        rate = halve_learning_rate(model, 1 + len(resume.rollbacks) - len(own["rollbacks"]))
-        own["rollbacks"] = resume.rollbacks = [*resume.rollbacks, {**diverged.facts(), "learning_rate": rate}]
-        state = {**found.state, "variables": values_of(_variables(model))}
-        self._write(state, found.files, instead_of=found.path.name)
-        told = self._told(state["epoch"], state["batch"])
-        number = f"rollback {len(resume.rollbacks)} of {ROLLBACKS}"
-        warn(f"{diverged.told}. Going back to the checkpoint {told}, with a learning rate of {rate:g} ({number}).")
-
-    def _sound(self) -> checkpoints.Checkpoint | None:
-        """Return the newest checkpoint from which the training may not diverge again, None if there is none."""
-        resume = self._resume
-        is_in_doubt = resume.sound_epochs < self._epoch
-        last = self._name(resume.sound_epochs, 0) if is_in_doubt else None
-        names = [name for name in checkpoints.names(resume.directory) if last is None or name <= last]
-        if resume.rollbacks and self._saved == self._begun and len(names) > 1:
-            names.pop()  # it has diverged from there before
-        before = names[-1] if names else last
-        return checkpoints.newest(resume.directory, config=self._config, tell=warn, before=before)
-
-    def expect(self, batches: int | None) -> None:
-        """Hear how many batches an epoch has, from Keras, which knows it before it calls anything else here."""
-        if not self._is_told:  # a validation's data come later
-            self._is_told = True
-            self.set_params({**self.params, "steps": batches})
-
-    def pass_over(self, iterator: Any) -> dict[str, Any]:
-        """Return what the training step returns, of batches that were trained on before.
-
-        Args:
-            iterator: The data, which are read up to here unless they began later.
-        """
-        if self._place is None:
-            for _ in range(self.model.steps_per_execution):
-                next(iterator)
-        return self.model.get_metrics_result()
-
-    def _put_back(self, found: checkpoints.Checkpoint) -> None:
-        state, model = found.state, self.model
-        self._restore(state)
-        for name, path in self._files().items():
-            checkpoints.put_back(found.files.get(name), path)
-        self._epoch, self._done, self._half_epoch = state["epoch"], state["batch"], state
-        self._saved = self._begun = self._epoch, self._done
-        model.stop_training = state["is_stopped"]
-        is_over = model.stop_training or self._epoch >= self.params["epochs"]
-        # Where Keras's own BackupAndRestore says it too; private, and read after `on_train_begin`.
-        model._initial_epoch = self.params["epochs"] if is_over else self._epoch
-        if self.params["verbose"]:
-            said = "The training is complete" if is_over else f"Going on {self._told(self._epoch, self._done)}"
-            print(f"{said} ({found.path})", flush=True)
-
-    def _restore(self, state: dict[str, Any]) -> None:
-        assign(_variables(self.model), state["variables"])
-        for name, holder in self._holders():
-            take_state(holder, state["callbacks"].get(name, {}))
-
-    def _save_if_due(self) -> None:
-        if time.monotonic() - self._clock >= 60 * self._resume.minutes:
-            self._save(self._state())
-
-    def _save(self, state: dict[str, Any]) -> None:
-        """Write a checkpoint; if that fails, say so and go on, since those before are as they were."""
-        place = state["epoch"], state["batch"]
-        if place == self._saved or not distribution.is_chief(self.model.distribute_strategy):
-            return
-        if self._is_alone:
-            self._guard.check()
-        self._is_saving = True
-        try:
-            self._write(state, {name: path for name, path in self._files().items() if path.exists()})
-            self._saved = place
-        except OSError as error:
-            warn(f"no checkpoint could be written ({one_line(error)}). Those before are whole; the training goes on.")
-        finally:
-            self._is_saving = False
-            self._clock = time.monotonic()
-
-    def _write(self, state: dict[str, Any], files: dict[str, Path], instead_of: str | None = None) -> None:
-        resume = self._resume
-        checkpoints.write(
-            resume.directory,
-            self._name(state["epoch"], state["batch"]),
-            state,
-            config=self._config,
-            files=files,
-            keep=resume.keep,
-            before=self._name(resume.sound_epochs, 0),
-            instead_of=instead_of,
-        )
-
-    def _name(self, epoch: int, batch: int) -> str:
-        """Return what a checkpoint is called; names sort by age, those after a rollback behind those before."""
-        count = len(self._resume.rollbacks)
-        return f"rollback-{count}-" * bool(count) + f"epoch-{epoch:06d}-batch-{batch:08d}"
-
-    def _state(self) -> dict[str, Any]:
-        model = self.model
-        return {
-            "epoch": self._epoch,
-            "batch": self._done,
-            "is_stopped": bool(model.stop_training) and not self._done,
-            "variables": values_of(_variables(model)),
-            "metrics": values_of(model.metrics_variables) if self._done else [],
-            "callbacks": {name: state for name, holder in self._holders() if (state := state_of(holder))},
-        }
-
-    def _hold(self) -> None:
-        if self._held is None and self._done and self._is_alone:
-            self._held = self._state()
-            self._heed()
-
-    def _heed_if_between(self) -> None:
-        if self._held is not None and not self._is_saving:
-            with tf.init_scope():  # TensorFlow may be in the midst of a graph
-                self._heed()
-
-    def _heed(self) -> None:
-        """Do what a signal asks for."""
-        come = self._interrupts.take()
-        if come is None:
-            return
-        state = self._held or self._state()
-        self._save(state)
-        if come is not signal.SIGUSR1:
-            told = self._told(state["epoch"], state["batch"])
-            leave(come, f"{self._resume.directory} keeps the training {told}", self._resume.command)
-
-    def _told(self, epoch: int, batch: int) -> str:
-        of = f" of {self.params['steps']}" if self.params["steps"] else ""
-        if not batch:
-            return f"after epoch {epoch}" if epoch else "at the beginning"
-        return f"within epoch {epoch + 1}, after batch {batch}{of}"
-
-    def _holders(self) -> list[tuple[str, Any]]:
-        """Return what has a state besides variables, by a name that stays if others come or go."""
-        named, count = [], collections.Counter[str]()
-        for holder in self.callbacks:
-            kind = type(holder).__name__
-            named.append((f"{kind}-{count[kind]}", holder))
-            count[kind] += 1
-        return named
-
-    def _files(self) -> dict[str, Path]:
-        return {f"{name}-{path.name}": path for name, holder in self._holders() for path in files_of(holder)}
-
-
-def resumable(
-    model: keras.Model, data: Any, *, callbacks: Any = None, verbose: Any = "auto", epochs: int = 1, **_: Any
-) -> Resumable | None:
-    """Return the callbacks of a `fit` as those of one that can be gone on with, None if no `ExactResume` is among them.
-
-    Args:
-        model: The `AdversarialModel`.
-        data: The training data as they were passed to `fit`.
-        callbacks: As in `fit`, as are the others.
-        verbose: As in `fit`.
-        epochs: As in `fit`.
-    """
-    given = keras.tree.flatten(callbacks or [])
-    resume = next((callback for callback in given if isinstance(callback, ExactResume)), None)
-    return resume and Resumable(resume, given, model, place_of(data), verbose=verbose, epochs=epochs)
-
-
-def _configuration(model: Any) -> dict[str, Any]:
-    """Return what must be the same for a training to go on, as JSON can hold it."""
-    method = keras.saving.serialize_keras_object(model.method)
-    return {
-        "method": {name: method[name] for name in ("class_name", "config")},
-        "weight_decay": model.weight_decay,
-        "seed": model.seed,
-        "optimizer": _settings(model.optimizer.get_config()),
-        "variables": [f"{variable.dtype} {list(variable.shape)}" for variable in _variables(model)],
-        "replicas": model.distribute_strategy.num_replicas_in_sync,
-    }
-
-
-def _settings(config: dict[str, Any]) -> dict[str, Any]:
-    """Return an optimizer's configuration without its name, which counts up, and its present learning rate."""
-    kept = {name: value for name, value in config.items() if name not in ("name", "learning_rate")}
-    return {name: _settings(value) if isinstance(value, dict) else value for name, value in kept.items()}
-
-
-def _variables(model: Any) -> list[Any]:
-    """Return all variables that a step reads and writes, but for the metrics."""
-    return [*model.variables, *model.optimizer.variables, *model.watch.variables]

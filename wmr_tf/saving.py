@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import fcntl
 import glob
 import json
 import os
@@ -109,6 +110,35 @@ def forget_unfinished(folder: Path, names: Iterable[str]) -> None:
             path.unlink(missing_ok=True)
 
 
+@contextlib.contextmanager
+def taken(folder: Path) -> Iterator[bool]:
+    """Yield whether no other process has taken a folder, which then has it for the block; a killed one lets it go.
+
+    Args:
+        folder: An existing one.
+
+    Example:
+        >>> with taken(Path(".")) as is_ours:
+        ...     is_ours
+        True
+    """
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        yield _is_locked(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _is_locked(descriptor: int) -> bool:
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    except OSError:  # a file system without locks
+        return True
+    return True
+
+
 def save_classifier(classifier: keras.Model, path: str | os.PathLike[str]) -> None:
     """Save a classifier as a plain float32 Keras model, in one move.
 
@@ -173,7 +203,6 @@ def load_classifier(path: str | os.PathLike[str], *, what: str = "model", trust:
     """
     import keras
 
-    import wmr_tf.model  # noqa: F401  It registers the classes of a training model.
     from wmr_tf import foreign
 
     path = model_file(path, what=what)

@@ -4,6 +4,7 @@ import hashlib
 import io
 import json
 import os
+import pickle
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -92,6 +93,13 @@ def pickled(name: str):
         return folder / name
 
     return build
+
+
+def pickled_to_size(name: str):
+    """Return a builder of a file with a pickled array that has as many bytes as its header says."""
+    content = pickle.dumps(Payload())
+    content += bytes(-len(content) % 8)
+    return npz(name, {"identity.npy": header((len(content) // 8,), "|O") + content})
 
 
 def identity(content: str):
@@ -201,8 +209,9 @@ RECORDS = {
     "metrics with a number of 400 digits": Hostile(metrics(A_rob=10**400), as_run, "run"),
     "metrics with texts for numbers": Hostile(metrics(A_rob="\x1b[2J"), as_run, "run"),
     "metrics with lists for dictionaries": Hostile(metrics(attack=[[]]), as_run, "run"),
-    "a pickled array": Hostile(pickled(OUTCOMES), load_outcomes, "of objects"),
-    "a pickled array in images.npz": Hostile(pickled(IMAGES), load_images, "of objects"),
+    "a pickled array": Hostile(pickled(OUTCOMES), load_outcomes, "not of the size"),
+    "a pickled array in images.npz": Hostile(pickled(IMAGES), load_images, "not of the size"),
+    "a pickled array of the right size": Hostile(pickled_to_size(OUTCOMES), load_outcomes, "Object arrays cannot"),
     "an array of 10 GB in no bytes": Hostile(
         npz(OUTCOMES, {"labels.npy": header((50_000, 50_000))}), load_outcomes, "not of the size"
     ),
