@@ -184,15 +184,15 @@ def is_kept(folder: Path, status: int, log: str) -> bool:
     """Return whether a SIGTERM within the training ended as it should: said in one line, with a whole checkpoint."""
     lines = [line for line in log.splitlines() if line.startswith("stopped by SIGTERM")]
     told = re.fullmatch(
-        r"stopped by SIGTERM: \S+ keeps the training "
-        r"(?:(?:within|after) epoch (\d+)(?:, after batch (\d+) of \d+)?|and what the evaluation has found)\. "
-        rf"To go on: python -m trainers\.resume {re.escape(str(folder))}",
+        r"stopped by SIGTERM: \S+ keeps the training (?:(?:within|after) epoch (\d+)(?:, after batch (\d+) of \d+)?"
+        rf"|(and what the evaluation has found))\. To go on: python -m trainers\.resume {re.escape(str(folder))}",
         lines[0] if len(lines) == 1 else "",
     )
     newest = max((folder / CHECKPOINTS).glob("epoch-*"), default=None)
     if status != 128 + signal.SIGTERM or told is None or newest is None:
         return False
-    epoch, batch = int(told[1] or FEW["epochs"]) - (told[2] is not None), int(told[2] or 0)
+    is_over = told[3] is not None  # it came while the last classifier was written
+    epoch, batch = (FEW["epochs"], 0) if is_over else (int(told[1]) - (told[2] is not None), int(told[2] or 0))
     return newest.name == f"epoch-{epoch:06d}-batch-{batch:08d}" and _is_valid(newest)
 
 

@@ -179,6 +179,13 @@ def test_a_log_gets_a_line_every_minute(clock, capsys):
     assert lines[0].startswith("epoch 1/1: step 3/6, 25 s each, 75 s left, loss ")
 
 
+def test_an_epoch_that_is_gone_on_with_counts_from_there(clock, capsys):
+    lines = progress.Lines(400, unit="step", before=200)
+    for _ in range(3):
+        lines.add(1)
+    assert capsys.readouterr().out == "step 203/400, 25 s each, 82 min left\n"
+
+
 def test_progress_shows_lines_a_bar_or_nothing(clock, capsys, monkeypatch):
     shown = {}
     for verbose in (0, 1, 2):

@@ -30,7 +30,18 @@ LIBRARY = {
         "weights",
     },
     "L1": {"evaluation", "methods", "report"},
-    "L2": {"alarms", "callbacks", "divergence", "logs", "model", "resumable", "resume", "rollback", "training_state"},
+    "L2": {
+        "alarms",
+        "callbacks",
+        "divergence",
+        "logs",
+        "model",
+        "reading",
+        "resumable",
+        "resume",
+        "rollback",
+        "training_state",
+    },
 }
 FACE = "the face wmr_tf/__init__.py"
 ABOVE = {"trainers": "L3 trainers", "tuning": "L4 tuning", "studies": "L5 studies"}

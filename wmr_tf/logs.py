@@ -93,10 +93,17 @@ class LogProgress(keras.callbacks.Callback):
         >>> history = model.fit(train, verbose=0, callbacks=[LogProgress()])
     """
 
+    _lines: Lines | None = None
+
     def on_epoch_begin(self, epoch: int, logs: dict[str, float] | None = None) -> None:
-        """Start the epoch's clock."""
-        unit = f"epoch {epoch + 1}/{self.params['epochs']}: step"
-        self._lines = Lines(self.params["steps"], unit=unit) if self.params["verbose"] == 2 else None
+        """Forget the epoch before."""
+        self._epoch, self._lines = epoch, None
+
+    def on_train_batch_begin(self, batch: int, logs: dict[str, float] | None = None) -> None:
+        """Start the epoch's clock, with the first batch or, in one that is gone on with, a later one."""
+        if self._lines is None and self.params["verbose"] == 2:
+            unit = f"epoch {self._epoch + 1}/{self.params['epochs']}: step"
+            self._lines = Lines(self.params["steps"], unit=unit, before=batch)
 
     def on_train_batch_end(self, batch: int, logs: dict[str, float] | None = None) -> None:
         """Count the batch."""

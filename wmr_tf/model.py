@@ -208,7 +208,7 @@ class AdversarialModel(keras.Model):
     def update(self, gradients: list[tf.Tensor | None]) -> None:
         """Make one optimiser step, given a gradient, or a mean of several, from `differentiate`."""
         if self.watch:
-            self.watch.see_gradients(gradients, self.optimizer.scale_loss(tf.constant(1.0)))
+            self.watch.see_gradients(gradients, self.optimizer.scale_loss(1.0))
         self.optimizer.apply_gradients(zip(gradients, self.trainable_variables, strict=True))
 
     def get_config(self) -> dict[str, Any]:

@@ -79,7 +79,7 @@ class Reading:
         if self._keeps and not state:
             # Giving back a state draws seeds, so they are drawn here too, where none is given back. Only an iterator
             # that has been read from has all that TensorFlow may not be able to save.
-            tried = next(self._source.made(1))
+            tried = iter(self._source._get())
             next(tried, None)
             _saved(tried)
         if self._keeps and state.get("iterator") is not None:

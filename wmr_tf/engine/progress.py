@@ -44,11 +44,12 @@ class Lines:
     Args:
         steps: How many there are; None if that is not known.
         unit: What one of them is called.
+        before: How many of them are done.
     """
 
-    def __init__(self, steps: int | None, *, unit: str) -> None:
+    def __init__(self, steps: int | None, *, unit: str, before: int = 0) -> None:
         self._steps, self._unit = steps, unit
-        self._done, self._start = 0, time.monotonic()
+        self._done, self._before, self._start = before, before, time.monotonic()
         self._told = self._start
 
     def expect(self, left: int) -> None:
@@ -62,7 +63,7 @@ class Lines:
         if now - self._told < SECONDS or self._done == self._steps:
             return
         self._told = now
-        each = (now - self._start) / self._done
+        each = (now - self._start) / (self._done - self._before)
         of, left = "", ""
         if self._steps is not None:
             of, left = f"/{self._steps}", f", {shown_time(each * (self._steps - self._done))} left"

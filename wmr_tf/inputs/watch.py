@@ -1,6 +1,8 @@
 """Looks at what goes through a training step, without making it wait: images, labels, the size of gradients."""
 
+import math
 from collections.abc import Iterable
+from typing import Any
 
 import tensorflow as tf
 
@@ -33,7 +35,7 @@ class Watch:
             synchronization=tf.VariableSynchronization.ON_READ,
             aggregation=tf.VariableAggregation.SUM,
         )
-        self._largest = tf.Variable(
+        self._largest = tf.Variable(  # see `see_gradients`
             0.0,
             trainable=False,
             synchronization=tf.VariableSynchronization.ON_READ,
@@ -48,17 +50,18 @@ class Watch:
     @property
     def gradient_norm(self) -> float:
         """The largest finite norm of all gradients of a step together; of several replicas that of the first."""
-        return float(self._largest.read_value())
+        return math.sqrt(2 * float(self._largest.read_value()))
 
-    def see_gradients(self, gradients: Iterable[tf.Tensor | None], scale: tf.Tensor) -> None:
+    def see_gradients(self, gradients: Iterable[tf.Tensor | None], scale: Any) -> None:
         """Keep the norm of a step's gradients if it is the largest so far; those that have overflowed do not count.
 
         Args:
             gradients: One for each weight, None where there is none.
             scale: By which they are too large.
         """
-        norm = tf.linalg.global_norm([tf.cast(each, tf.float32) for each in gradients if each is not None]) / scale
-        self._largest.assign(tf.maximum(self._largest, tf.where(tf.math.is_finite(norm), norm, 0.0)))
+        squares = [tf.nn.l2_loss(tf.cast(gradient, tf.float32)) for gradient in gradients if gradient is not None]
+        half = tf.add_n(squares) / scale**2  # half the square of the norm, which takes the fewest operations
+        self._largest.assign(tf.maximum(self._largest, tf.where(half < math.inf, half, 0.0)))
 
     def usable(self, images: tf.Tensor, labels: tf.Tensor) -> tf.Tensor:
         """Return the labels, with class numbers that are out of range clipped, and count what is unusable.
