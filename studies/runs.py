@@ -23,11 +23,11 @@ NAMES = ("A_nat", "A_rob", "A_strong", "A_sa", "A_tr")
 def trained(experiment: Experiment, folder: Path) -> dict[str, Any]:
     """Return the metrics of an experiment, which is run unless the folder holds this very run, finished.
 
-    The key "seconds" has the time that the whole run took.
+    The key "seconds" has the time that the whole run took, in one piece.
 
     Args:
         experiment: All settings.
-        folder: Where the run is or goes; another run in there is deleted.
+        folder: Where the run is or goes; another run in there is deleted, and so is one that was stopped.
     """
     clock = folder / "seconds.json"
     if not (is_finished(experiment, folder) and clock.exists()):

@@ -9,8 +9,8 @@ import tensorflow as tf
 from wmr_tf.checks import one_line, refuse, require
 from wmr_tf.data.pipeline import place_of
 
-# What is private to Keras and TensorFlow and used here: `_get_iterator` and `_num_batches` of Keras's object that makes
-# the iterators of a `fit`, and `_iterator_resource`, which holds the state of a `tf.data.Iterator`.
+# What is private to Keras and TensorFlow and used here: `_get_iterator` of Keras's object that makes the iterators of a
+# `fit`, and `_iterator_resource`, which holds the state of a `tf.data.Iterator`.
 
 
 class Reading:
@@ -62,7 +62,6 @@ class Reading:
         is_within = self._iterator is not None and bool(batch or self._epochs.steps_per_epoch)
         return {
             "iterators": self._source.count - is_within,  # before the one that is read from
-            "batches": self._epochs._num_batches,  # which Keras may not know before the end of an epoch
             "iterator": _saved(self._iterator) if self._keeps and is_within else None,
         }
 
@@ -89,7 +88,6 @@ class Reading:
         for _ in self._source.made(state.get("iterators", 0) - self._is_there):
             pass
         self._source.count += self._is_there
-        self._epochs._num_batches = state.get("batches") or self._epochs._num_batches
 
     def go_to(self, epoch: int, batch: int) -> None:
         """Have data with addresses begin there."""

@@ -37,7 +37,9 @@ class ExactResume(keras.callbacks.Callback):
     Callbacks see every batch once, though those between the last checkpoint and a kill are trained on again. Kept are
     attributes of Keras's own callbacks, of those of this package, and of yours what they name:
     `kept_state = ("best", "wait")`, of numbers, texts, lists, dictionaries and arrays. Put back they are after all
-    `on_train_begin`. In `kept_files` they name attributes that are paths of files, each replaced in one move.
+    `on_train_begin`. In `kept_files` they name attributes that are paths of files, each replaced in one move. A setting
+    of the method that a callback changes, such as alpha, is not kept: set it in `on_epoch_begin`, which comes again in
+    an epoch that is gone on with.
 
     Args:
         directory: Where the checkpoints go, two or more folders; created if it is not there.
