@@ -240,16 +240,16 @@ class Suite:
 
 
 def filled_up(count: int) -> int:
-    """Return the size of a batch for what is left of the images: the next number of three leading binary digits.
+    """Return the size of a batch for what is left of the images: the next of few sizes.
 
     What is left is of another number each time, and TensorFlow keeps kernels of every size that it has seen, which in
-    a long training would be hundreds. Up to a batch of 256 there are 28 such sizes, at most a quarter too large.
+    a long training would be hundreds. Up to a batch of 256 there are 12 such sizes.
 
     Example:
-        >>> [filled_up(count) for count in (5, 9, 200)]
-        [5, 10, 224]
+        >>> [filled_up(count) for count in (5, 33, 200)]
+        [16, 48, 224]
     """
-    unit = 1 << max(count.bit_length() - 3, 0)
+    unit = max(16, 1 << max(count.bit_length() - 3, 0))
     return -(-count // unit) * unit
 
 
