@@ -3,6 +3,7 @@
 import gc
 import os
 import shutil
+import signal
 import sys
 from pathlib import Path
 
@@ -12,6 +13,10 @@ import pytest
 # Random cases are the same in every run, few, and as slow as the first one, which makes a graph.
 hypothesis.settings.register_profile("wmr_tf", database=None, deadline=None, derandomize=True, max_examples=50)
 hypothesis.settings.load_profile("wmr_tf")
+
+# A shell has what it starts in the background ignore SIGINT, and so do the processes that are started by that.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # All of these are read once, when the library is imported.
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
