@@ -211,7 +211,9 @@ def test_a_damaged_copy_is_named_and_left_alone(default_dir, members, tmp_path):
     (metadata,) = default_dir.rglob("dataset_info.json")
     metadata.write_text("{")
     before = snapshot(default_dir)
-    with pytest.raises(InvalidInput, match="^data set tiny_imagenet: got a copy in .* that cannot be read .JSONDecodeError"):
+    with pytest.raises(
+        InvalidInput, match="^data set tiny_imagenet: got a copy in .* that cannot be read .JSONDecodeError"
+    ):
         read(tmp_path / "here")
     assert snapshot(default_dir) == before
 

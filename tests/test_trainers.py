@@ -431,7 +431,9 @@ def test_a_broken_config_beside_the_model_stops_the_evaluation_before_it_writes(
     with pytest.raises(SystemExit) as exit_:
         run_main(evaluating.evaluate, ModelEvaluation, "--model=model.keras", "--dataset=digits")
     assert exit_.value.code == 2
-    assert re.search(r"config\.json: got 'config\.json'( \(.+\))?, expected a file with a JSON object\.", refusal(capsys))
+    assert re.search(
+        r"config\.json: got 'config\.json'( \(.+\))?, expected a file with a JSON object\.", refusal(capsys)
+    )
     assert {path.name for path in tmp_path.iterdir()} == {"model.keras", "config.json"}
 
 
