@@ -24,7 +24,7 @@ BATCHES, EPOCHS = 6, 3
 DIVERGES = 2e36  # a learning rate at which the loss is infinite after some batches; at half of it it is not
 
 
-def model(rate=0.1, *, eager=True, method=None, **settings):
+def model(rate=0.1, *, eager=False, method=None, **settings):
     keras.utils.set_random_seed(0)
     classifier = keras.Sequential([keras.Input([8, 8, 1]), keras.layers.Flatten(), keras.layers.Dense(10)])
     trained = AdversarialModel(classifier, method or methods.Natural(), seed=1, **settings)
@@ -73,7 +73,7 @@ def told(place, found, norm=r"[\d.e+]+"):
 # What stops it
 
 
-@pytest.mark.parametrize("eager", [True, False])
+@pytest.mark.parametrize("eager", [pytest.param(True, marks=pytest.mark.slow), False])
 def test_a_loss_that_is_not_finite_ends_a_fit_with_epoch_batch_loss_and_gradient_norm(eager):
     with pytest.raises(Diverged) as nan:
         fit(At(1, 3, spoil), eager=eager)
@@ -130,7 +130,7 @@ def test_in_float16_the_norm_is_unscaled_and_a_step_that_is_skipped_is_no_diverg
     keras.config.set_dtype_policy("mixed_float16")
     trained = model()
     scaled = keras.optimizers.LossScaleOptimizer(keras.optimizers.SGD(0.0), initial_scale=scale)
-    trained.compile(scaled, run_eagerly=True)
+    trained.compile(scaled)
     fit(trained=trained, epochs=epochs)
     skipped = epochs * BATCHES - int(scaled.inner_optimizer.iterations)
     assert 8 < skipped < 24 if scale > 2**20 else skipped == 0  # until it is small enough
@@ -195,7 +195,7 @@ def kept(folder, **settings):
     return ExactResume(folder, minutes=1e-9, on_divergence="rollback", **settings)
 
 
-@pytest.mark.parametrize("eager", [True, False])
+@pytest.mark.parametrize("eager", [pytest.param(True, marks=pytest.mark.slow), False])
 def test_it_goes_on_from_the_checkpoint_before_with_half_the_learning_rate(tmp_path, capsys, eager):
     going_back = kept(tmp_path)
     values, history = fit(At(1, 3, spoil, times=1), going_back, eager=eager)
@@ -319,7 +319,7 @@ def test_a_training_that_diverged_goes_on_if_it_may_go_back(tmp_path):
     assert history["loss"][-1] < history["loss"][0]
 
 
-@pytest.mark.parametrize("killed_at", [(1, 3), (1, 4), (2, 1)])
+@pytest.mark.parametrize("killed_at", [(1, 3), *(pytest.param(at, marks=pytest.mark.slow) for at in ((1, 4), (2, 1)))])
 def test_a_run_that_is_killed_after_a_rollback_is_as_one_that_was_not(tmp_path, killed_at):
     schedule = keras.callbacks.LearningRateScheduler(lambda epoch: (0.1, 0.08, 0.02)[epoch])
     expected = fit(schedule, At(1, 3, spoil, times=1), kept(tmp_path / "alone"))
@@ -376,7 +376,7 @@ def test_checkpoints_from_before_a_name_stay_and_are_found(tmp_path):
 def test_who_cannot_go_back_is_refused_before_the_first_step(tmp_path, monkeypatch):
     scheduled = model()
     optimizer = keras.optimizers.SGD(keras.optimizers.schedules.ExponentialDecay(0.1, 10, 0.9))
-    scheduled.compile(optimizer=optimizer, run_eagerly=True)
+    scheduled.compile(optimizer=optimizer)
     with pytest.raises(InvalidInput, match="^on_divergence='rollback': got an optimizer with a schedule of its own"):
         fit(kept(tmp_path), trained=scheduled)
     assert optimizer.iterations == 0
