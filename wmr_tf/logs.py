@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import keras
+import numpy as np
 import tensorflow as tf
 
 from wmr_tf.alarms import warn
@@ -51,13 +52,21 @@ class WriteHistory(keras.callbacks.Callback):
 
 
 class WriteEvents(keras.callbacks.TensorBoard):
-    """Keras's TensorBoard, except that a training goes on without it, with a warning, if nothing can be written."""
+    """Keras's TensorBoard, except that a training goes on without it, with a warning, if nothing can be written.
+
+    And except that memory does not grow with each batch: TensorFlow keeps every number of Python's that it has made a
+    tensor of, and Keras's has it do so with those that it does not write, too.
+    """
 
     _is_lost = False
 
     def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:
         """Open the file."""
         self._try(super().on_train_begin, logs)
+
+    def on_train_batch_end(self, batch: int, logs: dict[str, Any] | None = None) -> None:
+        """Write the batch's values, if that is asked for."""
+        self._try(super().on_train_batch_end, batch, None if self.update_freq == "epoch" else logs)
 
     def on_test_begin(self, logs: dict[str, Any] | None = None) -> None:
         """Open the file of a validation by Keras."""
@@ -69,7 +78,7 @@ class WriteEvents(keras.callbacks.TensorBoard):
 
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         """Write the epoch's values."""
-        self._try(super().on_epoch_end, epoch, logs)
+        self._try(super().on_epoch_end, epoch, {name: np.float32(value) for name, value in (logs or {}).items()})
 
     def on_train_end(self, logs: dict[str, Any] | None = None) -> None:
         """Write what is left and close the files."""
