@@ -1,6 +1,5 @@
 """A search from its settings to its folder: what `python -m tuning.search` does."""
 
-import contextlib
 import dataclasses
 import json
 from pathlib import Path
@@ -14,7 +13,7 @@ from tuning.role import is_chief, is_worker
 from tuning.search import Search
 from wmr_tf.checks import refuse, require
 from wmr_tf.interrupts import own_command, stoppable
-from wmr_tf.saving import forget_unfinished, note, read_json, write_json
+from wmr_tf.saving import forget_unfinished, noted, read_json, write_json
 
 RECORD = "search.json"
 _FILES = (RECORD, "trials.json", "trials.md", "trials.csv", "tradeoff.png", "oracle.json", "tuner.json", "trial.json")
@@ -48,19 +47,14 @@ def search(settings: Search) -> None:
     searcher = tuner.opened(oracle, hypermodel, folder, on_divergence=settings.on_divergence)
     if is_chief():
         tuner.print_workers(oracle)
-    is_kept = f"{folder} keeps the trials"
     # A chief and its workers wait in Keras Tuner's code, which a signal may end.
-    is_alone = not is_chief() and not is_worker()
-    with stoppable(is_kept, own_command()) if is_alone else contextlib.nullcontext():
-        try:
-            searcher.search()
-            if is_worker():
-                print("No more trials for this worker.")
-            else:
-                conclude(settings, searcher, objective, folder)
-        except OSError as error:
-            note(error, is_kept, own_command())
-            raise
+    keeping = noted if is_chief() or is_worker() else stoppable
+    with keeping(f"{folder} keeps the trials", own_command()):
+        searcher.search()
+        if is_worker():
+            print("No more trials for this worker.")
+        else:
+            conclude(settings, searcher, objective, folder)
 
 
 def conclude(settings: Search, searcher: tuner.SearchTuner, objective: Objective, folder: Path) -> None:

@@ -196,7 +196,8 @@ class RobustEvaluation(keras.callbacks.Callback):
     def _tell_if_useless(self, epoch: int, result: Robustness) -> None:
         constant = next((flag["value"] for flag in result.flags if flag["name"] == "constant_classifier"), None)
         found = "" if constant is None else f"that predicts class {constant} for every image"
-        if not found and epoch >= GRACE_EPOCHS and is_at_chance(result.A_nat.value, self._labels):
+        labels = np.concatenate([labels for _, labels in self.batches])
+        if not found and epoch >= GRACE_EPOCHS and is_at_chance(result.A_nat.value, labels):
             found = f"at chance (A_nat {result.A_nat.value:.2%})"
         if found and not self._useless:
             warn(f"epoch {epoch + 1} leaves a classifier {found}. {SMALLER_STEPS}")
@@ -204,14 +205,10 @@ class RobustEvaluation(keras.callbacks.Callback):
 
     def _stop_if_constant(self, epoch: int, result: Robustness, logs: dict[str, float]) -> None:
         logits = result.logits
-        if logits is not None and self._constancy.see(logits.clean, self._labels, logs.get("accuracy")):
+        if logits is not None and self._constancy.see(logits.clean, logits.labels, logs.get("accuracy")):
             found = f"a classifier that predicts class {logits.clean[0].argmax()} for every image, for the third time"
             place = {"epoch": epoch + 1, "batch": self.params["steps"]}
             raise Diverged(self.model, **place, loss=logs.get("loss", math.nan), found=found)
-
-    @property
-    def _labels(self) -> np.ndarray:
-        return np.concatenate([labels for _, labels in self.batches])
 
     def _act_if_masked(self, epoch: int, result: Robustness, logs: dict[str, float]) -> None:
         classifier = classifier_of(self.model)

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 from types import FrameType, TracebackType
 from typing import Any, NoReturn, Self
 
-from wmr_tf.saving import note
+from wmr_tf.saving import noted
 
 _PACKAGE = f"{__name__.partition('.')[0]}."
 
@@ -126,12 +126,8 @@ def stoppable(kept: str, command: str) -> Iterator[None]:
             leave(come, kept, command)
 
     interrupts = Interrupts(at_once)
-    with interrupts:
-        try:
-            yield
-        except OSError as error:
-            note(error, kept, command)
-            raise
+    with interrupts, noted(kept, command):
+        yield
 
 
 def leave(come: signal.Signals, kept: str, command: str) -> NoReturn:

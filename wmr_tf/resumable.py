@@ -75,12 +75,12 @@ class Resumable(keras.callbacks.CallbackList):
         self._training.check()
         self._config = self._training.configuration | {"batches": self.params["steps"]}
         self._config["data"] = self._reading.settings
-        found = checkpoints.newest(self._resume.directory, config=self._config, tell=warn)
         if distribution.is_chief(self.model.distribute_strategy):
             self._resume.create()
             is_ours = self._until_end.enter_context(taken(self._resume.directory))
             got, fix = f"{str(self._resume.directory)!r}, into which another process writes", "Name another folder."
             require(is_ours, "directory", got=got, expected="a folder of this process alone", fix=fix)
+        found = checkpoints.newest(self._resume.directory, config=self._config, tell=warn)
         if found is not None:
             fix = "Delete the folder to begin anew."
             with well_formed("checkpoints", got=found.path, expected="the state of this training", fix=fix):

@@ -60,6 +60,16 @@ def note(error: OSError, kept: str, command: str) -> None:
 
 
 @contextlib.contextmanager
+def noted(kept: str, command: str) -> Iterator[None]:
+    """Have an error of a file that cannot be written in the block say what is kept and how to go on; see `note`."""
+    try:
+        yield
+    except OSError as error:
+        note(error, kept, command)
+        raise
+
+
+@contextlib.contextmanager
 def written_whole(path: str | os.PathLike[str]) -> Iterator[Path]:
     """Yield the path of an unfinished file, which takes the place of `path` in one move once the block has ended.
 
