@@ -85,6 +85,7 @@ COMMANDS = {
     "digits --attack_start=middle": "attack_start: got 'middle', expected one of uniform, gaussian, none, noise",
     "digits --suite=autoattack": "suite: got 'autoattack', expected one of standard, plus,",
     "digits --radii=exact": "radii: got 'exact', expected one of fab, fab+apgd, none",
+    "digits --threads=2": "threads: got '2', expected one of auto, tensorflow",
     "digits --eval_attack_precision=half": "eval_attack_precision: got 'half', expected one of float32, bfloat16",
     "digits --select=val_loss": "select: got 'val_loss', expected one of val_A_strong,",
     "digits --on_masked=ignore": "on_masked: got 'ignore', expected one of warn, stop, roll_back",

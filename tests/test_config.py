@@ -321,6 +321,7 @@ GIVEN = {
     "weight_decay": ("1e-5", 1e-5),
     "architecture": ("resnet18", "resnet18"),
     "precision": ("bfloat16", "bfloat16"),
+    "threads": ("tensorflow", "tensorflow"),
     "strategy": ("mirrored", "mirrored"),
     "deterministic": ("true", True),
     "train_examples": ("1000", 1000),

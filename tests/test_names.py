@@ -8,6 +8,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import keras
 import pytest
 
 import tuning
@@ -44,6 +45,13 @@ ROOT = Path(__file__).resolve().parents[1]
 )
 def test_names_are_those_of_the_registry(known, registry):
     assert sorted(known) == sorted(registry)
+
+
+@pytest.mark.parametrize("name", names.ARCHITECTURES)
+def test_networks_have_batchnorm_where_the_names_say(name):
+    layers = getattr(architectures, name)().layers
+    has_norm = any(isinstance(layer, keras.layers.BatchNormalization) for layer in layers)
+    assert has_norm == (name in names.WITH_BATCH_NORM)
 
 
 @pytest.mark.parametrize("name", names.METHODS)

@@ -70,6 +70,7 @@ def main(settings: type[Settings], run: Callable[[Any], object], **fixed: Any) -
             checked = settings.of(**{**fixed, **given, **dict.fromkeys(beside, tuple(argv[1:]))})
             checked.check_place()
             check_output_dir(checked)
+            checked.use_threads()
             run(checked)
 
     app.run(started, flags_parser=parse)

@@ -40,6 +40,8 @@ from wmr_tf.names import (
     PRECISIONS_OF_ATTACKS,
     RADII,
     SUITES,
+    THREADS,
+    WITH_BATCH_NORM,
 )
 from wmr_tf.saving import model_file
 
@@ -100,6 +102,10 @@ class Evaluation(Settings):
         "KL radii in nats, with commas: the alpha_test that each buys, with its A_sa and A_worst."
     )
     eval_examples: int | None = setting("How many test images to evaluate, the first ones; all if not given.")
+    threads: str = setting(
+        "Threads: auto (each core takes a part of the batch, mostly faster) or tensorflow (as TensorFlow has them).",
+        "auto",
+    )
     seed: int = setting("Seed of weights, order, augmentation and attacks.", 0)
     data_dir: str | None = setting("Where tensorflow-datasets keeps prepared data; only read if it is there.")
     output_dir: str | None = setting("The run's own folder.")
@@ -128,6 +134,7 @@ class Evaluation(Settings):
         one_of("dataset", self.dataset, DATASETS)
         alphas("alpha_test", self.alpha_test)
         one_of("eval_norm", self.eval_norm, NORMS)
+        one_of("threads", self.threads, THREADS)
         radius("eval_epsilon", self.eval_epsilon, self.eval_norm)
         step("eval_attack_step_size", self.eval_attack_step_size, self.eval_norm)
         at_least("eval_attack_steps", self.eval_attack_steps, 1)
@@ -155,6 +162,14 @@ class Evaluation(Settings):
             model_file(self.surrogate, what="surrogate")
         if self.data_dir is not None:
             data_folder(self.data_dir)
+
+    def use_threads(self) -> None:
+        """Give each core its own part of a batch, unless TensorFlow is to be left alone; see `Settings.use_threads`."""
+        self._use_threads(batch_norm=False)
+
+    def _use_threads(self, *, batch_norm: bool) -> None:
+        if self.threads == "auto":
+            late("wmr_tf.engine.streams:use_all_cores")(batch_norm=batch_norm)
 
     def test_attack(self) -> wmr_tf.attacks.Attack:
         """Return the attack that measures robustness."""
@@ -280,6 +295,10 @@ class Experiment(Evaluation, MethodSettings):
         if self.initialize_from is not None:
             model_file(self.initialize_from, what="initialize_from")
         _check_workers(self.strategy)
+
+    def use_threads(self) -> None:
+        """Do so in a way that is right for training the network; see `Evaluation.use_threads`."""
+        self._use_threads(batch_norm=self.architecture in WITH_BATCH_NORM)
 
     def make_method(self, examples: int | None = None) -> wmr_tf.methods.Method:
         """Return the training method, given those of the settings that it takes.

@@ -37,6 +37,10 @@ class Pair(Settings):
             model_file(path)
         self.evaluation().check_place()
 
+    def use_threads(self) -> None:
+        """Give each core its own part of a batch; see `Settings.use_threads`."""
+        self.evaluation().use_threads()
+
     def evaluation(self) -> Evaluation:
         """Return the data and the test attack."""
         return Evaluation.of(self.dataset, data_dir=self.data_dir, eval_examples=self.eval_examples, trust=self.trust)

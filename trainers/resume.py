@@ -37,6 +37,7 @@ def resume(arguments: list[str]) -> None:
     require(is_unfinished(folder), "folder", got=repr(str(folder)), expected=expected, fix=fix)
     experiment = dataclasses.replace(experiment_of(folder), trust="--trust" in arguments)
     experiment.check_place()
+    experiment.use_threads()
     late("trainers.run:train")(experiment)
 
 

@@ -40,3 +40,6 @@ class Settings:
         Raises:
             InvalidInput: If one is not there, or not what it should be.
         """
+
+    def use_threads(self) -> None:
+        """Set what TensorFlow uses of the processor; a command calls it once, before TensorFlow does anything."""

@@ -9,6 +9,7 @@ from wmr_tf.lazy import lazily
 
 if TYPE_CHECKING:
     from wmr_tf import architectures, attacks, callbacks, data, losses, methods, weights
+    from wmr_tf.engine.streams import use_all_cores
     from wmr_tf.evaluation import (
         Diagnosis,
         Robustness,
@@ -41,6 +42,7 @@ __all__ = [
     "methods",
     "save_report",
     "temperature",
+    "use_all_cores",
     "wasserstein",
     "weights",
 ]
@@ -53,6 +55,7 @@ __getattr__, __dir__ = lazily(
     __name__,
     {
         "AdversarialModel": "wmr_tf.model",
+        "use_all_cores": "wmr_tf.engine.streams",
         **{name: f"wmr_tf.{name}" for name in (*_MODULES, *_MORE_MODULES)},
         **{name: f"wmr_tf.evaluation.{name}" for name in ("dro", "temperature", "wasserstein")},
         **dict.fromkeys(_OF_EVALUATION, "wmr_tf.evaluation"),

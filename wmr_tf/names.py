@@ -9,10 +9,16 @@ from typing import Any
 
 DATASETS = ("digits", "mnist", "cifar10", "tiny_imagenet")
 ARCHITECTURES = ("digits_cnn", "small_cnn", "resnet18", "wide_resnet_34_10")
+WITH_BATCH_NORM = ("resnet18", "wide_resnet_34_10")
+"""Those of them whose update needs the batch as a whole."""
+
 NORMS = ("linf", "l2", "l1")
 PRECISIONS_OF_ATTACKS = ("float32", "bfloat16")
 SUITES = ("standard", "plus", "rand", "quick", "strong", "short")
 RADII = ("fab", "fab+apgd")
+
+THREADS = ("auto", "tensorflow")
+"""How a command uses the cores of the processor."""
 
 STARTS = ("uniform", "gaussian", "none")
 """Where PGD starts."""

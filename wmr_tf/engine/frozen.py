@@ -8,6 +8,7 @@ import tensorflow as tf
 
 from wmr_tf.engine import graph, greyscale
 from wmr_tf.engine.precision import COMPUTE, compute_dtypes, widest
+from wmr_tf.engine.streams import in_parts
 
 Network = Callable[[tf.Tensor], tf.Tensor]
 
@@ -41,7 +42,10 @@ def freeze(classifier: keras.Model) -> Network:
     def network(images: tf.Tensor) -> tf.Tensor:
         return tf.cast(graph.run(classifier, images, training=False, instead=folded), tf.float32)
 
-    return _with_unit_gradients(network) if "float16" in compute_dtypes(classifier) else network
+    def all_parts(images: tf.Tensor) -> tf.Tensor:
+        return in_parts(network, images)
+
+    return _with_unit_gradients(all_parts) if "float16" in compute_dtypes(classifier) else all_parts
 
 
 def freeze_in(precision: str, classifier: keras.Model) -> Network:

@@ -1,6 +1,5 @@
 """The training forward pass, with a BatchNorm that is fused and works in the layers' own precision."""
 
-from collections.abc import Mapping
 from typing import Any
 
 import keras
@@ -8,6 +7,7 @@ import tensorflow as tf
 
 from wmr_tf.engine import distribution, graph
 from wmr_tf.engine.precision import widest
+from wmr_tf.engine.streams import in_parts
 
 _LAYERS = keras.layers
 _IMAGE_BY_IMAGE = {
@@ -21,7 +21,7 @@ _IMAGE_BY_IMAGE = {
 
 
 def training_logits(
-    classifier: keras.Model, images: tf.Tensor, *, instead: Mapping[int, graph.Compute] | None = None
+    classifier: keras.Model, images: tf.Tensor, *, cut: tuple[Any, tf.Tensor] | None = None
 ) -> tf.Tensor:
     """Return `classifier(images, training=True)`, with every BatchNorm that can be computed by one fused kernel.
 
@@ -36,7 +36,7 @@ def training_logits(
     Args:
         classifier: A Keras model that returns logits `[batch, classes]`.
         images: Images `[batch, ...]`, float32 in [0, 1].
-        instead: Further layers to replace, see `graph.run`.
+        cut: A layer that gradients do not pass, and a tensor shaped as its output that is added there.
 
     Returns:
         Logits `[batch, classes]`; the moving statistics have been updated.
@@ -46,7 +46,13 @@ def training_logits(
         computed = {id(layer): _synchronised(layer) for layer in norms}
     else:
         computed = {id(layer): _fused(layer) for layer in norms if _is_fusable(layer)}
-    return graph.run(classifier, images, training=True, instead={**computed, **(instead or {})})
+
+    def logits(images: tf.Tensor, *added: tf.Tensor) -> tf.Tensor:
+        instead = {**computed, id(cut[0]): _cut(cut[0], *added)} if cut else computed
+        return graph.run(classifier, images, training=True, instead=instead)
+
+    batches = (images, cut[1]) if cut else (images,)
+    return in_parts(logits, *batches) if _treats_images_alone(classifier) else logits(*batches)
 
 
 def joint_training_logits(
@@ -65,17 +71,31 @@ def joint_training_logits(
     Returns:
         The logits of the clean and of the attacked images, each `[batch, classes]`.
     """
-    operations = graph.operations(classifier)
-    if not operations or not all(map(_treats_images_alone, operations)):
+    if not _treats_images_alone(classifier):
         return training_logits(classifier, clean), training_logits(classifier, attacked)
     return tuple(tf.split(training_logits(classifier, tf.concat([clean, attacked], axis=0)), 2))
 
 
-def _treats_images_alone(layer: Any) -> bool:
+def _treats_images_alone(classifier: keras.Model) -> bool:
+    operations = graph.operations(classifier)
+    return bool(operations) and all(map(_is_image_by_image, operations))
+
+
+def _is_image_by_image(layer: Any) -> bool:
     if isinstance(layer, keras.layers.Dropout) and layer.noise_shape is not None:  # may share a mask among images
         return False
     # What a regulariser of activity sums over the batch would count twice.
     return graph.is_plain(layer, *_IMAGE_BY_IMAGE) and layer.activity_regularizer is None
+
+
+def _cut(layer: Any, added: tf.Tensor) -> graph.Compute:
+    in_training = graph.in_mode(layer, True)
+
+    def compute(x: tf.Tensor, **kwargs: Any) -> tf.Tensor:
+        output = in_training(x, **kwargs)
+        return tf.stop_gradient(output) + tf.cast(added, output.dtype)
+
+    return compute
 
 
 def _is_plain_norm(layer: Any) -> bool:

@@ -9,6 +9,7 @@ from wmr_tf import attacks
 from wmr_tf.attacks.base import input_gradient
 from wmr_tf.checks import at_least, require
 from wmr_tf.engine import graph
+from wmr_tf.engine.streams import in_parts
 from wmr_tf.methods.base import AdversarialMethod, Batch, Learner, unit_gradient, zero_logits
 from wmr_tf.weights import Weighting
 
@@ -81,18 +82,16 @@ class YOPO(AdversarialMethod):
     def train_batch(self, model: Learner, batch: Batch) -> tf.Tensor:
         """Pass m times, move the images after each pass, and descend once; see `Method.train_batch`."""
         layer = first_layer(model.classifier, self.split)
-        in_training = graph.in_mode(layer, True)
 
         def first(images: tf.Tensor) -> tf.Tensor:
-            return tf.cast(graph.output_of(layer, model.classifier, images), tf.float32)
+            output = in_parts(lambda part: graph.output_of(layer, model.classifier, part), images)
+            return tf.cast(output, tf.float32)
 
         def full_pass(
             k: tf.Tensor, attacked: tf.Tensor, sums: list[tf.Tensor], _: tf.Tensor
         ) -> tuple[tf.Tensor, tf.Tensor, list[tf.Tensor], tf.Tensor]:
             zero = tf.zeros([tf.shape(attacked)[0], *first(attacked).shape[1:]])
-            cut = {id(layer): lambda x, **kwargs: _cut(in_training(x, **kwargs), zero)}
-
-            loss = self.loss_of(model.classifier, attacked, batch, instead=cut)
+            loss = self.loss_of(model.classifier, attacked, batch, cut=(layer, zero))
             # The gradient by what is added to the first layer's output is that by the output.
             logits, behind, p = model.differentiate(batch, loss, at=zero)
             attacked = moved(attacked, unit_gradient(p))
@@ -150,8 +149,3 @@ def first_layer(classifier: keras.Model, name: str | None = None) -> Any:
         fix='Name another one with split="...", or choose another method.',
     )
     return layer
-
-
-def _cut(output: tf.Tensor, zero: tf.Tensor) -> tf.Tensor:
-    """Return the output; gradients reach `zero` and go no further."""
-    return tf.stop_gradient(output) + tf.cast(zero, output.dtype)

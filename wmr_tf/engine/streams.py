@@ -1,0 +1,92 @@
+"""Every core its own stream: a batch goes through the network in as many parts as there are cores, side by side.
+
+The kernels of small layers gain little from a second thread. Independent parts of a batch, each by kernels of a single
+thread, keep all cores at work, also in the elementwise operations between kernels.
+"""
+
+import os
+from collections.abc import Callable
+
+import tensorflow as tf
+
+from wmr_tf.checks import refuse
+
+MOST = 16
+"""How many streams there are at most: each is one more copy of the network in the graph."""
+
+LEAST = 8
+"""How many images a stream has at least, where the batch's size is known; with fewer, kernels are mostly overhead."""
+
+_streams = 1
+
+
+def use_all_cores(*, batch_norm: bool = False) -> None:
+    """Use each core of the processor for a stream of its own; to be called before TensorFlow does anything.
+
+    Attacks, evaluations and updates then split each batch into as many parts as there are cores. Outcomes are equal to
+    rounding; masks of dropout are others. Kernels run in one thread each: what is not of this library, such as Keras's
+    `predict`, runs on one core. Where TensorFlow has a GPU, or in a process that has called it before, nothing changes.
+
+    Args:
+        batch_norm: Whether a classifier with BatchNorm is to be trained. Its update needs the batch as a whole, so
+            kernels keep all cores; attacks are split.
+
+    Raises:
+        InvalidInput: If TensorFlow has started already.
+
+    Example:
+        >>> wmr_tf.use_all_cores()
+    """
+    global _streams
+    cores = available_cores()
+    if cores == 1 or tf.config.list_physical_devices("GPU"):
+        return
+    streams = min(cores, MOST)
+    try:
+        tf.config.threading.set_intra_op_parallelism_threads(cores if batch_norm else -(-cores // streams))
+        tf.config.threading.set_inter_op_parallelism_threads(cores)
+    except RuntimeError as error:
+        refuse(
+            "use_all_cores",
+            got="a call after TensorFlow has started",
+            expected="a call before anything else",
+            fix="Call it right after the imports; in a notebook, restart the kernel first.",
+            cause=error,
+        )
+    _streams = streams
+
+
+def available_cores() -> int:
+    """Return the number of processor cores that this process may use: those that it is bound to, or fewer if told so.
+
+    It is told by TensorFlow's own environment variable TF_NUM_INTEROP_THREADS.
+    """
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    told = os.environ.get("TF_NUM_INTEROP_THREADS", "")
+    return min(cores, int(told)) if told.isdigit() and int(told) else cores
+
+
+def in_parts(function: Callable[..., tf.Tensor], *batches: tf.Tensor) -> tf.Tensor:
+    """Return `function(*batches)`, of a part of the batch for each stream.
+
+    Args:
+        function: Treats each image by itself: of tensors `[images, ...]` to a tensor `[images, ...]`.
+        *batches: Tensors `[images, ...]` of the same images.
+
+    Returns:
+        As `function` does, to rounding; gradients too.
+    """
+    images = batches[0].shape[0]
+    parts = _parts_of(images)
+    if parts == 1:
+        return function(*batches)
+    missing = -(tf.shape(batches[0])[0] if images is None else images) % parts  # to parts of equal size
+    if images is None or missing:
+        batches = tuple(tf.concat([batch, tf.repeat(batch[:1], missing, axis=0)], axis=0) for batch in batches)
+    split = [tf.split(batch, parts) for batch in batches]
+    outputs = tf.concat([function(*part) for part in zip(*split, strict=True)], axis=0)
+    return outputs if images is not None and not missing else outputs[: tf.shape(outputs)[0] - missing]
+
+
+def _parts_of(images: int | None) -> int:
+    return _streams if images is None else max(1, min(_streams, images // LEAST))
