@@ -1,5 +1,7 @@
 """TensorFlow's start-up: late, and without the lines that tell nothing."""
 
+import atexit
+import gc
 import importlib
 import os
 import pkgutil
@@ -33,7 +35,13 @@ def late(name: str) -> Callable[..., Any]:
 def import_tensorflow() -> None:
     """Import TensorFlow and with it the library, without the known lines of its C++ side that tell nothing."""
     if "tensorflow" not in sys.modules:  # else they have been printed
+        # Python's collector would go through the half million objects of the imports again and again, and once more at
+        # the end, which takes a second and a half in all. They are no garbage until then.
+        gc.disable()
         _import_quietly()
+        gc.freeze()
+        gc.enable()
+        atexit.register(gc.freeze)
     importlib.import_module("wmr_tf.model")  # which registers our classes with Keras
 
 
