@@ -174,8 +174,8 @@ FAULTS = (
     Fault(
         SUITE,
         "each attack sees all images",
-        "while len(places := state.alive()[: self.batch_size]):",
-        "while len(places := np.arange(len(state.labels))[state.done :][: self.batch_size]):",
+        "while len(places := state.alive()[: self._at_once(state.clean)]):",
+        "while len(places := np.arange(len(state.labels))[state.done :][: self._at_once(state.clean)]):",
     ),
     Fault(SUITE, "seeds by place in the batch", "padded.astype(np.int32),", "np.arange(len(padded), dtype=np.int32),"),
     Fault(

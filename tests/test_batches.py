@@ -105,7 +105,7 @@ def test_each_validation_image_is_looked_at_once_however_many_epochs_there_are(m
     monkeypatch.setattr(
         batches, "check_images_and_labels", lambda x, *rest: looked_at.append(len(x)) or original(x, *rest)
     )
-    monkeypatch.setattr("wmr_tf.callbacks.BATCH_SIZE", 5)
+    monkeypatch.setattr("wmr_tf.callbacks.AT_MOST", 5)
     evaluation = RobustEvaluation((IMAGES, LABELS), ATTACK, examples=None)
     assert not looked_at
     model = AdversarialModel(small_classifier(), methods.Natural())

@@ -94,7 +94,7 @@ def test_every_key_is_there_in_every_epoch_and_nan_where_it_is_skipped():
 @pytest.mark.parametrize("wrap", [adversarial, plain])
 @pytest.mark.parametrize("batch_size", [7, 64])
 def test_the_numbers_are_those_of_evaluate_robustness(monkeypatch, wrap, batch_size):
-    monkeypatch.setattr(callbacks, "BATCH_SIZE", 16)  # so that there are several batches, the last one smaller
+    monkeypatch.setattr(callbacks, "AT_MOST", 16)  # so that there are several batches, the last one smaller
     classifier = make_classifier()
     history = fit(wrap(classifier), RobustEvaluation(dataset(40, 9), ATTACK, alpha_test=ALPHAS), epochs=2)
     numbers = expected(classifier, images_and_labels(40), batch_size=batch_size)

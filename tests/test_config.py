@@ -291,6 +291,7 @@ GIVEN = {
     "on_divergence": ("rollback", "rollback"),
     "rho_test": ("0.1,0.5", (0.1, 0.5)),
     "eval_examples": ("50", 50),
+    "eval_batch_size": ("32", 32),
     "seed": ("9", 9),
     "data_dir": ("somewhere", "somewhere"),
     "output_dir": ("out", "out"),

@@ -1,12 +1,11 @@
 """What a saved classifier must be, to be evaluated on a data set or trained further."""
 
-import os
-
 import keras
 import tensorflow as tf
 
 from wmr_tf.checks import InvalidInput, one_line, refuse, require
-from wmr_tf.inputs.batches import check_first_batch
+from wmr_tf.engine.memory import machine_memory
+from wmr_tf.inputs.batches import LOOKED_AT, check_first_batch
 
 
 def check_fits(classifier: keras.Model, test: tf.data.Dataset) -> int:
@@ -25,7 +24,7 @@ def check_fits(classifier: keras.Model, test: tf.data.Dataset) -> int:
         fix=fix,
     )
     batch = next(iter(test))
-    _check_memory(classifier, batch[0].shape)
+    _check_memory(classifier, batch[0].shape[1:])
     try:
         return check_first_batch(classifier, batch)
     except InvalidInput as mistake:
@@ -37,19 +36,19 @@ def check_fits(classifier: keras.Model, test: tf.data.Dataset) -> int:
 
 
 def _check_memory(classifier: keras.Model, shape: tf.TensorShape) -> None:
-    """Check that no layer makes more of a batch than this machine has memory for."""
-    spec = tf.TensorSpec(shape, tf.float32)
+    """Check that no layer makes more of the images it is first looked at with than this machine has memory for."""
+    spec = tf.TensorSpec([LOOKED_AT, *shape], tf.float32)
     try:
         graph = tf.function(classifier, autograph=False).get_concrete_function(spec, training=False).graph
     except Exception:  # which is told of when it is called
         return
     outputs = (output for operation in graph.get_operations() for output in operation.outputs)
     largest = max(output.shape.num_elements() or 0 for output in outputs) * 4
-    memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    memory = machine_memory()
     require(
         largest < memory,
         "model",
-        got=f"a layer that makes {largest / 1e9:,.0f} GB of a batch of images",
+        got=f"a layer that makes {largest / 1e9:,.0f} GB of {LOOKED_AT} images",
         expected=f"less than this machine's memory, {memory / 1e9:,.0f} GB",
         fix="Name another model.",
     )

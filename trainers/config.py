@@ -106,6 +106,9 @@ class Evaluation(Settings):
         "Threads: auto (each core takes a part of the batch, mostly faster) or tensorflow (as TensorFlow has them).",
         "auto",
     )
+    eval_batch_size: int | None = setting(
+        "Images that an evaluation attacks together, at most. Default: as many, up to 256, as fit in 1.2 GB."
+    )
     seed: int = setting("Seed of weights, order, augmentation and attacks.", 0)
     data_dir: str | None = setting("Where tensorflow-datasets keeps prepared data; only read if it is there.")
     output_dir: str | None = setting("The run's own folder.")
@@ -154,7 +157,8 @@ class Evaluation(Settings):
         for rho in self.rho_test or ():
             nonnegative("rho_test", rho)
         checked_seed(self.seed)
-        if_given(at_least, "eval_examples", self.eval_examples, 1)
+        for name in ("eval_examples", "eval_batch_size"):
+            if_given(at_least, name, getattr(self, name), 1)
 
     def check_place(self) -> None:
         """Check the surrogate and the folder of data sets; see `Settings.check_place`."""

@@ -43,6 +43,7 @@ def evaluate(settings: ModelEvaluation) -> None:
                     test.images,
                     epsilon=settings.eval_epsilon,
                     norm=settings.eval_norm,
+                    batch_size=settings.eval_batch_size,
                     seed=settings.seed,
                     verbose=bar_or_lines(),
                 )

@@ -4,6 +4,7 @@ import dataclasses
 import math
 import shlex
 from pathlib import Path
+from typing import Any
 
 import keras
 import tensorflow as tf
@@ -29,6 +30,7 @@ from trainers.naming import describe, training_facts
 from trainers.strategy import lost_worker_reported, make_strategy, only_the_chief_writes
 from trainers.testing import HeldOut, bar_or_lines, evaluate, prepare
 from wmr_tf import architectures, data, report
+from wmr_tf.alarms import warn
 from wmr_tf.callbacks import (
     ExactResume,
     LogProgress,
@@ -39,6 +41,7 @@ from wmr_tf.callbacks import (
 )
 from wmr_tf.checks import require
 from wmr_tf.divergence import Diverged
+from wmr_tf.engine.memory import free_memory, training_bytes
 from wmr_tf.interrupts import own_command, stoppable
 from wmr_tf.methods import BY_NAME
 from wmr_tf.saving import load_classifier, save_classifier, write_json
@@ -90,6 +93,7 @@ def train(experiment: Experiment) -> Path:
                     shared / CHECKPOINTS, minutes=CHECKPOINT_MINUTES, on_divergence=experiment.on_divergence
                 )
                 resume.command = command
+                tell_memory(model, splits.train.element_spec, experiment.batch_size)
                 fit_and_evaluate(experiment, splits, test, model, folder, resume)
     return folder
 
@@ -101,6 +105,18 @@ def begin(experiment: Experiment, folder: Path) -> None:
     if is_new:
         write_config(folder, experiment, command=own_command())
     print(f"{describe(experiment)}\n{'Writing into' if is_new else 'Going on in'} {folder}", flush=True)
+
+
+def tell_memory(model: wmr_tf.AdversarialModel, spec: Any, batch_size: int) -> None:
+    """Say what a training step needs, by calculation, and what is free; warn where that is not enough."""
+    images = spec[0]["image"] if isinstance(spec[0], dict) else spec[0]
+    needed, free = training_bytes(model, images.shape[1:], batch_size), free_memory()
+    if free is None:
+        return
+    sizes = f"{needed / 1e9:.1f} GB, and {free / 1e9:.1f} GB are free"
+    print(f"A step of {batch_size} images takes about {sizes}", flush=True)
+    if needed > free:
+        warn(f"a step of {batch_size} images takes about {sizes}. Lower --batch_size")
 
 
 def resume_command(folder: Path, trust: bool = False) -> str:
@@ -233,6 +249,7 @@ def validation_evaluation(experiment: Experiment, splits: data.Splits) -> Robust
         examples=None,
         every=experiment.eval_every,
         seed=experiment.seed,
+        batch_size=experiment.eval_batch_size,
         on_masked=experiment.on_masked,
     )
 

@@ -16,13 +16,12 @@ from trainers.folder import IMAGES, METRICS, OUTCOMES, REPORT, ROBUSTNESS_PICTUR
 from trainers.naming import defence, title
 from wmr_tf import data, report
 from wmr_tf.checks import InvalidInput, at_least, require
+from wmr_tf.engine.memory import AT_MOST
 from wmr_tf.evaluation import choosers, evaluate_robustness
 from wmr_tf.evaluation.records import pictures, save_images
 from wmr_tf.evaluation.wasserstein import evaluate_wasserstein
 from wmr_tf.interrupts import own_command
 from wmr_tf.saving import load_classifier, write_json
-
-EVALUATION_BATCH = 256
 
 CHOSEN_BY = 1000
 """By how many validation images, at most, the weakest class is chosen."""
@@ -55,7 +54,7 @@ def prepare(settings: Evaluation, splits: data.Splits) -> HeldOut:
     choosers.budgets(len(labels), settings.budget)
     if settings.by_class:
         choosers.by_class(labels, labels >= 0)
-    validation = splits.validation.unbatch().take(CHOSEN_BY).batch(EVALUATION_BATCH)
+    validation = splits.validation.unbatch().take(CHOSEN_BY).batch(AT_MOST)
     return HeldOut(test, validation, load_surrogate(settings, test) if settings.surrogate else None)
 
 
@@ -86,7 +85,7 @@ def first_images(test: tf.data.Dataset, count: int | None) -> tf.data.Dataset:
         found = sum(len(labels) for _, labels in test)
         fix = "Lower --eval_examples, or leave it out to evaluate all."
         require(count <= found, "eval_examples", got=count, expected=f"at most {found}", fix=fix)
-    return test.unbatch().take(-1 if count is None else at_least("eval_examples", count, 1)).batch(EVALUATION_BATCH)
+    return test.unbatch().take(-1 if count is None else at_least("eval_examples", count, 1)).batch(AT_MOST)
 
 
 def evaluate(
@@ -114,6 +113,7 @@ def evaluate(
         settings.test_attack(),
         alpha_test=settings.alpha_test,
         seed=settings.seed,
+        batch_size=settings.eval_batch_size,
         attack_precision=settings.eval_attack_precision,
         verbose=verbose,
         suite=settings.suite,
@@ -129,7 +129,8 @@ def evaluate(
         metrics["kl_balls"] = [result.ball(rho) for rho in settings.rho_test]
     wasserstein = settings.wasserstein_attack()
     if wasserstein is not None:
-        metrics["wasserstein"] = evaluate_wasserstein(classifier, test.images, wasserstein, verbose=verbose).metrics()
+        how: dict[str, Any] = {"batch_size": settings.eval_batch_size, "verbose": verbose}
+        metrics["wasserstein"] = evaluate_wasserstein(classifier, test.images, wasserstein, **how).metrics()
     metrics |= {"command": own_command(), "versions": versions(), "date": datetime.date.today().isoformat()}
     results = [(defence(metrics), metrics)]
     print(report.tables(results), flush=True)  # first: that a file cannot be written should not hide them

@@ -19,6 +19,7 @@ from wmr_tf.attacks.base import check_attack, warn_if_weak
 from wmr_tf.checks import InvalidInput, alphas, at_least, one_of, require
 from wmr_tf.checks import seed as checked_seed
 from wmr_tf.divergence import Diverged
+from wmr_tf.engine.memory import AT_MOST, images_at_once
 from wmr_tf.engine.precision import float32_compute
 from wmr_tf.evaluation import Robustness, RobustnessEvaluator
 from wmr_tf.evaluation.versions import VERSIONS
@@ -38,8 +39,6 @@ __all__ = [
     "announce",
     "log_key",
 ]
-
-BATCH_SIZE = 250
 
 GRACE_EPOCHS = 2
 """For how many epochs a classifier may be at chance without a word."""
@@ -82,6 +81,7 @@ class RobustEvaluation(keras.callbacks.Callback):
         seed: Of the attacks' random starts.
         suite: The version of AutoAttack that attacks the same images for `val_A_strong`, see
             `wmr_tf.evaluation.auto_attack`. "short" takes as many gradients as PGD-40.
+        batch_size: Images attacked together, at most; as many as fit a memory budget if not given.
         on_masked: What to do when the suite lowers A_rob so far that the classifier is hiding: "warn", "stop", or
             "roll_back", which stops with the weights of the last epoch before.
 
@@ -111,6 +111,7 @@ class RobustEvaluation(keras.callbacks.Callback):
         every: int = 1,
         seed: int = 0,
         suite: str = "short",
+        batch_size: int | None = None,
         on_masked: str = "warn",
     ) -> None:
         super().__init__()
@@ -123,7 +124,8 @@ class RobustEvaluation(keras.callbacks.Callback):
         self.suite = one_of("suite", suite, VERSIONS)
         self.on_masked = one_of("on_masked", on_masked, ON_MASKED)
         # Batches rather than the data set, which cannot be copied, and Keras Tuner copies callbacks for each trial.
-        self.batches = batches_of(data, BATCH_SIZE, examples)
+        self.batch_size = batch_size
+        self.batches = batches_of(data, batch_size or AT_MOST, examples)
         self._evaluator: RobustnessEvaluator | None = None
         self._useless = ""  # what is wrong with the classifier of the last epoch, and since when
         self._constancy = ConstantAlarm()
@@ -141,7 +143,9 @@ class RobustEvaluation(keras.callbacks.Callback):
         self._useless, self._sound_weights = "", None
         self._constancy, self._masking = ConstantAlarm(), MaskingAlarm()
         if not isinstance(self.batches, CheckedBatches):  # on the way back from where it diverged, they are
-            self.batches = checked_batches(classifier_of(self.model), self.batches)
+            classifier = classifier_of(self.model)
+            batches = checked_batches(classifier, self.batches)
+            self.batches = batches.split(self.batch_size or images_at_once(classifier, batches[0][0].shape[1:]))
 
     def on_epoch_end(self, epoch: int, logs: dict[str, float] | None = None) -> None:
         """Evaluate the model's classifier, or the model itself where it is a plain one."""
@@ -176,7 +180,12 @@ class RobustEvaluation(keras.callbacks.Callback):
             return None
         if self._evaluator is None or self._evaluator.classifier is not classifier:
             self._evaluator = RobustnessEvaluator(
-                classifier, self.attack, alpha_test=self.alpha_test, seed=self.seed, suite=self.suite
+                classifier,
+                self.attack,
+                alpha_test=self.alpha_test,
+                seed=self.seed,
+                suite=self.suite,
+                batch_size=self.batch_size,
             )
         verbose = self.params["verbose"]
         verbose = 1 if verbose == "auto" else int(verbose)  # "auto" is what `fit` passes on when it is told nothing

@@ -10,6 +10,7 @@ import numpy as np
 
 from wmr_tf.attacks import Attack
 from wmr_tf.checks import InvalidInput, one_of, require
+from wmr_tf.engine.memory import AT_MOST
 from wmr_tf.evaluation.choosers import Choosers, ChosenClass, budgets, worst_class
 from wmr_tf.evaluation.evaluator import RobustnessEvaluator
 from wmr_tf.evaluation.outcomes import check_of, file_for, hashes_of, logit_margins
@@ -26,7 +27,7 @@ def evaluate_robustness(
     *,
     alpha_test: Iterable[float] | float = (1.0,),
     seed: int = 0,
-    batch_size: int = 256,
+    batch_size: int | None = None,
     verbose: int = 1,
     attack_precision: str = "float32",
     suite: str | None = "strong",
@@ -46,7 +47,8 @@ def evaluate_robustness(
             cannot reach the edge of its ball.
         alpha_test: Powers of the non-uniform attacker, one or several, each >= 0.
         seed: Of the attack's random start, which is keyed by the image's position in the data.
-        batch_size: Images attacked together; results depend on it only by rounding.
+        batch_size: Images attacked together, at most; as many as fit a memory budget if not given, see
+            `wmr_tf.engine.memory.images_at_once`. Results depend on it only by rounding.
         verbose: 1 shows a progress bar, 2 prints a line a minute, 0 nothing.
         attack_precision: "float32", or "bfloat16" for a faster and less exact attack; always scored in float32.
         suite: The version of AutoAttack that attacks the same images in the same ball: "strong", short enough to be
@@ -84,14 +86,20 @@ def evaluate_robustness(
         fix='Pass suite="strong", or leave the others out.',
     )
     evaluator = RobustnessEvaluator(
-        classifier, attack, alpha_test=alpha_test, seed=seed, attack_precision=attack_precision, suite=suite
+        classifier,
+        attack,
+        alpha_test=alpha_test,
+        seed=seed,
+        attack_precision=attack_precision,
+        suite=suite,
+        batch_size=batch_size,
     )
     files = _files(file_for(outcomes, classifier), measure)
-    batches = checked_batches(classifier, batches_of(data, batch_size))
+    batches = checked_batches(classifier, batches_of(data, batch_size or AT_MOST))
     images, labels = (np.concatenate(parts) for parts in zip(*batches, strict=True))
     picks = budgets(len(labels), budget)
     margins = None if surrogate is None else _surrogate_margins(surrogate, batches, labels, classifier)
-    others = None if validation is None else checked_batches(classifier, batches_of(validation, batch_size))
+    others = None if validation is None else checked_batches(classifier, batches_of(validation, batch_size or AT_MOST))
     hashes = hashes_of(classifier, images, labels)
     for file in filter(None, files):
         check_of(file, hashes, images)
@@ -100,10 +108,11 @@ def evaluate_robustness(
         return result
     ball: dict[str, Any] = {"norm": attack.norm, "batch_size": batch_size, "seed": seed, "verbose": verbose}
     distances = minimal_radii(classifier, batches, attack=measure, outcomes=files[1], **ball) if measure else None
+    weakest = _worst_class(classifier, others, attack.epsilon, **ball) if others else None
     return dataclasses.replace(
         result,
         radii=distances and distances.within(attack.epsilon, ~result.is_robust),
-        choosers=Choosers(margins, _worst_class(classifier, others, attack, seed, verbose) if others else None, picks),
+        choosers=Choosers(margins, weakest, picks),
         hashes=hashes,
     )
 
@@ -133,8 +142,8 @@ def _surrogate_margins(
 
 
 def _worst_class(
-    classifier: keras.Model, others: CheckedBatches, attack: Attack, seed: int, verbose: int
+    classifier: keras.Model, others: CheckedBatches, epsilon: float, *, verbose: int, **settings: Any
 ) -> ChosenClass:
-    suite = Suite(classifier, epsilon=attack.epsilon, norm=attack.norm, version="short", seed=seed)
+    suite = Suite(classifier, epsilon=epsilon, version="short", **settings)
     found = suite(others, verbose=verbose)
     return worst_class(found.outcomes.labels, found.is_robust)

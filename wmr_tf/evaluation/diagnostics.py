@@ -8,7 +8,7 @@ import keras
 import numpy as np
 
 from wmr_tf.attacks import NORMS
-from wmr_tf.checks import at_least, one_of, positive, radius
+from wmr_tf.checks import one_of, positive, radius
 from wmr_tf.checks import seed as checked_seed
 from wmr_tf.engine.progress import Progress
 from wmr_tf.evaluation.flags import Flag, flag
@@ -93,7 +93,7 @@ def diagnose(
     epsilon: float,
     norm: str = "linf",
     examples: int = 128,
-    batch_size: int = 128,
+    batch_size: int | None = None,
     seed: int = 0,
     verbose: int = 1,
 ) -> Diagnosis:
@@ -109,7 +109,7 @@ def diagnose(
         epsilon: Radius of the ball in which its robustness is claimed, > 0.
         norm: Of the ball, "linf", "l2" or "l1".
         examples: How many images to look at, the first ones.
-        batch_size: Images attacked together.
+        batch_size: Images attacked together, at most; as many as fit a memory budget if not given.
         seed: Of all random numbers, which are keyed by the image's position.
         verbose: 1 shows a progress bar, 2 prints a line a minute, 0 nothing.
 
@@ -134,7 +134,7 @@ def diagnose(
     """
     check_model(classifier)
     epsilon = radius("epsilon", positive("epsilon", epsilon), one_of("norm", norm, NORMS))
-    images, labels = _arrays(batches_of(data, at_least("batch_size", batch_size, 1), examples))
+    images, labels = _arrays(batches_of(data, batch_size, examples))
     seed = checked_seed(seed)
     probes = Probes(classifier, images, labels, epsilon=epsilon, norm=norm, batch_size=batch_size, seed=seed)
     try:

@@ -11,11 +11,12 @@ import tensorflow as tf
 from wmr_tf.attacks import Attack
 from wmr_tf.attacks.base import check_attack, computed_once, evaluation_of, warn_if_weak
 from wmr_tf.attacks.norms import values_of
-from wmr_tf.checks import alphas, one_of
+from wmr_tf.checks import alphas, at_least, one_of
 from wmr_tf.checks import seed as checked_seed
 from wmr_tf.engine import seeds
 from wmr_tf.engine.distribution import on_every_replica
 from wmr_tf.engine.frozen import freeze_in
+from wmr_tf.engine.memory import images_at_once
 from wmr_tf.engine.precision import COMPUTE
 from wmr_tf.engine.progress import Progress
 from wmr_tf.evaluation.robustness import Logits, Robustness
@@ -41,9 +42,11 @@ class RobustnessEvaluator:
             not base a headline number on it.
         suite: The version of AutoAttack that attacks the same images in the same ball, see `auto_attack`; None for
             none.
+        batch_size: How many images to attack together at most, into parts of which larger batches are cut; as many as
+            fit a memory budget if not given, see `wmr_tf.engine.memory.images_at_once`.
 
     Raises:
-        InvalidInput: If an alpha is negative or not finite, or there is no such precision.
+        InvalidInput: If an alpha is negative or not finite, there is no such precision, or the size is not >= 1.
 
     Example:
         >>> evaluator = RobustnessEvaluator(classifier, attack, alpha_test=(1.0, 2.0))
@@ -61,6 +64,7 @@ class RobustnessEvaluator:
         seed: int = 0,
         attack_precision: str = "float32",
         suite: str | None = "strong",
+        batch_size: int | None = None,
     ) -> None:
         check_model(classifier)
         check_attack(attack)
@@ -70,9 +74,9 @@ class RobustnessEvaluator:
         seed = checked_seed(seed)
         one_of("attack_precision", attack_precision, COMPUTE)
         self._settings = {"seed": seed, "precision": attack_precision}
-        self._suite = (
-            Suite(classifier, epsilon=attack.epsilon, norm=attack.norm, version=suite, seed=seed) if suite else None
-        )
+        self._batch_size = None if batch_size is None else at_least("batch_size", batch_size, 1)
+        ball: dict[str, Any] = {"epsilon": attack.epsilon, "norm": attack.norm}
+        self._suite = Suite(classifier, **ball, version=suite, batch_size=batch_size, seed=seed) if suite else None
 
         @tf.function(autograph=False)
         def clean_logits(images: tf.Tensor, labels: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
@@ -132,6 +136,7 @@ class RobustnessEvaluator:
             InvalidInput: If a batch is not what it should be, or there is none.
         """
         batches = data if isinstance(data, CheckedBatches) else checked_batches(self.classifier, batches_of(data))
+        batches = batches.split(self._batch_size or images_at_once(self.classifier, batches[0][0].shape[1:]))
         # The attack of alpha 0 is the plain one, so that one function serves all.
         attacks = [0.0, *self.alphas]
         clean: list[list[np.ndarray]] = []

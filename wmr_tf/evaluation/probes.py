@@ -8,6 +8,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from wmr_tf.engine.memory import images_at_once
 from wmr_tf.evaluation import experiments
 from wmr_tf.evaluation.experiments import Traced
 from wmr_tf.inputs.classifier import check_shape, outputs_of
@@ -40,7 +41,7 @@ class Probes:
         labels: int32 `[images]`.
         epsilon: Radius of the ball.
         norm: Of the ball.
-        batch_size: Images attacked together.
+        batch_size: Images attacked together, at most; None for as many as fit a memory budget.
         seed: Of all random numbers.
     """
 
@@ -52,15 +53,16 @@ class Probes:
         *,
         epsilon: float,
         norm: str,
-        batch_size: int,
+        batch_size: int | None,
         seed: int,
     ) -> None:
         self.images, self.labels, self.epsilon, self.norm = images, labels, epsilon, norm
-        self._classifier, self._batch_size, self._seed = classifier, batch_size, seed
+        self._classifier, self._seed = classifier, seed
         self._what = classifier, images.shape[1:]
         self._not_finite = np.zeros(len(images), bool)
         self._ascent = functools.cache(functools.partial(experiments.ascent, *self._what, norm, seed))
         check_shape(outputs_of(classifier, images[:1]))  # which builds it, if need be
+        self._batch_size = batch_size or images_at_once(classifier, images.shape[1:])
         self._weights = classifier.get_weights()
 
     # The classifier, not attacked

@@ -9,6 +9,7 @@ import keras
 import numpy as np
 
 from wmr_tf.checks import one_of, require
+from wmr_tf.engine.memory import AT_MOST
 from wmr_tf.evaluation.outcomes import file_for
 from wmr_tf.evaluation.statistics import interval_of
 from wmr_tf.evaluation.suite import Suite
@@ -105,7 +106,7 @@ def minimal_radii(
     *,
     norm: str = "linf",
     attack: str = "fab",
-    batch_size: int = 256,
+    batch_size: int | None = None,
     seed: int = 0,
     outcomes: str | Path | None = None,
     verbose: int = 1,
@@ -118,7 +119,8 @@ def minimal_radii(
         norm: "linf", "l2" or "l1".
         attack: "fab", the fast adaptive boundary attack towards the three classes that come next, 30 steps each; or
             "fab+apgd", which also bisects over the radius with targeted Auto-PGD, in eleven times the time.
-        batch_size: Images attacked together; results depend on it only by rounding.
+        batch_size: Images attacked together, at most; as many as fit a memory budget if not given, see
+            `wmr_tf.engine.memory.images_at_once`. Results depend on it only by rounding.
         seed: Of all random numbers, see `auto_attack`.
         outcomes: The file to keep what is found in, and to go on from; see `auto_attack`.
         verbose: 1 shows a progress bar, 2 prints a line a minute, 0 nothing.
@@ -139,7 +141,7 @@ def minimal_radii(
     suite = Suite(classifier, epsilon=0.0, norm=norm, version=version, batch_size=batch_size, seed=seed)
     file = file_for(outcomes, classifier)
     is_checked = isinstance(data, CheckedBatches)
-    batches = data if is_checked else checked_batches(classifier, batches_of(data, batch_size))
+    batches = data if is_checked else checked_batches(classifier, batches_of(data, batch_size or AT_MOST))
     found = suite(batches, outcomes=file, verbose=verbose).outcomes
     corners = np.maximum(found.clean, 1 - found.clean).reshape([len(found.clean), -1])
     order = {"linf": np.inf, "l2": 2, "l1": 1}[norm]

@@ -15,6 +15,7 @@ from wmr_tf.checks import at_least, require
 from wmr_tf.checks import seed as checked_seed
 from wmr_tf.engine.distribution import is_chief, on_every_replica
 from wmr_tf.engine.frozen import freeze_in
+from wmr_tf.engine.memory import AT_MOST, images_at_once
 from wmr_tf.engine.progress import Progress
 from wmr_tf.evaluation.flags import Flag, suite_flags
 from wmr_tf.evaluation.outcomes import Outcomes, file_for, identity_of, resumed
@@ -112,7 +113,8 @@ class Suite:
         epsilon: Radius of the ball, in units of the images' range [0, 1].
         norm: "linf", "l2" or "l1".
         version: See `auto_attack`.
-        batch_size: Images attacked together; results depend on it only by rounding.
+        batch_size: Images attacked together, at most; as many as fit a memory budget if not given, see
+            `wmr_tf.engine.memory.images_at_once`. Results depend on it only by rounding.
         seed: Of all random numbers, which are keyed by attack, run and the image's position in the data.
 
     Raises:
@@ -126,14 +128,15 @@ class Suite:
         epsilon: float,
         norm: str = "linf",
         version: str | Iterable[str] = "standard",
-        batch_size: int = 256,
+        batch_size: int | None = None,
         seed: int = 0,
     ) -> None:
         check_model(classifier)
         version = version if isinstance(version, str) else tuple(version)
         self.classifier = classifier
         self.stages = stages_of(version, epsilon=epsilon, norm=norm)
-        self.batch_size, self.seed = at_least("batch_size", batch_size, 1), checked_seed(seed)
+        self.batch_size = None if batch_size is None else at_least("batch_size", batch_size, 1)
+        self.seed = checked_seed(seed)
         shown = version if isinstance(version, str) else "+".join(version)
         self.settings: dict[str, Any] = {"version": shown, "norm": norm, "epsilon": float(epsilon), "seed": self.seed}
         self._made: dict[Hashable, Any] = {}  # the attacks as functions
@@ -158,7 +161,7 @@ class Suite:
         """
         images = np.concatenate([images for images, _ in batches])
         labels = np.concatenate([labels for _, labels in batches])
-        logits = self._clean_logits(batches)
+        logits = self._clean_logits(batches.split(self._at_once(images)))
         _check_finite(logits, "clean images", expected="finite logits on every image")
         state = Outcomes.begin(images, labels, logits)
         classes = state.logits.shape[1]
@@ -171,6 +174,9 @@ class Suite:
             state, tuple(stage.name for stage, _ in runs), self.settings, deviations(self.settings["version"], classes)
         )
 
+    def _at_once(self, images: np.ndarray) -> int:
+        return self.batch_size or images_at_once(self.classifier, images.shape[1:])
+
     def _attack(self, state: Outcomes, runs: list[tuple[Stage, int]], saver: "_Saver", verbose: int) -> None:
         """Make the runs that are left, from where `state` is."""
         # Runners-up of the clean image by logit; of equal ones the first, as in argmax.
@@ -178,7 +184,7 @@ class Suite:
         left = sum(stage.passes for stage, _ in runs[state.run :]) * len(state.alive())
         progress = Progress(left, unit="pass", verbose=verbose)
         for stage, run in runs[state.run :]:
-            while len(places := state.alive()[: self.batch_size]):
+            while len(places := state.alive()[: self._at_once(state.clean)]):
                 self._attack_batch(state, stage, run, places, ranks)
                 state.done += len(places)
                 progress.add(stage.passes * len(places))
@@ -190,7 +196,8 @@ class Suite:
         saver.save(state)
 
     def _attack_batch(self, state: Outcomes, stage: Stage, run: int, places: np.ndarray, ranks: np.ndarray) -> None:
-        padded = np.resize(places, min(filled_up(len(places)), self.batch_size))  # each again from the first
+        size = min(filled_up(len(places)), self._at_once(state.clean))
+        padded = np.resize(places, size)  # each again from the first
         targets = ranks[padded, run + 1] if stage.targeted else np.full(len(padded), stage.target, np.int32)
         batch = Batch(
             state.clean[padded],
@@ -302,7 +309,7 @@ def auto_attack(
     epsilon: float,
     norm: str = "linf",
     version: str | Iterable[str] = "standard",
-    batch_size: int = 256,
+    batch_size: int | None = None,
     examples: int | None = None,
     seed: int = 0,
     outcomes: str | Path | None = None,
@@ -323,7 +330,8 @@ def auto_attack(
         version: "standard", what the field reports; "plus", more attacks; "rand", for randomised classifiers; "quick",
             the first two attacks of the standard, and not standard; or names of attacks in order, such as
             ("apgd-ce", "square").
-        batch_size: Images attacked together; results depend on it only by rounding.
+        batch_size: Images attacked together, at most; as many as fit a memory budget if not given, see
+            `wmr_tf.engine.memory.images_at_once`. Results depend on it only by rounding.
         examples: How many images to attack, the first ones; all if not given.
         seed: Of all random numbers, which are keyed by attack, run and position: no result depends on order or on an
             interruption.
@@ -352,5 +360,5 @@ def auto_attack(
     """
     suite = Suite(classifier, epsilon=epsilon, norm=norm, version=version, batch_size=batch_size, seed=seed)
     file = file_for(outcomes, classifier)
-    batches = checked_batches(classifier, batches_of(data, batch_size, examples))
+    batches = checked_batches(classifier, batches_of(data, batch_size or AT_MOST, examples))
     return suite(batches, outcomes=file, verbose=verbose)

@@ -12,6 +12,7 @@ import tensorflow as tf
 from wmr_tf.attacks.base import input_gradient
 from wmr_tf.checks import at_least, order, positive, radius, require
 from wmr_tf.engine.frozen import freeze_in
+from wmr_tf.engine.memory import AT_MOST, images_at_once
 from wmr_tf.engine.progress import Progress
 from wmr_tf.evaluation.robustness import WeightedAccuracy, weighted_accuracy
 from wmr_tf.inputs.batches import batches_of, checked_batches
@@ -175,7 +176,7 @@ def evaluate_wasserstein(
     data: tf.data.Dataset | tuple[Any, Any],
     attack: WassersteinAttack,
     *,
-    batch_size: int = 256,
+    batch_size: int | None = None,
     verbose: int = 1,
 ) -> WassersteinRobustness:
     """Attack all of `data` with a budget on the average perturbation, and return the outcome.
@@ -187,7 +188,8 @@ def evaluate_wasserstein(
         classifier: A Keras model of images, float32 in [0, 1], that returns logits `[batch, classes]`.
         data: Batches of (images, labels) as a `tf.data.Dataset`, or a pair of arrays.
         attack: The attack.
-        batch_size: Images in one pass; results depend on it only by rounding.
+        batch_size: Images in one pass, at most; as many as fit a memory budget if not given, see
+            `wmr_tf.engine.memory.images_at_once`. Results depend on it only by rounding.
         verbose: 1 shows a progress bar, 2 prints a line a minute, 0 nothing.
 
     Returns:
@@ -210,7 +212,8 @@ def evaluate_wasserstein(
     fix = "Pass for instance WassersteinAttack(epsilon=0.1, step_size=0.01, steps=40, p=2.0)."
     is_one = isinstance(attack, WassersteinAttack)
     require(is_one, "attack", got=repr(attack), expected="a WassersteinAttack", fix=fix)
-    batches = checked_batches(classifier, batches_of(data, batch_size))
+    batches = checked_batches(classifier, batches_of(data, batch_size or AT_MOST))
+    batches = batches.split(batch_size or images_at_once(classifier, batches[0][0].shape[1:]))
     specs = [tf.TensorSpec([None, *batches[0][0].shape[1:]]), tf.TensorSpec([None], tf.int32)]
     progress = Progress(len(batches) * (attack.steps + 1), unit="pass", verbose=verbose)
 

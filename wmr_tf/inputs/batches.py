@@ -16,9 +16,20 @@ from wmr_tf.inputs.classifier import check_model, classes_of
 from wmr_tf.inputs.images import check_images_and_labels
 from wmr_tf.weights import class_indices
 
+LOOKED_AT = 16
+"""On how many images the outputs of a classifier are checked: Keras keeps all that its layers make of them."""
+
 
 class CheckedBatches(list[tuple[tf.Tensor, tf.Tensor]]):
     """Batches of float32 images and int32 class indices that `checked_batches` has checked for a classifier."""
+
+    def split(self, size: int) -> "CheckedBatches":
+        """Return the same images in the same order, each batch cut into parts of at most `size` images."""
+        return CheckedBatches(
+            (images[start:][:size], labels[start:][:size])
+            for images, labels in self
+            for start in range(0, len(labels), size)
+        )
 
 
 def batches_of(data: Any, batch_size: int | None = None, examples: int | None = None) -> list[Any]:
@@ -223,8 +234,8 @@ def check_first_batch(classifier: keras.Model, batch: Any) -> int:
     )
     x, index = image_and_index(batch[0])
     images, labels, *sample_weight = (np.asarray(part) for part in (x, *batch[1:]) if part is not None)
-    check_images_and_labels(images[:64], labels[:64])
-    classes = classes_of(classifier, images[:64])
+    check_images_and_labels(images[:LOOKED_AT], labels[:LOOKED_AT])
+    classes = classes_of(classifier, images[:LOOKED_AT])
     check_images_and_labels(images, labels, classes)
     if index is not None:
         _check_form(np.asarray(index), len(images))

@@ -84,6 +84,9 @@ class Method(keras.layers.Layer, abc.ABC):
     needs_index = False
     """Whether the images come as `{"image", "index"}`, the index that of the image in the training set."""
 
+    passes_an_image = 1
+    """How many passes of each image an update keeps until it goes back to the weights, for an estimate of memory."""
+
     def __init__(self) -> None:
         super().__init__(dtype="float32")
 
@@ -225,6 +228,8 @@ class PairMethod(AdversarialMethod):
 
     Layers that transform images at random are refused: they would draw anew for each of the two.
     """
+
+    passes_an_image = 2
 
     def check(self, classifier: keras.Model) -> None:
         """Check that no layer of the classifier transforms images at random; see `Method.check`."""
