@@ -1,7 +1,7 @@
 """Measure wmr_tf against its peers, and write results/speed.md, speed.json and speed.png.
 
 make bench                                        # all of it, half an hour on a quiet machine with 2 cores
-.venv-bench/bin/python -m benchmarks.speed --quick --output_dir=/tmp/speed     # the mechanics only, 3 minutes
+.venv-bench/bin/python -m benchmarks.speed --quick --output_dir=/tmp/speed     # the mechanics only, 4 minutes
 .venv-bench/bin/python -m benchmarks.speed --redraw     # text and picture again from speed.json, nothing is measured
 
 It ends by printing the README's table.

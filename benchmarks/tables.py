@@ -14,7 +14,7 @@ PUBLIC = "public TRADES code"
 PRECISIONS = ("float32", "bfloat16")
 WHAT = {
     OURS: "as a user of it trains, after `wmr_tf.use_all_cores()`.",
-    PLAIN: "what a Keras user writes: one `tf.function`, a `GradientTape` over `model(x)`, sign and clip in a loop.",
+    PLAIN: "what a Keras user writes: a `tf.function` with a `GradientTape` over `model(x)`, sign and clip, in a loop.",
     TUNED: "channels last, autocast, clean probabilities once, no gradient or pass that is not needed.",
     COMPILED: "the tuned one with `torch.compile` around the classifier.",
     STREAMS: "the tuned one, each core with one thread and its own share of the batch; gradients are summed (with "
