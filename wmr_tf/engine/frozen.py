@@ -6,7 +6,7 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-from wmr_tf.engine import graph, greyscale, rectified
+from wmr_tf.engine import graph, greyscale
 from wmr_tf.engine.precision import COMPUTE, compute_dtypes, widest
 from wmr_tf.engine.streams import in_parts
 
@@ -77,8 +77,6 @@ def _fold(classifier: keras.Model) -> dict[int, graph.Compute]:
             folded[id(layer)] = _then_relu(layer)
         elif _is_foldable(layer):
             folded[id(layer)] = _linear(layer)
-        elif _is_relu(layer):
-            folded[id(layer)] = lambda x, dtype=layer.compute_dtype, **_: rectified.relu(tf.cast(x, dtype))
     return folded
 
 
@@ -109,15 +107,8 @@ def _is_rectified(layer: Any) -> bool:
     return getattr(layer, "activation", None) is keras.activations.relu
 
 
-def _is_relu(layer: Any) -> bool:
-    if graph.is_plain(layer, keras.layers.Activation):
-        return _is_rectified(layer)
-    limits = {"max_value": None, "negative_slope": 0, "threshold": 0}
-    return graph.is_plain(layer, keras.layers.ReLU) and all(getattr(layer, k) == v for k, v in limits.items())
-
-
 def _then_relu(layer: Any) -> graph.Compute:
-    return lambda x, **_: rectified.relu(layer(x))
+    return lambda x, **_: tf.nn.relu(layer(x))
 
 
 def _linear(
@@ -125,7 +116,7 @@ def _linear(
 ) -> graph.Compute:
     """Return the layer with constant weights, its output channels scaled and shifted before the activation."""
     dtype = layer.compute_dtype
-    activation = activation or (rectified.relu if _is_rectified(layer) else layer.activation)
+    activation = activation or layer.activation
     is_greyscale = (
         not tf.config.list_physical_devices("GPU")  # where this has not been measured
         and type(layer) is keras.layers.Conv2D
