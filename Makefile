@@ -55,7 +55,7 @@ $(BENCH_INSTALLED): pyproject.toml requirements.txt benchmarks/requirements.txt 
 	$(BENCH)/python -m pip install --no-deps --no-build-isolation -e .
 	@touch $@
 
-bench: $(BENCH_INSTALLED) ## Measure speed against the peers, in an environment of their own (25 minutes, quiet machine)
+bench: $(BENCH_INSTALLED) ## Measure speed against the peers, in an environment of their own (half an hour, quiet machine)
 	$(BENCH)/python -m benchmarks.speed
 
 lock: ## Write the requirements again, with hashes (versions stay; UPGRADE=--upgrade takes the newest; needs the network)

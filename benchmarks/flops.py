@@ -15,35 +15,50 @@ do not count. A row that computes more, such as clean logits at every step, gets
 
 import functools
 import math
+from typing import Any
 
 from benchmarks.task import Task
 
+PASSES = ("forward", "input gradient", "weight gradient")
+
 
 @functools.cache
-def multiply_adds(architecture: str) -> dict[str, int]:
-    """Return the multiply-adds of each convolution and dense layer for one image, in the order of the network."""
+def layers(architecture: str) -> dict[str, Any]:
+    """Return the convolutions and dense layers by name, in the order of the network."""
     from trainers.quiet import import_tensorflow  # here, so that the measuring process does without TensorFlow
 
     import_tensorflow()
     import keras
 
-    from wmr_tf import architectures
+    from benchmarks.libraries.keras_classifier import ARCHITECTURES
 
-    counts = {}
-    for layer in getattr(architectures, architecture)().layers:
-        if isinstance(layer, keras.layers.Conv2D):
-            counts[layer.name] = math.prod(layer.output.shape[1:3]) * math.prod(layer.kernel.shape)
-        elif isinstance(layer, keras.layers.Dense):
-            counts[layer.name] = math.prod(layer.kernel.shape)
-    return counts
+    counted = (keras.layers.Conv2D, keras.layers.DepthwiseConv2D, keras.layers.Dense)
+    return {layer.name: layer for layer in ARCHITECTURES[architecture]().layers if isinstance(layer, counted)}
+
+
+def multiply_adds(architecture: str) -> dict[str, int]:
+    """Return the multiply-adds of each convolution and dense layer for one image, in the order of the network."""
+    # A dense layer's output is one pixel.
+    return {
+        name: math.prod(layer.output.shape[1:-1]) * math.prod(layer.kernel.shape)
+        for name, layer in layers(architecture).items()
+    }
+
+
+def passes(task: Task) -> dict[str, tuple[int, int, int]]:
+    """Return how often one step of a task runs each layer forward, for its input's and for its weights' gradient."""
+    updates = {"attack": 0, "pgd": 1, "trades": 2}[task.kind]  # images, for each one of the batch
+    forward = task.steps + updates + (task.kind == "trades")  # the clean logits
+    first, *others = layers(task.architecture)
+    return {
+        first: (forward, task.steps, updates),
+        **dict.fromkeys(others, (forward, task.steps + updates, updates)),
+    }
 
 
 def operations(task: Task) -> int:
     """Return the operations of one step of a task on its whole batch."""
     if task.kind == "matmul":
         return 2 * task.size**3
-    layers = multiply_adds(task.architecture)
-    forward, first = sum(layers.values()), next(iter(layers.values()))
-    attack, update = 2 * task.steps * forward, 3 * forward - first
-    of_an_image = {"attack": attack, "pgd": attack + update, "trades": forward + attack + 2 * update}[task.kind]
-    return 2 * task.size * of_an_image
+    adds = multiply_adds(task.architecture)
+    return 2 * task.size * sum(adds[name] * sum(times) for name, times in passes(task).items())

@@ -1,4 +1,4 @@
-"""Draw the measurements as one picture, results/speed.png."""
+"""Draw the comparisons as one picture, results/speed.png."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -7,55 +7,63 @@ import matplotlib
 
 matplotlib.use("Agg")
 import matplotlib.pyplot as plt
-import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.lines import Line2D
+from matplotlib.patches import Patch
 
-from benchmarks.report import Measured, line
-from benchmarks.tables import OURS, Curve, Table
+from benchmarks.findings import Comparison
+from benchmarks.readme import relative
+from benchmarks.tables import OURS
 
-OWN, PEER = "#0072B2", "#999999"
+COLOURS = {"bfloat16": "#0072B2", "float32": "#E69F00"}
+HEIGHT = 0.38
+"""Of a bar, where a row is 1 high."""
 
 
-def draw(speeds: Sequence[tuple[Table, Measured]], lines: Sequence[tuple[Curve, Measured]], path: Path) -> None:
-    """Draw images a second of every row, and time against what it should be linear in."""
-    panels = len(speeds) + len(lines)
-    figure, grid = plt.subplots((panels + 1) // 2, 2, figsize=(15, 3.4 * ((panels + 1) // 2)), layout="constrained")
-    for axes in grid.flat[panels:]:
+def draw(comparisons: Sequence[Comparison], path: Path) -> None:
+    """Draw how many times as long each row takes as ours in its precision, one panel a task, all to one scale."""
+    lines = [comparisons[start : start + 2] for start in range(0, len(comparisons), 2)]
+    heights = [max(len(_labels(each)) for each in line) for line in lines]
+    figure, grid = plt.subplots(
+        len(lines),
+        2,
+        figsize=(10, 0.34 * sum(heights) + 0.6 * len(lines) + 0.8),
+        height_ratios=heights,
+        layout="constrained",
+        squeeze=False,
+    )
+    longest = max([1.2, *(value for each in comparisons for value in relative(each).values())])
+    for axes in grid.flat[len(comparisons) :]:
         axes.remove()
-    for axes, (table, measured) in zip(grid.flat, speeds, strict=False):
-        _bars(axes, table, [m for m in measured if not m.error])
-    for axes, (curve, measured) in zip(grid.flat[len(speeds) :], lines, strict=False):
-        _curve(axes, curve, measured)
-    figure.suptitle("Images a second (bars: median; whiskers: slowest and fastest round), and time against size")
-    figure.savefig(path, dpi=100)
+    for place, comparison in enumerate(comparisons):
+        axes = grid.flat[place]
+        axes.set_xlim(0, 1.12 * longest)
+        axes.set_ylim(heights[place // 2] - 0.4, -0.6)
+        _panel(axes, comparison)
+    figure.suptitle(f"Time of the same step: a multiple of {OURS}'s in the same precision", fontsize="x-large")
+    bars = [Patch(color=colour, label=precision) for precision, colour in COLOURS.items()]
+    keys = [*bars, Line2D([], [], color="black", label=f"{OURS} = 1")]
+    figure.legend(handles=keys, loc="outside lower center", ncols=len(keys), frameon=False)
+    figure.savefig(path, dpi=110)
     plt.close(figure)
 
 
-def _bars(axes: Axes, table: Table, measured: Measured) -> None:
-    names = [f"{m.row.label}, {m.row.task.precision}" for m in measured]
-    rates = [np.array([m.row.task.size / seconds for seconds in m.seconds]) for m in measured]
-    medians = [float(np.median(rate)) for rate in rates]
-    below = [median - rate.min() for median, rate in zip(medians, rates, strict=True)]
-    above = [rate.max() - median for median, rate in zip(medians, rates, strict=True)]
-    colours = [OWN if m.row.label == OURS else PEER for m in measured]
-    bars = axes.barh(names, medians, xerr=(below, above), color=colours, error_kw={"elinewidth": 1, "capsize": 2})
-    axes.bar_label(bars, fmt="%.3g", padding=6)
-    axes.invert_yaxis()
-    axes.margins(x=0.15)
-    axes.set_title(table.title, fontsize="medium")
-    axes.set_xlabel("images/s")
+def _panel(axes: Axes, comparison: Comparison) -> None:
+    times, labels = relative(comparison), _labels(comparison)
+    for place, label in enumerate(labels):
+        there = [precision for precision in COLOURS if (label, precision) in times]
+        for number, precision in enumerate(there):
+            middle = place + HEIGHT * (number - (len(there) - 1) / 2)
+            bar = axes.barh(middle, times[label, precision], HEIGHT, color=COLOURS[precision])
+            axes.bar_label(bar, fmt="%.2f", padding=3, fontsize="small")
+    axes.plot([1, 1], [-0.6, len(labels) - 0.4], color="black")
+    axes.set_yticks(range(len(labels)), labels)
+    axes.set_xticks([])
+    axes.spines[:].set_visible(False)
+    axes.tick_params(axis="y", length=0)
+    axes.set_title(comparison.title, fontsize="medium", fontweight="bold", loc="left")
 
 
-def _curve(axes: Axes, curve: Curve, measured: Measured) -> None:
-    ran = [(point, m) for point, m in zip(curve.points, measured, strict=True) if not m.error]
-    for point, m in ran:
-        axes.plot([point] * len(m.seconds), m.seconds, ".", color=PEER)
-    if len(ran) >= 2:
-        points, medians = [point for point, _ in ran], [m.median for _, m in ran]
-        intercept, slope = line(points, medians)
-        axes.plot(points, medians, "o", color=OWN, label="median")
-        axes.plot(points, intercept + slope * np.array(points), color=OWN, label="least squares")
-        axes.legend()
-    axes.set_title(curve.title, fontsize="medium")
-    axes.margins(y=0.1)
-    axes.set(xlabel=curve.unit, ylabel="seconds", xlim=(0, 1.05 * max(curve.points)), ylim=(0, None))
+def _labels(comparison: Comparison) -> list[str]:
+    """Return the peers in the order of the table."""
+    return list(dict.fromkeys(label for label, _ in relative(comparison) if label != OURS))

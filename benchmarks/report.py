@@ -5,13 +5,27 @@ from collections.abc import Iterable
 import numpy as np
 
 from benchmarks import flops
+from benchmarks.findings import Comparison, Findings, Growth
 from benchmarks.rounds import Measurement, ratios
-from benchmarks.tables import OURS, PRECISIONS, Curve, Table
+from benchmarks.tables import DROPPED, OURS, PRECISIONS, WHAT
+from benchmarks.task import Task
+from benchmarks.text import number, spread, table
 
-Measured = list[Measurement]
+
+def document(findings: Findings) -> str:
+    """Return results/speed.md."""
+    peak = peaks(findings.products)
+    sections = [
+        header(findings, peak),
+        *(speed_section(comparison, peak) for comparison in findings.comparisons),
+        *(growth_section(growth) for growth in findings.growths),
+        flops_section(m.row.task for comparison in findings.comparisons for m in comparison.measured),
+        products_section(findings.products),
+    ]
+    return "\n\n".join(sections) + "\n"
 
 
-def peaks(products: Measured) -> dict[str, float]:
+def peaks(products: list[Measurement]) -> dict[str, float]:
     """Return the best operations a second of each precision, over libraries, sizes and rounds."""
     best = dict.fromkeys(PRECISIONS, 0.0)
     for product in products:
@@ -20,10 +34,10 @@ def peaks(products: Measured) -> dict[str, float]:
     return best
 
 
-def header(facts: dict[str, str], peak: dict[str, float], command: str) -> str:
+def header(findings: Findings, peak: dict[str, float]) -> str:
     """Return the lines above the tables."""
-    lines = ["# Speed", "", f"Written by `{command}`.", ""]
-    lines += [f"- {name}: {value}" for name, value in facts.items()]
+    lines = ["# Speed", "", f"Written by `{findings.command}`; the measurements are in `speed.json`.", ""]
+    lines += [f"- {name}: {value}" for name, value in findings.facts.items()]
     found = ", ".join(f"{rate / 1e12:.2f} {precision}" for precision, rate in peak.items())
     lines += [
         f"- Matrix-product peak, TFLOP/s, best of TensorFlow and PyTorch before and after all else: {found}",
@@ -32,35 +46,40 @@ def header(facts: dict[str, str], peak: dict[str, float], command: str) -> str:
         "a process of its own; a round gives every row one turn. A cell is the median over rounds, in brackets the",
         "smallest and the largest. *x ours* is how many times as long the row takes as wmr_tf in that precision,",
         "compared round by round. *Of peak* is the work that the method cannot do without (see Operations), over the",
-        "median time and the peak of the row's precision.",
+        "median time and the peak of the row's precision. Where one takes long, float32 has fewer rounds.",
+        "",
+        *(f"- **{label}**: {what}" for label, what in WHAT.items()),
+        "",
+        DROPPED,
     ]
     return "\n".join(lines)
 
 
-def speed_section(table: Table, measured: Measured, peak: dict[str, float]) -> str:
+def speed_section(comparison: Comparison, peak: dict[str, float]) -> str:
     """Return one comparison with the peers."""
+    measured = comparison.measured
     ours = {m.row.task.precision: m for m in measured if m.row.label == OURS}
     columns = ["", "precision", "images/s", "ms a step", *(f"x ours {p}" for p in PRECISIONS), "of peak"]
     rows = [_speed_row(m, ours, peak) for m in measured]
     rounds = max(len(m.seconds) for m in measured)
-    title = f"## {table.title}\n\nBatch {measured[0].row.task.size}, rounds: {rounds}."
+    title = f"## {comparison.title}\n\nBatch {measured[0].row.task.size}, rounds: {rounds}."
     errors = [f"- {m.row.label}, {m.row.task.precision}, did not run: {m.error}" for m in measured if m.error]
-    return "\n\n".join([title, _table(columns, rows), *(["\n".join(errors)] if errors else [])])
+    return "\n\n".join([title, table(columns, rows), *(["\n".join(errors)] if errors else [])])
 
 
-def curve_section(curve: Curve, measured: Measured) -> str:
+def growth_section(growth: Growth) -> str:
     """Return how close time is to a straight line."""
-    ran = [(point, m) for point, m in zip(curve.points, measured, strict=True) if not m.error]
-    title = f"## {curve.title}"
+    ran = [(point, m) for point, m in zip(growth.points, growth.measured, strict=True) if not m.error]
+    title = f"## {growth.title}"
     if len(ran) < 2:
-        return f"{title}\n\nDid not run: {measured[0].error}"
+        return f"{title}\n\nDid not run: {growth.measured[0].error}"
     intercept, slope = line([point for point, _ in ran], [m.median for _, m in ran])
     rows = []
     for point, m in ran:
         fitted = intercept + slope * point
-        rows.append([str(point), _spread(m.seconds, 1e3), _number(1e3 * fitted), f"{m.median / fitted - 1:+.1%}"])
-    law = f"Least squares: {1e3 * intercept:.3g} ms + {1e3 * slope:.3g} ms x {curve.unit}."
-    return "\n\n".join([title, _table([curve.unit, "ms", "ms on the line", "off the line"], rows), law])
+        rows.append([str(point), spread(m.seconds, 1e3), number(1e3 * fitted), f"{m.median / fitted - 1:+.1%}"])
+    law = f"Least squares: {1e3 * intercept:.3g} ms + {1e3 * slope:.3g} ms x {growth.unit}."
+    return "\n\n".join([title, table([growth.unit, "ms", "ms on the line", "off the line"], rows), law])
 
 
 def line(points: list[int], seconds: list[float]) -> tuple[float, float]:
@@ -69,30 +88,30 @@ def line(points: list[int], seconds: list[float]) -> tuple[float, float]:
     return float(intercept), float(slope)
 
 
-def flops_section(tables: Iterable[Table]) -> str:
+def flops_section(tasks: Iterable[Task]) -> str:
     """Return the count of operations: layers, passes, and the sum for every task."""
     parts = ["## Operations", flops.__doc__.split("\n", 2)[2].strip()]
-    tasks = {(row.task.architecture, row.task.kind): row.task for table in tables for row in table.rows}
-    for architecture in dict.fromkeys(name for name, _ in tasks):
-        layers = flops.multiply_adds(architecture)
-        listed = ", ".join(f"{name} {count / 1e6:.3g}" for name, count in layers.items())
-        parts.append(f"{architecture}: F = {sum(layers.values()) / 1e6:.4g} million multiply-adds an image ({listed}).")
+    kinds = {(task.architecture, task.kind): task for task in tasks}
+    for architecture in dict.fromkeys(name for name, _ in kinds):
+        adds = flops.multiply_adds(architecture)
+        listed = ", ".join(f"{name} {count / 1e6:.3g}" for name, count in adds.items())
+        parts.append(f"{architecture}: F = {sum(adds.values()) / 1e6:.4g} million multiply-adds an image ({listed}).")
     rows = [
         [task.architecture, task.kind, str(task.steps), str(task.size), f"{flops.operations(task) / 1e9:.4g}"]
-        for task in tasks.values()
+        for task in kinds.values()
     ]
-    parts.append(_table(["architecture", "task", "k", "batch", "GFLOP a step"], rows))
+    parts.append(table(["architecture", "task", "k", "batch", "GFLOP a step"], rows))
     return "\n\n".join(parts)
 
 
-def products_section(products: Measured) -> str:
+def products_section(products: list[Measurement]) -> str:
     """Return the matrix products behind the peak."""
     rows = []
     for product in products:
         task = product.row.task
-        rate = _spread([1 / s for s in product.seconds], flops.operations(task) / 1e12) if product.seconds else "-"
+        rate = spread([1 / s for s in product.seconds], flops.operations(task) / 1e12) if product.seconds else "-"
         rows.append([product.row.label, task.precision, str(task.size), rate])
-    return "## Matrix products\n\n" + _table(["", "precision", "rows and columns", "TFLOP/s"], rows)
+    return "## Matrix products\n\n" + table(["", "precision", "rows and columns", "TFLOP/s"], rows)
 
 
 def _speed_row(m: Measurement, ours: dict[str, Measurement], peak: dict[str, float]) -> list[str]:
@@ -100,20 +119,6 @@ def _speed_row(m: Measurement, ours: dict[str, Measurement], peak: dict[str, flo
     if m.error:
         return [m.row.label, task.precision, *["-"] * (3 + len(ours))]
     rates = [task.size / seconds for seconds in m.seconds]
-    compared = ["-" if own.error else _spread(ratios(m, own)) for own in ours.values()]
+    compared = ["-" if own.error else spread(ratios(m, own)) for own in ours.values()]
     of_peak = flops.operations(task) / m.median / peak[task.precision] if peak[task.precision] else float("nan")
-    return [m.row.label, task.precision, _spread(rates), _spread(m.seconds, 1e3), *compared, f"{of_peak:.1%}"]
-
-
-def _spread(values: list[float], scale: float = 1.0) -> str:
-    low, middle, high = (_number(scale * value) for value in (min(values), float(np.median(values)), max(values)))
-    return f"{middle} ({low}..{high})"
-
-
-def _number(value: float) -> str:
-    return f"{value:.3g}" if value < 1000 else f"{value:.0f}"
-
-
-def _table(columns: list[str], rows: list[list[str]]) -> str:
-    lines = [columns, ["---"] * len(columns), *rows]
-    return "\n".join("| " + " | ".join(cells) + " |" for cells in lines)
+    return [m.row.label, task.precision, spread(rates), spread(m.seconds, 1e3), *compared, f"{of_peak:.1%}"]

@@ -12,11 +12,19 @@ from benchmarks.worker import DidNotRun, Worker
 
 @dataclasses.dataclass(frozen=True)
 class Row:
-    """One line of a table: a library's way to do a task."""
+    """One line of a table: a library's way to do a task.
+
+    Attributes:
+        label: What the table calls it.
+        library: Its file in `benchmarks/libraries/`.
+        task: What it does.
+        rounds: After so many it has no further turn: for what takes long and says little.
+    """
 
     label: str
     library: str
     task: Task
+    rounds: int = 100
 
 
 @dataclasses.dataclass(frozen=True)
@@ -57,7 +65,7 @@ def alternate(rows: list[Row], plan: Plan, say: Callable[[str], None]) -> list[M
         for number in range(plan.rounds):
             began = time.perf_counter()
             for measurement, worker, index in turns:
-                if measurement.error is None:
+                if measurement.error is None and number < measurement.row.rounds:
                     with _kept(measurement, say):
                         measurement.seconds.append(worker.run(index, plan.at_least))
             now = time.perf_counter()
@@ -68,23 +76,25 @@ def alternate(rows: list[Row], plan: Plan, say: Callable[[str], None]) -> list[M
 
 
 def ratios(slower: Measurement, faster: Measurement) -> list[float]:
-    """Return how many times as long the first takes, round by round."""
-    return [a / b for a, b in zip(slower.seconds, faster.seconds, strict=True)]
+    """Return how many times as long the first takes, in each round that both had a turn in."""
+    return [a / b for a, b in zip(slower.seconds, faster.seconds, strict=False)]
 
 
 def _prepared(
     measurements: list[Measurement], stack: contextlib.ExitStack, say: Callable[[str], None]
 ) -> list[tuple[Measurement, Worker, int]]:
-    workers: dict[str, Worker] = {}
+    workers: dict[tuple[str, str], Worker] = {}  # threads hold for a process, and may depend on the architecture
     turns = []
     for measurement in measurements:
         row = measurement.row
-        if row.library not in workers:
-            workers[row.library] = Worker(row.library)
-            stack.callback(workers[row.library].close)
-        say(f"  first step: {row.label}, {row.task.precision}")
+        key = row.library, row.task.architecture
+        if key not in workers:
+            workers[key] = Worker(row.library)
+            stack.callback(workers[key].close)
+        began = time.perf_counter()
         with _kept(measurement, say):
-            turns.append((measurement, workers[row.library], workers[row.library].prepare(row.task)))
+            turns.append((measurement, workers[key], workers[key].prepare(row.task)))
+        say(f"  first step: {row.label}, {row.task.precision}: {time.perf_counter() - began:.0f} s")
     return turns
 
 

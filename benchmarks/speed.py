@@ -1,7 +1,10 @@
-"""Measure wmr_tf against its peers, and write results/speed.md and results/speed.png.
+"""Measure wmr_tf against its peers, and write results/speed.md, speed.json and speed.png.
 
-make bench                                        # all of it, about 25 minutes on a quiet machine with 2 cores
-.venv-bench/bin/python -m benchmarks.speed --quick --output_dir=/tmp/speed     # the mechanics only, 2 minutes
+make bench                                        # all of it, half an hour on a quiet machine with 2 cores
+.venv-bench/bin/python -m benchmarks.speed --quick --output_dir=/tmp/speed     # the mechanics only, 3 minutes
+.venv-bench/bin/python -m benchmarks.speed --redraw     # text and picture again from speed.json, nothing is measured
+
+It ends by printing the README's table.
 """
 
 import argparse
@@ -9,49 +12,56 @@ import dataclasses
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TypeVar
 
-from benchmarks import machine, plot, report
+from benchmarks import machine, plot, readme, report
+from benchmarks.findings import Comparison, Findings, Growth
 from benchmarks.rounds import Measurement, alternate
-from benchmarks.tables import FULL, QUICK, Curve, Scale, Table, curves, matmul_rows, speed_tables
-
-Titled = TypeVar("Titled", Table, Curve)
+from benchmarks.tables import FULL, QUICK, Scale, Table, curves, matmul_rows, speed_tables
 
 
 def main() -> None:
-    """Measure everything, print it, and write it."""
+    """Measure everything, or read it, print it, and write it."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--quick", action="store_true", help="next to no work: tests the mechanics, measures nothing")
+    parser.add_argument("--busy", action="store_true", help="measure at once, whatever else the machine does")
+    parser.add_argument("--redraw", action="store_true", help="measure nothing: write speed.md and speed.png again")
     parser.add_argument("--libraries", help="only the rows of these, with commas, in the tables that have several")
-    parser.add_argument("--output_dir", type=Path, default=Path("results"), help="where speed.md and speed.png go")
+    parser.add_argument("--output_dir", type=Path, default=Path("results"), help="where the three files go")
     arguments = parser.parse_args()
-    scale = QUICK if arguments.quick else FULL
-    command = " ".join(["python -m benchmarks.speed", *sys.argv[1:]]) if sys.argv[1:] else "make bench"
+    kept = arguments.output_dir / "speed.json"
+    if not arguments.redraw:
+        found = measured(arguments)
+        arguments.output_dir.mkdir(parents=True, exist_ok=True)
+        found.write(kept)
+    findings = Findings.read(kept)
+    text = report.document(findings)
+    (arguments.output_dir / "speed.md").write_text(text)
+    plot.draw(findings.comparisons, arguments.output_dir / "speed.png")
+    print(text)
+    print(readme.table_of(findings.comparisons))
 
-    facts = machine.facts()
+
+def measured(arguments: argparse.Namespace) -> Findings:
+    """Measure everything."""
+    scale = QUICK if arguments.quick else FULL
+    load = machine.wait_until_quiet(arguments.busy or arguments.quick, say)
     say("Matrix products")
     before = alternate(matmul_rows(scale), scale.curve, say)
-    speeds = measured(tables_of(scale, arguments.libraries))
-    lines = measured([] if arguments.libraries else curves(scale))
+    comparisons = []
+    for table in tables_of(scale, arguments.libraries):
+        say(table.title)
+        comparisons.append(Comparison(table.title, alternate(table.rows, table.plan, say)))
+    growths = []
+    for curve in [] if arguments.libraries else curves(scale):
+        say(curve.title)
+        growths.append(Growth(curve.title, alternate(curve.rows, curve.plan, say), curve.unit, curve.points))
     say("Matrix products again")
     products = joined(before, alternate(matmul_rows(scale), scale.curve, say))
-    peak = report.peaks(products)
-
-    sections = [
-        report.header(facts, peak, command),
-        *(report.speed_section(table, found, peak) for table, found in speeds),
-        *(report.curve_section(curve, found) for curve, found in lines),
-        report.flops_section(table for table, _ in speeds),
-        report.products_section(products),
-    ]
-    text = "\n\n".join(sections) + "\n"
-    arguments.output_dir.mkdir(parents=True, exist_ok=True)
-    (arguments.output_dir / "speed.md").write_text(text)
-    plot.draw(speeds, lines, arguments.output_dir / "speed.png")
-    print(text)
+    command = " ".join(["python -m benchmarks.speed", *sys.argv[1:]]) if sys.argv[1:] else "make bench"
+    return Findings(command, machine.facts(load), products, comparisons, growths)
 
 
-def tables_of(scale: Scale, libraries: str | None) -> list[Table]:
+def tables_of(scale: Scale, libraries: str | None) -> Sequence[Table]:
     """Return the tables, each with the rows of some libraries."""
     tables = speed_tables(scale)
     if libraries is None:
@@ -59,15 +69,6 @@ def tables_of(scale: Scale, libraries: str | None) -> list[Table]:
     names = libraries.split(",")
     fewer = [dataclasses.replace(table, rows=[row for row in table.rows if row.library in names]) for table in tables]
     return [table for table in fewer if len({row.library for row in table.rows}) > 1]
-
-
-def measured(titled: Sequence[Titled]) -> list[tuple[Titled, list[Measurement]]]:
-    """Measure table after table."""
-    found = []
-    for each in titled:
-        say(each.title)
-        found.append((each, alternate(each.rows, each.plan, say)))
-    return found
 
 
 def joined(before: list[Measurement], after: list[Measurement]) -> list[Measurement]:

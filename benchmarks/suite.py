@@ -5,7 +5,7 @@
 The other sides are the authors' package `autoattack`, if it can be imported (it is not in the package index), and
 torchattacks' attacks with the standard's settings; its own AutoAttack takes other ones. `pgd` is this library's PGD, 40
 steps of 0.01 with 10 restarts, as a measure of cost; its one accuracy stands last. Each side has a process of its own,
-with two threads, one after the other. Seconds are those of the whole evaluation, with traces and clean pass.
+with a thread a core, one after the other. Seconds are those of the whole evaluation, with traces and clean pass.
 """
 
 import argparse
@@ -22,7 +22,7 @@ from typing import Any
 import numpy as np
 
 from benchmarks import machine
-from benchmarks.worker import ROOT, THREADS
+from benchmarks.worker import ENVIRONMENT, ROOT
 
 SIDES = ("wmr_tf", "pgd", "autoattack", "torchattacks")
 ATTACKS = ("apgd-ce", "apgd-t", "fab-t", "square")
@@ -39,19 +39,21 @@ def main() -> None:
     parser.add_argument("--attacks", default=",".join(ATTACKS), help="which of the standard's, with commas")
     parser.add_argument("--sides", default=",".join(SIDES), help="which, with commas; ours comes first")
     parser.add_argument("--output", type=Path, default=Path("results/suite_speed.md"))
+    parser.add_argument("--busy", action="store_true", help="measure at once, whatever else the machine does")
     parser.add_argument("--side", help=argparse.SUPPRESS)
     parser.add_argument("--exchange", type=Path, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.side:
         answer(arguments)
         return
+    load = machine.wait_until_quiet(arguments.busy, print)
     with tempfile.TemporaryDirectory() as folder:
         arguments.exchange = Path(folder)
         there = [
             name for name in arguments.sides.split(",") if name not in ATTACKS_OF or importlib.util.find_spec(name)
         ]
         found = {name: measured(name, arguments) for name in there}
-    text = table(found, arguments)
+    text = table(found, arguments, load)
     arguments.output.write_text(text)
     print(text)
 
@@ -59,11 +61,9 @@ def main() -> None:
 def measured(side: str, arguments: argparse.Namespace) -> dict[str, np.ndarray]:
     """Return what a side found, in a process of its own."""
     print(side, flush=True)
-    threads = {name: str(THREADS) for name in ("OMP_NUM_THREADS", "TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS")}
     command = [sys.executable, "-m", "benchmarks.suite", *sys.argv[1:], f"--side={side}"]
     command.append(f"--exchange={arguments.exchange}")
-    environment = {**os.environ, **threads, "TF_CPP_MIN_LOG_LEVEL": "2"}
-    subprocess.run(command, cwd=ROOT, env=environment, check=True)
+    subprocess.run(command, cwd=ROOT, env={**os.environ, **ENVIRONMENT}, check=True)
     return dict(np.load(arguments.exchange / f"{side}.npz"))
 
 
@@ -81,10 +81,12 @@ def answer(arguments: argparse.Namespace) -> None:
 
 def ours(arguments: argparse.Namespace, names: list[str], given: Path) -> tuple[float, np.ndarray]:
     """Run this library, and write weights, images, labels and logits for the others."""
+    import wmr_tf
     from wmr_tf import data
     from wmr_tf.evaluation import auto_attack
     from wmr_tf.saving import load_classifier
 
+    wmr_tf.use_all_cores()
     classifier = load_classifier(arguments.model)
     test = data.load("mnist", data_dir=arguments.data_dir).test.unbatch().batch(arguments.examples)
     images, labels = (part.numpy() for part in next(iter(test)))
@@ -99,10 +101,12 @@ def ours(arguments: argparse.Namespace, names: list[str], given: Path) -> tuple[
 
 def of_pgd(arguments: argparse.Namespace, given: Path) -> tuple[float, np.ndarray]:
     """Run this library's PGD with restarts."""
+    import wmr_tf
     from wmr_tf.attacks import PGD
     from wmr_tf.evaluation import evaluate_robustness
     from wmr_tf.saving import load_classifier
 
+    wmr_tf.use_all_cores()
     classifier, stored = load_classifier(arguments.model), np.load(given)
     attack = PGD(epsilon=arguments.epsilon, step_size=0.01, steps=40, restarts=10)
     start = time.perf_counter()
@@ -184,7 +188,7 @@ def from_torchattacks(network: Any, epsilon: float, name: str) -> Callable[[Any,
 ATTACKS_OF: dict[str, Callable[..., Any]] = {"autoattack": from_autoattack, "torchattacks": from_torchattacks}
 
 
-def table(found: dict[str, dict[str, np.ndarray]], arguments: argparse.Namespace) -> str:
+def table(found: dict[str, dict[str, np.ndarray]], arguments: argparse.Namespace, load: str) -> str:
     """Return the Markdown of seconds, accuracies and agreement."""
     names, own = arguments.attacks.split(","), found["wmr_tf"]
     header = ["library", "seconds", "times as long", *(f"after {name} (%)" for name in names), "images that agree (%)"]
@@ -196,7 +200,7 @@ def table(found: dict[str, dict[str, np.ndarray]], arguments: argparse.Namespace
         ratio = result["seconds"] / own["seconds"]
         rows.append([library, f"{result['seconds']:.0f}", f"{ratio:.2f}", *accuracies, f"{agree:.1f}"])
     lines = ["| " + " | ".join(row) + " |" for row in rows]
-    facts = [f"- {name}: {value}" for name, value in machine.facts().items()]
+    facts = [f"- {name}: {value}" for name, value in machine.facts(load).items()]
     command = " ".join(["python -m benchmarks.suite", *sys.argv[1:]])
     head = (
         f"# AutoAttack: speed and agreement\n\n`{command}`: SmallCNN, float32, "

@@ -7,8 +7,8 @@ import numpy as np
 SEED = 0
 CLASSES = 10
 BETA = 6.0
-IMAGE_SHAPES = {"small_cnn": (28, 28, 1), "resnet18": (32, 32, 3)}
-PARAMETERS = {"small_cnn": 312_202, "resnet18": 11_173_962}
+IMAGE_SHAPES = {"small_cnn": (28, 28, 1), "resnet18": (32, 32, 3), "mobilenet_v3_small": (64, 64, 3)}
+PARAMETERS = {"small_cnn": 312_202, "resnet18": 11_173_962, "mobilenet_v3_small": 1_528_106}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -16,10 +16,11 @@ class Task:
     """One step of `kind`, and all that it depends on.
 
     Attributes:
-        kind: "trades" or "pgd" (one training step), "attack" (one batch), "evaluation" (a set), "matmul" (one product).
+        kind: "trades" or "pgd" (one training step), "attack" (one batch), "evaluation" (a set), "matmul" (one product),
+            or a kernel of one layer, as `floor.kernel_rows` names them.
         precision: "float32" or "bfloat16", which is mixed precision: weights, images and losses stay float32.
         size: Images; of "matmul" the rows and columns of its matrices.
-        architecture: "small_cnn" or "resnet18"; none for "matmul".
+        architecture: One of `IMAGE_SHAPES`; none for "matmul".
         epsilon: Radius of the l-infinity ball.
         step_size: Length of a step of the attack.
         steps: Steps of the attack.

@@ -1,4 +1,4 @@
-"""One process for each library, which keeps models and images in memory and times steps on request.
+"""One process for each library and architecture, which keeps models and images in memory and times steps on request.
 
 Parent and child talk in lines of JSON: `{"prepare": task}` builds a task and runs its first step, `{"run": index}`
 times a prepared one. The answer is `{"result": ...}` or `{"error": one line}`.
@@ -22,7 +22,9 @@ import numpy as np
 from benchmarks.task import Task, check_attacked
 
 ROOT = Path(__file__).resolve().parents[1]
-THREADS = 2
+CORES = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+# As many threads as cores: what TensorFlow takes by itself, and what PyTorch takes where no core counts twice.
+ENVIRONMENT = {"OMP_NUM_THREADS": str(CORES), "TF_CPP_MIN_LOG_LEVEL": "2"}
 
 
 class DidNotRun(Exception):
@@ -33,9 +35,6 @@ class Worker:
     """The parent's side of one library's process."""
 
     def __init__(self, library: str) -> None:
-        threads = {
-            name: str(THREADS) for name in ("OMP_NUM_THREADS", "TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS")
-        }
         self._stderr = tempfile.TemporaryFile("w+", errors="replace")  # noqa: SIM115 - `close` closes it
         self._process = subprocess.Popen(
             [sys.executable, "-m", "benchmarks.worker", library],
@@ -44,7 +43,7 @@ class Worker:
             stderr=self._stderr,
             text=True,
             cwd=ROOT,
-            env={**os.environ, **threads, "TF_CPP_MIN_LOG_LEVEL": "2"},
+            env={**os.environ, **ENVIRONMENT},
         )
         assert self._process.stdin and self._process.stdout  # which they are by PIPE
         self._requests, self._answers = self._process.stdin, self._process.stdout

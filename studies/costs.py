@@ -19,7 +19,7 @@ from absl import app, flags
 from studies.runs import made_by, publish
 from trainers import run
 from trainers.config import PRECISIONS, Experiment
-from wmr_tf import report
+from wmr_tf import report, use_all_cores
 
 IMAGES = 128
 REFERENCE = "pgd, 10 steps"
@@ -72,6 +72,7 @@ def timed(step: Callable[[], float]) -> float:
 def main(argv: list[str]) -> None:
     """Measure and write the table."""
     del argv
+    use_all_cores()
     steps = [step_of(method, settings) for _, method, settings, *_ in ROWS]
     for step in steps:
         step()

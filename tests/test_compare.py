@@ -1,8 +1,13 @@
 """Runs side by side: one row a defence, seeds together, differences on the same images, and who cannot be compared."""
 
 import json
+import os
 import re
+import subprocess
+import sys
+import textwrap
 import zipfile
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -16,6 +21,7 @@ from wmr_tf.evaluation import Robustness, weighted_accuracy
 from wmr_tf.evaluation.statistics import paired, paired_weighted, welch
 from wmr_tf.evaluation.temperature import mean_top_probability
 
+ROOT = Path(__file__).parents[1]
 IMAGES, ALPHAS = 400, (1.0, 2.0)
 ATTACK = {
     "name": "PGD",
@@ -157,6 +163,26 @@ def test_single_runs_are_paired_by_image_against_the_first(tmp_path, compared):
     assert printed.splitlines()[-2:] == ["Picture: comparison.png", "Report: comparison.html"]
     assert told["path"] == "comparison.html"
     assert told["results"] == [("TRADES", read(tmp_path / "a")), ("TRADES+ours", read(tmp_path / "b"))]
+
+
+def test_runs_are_compared_without_tensorflow(tmp_path):
+    write_run(tmp_path / "weak", WEAK)
+    write_run(tmp_path / "strong", STRONG)
+    script = """
+        import runpy, sys
+        sys.modules["tensorflow"] = sys.modules["keras"] = None  # importing them fails
+        runpy.run_module("trainers.compare", run_name="__main__", alter_sys=True)
+    """
+    ended = subprocess.run(
+        [sys.executable, "-c", textwrap.dedent(script), "weak", "strong"],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    assert ended.returncode == 0, ended.stderr
+    assert "Differences to" in ended.stdout and (tmp_path / "comparison.html").stat().st_size > 0
 
 
 def test_a_copy_that_is_surer_differs_in_weighted_accuracies_but_not_at_equal_confidence(tmp_path, compared):

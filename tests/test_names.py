@@ -6,6 +6,7 @@ import os
 import runpy
 import subprocess
 import sys
+import textwrap
 from pathlib import Path
 
 import keras
@@ -155,6 +156,21 @@ for module, arguments in calls:
         print(json.dumps([end.code, [name for name in heavy if name in sys.modules]]), flush=True)
     os._exit(0)
 """
+
+
+def test_the_garbage_collector_passes_over_what_imports_make():
+    script = """
+        import gc
+        from trainers.quiet import import_tensorflow
+        import_tensorflow()
+        print(gc.isenabled(), gc.get_freeze_count() > 100_000)
+        before = gc.get_freeze_count()
+        import_tensorflow()  # not again: by then there may be garbage
+        print(gc.get_freeze_count() == before)
+    """
+    command, environment = [sys.executable, "-c", textwrap.dedent(script)], {**os.environ, "PYTHONPATH": str(ROOT)}
+    ended = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120)
+    assert ended.stdout.split() == ["True"] * 3, ended.stderr
 
 
 def test_neither_mistakes_nor_help_import_tensorflow(tmp_path):

@@ -13,7 +13,7 @@ import tensorflow as tf
 from tests.test_attacks import ATTACKS
 from tests.test_frozen import MODELS, SHAPE, randomised
 from tests.test_methods import ATTACK, convnet, data, losses_of_training, method_named
-from wmr_tf import methods
+from wmr_tf import AdversarialModel, methods
 from wmr_tf.engine import streams
 from wmr_tf.engine.frozen import freeze
 from wmr_tf.engine.training import training_logits
@@ -128,6 +128,19 @@ def test_every_method_in_streams_trains_as_in_one(in_streams, name):
         trained.append([losses, *classifier.get_weights()])
     for whole, parts in zip(*trained, strict=True):
         np.testing.assert_allclose(parts, whole, atol=2e-5)
+
+
+def test_keras_predicts_and_evaluates_in_streams(in_streams, passes):
+    x, y = data(5, 5, 1, batch=9)
+    model = AdversarialModel(convnet(), methods.Natural())
+    model.compile(metrics=["accuracy"])
+    expected = model.predict(x, verbose=0), model.evaluate(x, y, verbose=0, return_dict=True)
+    in_streams(3)
+    model.predict_function = model.test_function = None
+    passes.clear()
+    np.testing.assert_allclose(model.predict(x, verbose=0), expected[0], rtol=1e-5)
+    assert len(passes) >= 3
+    assert model.evaluate(x, y, verbose=0, return_dict=True) == pytest.approx(expected[1], rel=1e-5)
 
 
 def test_an_update_is_split_only_where_layers_treat_images_alone(in_streams, passes):

@@ -58,4 +58,4 @@ class Comparison(Settings):
 
 
 if __name__ == "__main__":
-    main(Comparison, late("trainers.comparing:compare"))
+    main(Comparison, late("trainers.comparing:compare", tensorflow=False))

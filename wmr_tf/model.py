@@ -12,6 +12,7 @@ from wmr_tf.data.pipeline import looked_at
 from wmr_tf.divergence import Diverged, StopOnDivergence
 from wmr_tf.engine import distribution, seeds
 from wmr_tf.engine.precision import compute_dtypes
+from wmr_tf.engine.streams import in_parts
 from wmr_tf.inputs.batches import check_first_batch, check_index, first_batch, image_and_index
 from wmr_tf.inputs.classifier import check_architecture
 from wmr_tf.inputs.watch import Watch
@@ -87,7 +88,9 @@ class AdversarialModel(keras.Model):
 
     def call(self, images: tf.Tensor, training: bool | None = None) -> tf.Tensor:
         """Return the classifier's logits `[batch, classes]`."""
-        return self.classifier(images, training=training)
+        if training:
+            return self.classifier(images, training=True)
+        return in_parts(lambda part: self.classifier(part, training=training), images)
 
     def fit(
         self, x: Any = None, y: Any = None, *args: Any, validation_data: Any = None, **kwargs: Any

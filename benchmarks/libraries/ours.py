@@ -1,5 +1,6 @@
 """wmr_tf: training steps as `fit` runs them, the attack alone, and an evaluation."""
 
+import functools
 from collections.abc import Callable
 from typing import Any
 
@@ -7,26 +8,29 @@ import keras
 import tensorflow as tf
 
 import wmr_tf
-from benchmarks.libraries.keras_classifier import build
+from benchmarks.libraries.keras_classifier import POLICIES, build
 from benchmarks.task import BETA, SEED, Task
 from wmr_tf.engine.frozen import freeze
 from wmr_tf.evaluation import RobustnessEvaluator
 from wmr_tf.losses import cross_entropy
 
 EAGER = False
-POLICIES = {"float32": "float32", "bfloat16": "mixed_bfloat16"}
 
 
-Build = Callable[[Task], keras.Model]
-
-
-def prepare(task: Task, build: Build = build) -> Callable[[], Any]:
-    """Return one step of a task, on the classifier that `build` makes."""
-    keras.config.set_dtype_policy(POLICIES[task.precision])
+def prepare(task: Task) -> Callable[[], Any]:
+    """Return one step of a task."""
     if task.kind == "matmul":
         return matmul(task)
+    use_all_cores(task.architecture)
+    keras.config.set_dtype_policy(POLICIES[task.precision])
     step_of = {"trades": training, "pgd": training, "attack": attack_alone, "evaluation": evaluation}[task.kind]
-    return step_of(task, build)
+    return step_of(task)
+
+
+@functools.cache
+def use_all_cores(architecture: str) -> None:
+    """Set the threads, once: they hold for the process, and TensorFlow refuses another architecture's."""
+    wmr_tf.use_all_cores(batch_norm=architecture == "resnet18")  # the other one that has BatchNorm is not trained
 
 
 def attack_of(task: Task) -> wmr_tf.attacks.PGD:
@@ -35,7 +39,7 @@ def attack_of(task: Task) -> wmr_tf.attacks.PGD:
     return wmr_tf.attacks.PGD(epsilon=task.epsilon, step_size=task.step_size, steps=task.steps, start=start)
 
 
-def training(task: Task, build: Build) -> Callable[[], Any]:
+def training(task: Task) -> Callable[[], Any]:
     """Return one call of the function that `fit` compiles, on a batch that is in memory already."""
     attack = attack_of(task)
     method = wmr_tf.methods.TRADES(attack, beta=BETA) if task.kind == "trades" else wmr_tf.methods.PGD(attack)
@@ -46,7 +50,7 @@ def training(task: Task, build: Build) -> Callable[[], Any]:
     return lambda: float(model.train_function(batches)["loss"])
 
 
-def attack_alone(task: Task, build: Build) -> Callable[[], Any]:
+def attack_alone(task: Task) -> Callable[[], Any]:
     """Return the attack on a frozen classifier; freezing is part of it, since training freezes once a batch."""
     classifier, attack = build(task), attack_of(task)
     images, labels = tf.constant(task.images()), tf.constant(task.labels(), tf.int32)
@@ -59,7 +63,7 @@ def attack_alone(task: Task, build: Build) -> Callable[[], Any]:
     return lambda: attacked().numpy()
 
 
-def evaluation(task: Task, build: Build) -> Callable[[], Any]:
+def evaluation(task: Task) -> Callable[[], Any]:
     """Return the evaluation of A_rob, in float32 and in batches of 256, as `evaluate_robustness` does it."""
     evaluator = RobustnessEvaluator(build(task), attack_of(task), alpha_test=(), seed=SEED)
     data = tf.data.Dataset.from_tensor_slices((task.images(), task.labels())).batch(256)

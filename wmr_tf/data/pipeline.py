@@ -13,6 +13,8 @@ from wmr_tf.engine import seeds
 _ORDER, _CROPS = -1, -2
 """What a seed is for; the attacks fold in the number of a step, which is never negative."""
 
+_AS_IT_IS = tf.autograph.experimental.do_not_convert  # AutoGraph takes longer to look at a function than that to trace
+
 
 class Place:
     """Where in its epochs a data set is whose batches have addresses: batch k of epoch e, whatever was read before.
@@ -98,6 +100,7 @@ def training(
     place = Place(examples=examples, batch_size=batch_size, seed=seed, augment=augment)
     gather = _gather(images, labels)
 
+    @_AS_IT_IS
     def epoch_of(_: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
         epoch, first = place.begin_epoch()
         order = tf.random.experimental.stateless_shuffle(tf.range(examples), seeds.fold_in(seed, _ORDER, epoch))
@@ -105,6 +108,7 @@ def training(
         index = tf.gather(tf.reshape(order[: batches * size], [batches, size]), turned)
         return index, tf.fill([batches], epoch), turned
 
+    @_AS_IT_IS
     def batch(index: tf.Tensor, epoch: tf.Tensor, number: tf.Tensor) -> tuple[Any, tf.Tensor]:
         raw, label = gather(index)
         if augment:
@@ -122,6 +126,7 @@ def evaluation(images: np.ndarray, labels: np.ndarray, *, scale: int, batch_size
     """Return batches of all images, in order and not augmented; arguments and result as in `training`."""
     gather = _gather(images, labels)
 
+    @_AS_IT_IS
     def batch(index: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         raw, label = gather(index)
         return _scaled(raw, scale), label

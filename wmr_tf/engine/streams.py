@@ -82,10 +82,15 @@ def in_parts(function: Callable[..., tf.Tensor], *batches: tf.Tensor) -> tf.Tens
         return function(*batches)
     missing = -(tf.shape(batches[0])[0] if images is None else images) % parts  # to parts of equal size
     if images is None or missing:
-        batches = tuple(tf.concat([batch, tf.repeat(batch[:1], missing, axis=0)], axis=0) for batch in batches)
+        batches = tuple(_with_more(batch, missing) for batch in batches)
     split = [tf.split(batch, parts) for batch in batches]
     outputs = tf.concat([function(*part) for part in zip(*split, strict=True)], axis=0)
     return outputs if images is not None and not missing else outputs[: tf.shape(outputs)[0] - missing]
+
+
+def _with_more(batch: tf.Tensor, missing: tf.Tensor | int) -> tf.Tensor:
+    """Return the batch and as many copies of its first image as are missing."""
+    return tf.concat([batch, tf.stop_gradient(tf.repeat(batch[:1], missing, axis=0))], axis=0)
 
 
 def _parts_of(images: int | None) -> int:

@@ -1,20 +1,23 @@
 """What a suite knows of every image, in arrays and in a file that a killed evaluation goes on from."""
 
+from __future__ import annotations
+
 import dataclasses
 import hashlib
 import json
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import keras
 import numpy as np
 
 from wmr_tf.checks import require, writable_file
-from wmr_tf.engine.distribution import is_chief
 from wmr_tf.saving import written_whole
 from wmr_tf.untrusted import HARMLESS, parse_json, read_arrays, well_formed
+
+if TYPE_CHECKING:
+    import keras  # late elsewhere, as all that imports TensorFlow: who reads outcomes does not wait for it
 
 _COPIES = 3
 """How many images a file of outcomes holds for each image, and room for the rest."""
@@ -55,7 +58,7 @@ class Outcomes:
     done: int = 0
 
     @classmethod
-    def begin(cls, clean: np.ndarray, labels: np.ndarray, logits: np.ndarray) -> "Outcomes":
+    def begin(cls, clean: np.ndarray, labels: np.ndarray, logits: np.ndarray) -> Outcomes:
         """Return what is known before the first attack: which clean images are misclassified."""
         wrong = logits.argmax(axis=1) != labels
         return cls(
@@ -165,6 +168,8 @@ def file_for(outcomes: str | Path | None, classifier: keras.Model) -> Path | Non
     Raises:
         InvalidInput: If it cannot be written.
     """
+    from wmr_tf.engine.distribution import is_chief
+
     if not outcomes:
         return None
     path = Path(outcomes).expanduser()

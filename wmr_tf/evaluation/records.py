@@ -1,20 +1,24 @@
 """What an evaluation knows of every image: in a file, from which others compute, and as pictures in its report."""
 
+from __future__ import annotations
+
 import datetime
 import json
 import os
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from wmr_tf import report
 from wmr_tf.checks import one_of, refuse, require, writable_file
-from wmr_tf.evaluation.diagnostics import Diagnosis
 from wmr_tf.evaluation.outcomes import load_outcomes, logit_margins
-from wmr_tf.evaluation.robustness import Robustness
 from wmr_tf.saving import written_whole
 from wmr_tf.untrusted import in_print, parse_json
+
+if TYPE_CHECKING:  # late elsewhere: who reads images.npz does not wait for TensorFlow
+    from wmr_tf.evaluation.diagnostics import Diagnosis
+    from wmr_tf.evaluation.robustness import Robustness
 
 SHOWN = 6
 """How many images of each kind a report shows."""
@@ -123,6 +127,8 @@ def save_report(
         >>> result = wmr_tf.evaluate_robustness(classifier, test, attack, verbose=0)
         >>> save_report({"my classifier": result}, "report.html", facts={"dataset": "my images"})
     """
+    from wmr_tf.evaluation.robustness import Robustness
+
     are_named = isinstance(results, Mapping) and all(isinstance(each, Robustness) for each in results.values())
     got = "none" if are_named else f"a {type(results).__name__} of other things"
     expected, fix = "results of evaluate_robustness by name", 'Pass {"my classifier": result}.'

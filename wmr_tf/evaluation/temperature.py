@@ -4,16 +4,19 @@ Dividing the logits by a number changes no prediction and so not A_rob on given 
 with them A_sa. Compare two defences at the same mean top probability before you call one of them more robust.
 """
 
-from collections.abc import Iterable, Mapping
-from typing import Any
+from __future__ import annotations
 
-import keras
+from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING, Any
+
 import numpy as np
 
 from wmr_tf.checks import positive, require
 from wmr_tf.evaluation.dro import finite
 from wmr_tf.evaluation.weighted import weighted_accuracy
-from wmr_tf.inputs.classifier import check_model
+
+if TYPE_CHECKING:
+    import keras  # late elsewhere, as all that imports TensorFlow: who compares logits does not wait for it
 
 SCALES = tuple(10 ** (step / 10) for step in range(-10, 11))
 """The factors on the logits of a confidence curve, from 0.1 to 10."""
@@ -159,6 +162,10 @@ def at_temperature(classifier: keras.Model, temperature: float) -> keras.Model:
     Raises:
         InvalidInput: If it is no classifier, or the temperature is not a finite number > 0.
     """
+    import keras
+
+    from wmr_tf.inputs.classifier import check_model
+
     check_model(classifier)
     scale = 1.0 / positive("temperature", temperature)
     return keras.Sequential([classifier, keras.layers.Rescaling(scale, dtype="float32")])

@@ -1,0 +1,61 @@
+"""The README's table of speed, made of the measurements."""
+
+import statistics
+from collections.abc import Iterable
+
+from benchmarks.findings import Comparison
+from benchmarks.rounds import Measurement, ratios
+from benchmarks.tables import COMPILED, OURS, PLAIN, PRECISIONS, PUBLIC, STREAMS, TUNED
+from benchmarks.text import number, table
+
+COLUMNS = {
+    PLAIN: PLAIN,
+    TUNED: "PyTorch tuned by hand",
+    STREAMS: "the same in streams",
+    COMPILED: "the same, `torch.compile`",
+    PUBLIC: PUBLIC,
+}
+
+
+def table_of(comparisons: Iterable[Comparison]) -> str:
+    """Return images a second of ours, and how many times as long the others take in the same precision."""
+    columns = ["work", "this library, images/s", *COLUMNS.values(), "libraries, float32"]
+    return table(columns, [_row(comparison) for comparison in comparisons])
+
+
+def relative(comparison: Comparison) -> dict[tuple[str, str], float]:
+    """Return how many times as long each row takes as ours in its precision, by label and precision.
+
+    It is the median over rounds. Rows that did not run, or that ours did not run for, are missing.
+    """
+    rows = {(m.row.label, m.row.task.precision): m for m in comparison.measured if m.seconds}
+    return {
+        (label, precision): statistics.median(ratios(m, rows[OURS, precision]))
+        for (label, precision), m in rows.items()
+        if (OURS, precision) in rows
+    }
+
+
+def _row(comparison: Comparison) -> list[str]:
+    times = relative(comparison)
+    ours = [m for m in comparison.measured if m.row.label == OURS]
+    others = [(label, value) for (label, _), value in times.items() if label not in {OURS, *COLUMNS}]
+    return [
+        comparison.title,
+        " / ".join(map(_rate, ours)),
+        *(_pair(times, label) for label in COLUMNS),
+        ", ".join(f"{label.split(',')[0]} {_times(value)}" for label, value in others),
+    ]
+
+
+def _rate(m: Measurement) -> str:
+    return number(m.row.task.size / m.median) if m.seconds else "-"
+
+
+def _pair(times: dict[tuple[str, str], float], label: str) -> str:
+    cells = [_times(times[label, precision]) if (label, precision) in times else "-" for precision in PRECISIONS]
+    return "" if set(cells) == {"-"} else " / ".join(cells)
+
+
+def _times(value: float) -> str:
+    return f"{value:.2f}x" if value < 2 else f"{value:.1f}x"
