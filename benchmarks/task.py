@@ -7,8 +7,13 @@ import numpy as np
 SEED = 0
 CLASSES = 10
 BETA = 6.0
-IMAGE_SHAPES = {"small_cnn": (28, 28, 1), "resnet18": (32, 32, 3), "mobilenet_v3_small": (64, 64, 3)}
-PARAMETERS = {"small_cnn": 312_202, "resnet18": 11_173_962, "mobilenet_v3_small": 1_528_106}
+IMAGE_SHAPES = {
+    "digits_cnn": (8, 8, 1),
+    "small_cnn": (28, 28, 1),
+    "resnet18": (32, 32, 3),
+    "mobilenet_v3_small": (64, 64, 3),
+}
+PARAMETERS = {"digits_cnn": 38_314, "small_cnn": 312_202, "resnet18": 11_173_962, "mobilenet_v3_small": 1_528_106}
 
 
 @dataclasses.dataclass(frozen=True)

@@ -153,6 +153,10 @@ def test_the_index_is_an_images_place_in_every_epoch_and_with_every_seed(digits)
     assert splits.validation.element_spec == digits.validation.element_spec
 
 
+def test_no_thread_tunes_what_is_read_in_order(digits):
+    assert [split.options().autotune.enabled for split in digits] == [False] * 3  # an epoch's end waits for it
+
+
 def test_validation_and_test_order_never_change(digits):
     for split in (digits.validation, digits.test):
         assert fingerprints(split) == fingerprints(split)

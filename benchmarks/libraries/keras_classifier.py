@@ -11,6 +11,7 @@ from wmr_tf import architectures
 
 POLICIES = {"float32": "float32", "bfloat16": "mixed_bfloat16"}
 ARCHITECTURES: dict[str, Callable[[], keras.Model]] = {
+    "digits_cnn": architectures.digits_cnn,
     "small_cnn": architectures.small_cnn,
     "resnet18": architectures.resnet18,
     "mobilenet_v3_small": functools.partial(

@@ -21,16 +21,20 @@ def prepare(task: Task) -> Callable[[], Any]:
     """Return one step of a task."""
     if task.kind == "matmul":
         return matmul(task)
-    use_all_cores(task.architecture)
-    keras.config.set_dtype_policy(POLICIES[task.precision])
-    step_of = {"trades": training, "pgd": training, "attack": attack_alone, "evaluation": evaluation}[task.kind]
+    use_all_cores(batch_norm=task.architecture == "resnet18")  # the other one that has BatchNorm is not trained
     return step_of(task)
 
 
+def step_of(task: Task) -> Callable[[], Any]:
+    """Return one step of a task, with the threads that there are."""
+    keras.config.set_dtype_policy(POLICIES[task.precision])
+    return {"trades": training, "pgd": training, "attack": attack_alone, "evaluation": evaluation}[task.kind](task)
+
+
 @functools.cache
-def use_all_cores(architecture: str) -> None:
-    """Set the threads, once: they hold for the process, and TensorFlow refuses another architecture's."""
-    wmr_tf.use_all_cores(batch_norm=architecture == "resnet18")  # the other one that has BatchNorm is not trained
+def use_all_cores(*, batch_norm: bool) -> None:
+    """Set the threads, once: they hold for the process, and TensorFlow refuses others."""
+    wmr_tf.use_all_cores(batch_norm=batch_norm)
 
 
 def attack_of(task: Task) -> wmr_tf.attacks.PGD:

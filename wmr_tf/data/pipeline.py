@@ -146,5 +146,8 @@ def _scaled(raw: tf.Tensor, scale: int) -> tf.Tensor:
 
 def _mapped(dataset: tf.data.Dataset, batch: Callable[..., Any]) -> tf.data.Dataset:
     # One thread, which prepares a batch in a few milliseconds while the step before runs. With several, op determinism
-    # would have TensorFlow rewrite the graph and print a line about that.
-    return dataset.map(batch).prefetch(tf.data.AUTOTUNE)
+    # would have TensorFlow rewrite the graph and print a line about that. There is nothing to tune then, and the end of
+    # an epoch would wait for the thread that tunes.
+    options = tf.data.Options()
+    options.autotune.enabled = False
+    return dataset.map(batch).prefetch(2).with_options(options)

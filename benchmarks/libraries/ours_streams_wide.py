@@ -1,0 +1,15 @@
+"""wmr_tf in streams, all cores for each kernel, whatever the network."""
+
+from collections.abc import Callable
+from typing import Any
+
+from benchmarks.libraries import ours
+from benchmarks.task import Task
+
+EAGER = False
+
+
+def prepare(task: Task) -> Callable[[], Any]:
+    """Return one step of a task."""
+    ours.use_all_cores(batch_norm=True)
+    return ours.step_of(task)
