@@ -27,7 +27,7 @@ ATTACK = PGD(epsilon=0.15, step_size=0.05, steps=3)
 ALPHAS = (1.5, 1.0, 2.0)
 # The keys of a callback in ARCHITECTURE.md, for these alphas.
 KEYS = ["val_A_nat", "val_A_rob", "val_A_strong", "val_A_sa", "val_A_tr"]
-KEYS += ["val_A_sa_1p5", "val_A_tr_1p5", "val_A_sa_1", "val_A_tr_1", "val_A_sa_2", "val_A_tr_2"]
+KEYS += ["val_A_sa_1p5", "val_A_tr_1p5", "val_A_sa_1", "val_A_sa_2", "val_A_tr_2"]
 
 
 def images_and_labels(count: int, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
@@ -72,19 +72,18 @@ def last(history: dict[str, list[float]]) -> dict[str, float]:
     return {key: history[key][-1] for key in KEYS}
 
 
-def expected(classifier: keras.Model, data, *, seed: int = 0, batch_size: int = 256) -> dict[str, float]:
+def expected(classifier: keras.Model, data, *, seed: int = 0, **settings) -> dict[str, float]:
     """Return what the callback should have logged, from `evaluate_robustness` and keys spelt out by hand."""
-    settings = {"alpha_test": ALPHAS, "seed": seed, "batch_size": batch_size, "suite": "short"}
+    settings |= {"alpha_test": ALPHAS, "seed": seed, "suite": "short"}
     result = evaluate_robustness(classifier, data, ATTACK, **settings)
-    values = [result.A_nat, result.A_rob, result.A_strong]
-    for alpha in (1.5, 1.5, 1.0, 2.0):
-        values += [result.A_sa(alpha), result.A_tr(alpha)]
+    values = [result.A_nat, result.A_rob, result.A_strong, *[result.A_sa(1.5), result.A_tr(1.5)] * 2]
+    values += [result.A_sa(1.0), result.A_sa(2.0), result.A_tr(2.0)]
     return dict(zip(KEYS, [accuracy.value for accuracy in values], strict=True))
 
 
 def test_every_key_is_there_in_every_epoch_and_nan_where_it_is_skipped():
     model = adversarial(make_classifier())
-    history = fit(model, RobustEvaluation(dataset(30, 7), ATTACK, alpha_test=ALPHAS, every=2), epochs=5)
+    history = fit(model, RobustEvaluation(dataset(30, 7), ATTACK, alpha_test=ALPHAS, alpha_tr=[2.0], every=2), epochs=5)
     assert {key for key in history if key.startswith("val_")} == set(KEYS)
     for key in KEYS:
         # Epochs 2 and 4 are due; so is 5, the last.
@@ -96,16 +95,33 @@ def test_every_key_is_there_in_every_epoch_and_nan_where_it_is_skipped():
 def test_the_numbers_are_those_of_evaluate_robustness(monkeypatch, wrap, batch_size):
     monkeypatch.setattr(callbacks, "AT_MOST", 16)  # so that there are several batches, the last one smaller
     classifier = make_classifier()
-    history = fit(wrap(classifier), RobustEvaluation(dataset(40, 9), ATTACK, alpha_test=ALPHAS), epochs=2)
+    history = fit(
+        wrap(classifier), RobustEvaluation(dataset(40, 9), ATTACK, alpha_test=ALPHAS, alpha_tr=[2.0]), epochs=2
+    )
     numbers = expected(classifier, images_and_labels(40), batch_size=batch_size)
     assert last(history) == pytest.approx(numbers, abs=1e-6)
     assert len(set(numbers.values())) > 4  # the attack bites, so that agreement means something
 
 
+def test_a_tr_of_the_first_alpha_is_measured_and_of_others_if_asked_for():
+    first = RobustEvaluation(dataset(7, 7), ATTACK, alpha_test=ALPHAS)
+    assert set(KEYS) - set(first.keys) == {"val_A_tr_2"}
+    assert set(RobustEvaluation(dataset(7, 7), ATTACK, alpha_test=ALPHAS, alpha_tr=[2.0, 1.5]).keys) == set(KEYS)
+    with pytest.raises(InvalidInput, match="alpha_tr: got 3.0, expected one of 1.5, 1.0, 2.0"):
+        RobustEvaluation(dataset(7, 7), ATTACK, alpha_test=ALPHAS, alpha_tr=[3.0])
+
+
+def test_it_knows_how_long_an_epoch_and_its_validation_took():
+    evaluation = RobustEvaluation(dataset(7, 7), ATTACK)
+    fit(adversarial(make_classifier()), evaluation)
+    validation, epoch = evaluation.seconds
+    assert 0 < validation < epoch
+
+
 def test_examples_caps_and_seed_counts():
     classifier = make_classifier()
     images, labels = images_and_labels(60)
-    evaluation = RobustEvaluation((images, labels), ATTACK, alpha_test=ALPHAS, examples=40, seed=7)
+    evaluation = RobustEvaluation((images, labels), ATTACK, alpha_test=ALPHAS, alpha_tr=[2.0], examples=40, seed=7)
     logged = last(fit(adversarial(classifier), evaluation))
     first_ones = (images[:40], labels[:40])
     assert logged == pytest.approx(expected(classifier, first_ones, seed=7), abs=1e-6)
@@ -124,14 +140,14 @@ def test_a_plain_model_may_have_a_part_named_classifier():
             return self.classifier(self.features(images))
 
     model = plain(Net())
-    logged = last(fit(model, RobustEvaluation(dataset(30, 30), ATTACK, alpha_test=ALPHAS)))
+    logged = last(fit(model, RobustEvaluation(dataset(30, 30), ATTACK, alpha_test=ALPHAS, alpha_tr=[2.0])))
     assert logged == pytest.approx(expected(model, images_and_labels(30)), abs=1e-6)
 
 
 def test_keras_own_callbacks_read_the_numbers_in_the_same_epoch(tmp_path):
     history = fit(
         adversarial(make_classifier()),
-        RobustEvaluation(dataset(30, 30), ATTACK, alpha_test=ALPHAS),
+        RobustEvaluation(dataset(30, 30), ATTACK, alpha_test=ALPHAS, alpha_tr=[2.0]),
         keras.callbacks.ModelCheckpoint(tmp_path / "{epoch}_{val_A_sa_1p5:.3f}.keras", monitor="val_A_sa", mode="max"),
         keras.callbacks.EarlyStopping("val_A_sa", mode="max", min_delta=1.0, patience=2),
         keras.callbacks.CSVLogger(tmp_path / "history.csv"),
@@ -151,7 +167,7 @@ def test_keras_own_callbacks_read_the_numbers_in_the_same_epoch(tmp_path):
 
 
 def test_a_deep_copy_and_a_second_fit_evaluate_the_model_that_they_are_in():
-    evaluation = RobustEvaluation(dataset(30, 30), ATTACK, alpha_test=ALPHAS)
+    evaluation = RobustEvaluation(dataset(30, 30), ATTACK, alpha_test=ALPHAS, alpha_tr=[2.0])
     copied = copy.deepcopy(evaluation)  # as Keras Tuner does before each trial
     seen = []
     for seed, callback in enumerate([evaluation, copied, evaluation, copied]):
@@ -161,7 +177,7 @@ def test_a_deep_copy_and_a_second_fit_evaluate_the_model_that_they_are_in():
     assert len({numbers["val_A_sa"] for numbers in seen}) == 4
 
 
-def test_mixed_precision_is_evaluated_in_float32_and_left_as_it_was():
+def test_mixed_precision_is_attacked_in_bfloat16_scored_in_float32_and_left_as_it_was():
     def float32_weights():
         classifier = make_classifier()
         fit(adversarial(classifier), epochs=2)
@@ -170,14 +186,18 @@ def test_mixed_precision_is_evaluated_in_float32_and_left_as_it_was():
     before = float32_weights()
     keras.config.set_dtype_policy("mixed_bfloat16")
     mixed = make_classifier()
-    logged = last(fit(adversarial(mixed), RobustEvaluation(dataset(30, 30), ATTACK, alpha_test=ALPHAS), epochs=2))
+    logged = last(
+        fit(adversarial(mixed), RobustEvaluation(dataset(30, 30), ATTACK, alpha_test=ALPHAS, alpha_tr=[2.0]), epochs=2)
+    )
     assert mixed.layers[1].compute_dtype == "bfloat16"
     keras.config.set_dtype_policy("float32")
 
     same_in_float32 = make_classifier()
     same_in_float32.set_weights(mixed.get_weights())
     images, labels = images_and_labels(30)
-    assert logged == pytest.approx(expected(same_in_float32, (images, labels)), abs=1e-6)
+    attacked_alike = expected(same_in_float32, (images, labels), attack_precision="bfloat16")
+    assert logged == pytest.approx(attacked_alike, abs=1e-6)
+    assert logged != pytest.approx(expected(same_in_float32, (images, labels)), abs=1e-6)
     by_precision = [
         weighted_accuracy(probability_margin(classifier(images), labels).numpy(), 2.0).value
         for classifier in (mixed, same_in_float32)
@@ -210,7 +230,7 @@ def test_evaluation_retraces_neither_the_training_step_nor_itself():
 
     keras.config.set_dtype_policy("mixed_bfloat16")
     attack = CountedPGD(epsilon=0.05, step_size=0.05, steps=1)
-    evaluation = RobustEvaluation(dataset(30, 30), attack, alpha_test=ALPHAS)
+    evaluation = RobustEvaluation(dataset(30, 30), attack, alpha_test=ALPHAS, alpha_tr=[2.0])
     assert training_traces(evaluation) == training_traces()
     assert CountedPGD.traces == 1  # for the unweighted attack and all alphas, in all epochs
 
@@ -222,7 +242,7 @@ def test_an_epoch_whose_classifier_gives_nan_is_nan_and_the_next_one_ends_the_fi
         if epoch == 1:
             model.classifier.set_weights([np.full_like(weight, np.nan) for weight in model.classifier.get_weights()])
 
-    evaluation = RobustEvaluation(dataset(30, 30), ATTACK, alpha_test=ALPHAS)
+    evaluation = RobustEvaluation(dataset(30, 30), ATTACK, alpha_test=ALPHAS, alpha_tr=[2.0])
     with pytest.raises(Diverged, match="^training diverged in epoch 3, batch 1: loss nan, "):
         fit(model, keras.callbacks.LambdaCallback(on_epoch_end=ruin), evaluation, epochs=3)
     for key in KEYS:

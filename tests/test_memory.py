@@ -184,10 +184,10 @@ def test_networks_that_are_large_are_evaluated_in_bounded_memory(build, at_most)
         import_tensorflow()
         import numpy as np, wmr_tf as wmr
         classifier = wmr.architectures.{build}
-        images = np.random.default_rng(0).random((64, *classifier.input_shape[1:]), np.float32)
+        images = np.random.default_rng(0).random((40, *classifier.input_shape[1:]), np.float32)
         attack = wmr.attacks.PGD(epsilon=0.01, step_size=0.01, steps=1)
-        evaluate = wmr.evaluation.RobustnessEvaluator(classifier, attack, alpha_test=(), suite="short")
-        evaluate([(images, np.arange(64) % 10)], verbose=0)
+        evaluate = wmr.evaluation.RobustnessEvaluator(classifier, attack, alpha_test=(), suite=None)
+        evaluate([(images, np.arange(40) % 10)], verbose=0)
         print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
     """
     finished = subprocess.run(

@@ -96,6 +96,36 @@ def assert_same(one, other):
         assert np.array_equal(getattr(one.outcomes, field.name), getattr(other.outcomes, field.name)), field.name
 
 
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Rough(Scripted):
+    """One whose network may compute in bfloat16; keeps what that gives."""
+
+    allows_bfloat16 = True
+    logits: list = dataclasses.field(default_factory=list, compare=False)
+
+    def __call__(self, network, batch, run, seed):
+        found = super().__call__(network, batch, run, seed)
+        tf.numpy_function(lambda logits: self.logits.append(logits.copy()), [network(found.points)], [])
+        return found
+
+
+class Precise(Rough):
+    allows_bfloat16 = False
+
+
+@pytest.mark.parametrize(("kind", "predicted"), [(Rough, 1), (Precise, 0)])
+def test_a_point_that_is_misclassified_in_bfloat16_alone_breaks_no_image(kind, predicted):
+    # In bfloat16 0.4008 is 0.4004, below the threshold of class 0.
+    classifier = keras.Sequential([keras.Input([3]), layers.Dense(2), layers.Dense(2)])
+    classifier.set_weights([np.eye(3)[:, :2], np.zeros(2), np.float32([[1, 0], [0, 0]]), np.float32([0, 0.4006])])
+    data = np.full([4, 3], 0.5, np.float32), np.zeros(4, np.int32)
+    stage = kind(name="one", breaks=(tuple(range(20)),), to=0.4008)
+    result = outcome(ensemble(stage, classifier=classifier, precision="bfloat16"), data)
+    assert (stage.logits[0].argmax(axis=1) == predicted).all()
+    assert result.is_robust.all() and result.settings["precision"] == "bfloat16"
+    assert not outcome(ensemble(dataclasses.replace(stage, to=0.4), classifier=classifier), data).is_robust.any()
+
+
 def test_an_image_is_broken_by_the_first_attack_that_finds_a_misclassified_point():
     result = outcome(ensemble(*three()))
     assert result.stages == ("one", "two", "two", "three")

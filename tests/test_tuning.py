@@ -160,6 +160,29 @@ def test_an_objective_is_a_weighted_sum():
         assert objective.has_value(logs) and not objective.has_value({})
         assert objective.better_than(0.2, 0.1) and not objective.is_matched
     assert tuning.Objective("val_A_sa_matched").is_matched
+    with pytest.raises(InvalidInput, match="^objective: got 'val_A_tr_1p5', expected one of"):
+        tuning.Objective("val_A_tr_1p5", (1.0, 1.5), (1.0,))  # for which the evaluation makes no attack
+
+
+@pytest.mark.parametrize(
+    ("objective", "keys"), [("val_A_sa", ["val_A_tr_1"]), ("val_A_tr_2_matched", ["val_A_tr_1", "val_A_tr_2"])]
+)
+def test_a_search_attacks_for_the_a_tr_that_it_maximises(monkeypatch, objective, keys):
+    trials = searched("learning_rate:0.01:0.1", alpha_test=(1.0, 1.5, 2.0))
+    hypermodel = ExperimentHyperModel(trials, tuning.Objective(objective, (1.0, 1.5, 2.0)), top_probability=0.9)
+    found = []
+    monkeypatch.setattr(
+        "trainers.run.measuring_callbacks", lambda experiment, evaluation: found.append(evaluation) or []
+    )
+
+    class Stop(Exception):
+        pass
+
+    model = mock.Mock()
+    model.fit.side_effect = Stop
+    with pytest.raises(Stop):
+        hypermodel.fit(declared(trials)[0], model)
+    assert [key for key in found[0].keys if key.startswith("val_A_tr_")] == keys
 
 
 def images_and_labels(count: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
@@ -624,6 +647,7 @@ def test_the_best_is_evaluated_on_test_images_once(found, capsys):
         experiment.test_attack(),
         alpha_test=1.0,
         seed=4,
+        attack_precision=experiment.precision,
         verbose=0,
     )
     assert result.A_sa(1.0).value == pytest.approx(best["A_sa"], abs=1e-5)

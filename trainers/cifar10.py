@@ -1,6 +1,6 @@
 """Train a robust classifier on CIFAR-10.
 
-python -m trainers.cifar10 --alpha_train=2.0 --precision=auto
+python -m trainers.cifar10 --alpha_train=2.0
 
 The recipe (trainers/recipes.py says what of it is the paper's) has 100 epochs of a ResNet-18 with attacks of 10 steps:
 days on a CPU, a task for a GPU.

@@ -31,6 +31,7 @@ from wmr_tf.checks import (
     whole_numbers,
 )
 from wmr_tf.checks import seed as checked_seed
+from wmr_tf.engine import processor
 from wmr_tf.names import (
     ARCHITECTURES,
     DATASETS,
@@ -255,7 +256,7 @@ class Experiment(Evaluation, MethodSettings):
     weight_decay: float = setting("As in PyTorch: weight_decay * w is added to the gradient.", 0.0)
     architecture: str = setting("Network: " + ", ".join(ARCHITECTURES) + ".")
     precision: str = setting(
-        "float32, bfloat16, float16 or auto (bfloat16 where it is native); evaluation: float32.", "float32"
+        "float32, bfloat16, float16 or auto (bfloat16 where it is native); evaluation: float32.", "auto"
     )
     strategy: str = setting(STRATEGY, "none")
     deterministic: bool = setting("Whether two runs give identical weights, at some cost in speed.", False)
@@ -290,7 +291,8 @@ class Experiment(Evaluation, MethodSettings):
             if_given(at_least, name, getattr(self, name), 1)
         self.check_method()
         if self.precision == "auto":  # settled here, so that every record of the run says what it was
-            native = late("wmr_tf.engine.precision:has_bfloat16")()
+            on_gpu = late("wmr_tf.engine.precision:has_bfloat16")
+            native = on_gpu() if processor.may_have_gpu() else processor.multiplies_bfloat16()
             object.__setattr__(self, "precision", "bfloat16" if native else "float32")
 
     def check_place(self) -> None:

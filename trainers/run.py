@@ -3,6 +3,7 @@
 import dataclasses
 import math
 import shlex
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -236,16 +237,19 @@ def measuring_callbacks(experiment: Experiment, evaluation: RobustEvaluation) ->
         LogProgress(),
         keras.callbacks.ProgbarLogger(),  # its line ends here, and the validation gets one of its own
         evaluation,
-        keras.callbacks.LambdaCallback(on_epoch_end=lambda _, logs: print_validation(logs, experiment.alpha_test[0])),
+        keras.callbacks.LambdaCallback(on_epoch_end=lambda _, logs: print_validation(logs, evaluation)),
     ]
 
 
-def validation_evaluation(experiment: Experiment, splits: data.Splits) -> RobustEvaluation:
-    """Return the callback that measures robustness on the validation images."""
+def validation_evaluation(
+    experiment: Experiment, splits: data.Splits, alpha_tr: Iterable[float] = ()
+) -> RobustEvaluation:
+    """Return the callback that measures robustness on the validation images; for `alpha_tr` see `RobustEvaluation`."""
     return RobustEvaluation(
         splits.validation,
         experiment.test_attack(),
         alpha_test=experiment.alpha_test,
+        alpha_tr=alpha_tr,
         examples=None,
         every=experiment.eval_every,
         seed=experiment.seed,
@@ -254,11 +258,12 @@ def validation_evaluation(experiment: Experiment, splits: data.Splits) -> Robust
     )
 
 
-def print_validation(logs: dict[str, float], alpha: float) -> None:
-    """Print the accuracies of an epoch, if it was evaluated; history.csv has the others."""
+def print_validation(logs: dict[str, float], evaluation: RobustEvaluation) -> None:
+    """Print the accuracies of an epoch, if it was evaluated, and how long that took; history.csv has the others."""
     if not math.isnan(logs["val_A_nat"]):
         accuracies = (f"{name} {logs[f'val_{name}']:.2%}" for name in ("A_nat", "A_rob", "A_strong", "A_sa", "A_tr"))
-        print(f"validation, alpha_test {alpha:g}: {', '.join(accuracies)}", flush=True)
+        took = "{:.1f} s of the epoch's {:.1f} s".format(*evaluation.seconds)
+        print(f"validation, alpha_test {evaluation.alpha_test[0]:g}: {', '.join(accuracies)}; {took}", flush=True)
 
 
 def best_epoch(best: SaveBestClassifier, history: dict[str, list[float]]) -> int:

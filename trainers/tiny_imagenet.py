@@ -1,6 +1,6 @@
 """Train a robust classifier on Tiny ImageNet, from its official archive.
 
-python -m trainers.tiny_imagenet --data_dir=FOLDER_OF_THE_ARCHIVE --precision=auto
+python -m trainers.tiny_imagenet --data_dir=FOLDER_OF_THE_ARCHIVE
 
 The recipe (trainers/recipes.py says what of it is the paper's) has 100 epochs with attacks of 10 steps: weeks on a CPU,
 a task for a GPU. The network is the ResNet-18 of CIFAR-10 on images of 64 x 64 and with 200 logits: its first

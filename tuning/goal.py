@@ -10,12 +10,13 @@ MATCHED = "_matched"
 _TERM = re.compile(r"(?:(\d+(?:\.\d*)?|\.\d+)\*)?(\w+)")
 
 
-def weights_of(text: str, alpha_test: Iterable[float]) -> dict[str, float]:
+def weights_of(text: str, alpha_test: Iterable[float], alpha_tr: Iterable[float] | None = None) -> dict[str, float]:
     """Return the weight of each key in the text of an objective.
 
     Args:
         text: A key, or a weighted sum of keys; see `tuning.objective.Objective`.
         alpha_test: The powers of the attacker that are evaluated; they decide which keys there are.
+        alpha_tr: Those for which A_tr is measured; all of them if not given.
 
     Raises:
         InvalidInput: If there is no such key, or the text is no such sum.
@@ -25,7 +26,9 @@ def weights_of(text: str, alpha_test: Iterable[float]) -> dict[str, float]:
         {'val_A_sa': 0.75, 'val_A_nat': 0.25}
     """
     names = ["val_A_nat", "val_A_rob", "val_A_strong", "val_A_sa", "val_A_tr"]
-    names += [log_key(name, alpha) for name in ("A_sa", "A_tr") for alpha in alpha_test]
+    alpha_test = tuple(alpha_test)
+    names += [log_key("A_sa", alpha) for alpha in alpha_test]
+    names += [log_key("A_tr", alpha) for alpha in (alpha_test if alpha_tr is None else alpha_tr)]
     weights: dict[str, float] = {}
     for term in text.replace(" ", "").split("+"):
         if (match := _TERM.fullmatch(term)) is None:

@@ -19,6 +19,7 @@ from wmr_tf.checks import require
 from wmr_tf.data import Splits
 from wmr_tf.evaluation.flags import MASKED_GAP
 from wmr_tf.methods import BY_NAME
+from wmr_tf.names import log_key
 
 # What `run.load_data` reads of an experiment, besides whether its method needs to know which images it is given.
 _DATA = ("dataset", "batch_size", "seed", "data_dir", "train_examples", "validation_examples", "eval_examples")
@@ -65,7 +66,7 @@ class RobustHyperModel(kt.HyperModel):
         # Not a method: Keras Tuner wraps `build` as it finds it.
         self._build_model = build
         self.evaluation = evaluation
-        self.objective = Objective(objective, evaluation.alpha_test)
+        self.objective = Objective(objective, evaluation.alpha_test, evaluation.alpha_tr)
         self.top_probability = top_probability
 
     def build(self, hp: kt.HyperParameters) -> keras.Model:
@@ -141,7 +142,8 @@ class ExperimentHyperModel(kt.HyperModel):
         experiment = self.space.experiment(self.space.values(hp))
         splits = self.splits(experiment)
         self._kept = None  # their order goes on from epoch to epoch, and the next trial has to begin with the first
-        evaluation = run.validation_evaluation(experiment, splits)
+        attacked = [alpha for alpha in experiment.alpha_test if self.objective.reads(log_key("A_tr", alpha))]
+        evaluation = run.validation_evaluation(experiment, splits, alpha_tr=attacked)
         measuring = run.measuring_callbacks(experiment, evaluation)
         measuring += _matched(evaluation, self.objective, self.top_probability)
         history = model.fit(

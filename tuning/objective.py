@@ -31,6 +31,7 @@ class Objective(kt.Objective):
     Args:
         text: A key such as "val_A_sa", "val_A_tr" or "val_A_sa_1p5", or a sum such as "0.7*val_A_sa+0.3*val_A_nat".
         alpha_test: The powers of the attacker that are evaluated; they decide which keys there are.
+        alpha_tr: Those for which A_tr is measured; all of them if not given.
 
     Raises:
         InvalidInput: If there is no such key, or the text is no such sum.
@@ -40,9 +41,15 @@ class Objective(kt.Objective):
         0.5
     """
 
-    def __init__(self, text: str, alpha_test: Iterable[float] = (1.0,)) -> None:
+    def __init__(
+        self, text: str, alpha_test: Iterable[float] = (1.0,), alpha_tr: Iterable[float] | None = None
+    ) -> None:
         super().__init__(text, "max")
-        self.weights = weights_of(text, alpha_test)
+        self.weights = weights_of(text, alpha_test, alpha_tr)
+
+    def reads(self, key: str) -> bool:
+        """Return whether it is computed from a key, or from its matched twin."""
+        return not self.weights.keys().isdisjoint({key, f"{key}{MATCHED}"})
 
     @property
     def is_matched(self) -> bool:

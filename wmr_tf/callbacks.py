@@ -4,6 +4,7 @@ import contextlib
 import math
 import os
 import sys
+import time
 import weakref
 from collections.abc import Iterable
 from pathlib import Path
@@ -20,10 +21,10 @@ from wmr_tf.checks import InvalidInput, alphas, at_least, one_of, require
 from wmr_tf.checks import seed as checked_seed
 from wmr_tf.divergence import Diverged
 from wmr_tf.engine.memory import AT_MOST, images_at_once
-from wmr_tf.engine.precision import float32_compute
+from wmr_tf.engine.precision import compute_dtypes, float32_compute
 from wmr_tf.evaluation import Robustness, RobustnessEvaluator
 from wmr_tf.evaluation.versions import VERSIONS
-from wmr_tf.inputs.batches import CheckedBatches, batches_of, checked_batches
+from wmr_tf.inputs.batches import LOOKED_AT, CheckedBatches, batches_of, checked_batches
 from wmr_tf.logs import LogProgress, WriteEvents, WriteHistory
 from wmr_tf.names import ON_MASKED, log_key
 from wmr_tf.resume import ExactResume
@@ -63,8 +64,9 @@ def announce(model: keras.Model, keys: Iterable[str]) -> None:
 class RobustEvaluation(keras.callbacks.Callback):
     """Measures A_nat, A_rob, A_strong, A_sa and A_tr after each epoch and puts them into `logs`.
 
-    The keys are `val_A_nat`, `val_A_rob`, `val_A_strong`, for the first alpha_test `val_A_sa` and `val_A_tr`, and for
-    every alpha_test such as 1.5 `val_A_sa_1p5` and `val_A_tr_1p5`. All are there in every epoch, NaN in one that is
+    The keys are `val_A_nat`, `val_A_rob`, `val_A_strong`, for the first alpha_test `val_A_sa` and `val_A_tr`, for every
+    alpha_test such as 1.5 `val_A_sa_1p5`, and for every `alpha_tr` `val_A_tr_1p5`. A classifier that computes in
+    bfloat16 is attacked in bfloat16; scores are always in float32. All are there in every epoch, NaN in one that is
     skipped or after which the logits are NaN or infinite (EarlyStopping counts such an epoch as no better). Put it
     before the callbacks that read them (ModelCheckpoint, EarlyStopping, CSVLogger, TensorBoard). A classifier that
     has become constant, is at chance after three epochs, or hides from the test attack, is reported in one line after
@@ -76,6 +78,7 @@ class RobustEvaluation(keras.callbacks.Callback):
             pair of arrays; read here, once, and looked at as training begins.
         attack: The test attack; a warning is given if it cannot reach the edge of its ball.
         alpha_test: Powers of the non-uniform attacker, at least one, each >= 0.
+        alpha_tr: Those of them for which A_tr is measured, in addition to the first; each takes an attack of its own.
         examples: How many images to attack, the first ones; fewer if there are not as many. None attacks all.
         every: Evaluate every so many epochs, and after the last.
         seed: Of the attacks' random starts.
@@ -107,6 +110,7 @@ class RobustEvaluation(keras.callbacks.Callback):
         attack: Attack,
         *,
         alpha_test: Iterable[float] | float = (1.0,),
+        alpha_tr: Iterable[float] = (),
         examples: int | None = 1000,
         every: int = 1,
         seed: int = 0,
@@ -116,6 +120,11 @@ class RobustEvaluation(keras.callbacks.Callback):
     ) -> None:
         super().__init__()
         self.alpha_test = alphas("alpha_test", alpha_test)
+        wanted = [one_of("alpha_tr", alpha, self.alpha_test) for alpha in alpha_tr]
+        self.alpha_tr = tuple(dict.fromkeys([self.alpha_test[0], *wanted]))
+        self.seconds = 0.0, 0.0
+        """How long the last epoch's validation took, and the epoch with it."""
+        self._began = time.monotonic()
         check_attack(attack)
         warn_if_weak(attack)
         self.attack = attack
@@ -147,8 +156,13 @@ class RobustEvaluation(keras.callbacks.Callback):
             batches = checked_batches(classifier, self.batches)
             self.batches = batches.split(self.batch_size or images_at_once(classifier, batches[0][0].shape[1:]))
 
+    def on_epoch_begin(self, epoch: int, logs: dict[str, float] | None = None) -> None:
+        """Look at the clock."""
+        self._began = time.monotonic()
+
     def on_epoch_end(self, epoch: int, logs: dict[str, float] | None = None) -> None:
         """Evaluate the model's classifier, or the model itself where it is a plain one."""
+        began = time.monotonic()
         result = self._evaluate(classifier_of(self.model)) if self.is_due(epoch) else None
         if result is not None:
             self._tell_if_useless(epoch, result)
@@ -156,6 +170,7 @@ class RobustEvaluation(keras.callbacks.Callback):
             self._act_if_masked(epoch, result, logs or {})
         if logs is not None:
             logs.update(self._values(result))
+        self.seconds = time.monotonic() - began, time.monotonic() - self._began
 
     def on_train_end(self, logs: dict[str, float] | None = None) -> None:
         """Say once more if the classifier is of no use."""
@@ -182,7 +197,8 @@ class RobustEvaluation(keras.callbacks.Callback):
             self._evaluator = RobustnessEvaluator(
                 classifier,
                 self.attack,
-                alpha_test=self.alpha_test,
+                alpha_test=self.alpha_tr,
+                attack_precision="bfloat16" if "bfloat16" in compute_dtypes(classifier) else "float32",
                 seed=self.seed,
                 suite=self.suite,
                 batch_size=self.batch_size,
@@ -198,9 +214,9 @@ class RobustEvaluation(keras.callbacks.Callback):
         return result if result.is_finite else None
 
     def _logits(self, classifier: keras.Model) -> tf.Tensor:
-        """Return those of the first batch, computed eagerly, where NaN is seen."""
+        """Return those of a few images, computed eagerly, where NaN is seen."""
         with float32_compute(classifier):
-            return classifier(self.batches[0][0], training=False)
+            return classifier(self.batches[0][0][:LOOKED_AT], training=False)
 
     def _tell_if_useless(self, epoch: int, result: Robustness) -> None:
         constant = next((flag["value"] for flag in result.flags if flag["name"] == "constant_classifier"), None)
@@ -242,13 +258,9 @@ class RobustEvaluation(keras.callbacks.Callback):
             "val_A_rob": result.A_rob.value if result else nan,
             "val_A_strong": strong.value if strong else nan,
         }
-        by_alpha = {
-            alpha: {
-                "A_sa": result.A_sa(alpha).value if result else nan,
-                "A_tr": result.A_tr(alpha).value if result else nan,
-            }
-            for alpha in self.alpha_test
-        }
+        by_alpha = {alpha: {"A_sa": result.A_sa(alpha).value if result else nan} for alpha in self.alpha_test}
+        for alpha in self.alpha_tr:
+            by_alpha[alpha]["A_tr"] = result.A_tr(alpha).value if result else nan
         values |= {f"val_{name}": value for name, value in by_alpha[self.alpha_test[0]].items()}
         for alpha, accuracies in by_alpha.items():
             values |= {log_key(name, alpha): value for name, value in accuracies.items()}

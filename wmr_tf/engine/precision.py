@@ -2,18 +2,16 @@
 
 import contextlib
 from collections.abc import Callable, Iterator
-from pathlib import Path
 from typing import Any
 
 import keras
 import tensorflow as tf
 from keras.src.backend import AutocastScope
 
+from wmr_tf.engine import processor
 from wmr_tf.engine.graph import runs_its_graph
 
 # Keras's `AutocastScope` is not public; there is no other way to read a variable in another precision.
-
-CPUINFO = Path("/proc/cpuinfo")
 
 
 def compute_dtypes(classifier: keras.Model) -> set[str]:
@@ -30,8 +28,7 @@ def has_bfloat16() -> bool:
     if gpus:
         details = [tf.config.experimental.get_device_details(gpu) for gpu in gpus]
         return all(detail.get("compute_capability", (0, 0)) >= (8, 0) for detail in details)
-    features = CPUINFO.read_text().split() if CPUINFO.exists() else []
-    return not {"avx512_bf16", "amx_bf16", "bf16"}.isdisjoint(features)
+    return processor.multiplies_bfloat16()
 
 
 @contextlib.contextmanager

@@ -38,8 +38,8 @@ class RobustnessEvaluator:
             cannot reach the edge of its ball.
         alpha_test: Powers of the non-uniform attacker, each >= 0; none gives A_nat, A_rob and A_sa in one attack.
         seed: Of the attack's random start, which is keyed by the image's position in the data.
-        attack_precision: "float32", or "bfloat16" for faster and less exact gradients, where the processor has it. Do
-            not base a headline number on it.
+        attack_precision: "float32", or "bfloat16" for faster and less exact gradients, where the processor has it, of
+            the attack and of the suite's Auto-PGD. Do not base a headline number on it.
         suite: The version of AutoAttack that attacks the same images in the same ball, see `auto_attack`; None for
             none.
         batch_size: How many images to attack together at most, into parts of which larger batches are cut; as many as
@@ -75,8 +75,9 @@ class RobustnessEvaluator:
         one_of("attack_precision", attack_precision, COMPUTE)
         self._settings = {"seed": seed, "precision": attack_precision}
         self._batch_size = None if batch_size is None else at_least("batch_size", batch_size, 1)
+        how: dict[str, Any] = {"batch_size": batch_size, "seed": seed, "precision": attack_precision}
         ball: dict[str, Any] = {"epsilon": attack.epsilon, "norm": attack.norm}
-        self._suite = Suite(classifier, **ball, version=suite, batch_size=batch_size, seed=seed) if suite else None
+        self._suite = Suite(classifier, version=suite, **ball, **how) if suite else None
 
         @tf.function(autograph=False)
         def clean_logits(images: tf.Tensor, labels: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:

@@ -73,6 +73,9 @@ class Stage(abc.ABC):
     runs: int = 1
     targeted: bool = False
 
+    allows_bfloat16 = False
+    """Whether it may be made in bfloat16, since only its points count, on which the classifier is tried in float32."""
+
     @property
     def trace(self) -> Hashable:
         """Stages with equal ones are one function of a batch and share its trace."""
@@ -131,6 +134,8 @@ class Ascent(Stage):
 
     attack: APGD
     loss: int = CROSS_ENTROPY
+
+    allows_bfloat16 = True
 
     @property
     def trace(self) -> Hashable:

@@ -11,11 +11,12 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from wmr_tf.checks import at_least, require
+from wmr_tf.checks import at_least, one_of, require
 from wmr_tf.checks import seed as checked_seed
 from wmr_tf.engine.distribution import is_chief, on_every_replica
 from wmr_tf.engine.frozen import freeze_in
 from wmr_tf.engine.memory import AT_MOST, images_at_once
+from wmr_tf.engine.precision import COMPUTE
 from wmr_tf.engine.progress import Progress
 from wmr_tf.evaluation.flags import Flag, suite_flags
 from wmr_tf.evaluation.outcomes import Outcomes, file_for, identity_of, resumed
@@ -116,6 +117,8 @@ class Suite:
         batch_size: Images attacked together, at most; as many as fit a memory budget if not given, see
             `wmr_tf.engine.memory.images_at_once`. Results depend on it only by rounding.
         seed: Of all random numbers, which are keyed by attack, run and the image's position in the data.
+        precision: "float32", or "bfloat16" for faster and less exact gradients of Auto-PGD. An image counts as broken
+            only by its logits in float32.
 
     Raises:
         InvalidInput: If a setting is out of range.
@@ -130,15 +133,18 @@ class Suite:
         version: str | Iterable[str] = "standard",
         batch_size: int | None = None,
         seed: int = 0,
+        precision: str = "float32",
     ) -> None:
         check_model(classifier)
         version = version if isinstance(version, str) else tuple(version)
         self.classifier = classifier
         self.stages = stages_of(version, epsilon=epsilon, norm=norm)
         self.batch_size = None if batch_size is None else at_least("batch_size", batch_size, 1)
-        self.seed = checked_seed(seed)
+        self.seed, self.precision = checked_seed(seed), one_of("precision", precision, COMPUTE)
         shown = version if isinstance(version, str) else "+".join(version)
         self.settings: dict[str, Any] = {"version": shown, "norm": norm, "epsilon": float(epsilon), "seed": self.seed}
+        if precision != "float32":  # a file of outcomes in float32 does not name it
+            self.settings["precision"] = precision
         self._made: dict[Hashable, Any] = {}  # the attacks as functions
 
     def __call__(
@@ -238,9 +244,11 @@ class Suite:
         @tf.function(input_signature=signature, autograph=False)
         def attack(*arguments: tf.Tensor) -> list[tf.Tensor]:
             *parts, seeds, run = arguments
-            network = freeze_in("float32", self.classifier)
+            precise = freeze_in("float32", self.classifier)
+            is_precise = self.precision == "float32" or not stage.allows_bfloat16
+            network = precise if is_precise else freeze_in(self.precision, self.classifier)
             found = stage(network, Batch(*parts), run, seeds)
-            return [*found, network(found.points)]
+            return [*found, precise(found.points)]
 
         self._made[stage.trace] = on_every_replica(self.classifier.distribute_strategy, attack)
         return self._made[stage.trace]
