@@ -43,13 +43,20 @@ def functional():
     return keras.Model(image, layers.Dense(3)(layers.Flatten()(layers.BatchNormalization()(x))))
 
 
+def depthwise():
+    """A depthwise convolution of two outputs for each channel between two of BatchNorm, as MobileNet has it."""
+    convolution = layers.DepthwiseConv2D(3, strides=2, padding="same", depth_multiplier=2, use_bias=False)
+    parts = [layers.BatchNormalization(), convolution, layers.BatchNormalization(), layers.ReLU()]
+    return keras.Sequential([keras.Input(SHAPE), *parts, layers.Dropout(0.5), layers.Flatten(), layers.Dense(3)])
+
+
 def subclassed():
     model = Subclassed()
     model(tf.zeros([1, *SHAPE]))
     return model
 
 
-MODELS = [sequential, functional, subclassed]
+MODELS = [sequential, functional, depthwise, subclassed]
 
 
 def randomised(make, policy="float32", seed=0):

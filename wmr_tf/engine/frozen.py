@@ -6,13 +6,13 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-from wmr_tf.engine import graph, greyscale
+from wmr_tf.engine import depthwise, graph, greyscale
 from wmr_tf.engine.precision import COMPUTE, compute_dtypes, widest
 from wmr_tf.engine.streams import in_parts
 
 Network = Callable[[tf.Tensor], tf.Tensor]
 
-_CONVOLUTIONS = (keras.layers.Conv1D, keras.layers.Conv2D, keras.layers.Conv3D)
+_CONVOLUTIONS = (keras.layers.Conv1D, keras.layers.Conv2D, keras.layers.Conv3D, keras.layers.DepthwiseConv2D)
 
 
 def freeze(classifier: keras.Model) -> Network:
@@ -124,10 +124,12 @@ def _linear(
         and {*layer.strides, *layer.dilation_rate} == {1}
     )
     wide = widest(dtype)
-    scale, shift = tf.cast(scale, wide), tf.cast(shift, wide)
-    kernel = tf.cast(tf.cast(layer.kernel, wide) * scale, dtype)
-    bias = tf.cast(layer.bias, wide) * scale if layer.use_bias else 0.0
-    bias = tf.cast(bias + shift + tf.zeros(kernel.shape[-1], wide), dtype)
+    # One number for each output channel, of which a depthwise kernel has two axes.
+    scale, shift = (tf.cast(each, wide) + tf.zeros(layer.output.shape[-1], wide) for each in (scale, shift))
+    is_depthwise = type(layer) is keras.layers.DepthwiseConv2D
+    kernel = tf.cast(layer.kernel, wide) * tf.reshape(scale, layer.kernel.shape[2 if is_depthwise else -1 :])
+    bias = tf.cast(tf.cast(layer.bias, wide) * scale + shift if layer.use_bias else shift, dtype)
+    kernel = tf.cast(kernel, dtype)
 
     def compute(x: tf.Tensor, **_: Any) -> tf.Tensor:
         x = tf.cast(x, dtype)
@@ -136,8 +138,14 @@ def _linear(
         elif is_greyscale:
             product = greyscale.convolve(x, kernel, layer.padding)
         else:
-            product = keras.ops.conv(
-                x, kernel, layer.strides, layer.padding, layer.data_format, dilation_rate=layer.dilation_rate
+            convolve = depthwise.convolve if is_depthwise else keras.ops.conv
+            product = convolve(
+                x,
+                kernel,
+                strides=layer.strides,
+                padding=layer.padding,
+                data_format=layer.data_format,
+                dilation_rate=layer.dilation_rate,
             )
         return activation(tf.nn.bias_add(product, bias))
 
