@@ -233,7 +233,7 @@ def with_two(what):
         (network, ([(X[:4], Y[:4])],), "data: got a list without labels, expected arrays.* as a generator"),
         (network, (X,), "data: got a ndarray without labels"),
         (network, (X, Y.astype(float)), "labels: got dtype float64.* expected integers.* Cast class numbers to int32"),
-        (network, (X[:, :3], Y), r"classifier .*got a failure on images of shape .20, 3. .*expected logits"),
+        (network, (X[:, :3], Y), r"classifier .*got a failure on images of shape .16, 3. .*expected logits"),
         (lambda: with_two("inputs"), (X, Y), "classifier .*got 2 inputs, expected one, the images. Make a model"),
         (lambda: with_two("outputs"), (X, Y), "classifier .*got 2 outputs in a list, expected one, the logits. Make"),
     ],

@@ -535,7 +535,7 @@ def test_a_run_that_was_stopped_in_its_evaluation_is_not_trained_again(tmp_path,
     monkeypatch.setattr(AdversarialModel, "train_step", None)
     resume.resume([str(folder)])
     printed = capsys.readouterr().out
-    assert f"Going on in {folder}\nThe training is complete" in printed
+    assert f"Going on in {folder}\n" in printed and "\nThe training is complete" in printed
     assert (folder / "metrics.json").exists() and not (folder / "checkpoints").exists()
     assert (folder / "history.csv").read_text() == history and len(history.splitlines()) == 1 + FEW["epochs"]
 
