@@ -272,7 +272,7 @@ def _losses(monkeypatch, task):
     starts = {"uniform": task.epsilon * np.clip(noise, -1, 1), "gaussian": 0.001 * noise}
     for name, moved in starts.items():
         monkeypatch.setitem(wmr_tf.attacks.STARTS, name, lambda ball, seed, moved=moved: ball.clean + moved)
-    monkeypatch.setattr(ours, "use_all_cores", lambda architecture: None)
+    monkeypatch.setattr(ours, "use_all_cores", lambda **_: None)
     found = []
     for library in (ours, plain_keras):
         monkeypatch.setattr(library, "build", _small)

@@ -431,7 +431,8 @@ def history(folder: Path) -> dict[str, np.ndarray]:
 
 @pytest.mark.slow
 def test_the_run_of_two_workers_is_that_of_one_process_and_only_the_chief_writes(tmp_path):
-    flags = ["--epochs=2", "--strategy=multi_worker"]
+    exact = "--precision=float32", "--epochs=2"
+    flags = [*exact, "--strategy=multi_worker"]
     scratch = tmp_path / "scratch"
     scratch.mkdir()
     processes = [
@@ -445,7 +446,7 @@ def test_the_run_of_two_workers_is_that_of_one_process_and_only_the_chief_writes
             assert process.wait(timeout=300) == 0, (tmp_path / f"log{k}").read_text()
     finally:
         end(processes)
-    alone = trainer(tmp_path / "log", "--epochs=2", f"--output_dir={tmp_path / 'alone'}")
+    alone = trainer(tmp_path / "log", *exact, f"--output_dir={tmp_path / 'alone'}")
     assert alone.wait(timeout=300) == 0, (tmp_path / "log").read_text()
     files = [sorted(p.name for p in (tmp_path / name).iterdir()) for name in ("alone", "run0")]
     assert files[0] == files[1]
