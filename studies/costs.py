@@ -36,7 +36,7 @@ ROWS: list[tuple[str, str, dict[str, int], str, int]] = [
     ("mixed, 10 steps", "mixed", K10, "12 + 12", 1),
     ("mart, 10 steps", "mart", K10, "12 + 12", 1),
     ("trades, 10 steps", "trades", K10, "13 + 12", 1),
-    ("iaat, 10 steps, in its warm-up", "iaat", K10, "11 + 11", 1),
+    ("iaat, 10 steps, in its warm-up", "iaat", {**K10, "radius_warmup": 1}, "11 + 11", 1),
     ("iaat, 10 steps", "iaat", {**K10, "radius_warmup": 0}, "33 + 31", 1),
     ("pgd, 40 steps", "pgd", {"attack_steps": 40}, "41 + 41", 1),
 ]
