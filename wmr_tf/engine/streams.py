@@ -28,8 +28,9 @@ def use_all_cores(*, batch_norm: bool = False) -> None:
     `predict`, runs on one core. Where TensorFlow has a GPU, or in a process that has called it before, nothing changes.
 
     Args:
-        batch_norm: Whether a classifier with BatchNorm is to be trained. Its update needs the batch as a whole, so
-            kernels keep all cores; attacks are split.
+        batch_norm: Whether a classifier with BatchNorm and wide layers, such as ResNet-18, is to be trained. Its update
+            needs the batch as a whole, so kernels keep all cores; attacks are split. One with small layers, such as
+            MobileNet, trains faster without.
 
     Raises:
         InvalidInput: If TensorFlow has started already.
