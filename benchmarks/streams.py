@@ -71,7 +71,7 @@ def header(facts: dict[str, str]) -> str:
             "",
             "Each way has a process of its own; a round gives each one turn. A cell is the median over rounds, in",
             "brackets the smallest and largest; *speed-up* is against TensorFlow's threads, round by round. In bold",
-            "what `wmr_tf.use_all_cores` does, with `batch_norm=True` where ResNet-18 is trained. MobileNetV3-small has",
+            "what `wmr_tf.use_all_cores` does, with `batch_norm=True` where ResNet-18 is trained. MobileNetV3 has",
             "BatchNorm too, and small layers: there it is better left out.",
         ]
     )

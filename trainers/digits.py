@@ -2,7 +2,7 @@
 
 python -m trainers.digits --alpha_train=2.0
 
-The recipe's 30 epochs take about 25 s on 2 cores.
+The recipe's 30 epochs and the evaluation take about 25 s on 2 cores.
 """
 
 from trainers.cli import main

@@ -114,10 +114,11 @@ def tell_memory(model: wmr_tf.AdversarialModel, spec: Any, batch_size: int) -> N
     needed, free = training_bytes(model, images.shape[1:], batch_size), free_memory()
     if free is None:
         return
-    sizes = f"{needed / 1e9:.1f} GB, and {free / 1e9:.1f} GB are free"
-    print(f"A step of {batch_size} images takes about {sizes}", flush=True)
+    takes = f"about {needed / 1e9:.1f} GB" if needed > 1e8 else "less than 0.1 GB"
+    told = f"step of {batch_size} images takes {takes}, and {free / 1e9:.1f} GB are free"
+    print(f"A {told}", flush=True)
     if needed > free:
-        warn(f"a step of {batch_size} images takes about {sizes}. Lower --batch_size")
+        warn(f"a {told}. Lower --batch_size")
 
 
 def resume_command(folder: Path, trust: bool = False) -> str:
