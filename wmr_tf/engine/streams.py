@@ -5,7 +5,7 @@ thread, keep all cores at work, also in the elementwise operations between kerne
 """
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 import tensorflow as tf
 
@@ -24,8 +24,8 @@ def use_all_cores(*, batch_norm: bool = False) -> None:
     """Use each core of the processor for a stream of its own; to be called before TensorFlow does anything.
 
     Attacks, evaluations and updates then split each batch into as many parts as there are cores. Outcomes are equal to
-    rounding; masks of dropout are others. Kernels run in one thread each: what is not of this library, such as Keras's
-    `predict`, runs on one core. Where TensorFlow has a GPU, or in a process that has called it before, nothing changes.
+    rounding; dropout draws other masks. Kernels run in one thread each, so what is not of this library, such as
+    `predict` of a plain Keras model, runs on one core. Where TensorFlow has a GPU nothing changes.
 
     Args:
         batch_norm: Whether a classifier with BatchNorm and wide layers, such as ResNet-18, is to be trained. Its update
@@ -33,7 +33,7 @@ def use_all_cores(*, batch_norm: bool = False) -> None:
             MobileNet, trains faster without.
 
     Raises:
-        InvalidInput: If TensorFlow has started already.
+        InvalidInput: If TensorFlow has started already, with other threads.
 
     Example:
         >>> wmr_tf.use_all_cores()
@@ -77,20 +77,24 @@ def in_parts(function: Callable[..., tf.Tensor], *batches: tf.Tensor) -> tf.Tens
     Returns:
         As `function` does, to rounding; gradients too.
     """
-    images = batches[0].shape[0]
-    parts = _parts_of(images)
+    known = batches[0].shape[0]
+    parts = _parts_of(known)
     if parts == 1:
         return function(*batches)
-    missing = -(tf.shape(batches[0])[0] if images is None else images) % parts  # to parts of equal size
-    if images is None or missing:
-        batches = tuple(_with_more(batch, missing) for batch in batches)
+    if known is not None and known % parts == 0:
+        return _side_by_side(function, batches, parts)
+    images = tf.shape(batches[0])[0] if known is None else known
+    filled = [_filled(batch, -images % parts) for batch in batches]
+    return _side_by_side(function, filled, parts)[:images]
+
+
+def _side_by_side(function: Callable[..., tf.Tensor], batches: Iterable[tf.Tensor], parts: int) -> tf.Tensor:
     split = [tf.split(batch, parts) for batch in batches]
-    outputs = tf.concat([function(*part) for part in zip(*split, strict=True)], axis=0)
-    return outputs if images is not None and not missing else outputs[: tf.shape(outputs)[0] - missing]
+    return tf.concat([function(*part) for part in zip(*split, strict=True)], axis=0)
 
 
-def _with_more(batch: tf.Tensor, missing: tf.Tensor | int) -> tf.Tensor:
-    """Return the batch and as many copies of its first image as are missing."""
+def _filled(batch: tf.Tensor, missing: tf.Tensor | int) -> tf.Tensor:
+    """Return the batch and as many copies of its first image as are missing, to which no gradient flows."""
     return tf.concat([batch, tf.stop_gradient(tf.repeat(batch[:1], missing, axis=0))], axis=0)
 
 
