@@ -33,6 +33,7 @@ LIBRARY = {
     "L2": {
         "alarms",
         "callbacks",
+        "averaging",
         "divergence",
         "logs",
         "model",

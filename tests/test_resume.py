@@ -23,12 +23,13 @@ from tests.test_methods import method_named
 from trainers import resume, run
 from trainers.config import Experiment
 from trainers.folder import is_unfinished, run_folder
+from trainers.scheduling import LearningRateByBatch, MethodByEpoch
 from wmr_tf import AdversarialModel, checkpoints, data, methods
 from wmr_tf.callbacks import ExactResume, RobustEvaluation, SaveBestClassifier
 from wmr_tf.checks import InvalidInput, one_line
 from wmr_tf.data.pipeline import place_of, training
 from wmr_tf.interrupts import Interrupts, stoppable
-from wmr_tf.saving import NotWritten, taken
+from wmr_tf.saving import NotWritten, load_classifier, taken
 
 pytestmark = pytest.mark.filterwarnings("ignore:attack. its steps reach")
 
@@ -84,11 +85,12 @@ def splits(method="pgd"):
     return data.load("digits", batch_size=5, seed=1, train_examples=15, validation_examples=15, with_index=with_index)
 
 
-def fit(*callbacks, method="pgd", train=None, eager=True, epochs=EPOCHS, **settings):
+def fit(*callbacks, method="pgd", train=None, eager=True, epochs=EPOCHS, averaging=None, **settings):
     """Train a new model, as a new process would; return its variables and its history."""
     keras.utils.set_random_seed(0)
     model = AdversarialModel(classifier(), method_named(method, **SETTINGS.get(method, {})), weight_decay=1e-3, seed=2)
-    optimizer = keras.optimizers.SGD(0.1, momentum=0.9)
+    kept = {} if averaging is None else {"use_ema": True, "ema_momentum": averaging}
+    optimizer = keras.optimizers.SGD(0.1, momentum=0.9, **kept)
     model.compile(optimizer=optimizer, metrics=["accuracy"], run_eagerly=eager)
     train = splits(method).train if train is None else train
     history = model.fit(train, epochs=epochs, callbacks=list(callbacks), verbose=0, **settings)
@@ -149,6 +151,35 @@ def test_in_half_precision_with_its_loss_scale(precision, tmp_path):
     expected = fit(ExactResume(tmp_path / "alone"))
     stopped([ExactResume(tmp_path / "stopped")], Killer(1, 2, kept_before=1))
     assert fit(ExactResume(tmp_path / "stopped")) == expected
+
+
+def course(folder):
+    """The callbacks of a training whose learning rate, attack and weights change, evaluated and kept averaged."""
+    settings = {"schedule": "one_cycle", "epsilon_warmup": 0.5, "alpha_warmup": 0.5, "coarse": 0.5}
+    training = Experiment.of("digits", "pgd", epochs=EPOCHS, attack_steps=4, attack_step_size=0.05, **settings)
+    return [
+        MethodByEpoch(training),
+        LearningRateByBatch(training),
+        RobustEvaluation(splits().validation, method_named("pgd").attack),
+        SaveBestClassifier(folder / "best.keras", monitor="val_A_nat"),
+        ExactResume(folder / "checkpoints"),
+    ]
+
+
+def test_a_course_and_averaged_weights_go_on_to_the_same_bits(tmp_path):
+    def ran(folder, *more):
+        return fit(*course(folder), *more, averaging=0.5)
+
+    def kept(folder):
+        return [weight.tobytes() for weight in load_classifier(folder / "best.keras").get_weights()]
+
+    expected = ran(tmp_path / "alone")
+    for killer in (EndKiller(0), Killer(1, 1, kept_before=1)):  # where the averages are in the model, and where not
+        with pytest.raises(Killed):
+            ran(tmp_path / "stopped", killer)
+    assert os.listdir(tmp_path / "stopped" / "checkpoints") == ["epoch-000001-batch-00000001"]
+    assert ran(tmp_path / "stopped") == expected
+    assert kept(tmp_path / "stopped") == kept(tmp_path / "alone")
 
 
 # Callbacks and files

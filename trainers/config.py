@@ -6,25 +6,23 @@ They are made and checked without TensorFlow, which takes seconds to import.
 from __future__ import annotations
 
 import dataclasses
-import math
 import os
 from typing import TYPE_CHECKING, Any, Self
 
 import wmr_tf
 from trainers.cluster import STRATEGIES, checked_tf_config
-from trainers.method import METHOD_SETTINGS, RECIPES_NORM, MethodSettings
+from trainers.method import RECIPES_NORM
 from trainers.quiet import late
-from trainers.recipes import Epsilons, recipe
+from trainers.recipes import PAPER, RECIPES, Epsilons, recipe
 from trainers.settings import Settings, if_given, setting
+from trainers.training import Training
 from wmr_tf.checks import (
     alphas,
     at_least,
     data_folder,
-    fraction,
     nonnegative,
     one_of,
     order,
-    positive,
     radius,
     require,
     step,
@@ -125,7 +123,7 @@ class Evaluation(Settings):
         names = [field.name for field in dataclasses.fields(cls)]
         for name in changes:
             one_of("setting", name, names)
-        settings = {"method": method, **recipe(dataset, method), **changes}
+        settings = {"method": method, **recipe(dataset, method, changes.get("recipe", PAPER)), **changes}
         multiples = {k: v.of(settings["epsilon"]) for k, v in settings.items() if isinstance(v, Epsilons)}
         settings |= multiples
         made = cls(dataset=dataset, **{name: settings[name] for name in names if name in settings})
@@ -229,9 +227,10 @@ class ModelEvaluation(Evaluation):
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Experiment(Evaluation, MethodSettings):
+class Experiment(Evaluation, Training):
     """A training run and its evaluation."""
 
+    recipe: str = setting(f"Which settings the flags that are not given have: {', '.join(RECIPES)}.", PAPER)
     select: str = setting(
         "What best.keras is the best epoch of, on validation images: val_A_strong, val_A_rob, val_A_nat, val_A_sa or "
         "val_A_tr (these two at the first alpha_test).",
@@ -248,12 +247,6 @@ class Experiment(Evaluation, MethodSettings):
         "stop",
     )
     eval_every: int = setting("Evaluate on validation images every so many epochs, and after the last.", 1)
-    epochs: int = setting("Passes over the training images; the milestones of the learning rate scale with them.")
-    batch_size: int = setting("Images a step, on all devices together.", 128)
-    learning_rate: float = setting("Learning rate of SGD with momentum 0.9, before the first milestone.")
-    milestones: tuple[float, ...] = setting("Fractions of the epochs at which the learning rate drops.")
-    learning_rate_drop: float = setting("Factor by which it drops, in (0, 1].")
-    weight_decay: float = setting("As in PyTorch: weight_decay * w is added to the gradient.", 0.0)
     architecture: str = setting("Network: " + ", ".join(ARCHITECTURES) + ".")
     precision: str = setting(
         "float32, bfloat16, float16 or auto (bfloat16 where it is native); evaluation: float32.", "auto"
@@ -279,17 +272,10 @@ class Experiment(Evaluation, MethodSettings):
             expected="stop",
             fix="Leave it out, or train without --strategy=multi_worker.",
         )
-        for name in ("eval_every", "epochs", "batch_size"):
-            at_least(name, getattr(self, name), 1)
-        positive("learning_rate", self.learning_rate)
-        fraction("learning_rate_drop", self.learning_rate_drop)
-        nonnegative("weight_decay", self.weight_decay)
-        for milestone in self.milestones:
-            fix = "Milestones are fractions of the epochs, such as 0.75,0.9."
-            require(0 <= milestone <= 1, "milestones", got=milestone, expected="numbers in [0, 1]", fix=fix)
+        at_least("eval_every", self.eval_every, 1)
         for name in ("train_examples", "validation_examples"):
             if_given(at_least, name, getattr(self, name), 1)
-        self.check_method()
+        self.check_training()
         if self.precision == "auto":  # settled here, so that every record of the run says what it was
             on_gpu = late("wmr_tf.engine.precision:has_bfloat16")
             native = on_gpu() if processor.may_have_gpu() else processor.multiplies_bfloat16()
@@ -305,32 +291,6 @@ class Experiment(Evaluation, MethodSettings):
     def use_threads(self) -> None:
         """Do so in a way that is right for training the network; see `Evaluation.use_threads`."""
         self._use_threads(batch_norm=self.architecture in WITH_BATCH_NORM)
-
-    def make_method(self, examples: int | None = None) -> wmr_tf.methods.Method:
-        """Return the training method, given those of the settings that it takes.
-
-        Args:
-            examples: The number of training images, for a method that keeps something for each of them.
-
-        Raises:
-            InvalidInput: If a setting is out of range, or the method needs the number of images and it is not given.
-        """
-        offered: dict[str, Any] = {parameter: getattr(self, name) for name, parameter in METHOD_SETTINGS.items()}
-        offered |= {"alpha": self.make_weighting(), "examples": examples}
-        offered["warmup_epochs"] = (self.radius_warmup or 0.0) * self.rounds
-        if self.takes("attack"):
-            offered["attack"] = self.training_attack()
-        return wmr_tf.methods.BY_NAME[self.method](**{k: v for k, v in offered.items() if self.takes(k)})
-
-    @property
-    def rounds(self) -> int:
-        """How often training goes through the images: `epochs`, with free divided by the replays and rounded up."""
-        return math.ceil(self.epochs / (self.replays or 1))
-
-    def learning_rate_at(self, epoch: int) -> float:
-        """Return the learning rate of a round, counted from 0; a milestone within a round rounds, half upwards."""
-        passed = sum(epoch >= math.floor(milestone * self.rounds + 0.5) for milestone in self.milestones)
-        return self.learning_rate * self.learning_rate_drop**passed
 
 
 def _check_own_radius(changes: dict[str, Any], norm: str, *own: str) -> None:

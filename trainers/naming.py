@@ -7,7 +7,7 @@ from typing import Any
 
 from trainers.config import Experiment
 from trainers.method import settings_of_method
-from trainers.recipes import recipe
+from trainers.recipes import PAPER, recipe
 from trainers.weighting import make_weighting
 
 
@@ -49,15 +49,21 @@ def changed_settings(metrics: dict[str, Any]) -> Iterator[str]:
     given = {name: metrics.get(name) for name in names if name not in ("alpha_train", "weighting")}
     if all(value is None for value in given.values()):
         return
-    dataset, method = metrics["dataset"], metrics["method"]
+    dataset, method, chosen = metrics["dataset"], metrics["method"], metrics.get("recipe") or PAPER
     radius = {} if given["epsilon"] is None else {"epsilon": given["epsilon"]}  # which some lengths are multiples of
     usual = {
-        **dataclasses.asdict(Experiment.of(dataset, method, **radius)),
-        "epsilon": recipe(dataset, method)["epsilon"],
+        **dataclasses.asdict(Experiment.of(dataset, method, recipe=chosen, **radius)),
+        "epsilon": recipe(dataset, method, chosen)["epsilon"],
     }
-    for name, value in given.items():
-        if value is not None and (value or None) != (usual[name] or None):
-            yield name if value is True else f"{name} {value:g}" if isinstance(value, float) else f"{name} {value}"
+    for setting, value in given.items():
+        if value is not None and (value or None) != (usual[setting] or None):
+            yield (
+                setting
+                if value is True
+                else f"{setting} {value:g}"
+                if isinstance(value, float)
+                else f"{setting} {value}"
+            )
 
 
 def title(metrics: dict[str, Any]) -> str:
@@ -80,7 +86,7 @@ def describe(experiment: Experiment) -> str:
 
 def training_facts(config: dict[str, Any]) -> dict[str, Any]:
     """Return what metrics.json says of a training, given its settings; None for what is not known."""
-    names = ["method", "alpha_train", "beta", "seed", "precision", *settings_of_method(config.get("method"))]
+    names = ["recipe", "method", "alpha_train", "beta", "seed", "precision", *settings_of_method(config.get("method"))]
     facts: dict[str, Any] = {name: config.get(name) for name in names}
     if facts.get("weighting"):
         facts["weighting"] = make_weighting(facts["weighting"], facts["alpha_train"]).describe()

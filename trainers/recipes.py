@@ -29,6 +29,8 @@ from typing import Any
 
 from wmr_tf.checks import nonnegative, one_of
 
+PAPER, FAST = RECIPES = ("paper", "fast")
+
 
 @dataclasses.dataclass(frozen=True)
 class Epsilons:
@@ -178,15 +180,37 @@ _METHODS: dict[tuple[str, str], dict[str, Any]] = {
 }
 
 
-def recipe(dataset: str, method: str) -> dict[str, Any]:
+# The recipe `fast`: what it changes, for every method, weighted or not.
+_FASTER: dict[str, dict[str, Any]] = {
+    "digits": {"schedule": "one_cycle", "averaging": 0.99},
+    "mnist": {"schedule": "one_cycle", "averaging": 0.998, "epochs": 16, "learning_rate": 0.03},
+    "cifar10": {"schedule": "one_cycle", "averaging": 0.998, "epochs": 30},
+    "tiny_imagenet": {"schedule": "one_cycle", "averaging": 0.99, "epochs": 30},
+}
+_FASTER_METHODS: dict[tuple[str, str], dict[str, Any]] = {}
+
+
+def recipe(dataset: str, method: str, name: str = PAPER) -> dict[str, Any]:
     """Return the settings of a data set and method, by the names of `trainers.config.Experiment`; some are `Epsilons`.
 
     Natural training takes the schedule of PGD training, and no attack.
+
+    Args:
+        dataset: The data set.
+        method: The method.
+        name: One of `RECIPES`.
 
     Raises:
         InvalidInput: If there is no recipe for the data set or for the method on it.
     """
     one_of("dataset", dataset, _DATASETS)
+    settings = _paper(dataset, method)
+    if one_of("recipe", name, RECIPES) == FAST:
+        settings |= {**_FASTER[dataset], **_FASTER_METHODS.get((dataset, method), {})}
+    return settings
+
+
+def _paper(dataset: str, method: str) -> dict[str, Any]:
     if method == "natural":
         schedule = {name: value for name, value in _METHODS[dataset, "pgd"].items() if name != "attack_start"}
         return {**_DATASETS[dataset], **schedule, "alpha_train": 0.0}

@@ -28,6 +28,7 @@ from trainers.folder import (
     write_config,
 )
 from trainers.naming import describe, training_facts
+from trainers.scheduling import LearningRateByBatch, MethodByEpoch
 from trainers.strategy import lost_worker_reported, make_strategy, only_the_chief_writes
 from trainers.testing import HeldOut, bar_or_lines, evaluate, prepare
 from wmr_tf import architectures, data, report
@@ -213,7 +214,10 @@ def build_model(experiment: Experiment, examples: int | None = None) -> wmr_tf.A
     model = wmr_tf.AdversarialModel(
         classifier, experiment.make_method(examples), weight_decay=experiment.weight_decay, seed=experiment.seed
     )
-    optimizer = keras.optimizers.SGD(experiment.learning_rate, momentum=0.9)
+    averaging = {} if experiment.averaging is None else {"use_ema": True, "ema_momentum": experiment.averaging}
+    optimizer = keras.optimizers.SGD(
+        experiment.learning_rate, momentum=0.9, global_clipnorm=experiment.clip_norm, **averaging
+    )
     model.compile(optimizer=optimizer, metrics=["accuracy"])
     return model
 
@@ -234,7 +238,8 @@ def run_callbacks(
 def measuring_callbacks(experiment: Experiment, evaluation: RobustEvaluation) -> list[keras.callbacks.Callback]:
     """Return the callbacks that a run needs whatever is made of its numbers; they write nothing."""
     return [
-        keras.callbacks.LearningRateScheduler(lambda epoch, _: experiment.learning_rate_at(epoch)),
+        MethodByEpoch(experiment),
+        LearningRateByBatch(experiment),
         LogProgress(),
         keras.callbacks.ProgbarLogger(),  # its line ends here, and the validation gets one of its own
         evaluation,

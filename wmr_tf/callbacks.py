@@ -17,6 +17,7 @@ import tensorflow as tf
 from wmr_tf.alarms import FINER_ATTACK, SMALLER_STEPS, ConstantAlarm, MaskingAlarm, is_at_chance, warn
 from wmr_tf.attacks import Attack
 from wmr_tf.attacks.base import check_attack, warn_if_weak
+from wmr_tf.averaging import averaged
 from wmr_tf.checks import InvalidInput, alphas, at_least, one_of, require
 from wmr_tf.checks import seed as checked_seed
 from wmr_tf.divergence import Diverged
@@ -71,7 +72,8 @@ class RobustEvaluation(keras.callbacks.Callback):
     before the callbacks that read them (ModelCheckpoint, EarlyStopping, CSVLogger, TensorBoard). A classifier that
     has become constant, is at chance after three epochs, or hides from the test attack, is reported in one line after
     that epoch and again at the end. If one is constant for good, see `wmr_tf.alarms.ConstantAlarm`, `fit` raises
-    `wmr_tf.divergence.Diverged`.
+    `wmr_tf.divergence.Diverged`. Of an `AdversarialModel` whose optimizer keeps a moving average of the weights
+    (`use_ema=True`), the average is evaluated.
 
     Args:
         data: Validation batches of (images, labels) as a `tf.data.Dataset`, a list or a `keras.utils.PyDataset`, or a
@@ -163,11 +165,12 @@ class RobustEvaluation(keras.callbacks.Callback):
     def on_epoch_end(self, epoch: int, logs: dict[str, float] | None = None) -> None:
         """Evaluate the model's classifier, or the model itself where it is a plain one."""
         began = time.monotonic()
-        result = self._evaluate(classifier_of(self.model)) if self.is_due(epoch) else None
-        if result is not None:
-            self._tell_if_useless(epoch, result)
-            self._stop_if_constant(epoch, result, logs or {})
-            self._act_if_masked(epoch, result, logs or {})
+        with averaged(self.model):
+            result = self._evaluate(classifier_of(self.model)) if self.is_due(epoch) else None
+            if result is not None:
+                self._tell_if_useless(epoch, result)
+                self._stop_if_constant(epoch, result, logs or {})
+                self._act_if_masked(epoch, result, logs or {})
         if logs is not None:
             logs.update(self._values(result))
         self.seconds = time.monotonic() - began, time.monotonic() - self._began
@@ -268,7 +271,7 @@ class RobustEvaluation(keras.callbacks.Callback):
 
 
 class SaveBestClassifier(keras.callbacks.Callback):
-    """Keeps the classifier of the best epoch as a plain float32 Keras model.
+    """Keeps the classifier of the best epoch as a plain float32 Keras model, with averaged weights if there are any.
 
     Args:
         path: The `.keras` file, replaced in one move, so that a killed run leaves a whole file. Its folder is created.
@@ -332,4 +335,5 @@ class SaveBestClassifier(keras.callbacks.Callback):
         )
         if logs is not None and logs[self.monitor] > self.best:
             self.best, self.best_epoch = logs[self.monitor], epoch
-            save_classifier(classifier_of(self.model), self.path)
+            with averaged(self.model):
+                save_classifier(classifier_of(self.model), self.path)

@@ -6,6 +6,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from wmr_tf.averaging import check_swaps_nothing
 from wmr_tf.checks import at_least, nonnegative, require
 from wmr_tf.checks import seed as checked_seed
 from wmr_tf.data.pipeline import looked_at
@@ -336,6 +337,7 @@ def _check_arguments(given: dict[str, Any]) -> None:
     others = [each for each in callbacks if not isinstance(each, keras.callbacks.Callback)]
     fix = "Pass for instance [wmr_tf.callbacks.RobustEvaluation(validation, attack)]."
     require(not others, "callbacks", got=others, expected="a list of keras.callbacks.Callback", fix=fix)
+    check_swaps_nothing(callbacks)
 
 
 def _weighted_mean(losses: tf.Tensor, sample_weight: tf.Tensor | None) -> tf.Tensor:
