@@ -65,6 +65,7 @@ COMMANDS = {
     "digits --epsilon_warmup=x": "got 'x', expected a number",
     "digits --alpha_warmup=x": "got 'x', expected a number",
     "digits --coarse=x": "got 'x', expected a number",
+    "digits --warm_start=x": "got 'x', expected a whole number",
     "digits --deterministic=maybe": "flag --deterministic=maybe: got 'maybe', expected true or false",
     "digits --train_examples=all": "got 'all', expected a whole number",
     "digits --validation_examples=all": "got 'all', expected a whole number",
@@ -155,6 +156,7 @@ COMMANDS = {
     "digits --averaging=-0.1": "averaging: got -0.1, expected a number in [0, 1)",
     "digits --epsilon_warmup=3": "epsilon_warmup: got 3.0, expected a number in [0, 1]",
     "digits --alpha_warmup=-1": "alpha_warmup: got -1.0, expected a number in [0, 1]",
+    "digits --warm_start=-1": "warm_start: got -1, expected a whole number >= 0",
     "digits --coarse=10": "coarse: got 10.0, expected a number in [0, 1]",
     "digits --weight_decay=-0.0005": "weight_decay: got -0.0005, expected a finite number >= 0",
     "digits --train_examples=0": "train_examples: got 0, expected a whole number >= 1",
@@ -181,6 +183,8 @@ COMMANDS = {
     "digits --method=natural --epsilon_warmup=0.1":
         "epsilon_warmup: got 0.1, expected 0, since method 'natural' has no attack of one radius. Leave out",
     "digits --method=iaat --epsilon_warmup=0.1": "expected 0, since method 'iaat' has no attack of one radius",
+    "digits --method=natural --warm_start=8": "warm_start: got 8, expected 0, since method 'natural' has no attack",
+    "digits --warm_start=8 --strategy=mirrored": "warm_start: got 8 with strategy 'mirrored', expected 0, since free",
     "digits --method=natural --alpha_warmup=0.1": "expected 0, since method 'natural' has no attacked images to weight",
     "digits --method=free --coarse=0.5": "expected 0, since method 'free' here has no attack of 4 steps or more",
     "digits --method=natural --epsilon=0.1":

@@ -326,6 +326,7 @@ GIVEN = {
     "epsilon_warmup": ("0.2", 0.2),
     "alpha_warmup": ("0.3", 0.3),
     "coarse": ("0.4", 0.4),
+    "warm_start": ("4", 4),
     "weight_decay": ("1e-5", 1e-5),
     "architecture": ("resnet18", "resnet18"),
     "precision": ("bfloat16", "bfloat16"),
