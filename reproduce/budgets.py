@@ -4,13 +4,15 @@ A pass is one image through the network, forward and back to the image. So a bud
 machine; the minutes in its name are those of the reference machine, two cores with AVX512-BF16 (results/speed.md).
 """
 
+import bisect
 import dataclasses
 import math
 from collections.abc import Callable, Mapping
-from typing import Any, NamedTuple
+from typing import Any
 
 from reproduce.rows import Model, Table
 from trainers.config import Experiment
+from trainers.recipes import FAST
 
 
 @dataclasses.dataclass(frozen=True)
@@ -61,72 +63,18 @@ DATA = {
 """What is known of each data set, as tensorflow-datasets and the official archive have it."""
 
 
-def _iaat(run: Experiment) -> float:
-    # After the warm-up it attacks at three radii.
-    attacks = 3 - 2 * (run.radius_warmup or 0.0)
-    return attacks * (run.attack_steps or 0) + 2
-
-
-_PASSES: dict[str, Callable[[Experiment], float]] = {
-    "natural": lambda run: 2,
-    "pgd": lambda run: (run.attack_steps or 0) + 2,
-    "trades": lambda run: (run.attack_steps or 0) + 4,
-    "free": lambda run: 2 * (run.replays or 1),
-    "yopo": lambda run: 2 * (run.passes or 1),
-    "iaat": _iaat,
+# What it costs to train on an image once, in passes, given all settings and the round. As results/costs.md has measured
+# it, a step of the attack is one pass and an update, whose way back goes to the weights too, is two; TRADES updates on
+# clean and on attacked images. The repeated first layer of YOPO is not counted. IAAT attacks at three radii once its
+# warm-up is over.
+_PASSES: dict[str, Callable[[Experiment, int], float]] = {
+    "natural": lambda run, epoch: 2,
+    "pgd": lambda run, epoch: run.steps_at(epoch) + 2,
+    "trades": lambda run, epoch: run.steps_at(epoch) + 4,
+    "free": lambda run, epoch: 2 * (run.replays or 1),
+    "yopo": lambda run, epoch: 2 * (run.passes or 1),
+    "iaat": lambda run, epoch: (1 if epoch < (run.radius_warmup or 0.0) * run.rounds else 3) * run.steps_at(epoch) + 2,
 }
-
-
-def passes_a_round(run: Experiment) -> float:
-    """Return what it costs to train on each image once, in passes, as results/costs.md has measured it.
-
-    A step of the attack is one pass and an update, whose way back goes to the weights too, is two; TRADES updates on
-    clean and on attacked images. The repeated first layer of YOPO is not counted.
-
-    Args:
-        run: All settings of the training; of free a round replays each batch.
-
-    Example:
-        >>> passes_a_round(Experiment.of("mnist", "trades"))
-        44
-    """
-    return _PASSES[run.method](run)
-
-
-class Changes(NamedTuple):
-    """What a budget pays for, and what it changes of the recipes of a table's models."""
-
-    minutes: float
-    passes: float
-    network: str
-    rate: int
-    changed: dict[str, tuple[list[str], str]]
-    """Settings that are not the recipe's: their values over the models, and the recipe's."""
-
-
-def settings_of(model: Model, budget: Budget, *, train_examples: int | None = None) -> dict[str, Any]:
-    """Return the settings of `trainers.config.Experiment` in which a budget departs from the recipe; `paper` in none.
-
-    The epochs are whole, at least one, and otherwise no more than the budget pays for.
-
-    Args:
-        model: What is trained.
-        budget: For how long.
-        train_examples: How many images there are to train on; those of the whole data set if not given.
-
-    Example:
-        >>> settings_of(Model("mnist", "trades", 2.0), BUDGETS["quarter"])
-        {'architecture': 'small_cnn', 'train_examples': 55000, 'epochs': 5}
-    """
-    if budget.minutes is None:
-        return {} if train_examples is None else {"train_examples": train_examples}
-    data = DATA[model.dataset]
-    network, rate = next(iter(data.rates.items()))
-    images = train_examples or data.train_examples
-    changes = {"architecture": network, "train_examples": images}
-    run = Experiment.of(model.dataset, model.method, alpha_train=model.alpha_train, **changes)
-    rounds = max(1, math.floor(60 * budget.minutes * rate / (passes_a_round(run) * images)))
-    return {**changes, "epochs": rounds * (run.replays or 1)}
 
 
 def passes_of(run: Experiment) -> int:
@@ -136,11 +84,43 @@ def passes_of(run: Experiment) -> int:
         run: All settings of the training.
 
     Example:
-        >>> passes_of(Experiment.of("mnist", "trades"))
+        >>> passes_of(Experiment.of("mnist", "trades"))  # 100 times 55,000 images, 40 steps and 4
         242000000
     """
     images = run.train_examples or DATA[run.dataset].train_examples
-    return round(run.rounds * passes_a_round(run) * images)
+    return round(images * sum(_PASSES[run.method](run, epoch) for epoch in range(run.rounds)))
+
+
+def settings_of(model: Model, budget: Budget, *, train_examples: int | None = None) -> dict[str, Any]:
+    """Return the settings of `trainers.config.Experiment` by which a budget trains a model.
+
+    The budget `paper` changes nothing. The others take the recipe `fast`, and as many whole epochs as they pay for, at
+    least one.
+
+    Args:
+        model: What is trained.
+        budget: For how long.
+        train_examples: How many images there are to train on; those of the whole data set if not given.
+
+    Example:
+        >>> sorted(settings_of(Model("mnist", "trades", 2.0), BUDGETS["quarter"]))
+        ['architecture', 'epochs', 'recipe', 'train_examples']
+    """
+    if budget.minutes is None:
+        return {} if train_examples is None else {"train_examples": train_examples}
+    data = DATA[model.dataset]
+    network, rate = next(iter(data.rates.items()))
+    images = train_examples or data.train_examples
+    changes = {"recipe": FAST, "architecture": network, "train_examples": images}
+    first = Experiment.of(model.dataset, model.method, alpha_train=model.alpha_train, **changes)
+
+    def cost(rounds: int) -> int:
+        return passes_of(dataclasses.replace(first, epochs=rounds * (first.replays or 1)))
+
+    paid = 60 * budget.minutes * rate
+    too_many = math.ceil(paid / images)  # rounds of one pass each, and none costs less than two
+    rounds = bisect.bisect_right(range(1, too_many), paid, key=cost)
+    return {**changes, "epochs": max(1, rounds) * (first.replays or 1)}
 
 
 def minutes_of(run: Experiment) -> float:
@@ -156,29 +136,37 @@ def minutes_of(run: Experiment) -> float:
     return passes_of(run) / DATA[run.dataset].rates[run.architecture] / 60
 
 
-def changes_of(table: Table, name: str, *, train_examples: int | None = None) -> Changes | None:
-    """Return what a budget changes of the recipes of a table's models; None if that is nothing.
+def told(table: Table, budget: Budget, *, train_examples: int | None = None) -> str:
+    """Return in one sentence what a budget is, and in one what it changes of the paper's recipe for a table's models.
 
     Args:
-        table: The table.
-        name: Of the budget.
+        table: Whose models train.
+        budget: For how long.
         train_examples: How many images there are to train on; those of the whole data set if not given.
+
+    Example:
+        >>> from reproduce.rows import TABLES
+        >>> told(TABLES[1], BUDGETS["paper"])
+        "Budget paper: the paper's recipe word for word."
     """
-    minutes = BUDGETS[name].minutes
-    if minutes is None:
-        return None
+    if budget.minutes is None:
+        return f"Budget {budget.name}: the paper's recipe word for word."
     network, rate = next(iter(DATA[table.dataset].rates.items()))
-    values: dict[str, set[Any]] = {}
-    recipes: dict[str, set[Any]] = {}
+    ours: dict[str, list[str]] = {}
+    usual: dict[str, list[str]] = {}
     for model in table.models:
-        usual = Experiment.of(model.dataset, model.method)
-        for setting, value in settings_of(model, BUDGETS[name], train_examples=train_examples).items():
-            if setting != "train_examples" and value != getattr(usual, setting):
-                values.setdefault(setting, set()).add(value)
-                recipes.setdefault(setting, set()).add(getattr(usual, setting))
-    changed = {setting: (_listed(values[setting]), " and ".join(_listed(recipes[setting]))) for setting in values}
-    return Changes(minutes, 60 * minutes * rate, network, rate, changed)
-
-
-def _listed(values: set[Any]) -> list[str]:
-    return list(map(str, sorted(values)))
+        recipe = Experiment.of(model.dataset, model.method)
+        settings = settings_of(model, budget, train_examples=train_examples)
+        for name in ("recipe", "architecture", "epochs"):
+            ours.setdefault(name, []).append(str(settings[name]))
+            usual.setdefault(name, []).append(str(getattr(recipe, name)))
+    changed = [
+        f"{name} ({', '.join(dict.fromkeys(values))} for {', '.join(dict.fromkeys(usual[name]))})"
+        for name, values in ours.items()
+        if values != usual[name]
+    ]
+    return (
+        f"Budget {budget.name}: {budget.minutes:g} minutes of training a model on two cores of the machine of "
+        f"results/speed.md, that is {60e-6 * budget.minutes * rate:,.1f} million passes of an image through {network} "
+        f"and back, at {rate:,} a second. Against the paper's recipe it changes {', '.join(changed)}."
+    )

@@ -6,6 +6,7 @@ import time
 from collections.abc import Sequence
 
 from reproduce import picture, rendering
+from reproduce.budgets import BUDGETS, told
 from reproduce.jobs import Job
 from reproduce.processes import Failed, Stopped
 from reproduce.results import of_model
@@ -27,8 +28,7 @@ def make(settings: Reproduction) -> None:
     jobs = [Job(model, seed, settings) for model in settings.chosen for seed in settings.seeds]
     missing = [job for job in jobs if not job.is_done()]
     entries = render(settings)  # before hours of training: a page that cannot be written is found now
-    told = rendering.budget_told(settings.of_table, settings.budget, train_examples=settings.train_examples)
-    print(told, flush=True)
+    print(told(settings.of_table, BUDGETS[settings.budget], train_examples=settings.train_examples), flush=True)
     kept = len(jobs) - len(missing)
     if kept:
         print(f"{kept} of {len(jobs)} runs are there", flush=True)

@@ -6,6 +6,7 @@ from typing import Any
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.lines import Line2D
 
 from reproduce.rendering import Entries
@@ -35,13 +36,13 @@ def draw(entries: Entries, path: Path, *, title: str) -> Figure:
         The figure that was written.
     """
     names = list(entries[0][0].figures)
-    figure = Figure(figsize=(10.0, 1.7 + _ROW * len(entries)), dpi=150, layout="constrained")
+    layout = ConstrainedLayoutEngine(w_pad=0.1, h_pad=0.1)
+    figure = Figure(figsize=(10.0, 1.7 + _ROW * len(entries)), dpi=150, layout=layout)
     panels = figure.subplots(1, len(names), sharey=True, squeeze=False)[0]
     for name, axes in zip(names, panels, strict=True):
         _draw_panel(axes, name, entries)
     panels[0].set_yticks(range(len(entries)), [_label(row) for row, _ in entries])
     panels[0].set_ylim(len(entries) - 0.5, -0.5)  # the first row on top
-    figure.get_layout_engine().set(w_pad=0.1, h_pad=0.1)
     figure.suptitle(title)
     figure.legend(handles=_handles(), loc="outside lower center", ncols=3, fontsize="small")
     write_figure(figure, path)
@@ -60,7 +61,7 @@ def _draw_panel(axes: Axes, name: str, entries: Entries) -> None:
     axes.grid(alpha=0.25)
 
 
-def _draw_point(axes: Axes, metrics: Mapping[str, Any], name: str, place: int, **style: Any) -> None:
+def _draw_point(axes: Axes, metrics: Mapping[str, Any], name: str, place: float, **style: Any) -> None:
     if name in metrics:
         error = 100 * metrics[f"{name}_stderr"]
         axes.errorbar(100 * metrics[name], place, xerr=error, markersize=4, capsize=3, elinewidth=1, **style)

@@ -6,7 +6,7 @@ import textwrap
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from reproduce.budgets import changes_of
+from reproduce.budgets import BUDGETS, told
 from reproduce.results import at_alpha, summary
 from reproduce.rows import Row, Table
 from reproduce.settings import Reproduction
@@ -67,30 +67,6 @@ def _difference(metrics: Mapping[str, Any], name: str, paper: float) -> str:
     return f"{round(100 * metrics[name] - paper, digits) + 0:+.{digits}f}"  # adding 0 takes the sign from -0
 
 
-def budget_told(table: Table, budget: str, *, train_examples: int | None = None) -> str:
-    """Return in one sentence what a budget is, and in one what it changes of the recipes.
-
-    Args:
-        table: Whose models train.
-        budget: Its name.
-        train_examples: How many images there are to train on; those of the whole data set if not given.
-
-    Example:
-        >>> from reproduce.rows import TABLES
-        >>> print(budget_told(TABLES[1], "paper"))
-        Budget paper: the recipes word for word.
-    """
-    changes = changes_of(table, budget, train_examples=train_examples)
-    if changes is None:
-        return f"Budget {budget}: the recipes word for word."
-    told = [f"{name} ({', '.join(values)}; recipe: {recipe})" for name, (values, recipe) in changes.changed.items()]
-    return (
-        f"Budget {budget}: {changes.minutes:g} minutes of training a model on two cores of the machine of "
-        f"results/speed.md, that is {changes.passes / 1e6:,.1f} million passes of an image through {changes.network} "
-        f"and back, at {changes.rate:,} a second. It changes {', '.join(told)}."
-    )
-
-
 def notes(table: Table, entries: Entries) -> list[str]:
     """Return what has to be said of a table, sentence by sentence."""
     found = [result for _, results in entries for result in results]
@@ -116,7 +92,7 @@ def as_text(settings: Reproduction, entries: Entries) -> str:
 def as_page(settings: Reproduction, entries: Entries) -> str:
     """Return the table as a Markdown page: notes, picture, what each model cost and which commands made it."""
     table = settings.of_table
-    budget = budget_told(table, settings.budget, train_examples=settings.train_examples)
+    budget = told(table, BUDGETS[settings.budget], train_examples=settings.train_examples)
     head = [f"# {settings.title}", _filled(f"`{own_command(settings)}`, {datetime.date.today()}. {budget}")]
     after = [*map(_filled, notes(table, entries)), f"![Paper and ours]({settings.picture.name})"]
     shown = report.format_table(*comparison(entries), markdown=True)
