@@ -129,10 +129,17 @@ class Training(MethodSettings):
         attack: Any = self.training_attack()
         part = self._risen(self.epsilon_warmup, epoch)
         settings = {"epsilon": attack.epsilon * part, "step_size": attack.step_size * part}
-        if epoch < math.floor(self.coarse * self.rounds + 0.5):
+        if self._is_coarse(epoch):
             settings["step_size"] = min(1.0, settings["step_size"] * COARSER)
-            settings["steps"] = attack.steps // COARSER
+            settings["steps"] = self.steps_at(epoch)
         return dataclasses.replace(attack, **settings)
+
+    def steps_at(self, epoch: int) -> int:
+        """Return how many steps the training attack makes in a round, counted from 0; 0 without an attack."""
+        return (self.attack_steps or 0) // (COARSER if self._is_coarse(epoch) else 1)
+
+    def _is_coarse(self, epoch: int) -> bool:
+        return epoch < math.floor(self.coarse * self.rounds + 0.5)
 
     def weighting_at(self, epoch: int) -> wmr_tf.weights.Weighting:
         """Return how attacked images are weighted in a round, counted from 0."""
