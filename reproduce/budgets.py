@@ -88,7 +88,8 @@ def passes_of(run: Experiment) -> int:
         242000000
     """
     images = run.train_examples or DATA[run.dataset].train_examples
-    return round(images * sum(_PASSES[run.method](run, epoch) for epoch in range(run.rounds)))
+    warm = 2 * run.warm_start  # an epoch of free is a replay, and the warm start counts these
+    return round(images * (warm + sum(_PASSES[run.method](run, epoch) for epoch in range(run.rounds))))
 
 
 def settings_of(model: Model, budget: Budget, *, train_examples: int | None = None) -> dict[str, Any]:

@@ -346,8 +346,16 @@ OF_ONE_METHOD = {"replays", "passes", "split", "radius_growth", "radius_smoothin
 @pytest.mark.parametrize(
     ("settings", "fixed", "left_out"),
     [
-        (Experiment, {"dataset": "digits"}, {"dataset", "method", "adversarial_weight", "eval_norm"}),  # TRADES
-        (Experiment, {"dataset": "digits"}, {"dataset", "beta", "adversarial_weight", "eval_wasserstein_p"}),
+        (
+            Experiment,
+            {"dataset": "digits"},
+            {"dataset", "method", "adversarial_weight", "eval_norm", "warm_start"},
+        ),  # TRADES
+        (
+            Experiment,
+            {"dataset": "digits"},
+            {"dataset", "beta", "adversarial_weight", "eval_wasserstein_p", "strategy"},
+        ),
         (ModelEvaluation, {}, {"eval_norm"}),  # an average budget is one in linf
         (ModelEvaluation, {}, {"eval_wasserstein_p"}),
     ],
