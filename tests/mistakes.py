@@ -87,6 +87,18 @@ COMMANDS = {
     "digits --weighting=exponential:alpha=3":
         "option of weighting exponential: got 'alpha', expected one of stop_gradient",
     "digits --weighting=exponential:normalize=exit()": "got 'exit()', expected true or false",
+    "digits --weighting=mail:slope=0": "weighting mail, slope: got 0, expected a finite number > 0",
+    "digits --weighting=mail:slope=steep": "weighting mail, slope: got 'steep', expected a number. Write slope=0.5.",
+    "digits --weighting=mail:bias=1e999": "weighting mail, bias: got inf, expected a finite number",
+    "digits --weighting=gairat:lambda=-1": "option of weighting gairat: got 'lambda', expected one of shift",
+    "digits --weighting=gairat:shift=true": "weighting gairat, shift: got 'true', expected a number",
+    "digits --weighting=cvar": "weighting: got 'cvar', expected a value for level. Write --weighting=cvar:level=",
+    "digits --weighting=cvar:level=0": "weighting cvar, level: got 0, expected a number in (0, 1]",
+    "digits --weighting=kl_ball:rho=-1": "weighting kl_ball, rho: got -1, expected a finite number >= 0",
+    "digits --weighting=uniform:level=1": "option of weighting uniform: got 'level'",
+    "digits --method=free --weighting=gairat": "weighting: got gairat, expected another one, since method 'free'",
+    "digits --method=pgd --attack_start=noise --attack_steps=1 --weighting=gairat":
+        "weighting: got gairat, expected another one, since method 'pgd'",
     "digits --norm=max": "norm: got 'max', expected one of linf, l2, l1",
     "digits --eval_norm=l3": "eval_norm: got 'l3', expected one of linf, l2, l1",
     "digits --attack_start=middle": "attack_start: got 'middle', expected one of uniform, gaussian, none, noise",
@@ -573,6 +585,18 @@ CALLS = {
     "methods.IAAT(attack, examples=9, epsilon_max=0.01)": "epsilon_max: got 0.01, expected a number in [0.1, inf]",
     "weights.Exponential(-1)": "alpha: got -1, expected a finite number >= 0",
     "weights.Exponential(2.0, normalize='yes')": "normalize: got 'yes', expected one of True, False",
+    "weights.MAIL(slope=-1)": "slope: got -1, expected a finite number > 0",
+    "weights.MAIL(bias=nan)": "bias: got nan, expected a finite number",
+    "weights.GAIRAT(shift='much')": "shift: got 'much', expected a finite number",
+    "weights.CVaR(1.5)": "level: got 1.5, expected a number in (0, 1]",
+    "weights.KLBall(-1)": "rho: got -1, expected a finite number >= 0",
+    "losses.weighted_cross_entropy(z, y, weights.GAIRAT())":
+        "weighting: got GAIRAT, which needs withstood of each image, expected one that needs no more than losses",
+    "methods.Free(attacks.FGSM(0.1), alpha=weights.GAIRAT())":
+        "weighting: got GAIRAT, which needs withstood of each image",
+    "methods.YOPO(attack, alpha=weights.GAIRAT())": "weighting: got GAIRAT, which needs withstood of each image",
+    "methods.Fast(attacks.NFGSM(epsilon=0.1), alpha=weights.GAIRAT())":
+        "weighting: got GAIRAT, which needs withstood of each image",
     "weights.as_weighting('exponential')": "alpha: got 'exponential', expected a finite number >= 0",
     "weights.probability_margin(z[0], y)": "logits: got shape (3,), expected shape [batch, classes]",
     "weights.probability_margin(z, np.eye(4)[y])":

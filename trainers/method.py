@@ -12,7 +12,7 @@ import wmr_tf
 from trainers.settings import Settings, setting
 from trainers.weighting import checked_weighting, make_weighting
 from wmr_tf.checks import at_least, nonnegative, one_of, radius, require, step, within
-from wmr_tf.names import METHODS, NOISE, NORMS, STARTS, WEIGHTINGS
+from wmr_tf.names import METHODS, NOISE, NORMS, OF_THE_PATH, STARTS, WEIGHTINGS
 
 RECIPES_NORM = "linf"
 """The norm that the radii and step sizes of all recipes are measured in."""
@@ -62,7 +62,8 @@ class MethodSettings(Settings):
     alpha_train: float = setting("Power of the non-uniform attacker that is trained against; 0 is the baseline.")
     weighting: str = setting(
         "How attacked images are weighted: " + ", ".join(WEIGHTINGS) + ", with options such as "
-        "exponential:normalize=true (weights divided by their mean over the batch).",
+        "exponential:normalize=true (weights divided by their mean over the batch) or cvar:level=0.5; alpha_train is "
+        "that of exponential.",
         "exponential",
     )
     beta: float | None = setting("Weight of the divergence in TRADES (the paper's 1/lambda) and MART.")
@@ -92,9 +93,14 @@ class MethodSettings(Settings):
         one_of("norm", self.norm, NORMS)
         nonnegative("alpha_train", self.alpha_train)
         self._check_taken()
-        checked_weighting(self.weighting, self.alpha_train)
+        weighting, _ = checked_weighting(self.weighting, self.alpha_train)
         if self.takes("attack"):
             self._check_attack()
+        if weighting in OF_THE_PATH:
+            has_path = METHODS[self.method].path and self.attack_start != NOISE
+            expected = f"another one, since method {self.method!r} cannot tell how long an image withstood its attack"
+            fix = "Take --method=pgd or trades, or another --weighting."
+            require(has_path, "weighting", got=self.weighting, expected=expected, fix=fix)
         for name, check in _CHECKS.items():
             if self.takes(METHOD_SETTINGS[name]):
                 check(name, getattr(self, name))

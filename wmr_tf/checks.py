@@ -83,6 +83,11 @@ def nonnegative(what: str, value: Any) -> float:
     return _number(what, value, "a finite number >= 0", lambda number: number >= 0)
 
 
+def real(what: str, value: Any) -> float:
+    """Return `value` as a float if it is a finite number, and raise `InvalidInput` otherwise."""
+    return _number(what, value, "a finite number", lambda number: True)
+
+
 def positive(what: str, value: Any) -> float:
     """Return `value` as a float if it is a finite number > 0, and raise `InvalidInput` otherwise."""
     return _number(what, value, "a finite number > 0", lambda number: number > 0)

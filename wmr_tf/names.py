@@ -32,8 +32,18 @@ ON_MASKED = ("warn", "stop", "roll_back")
 ON_DIVERGENCE = ("stop", "rollback")
 """What `wmr_tf.callbacks.ExactResume` can do when a training diverges."""
 
-WEIGHTINGS: dict[str, dict[str, Any]] = {"exponential": {"alpha": None, "stop_gradient": False, "normalize": False}}
+WEIGHTINGS: dict[str, dict[str, Any]] = {
+    "exponential": {"alpha": None, "stop_gradient": False, "normalize": False},
+    "uniform": {},
+    "mail": {"slope": 1.0, "bias": -1.5},
+    "gairat": {"shift": -1.0},
+    "cvar": {"level": None},
+    "kl_ball": {"rho": None},
+}
 """The weightings, each with its settings and their defaults, None where there is none."""
+
+OF_THE_PATH = ("gairat",)
+"""Those of them that need to know which steps of the attack an image withstood."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -44,11 +54,13 @@ class Takes:
         settings: The arguments of its constructor.
         starts: Where its attack may start.
         steps: How many steps its attack must make, None if any number will do.
+        path: Whether it can tell a weighting which steps of its attack an image withstood.
     """
 
     settings: tuple[str, ...]
     starts: tuple[str, ...] = (*STARTS, NOISE)
     steps: int | None = None
+    path: bool = True
 
 
 _AT_RANDOM = ("uniform", "gaussian", NOISE)
@@ -60,9 +72,9 @@ METHODS = {
     "mart": Takes(("attack", "beta", "alpha")),
     "mixed": Takes(("attack", "adversarial_weight", "alpha")),
     "fast": Takes(("attack", "alpha"), starts=_AT_RANDOM, steps=1),
-    "n_fgsm": Takes(("attack", "alpha"), starts=_AT_RANDOM, steps=1),
-    "free": Takes(("attack", "replays", "alpha"), starts=("none",), steps=1),
-    "yopo": Takes(("attack", "passes", "split", "alpha"), starts=STARTS),
+    "n_fgsm": Takes(("attack", "alpha"), starts=_AT_RANDOM, steps=1, path=False),
+    "free": Takes(("attack", "replays", "alpha"), starts=("none",), steps=1, path=False),
+    "yopo": Takes(("attack", "passes", "split", "alpha"), starts=STARTS, path=False),
     "iaat": Takes(
         ("attack", "examples", "radius_growth", "radius_smoothing", "warmup_epochs", "epsilon_max", "alpha"),
         starts=STARTS,

@@ -6,7 +6,7 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-from wmr_tf.attacks.base import Attack, PerExample, input_gradient, smaller
+from wmr_tf.attacks.base import Attack, PerExample, evaluation_of, input_gradient, smaller
 from wmr_tf.attacks.norms import NORMS, Ball, each
 from wmr_tf.checks import at_least, one_of, positive, radius, step
 from wmr_tf.engine import seeds
@@ -93,6 +93,41 @@ class PGD(Attack):
         nothing_yet = tf.fill(tf.shape(x)[:1], tf.constant(float("inf")))
         _, best, _ = tf.while_loop(lambda r, *_: r < self.restarts, restart, (0, x, nothing_yet))
         return tf.stop_gradient(best)
+
+    def counting(
+        self,
+        loss_fn: PerExample,
+        x: tf.Tensor,
+        *,
+        seed: tf.Tensor,
+        score_fn: PerExample,
+        epsilon: tf.Tensor | None = None,
+    ) -> tuple[tf.Tensor, tf.Tensor]:
+        """Return the attacked images of one attempt, and the fraction of its steps that each image withstood.
+
+        That is `k / steps`, with k the number of the steps before the first point whose score is not positive. The
+        points are those from which the steps are made, the start among them and the end not.
+
+        Args:
+            loss_fn: As in `Attack.__call__`; it is the first to ask for what it shares with `score_fn`.
+            x: As in `Attack.__call__`.
+            seed: As in `Attack.__call__`.
+            score_fn: Maps images to what says whether they withstand `[batch]`, such as the margin.
+            epsilon: As in `Attack.__call__`.
+
+        Returns:
+            Images, shaped as `x`, the same as without the count; and float32 `[batch]` in [0, 1].
+        """
+        ball, evaluate = self._ball(x, epsilon), evaluation_of(loss_fn, score_fn)
+
+        def step(k: tf.Tensor, attacked: tf.Tensor, withstood: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
+            _, score, gradient = evaluate(attacked)
+            still = (withstood == k) & (score > 0)  # as many steps as there were, and this point too
+            return k + 1, self._step(ball, attacked, gradient), withstood + tf.cast(still, tf.int32)
+
+        begin = (0, self._start(ball, seed), tf.zeros(tf.shape(x)[:1], tf.int32))
+        _, attacked, withstood = tf.while_loop(lambda k, *_: k < self.steps, step, begin)
+        return tf.stop_gradient(attacked), tf.cast(withstood, tf.float32) / self.steps
 
     @property
     def reach(self) -> float:
