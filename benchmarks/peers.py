@@ -11,6 +11,7 @@ import json
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -72,7 +73,8 @@ def main() -> None:
     start = time.perf_counter()
     seen = train_for(arguments.seconds, arguments.library, step, images, labels, seed=arguments.seed)
     facts = {"seconds": time.perf_counter() - start, "images": seen}
-    weights = {f"weight{place}": weight for place, weight in enumerate(recipes_torch.keras_weights(network))}
+    found = recipes_torch.keras_weights(network)
+    weights: dict[str, Any] = {f"weight{place}": weight for place, weight in enumerate(found)}
     np.savez(arguments.output, facts=json.dumps(facts), **weights)
 
 

@@ -153,7 +153,7 @@ def train_peer(settings: Race, splits: data.Splits, library: str, minutes: float
     return {**facts, "epochs": facts["images"] / splits.train_examples}
 
 
-def training_images(splits: data.Splits) -> dict[str, np.ndarray]:
+def training_images(splits: data.Splits) -> dict[str, Any]:
     """Return the training images as uint8, which they were, and their labels as int64: those that ours has too."""
     batches = [(np.asarray(images), np.asarray(labels)) for images, labels in splits.train]
     images, labels = (np.concatenate(parts) for parts in zip(*batches, strict=True))
@@ -199,7 +199,10 @@ def draw(rows: Sequence[Mapping[str, Any]], path: Path) -> None:
     for colour, (library, label) in zip(COLOURS, LIBRARIES.items(), strict=False):
         of_library = sorted((each for each in rows if each["library"] == library), key=lambda each: each["minutes"])
         minutes = [each["minutes"] for each in of_library]
-        styles = {"A_rob": {"linestyle": "--", "marker": "o", "mfc": "none"}, "A_strong": {"marker": "s"}}
+        styles: dict[str, dict[str, Any]] = {
+            "A_rob": {"linestyle": "--", "marker": "o", "mfc": "none"},
+            "A_strong": {"marker": "s"},
+        }
         for name, style in styles.items():
             values = [100 * each[name] for each in of_library]
             axes.plot(minutes, values, color=colour, label=f"{label}: {name}", **style)
