@@ -72,20 +72,19 @@ def add(entry: Entry) -> None:
     config = read_json(Path(entry.folders[0]) / CONFIG, "run", fix=_FIX)
     evaluations = [metrics_of(folder) for folder in entry.folders]
     check_weights(entry, evaluations)
-    name = str(entry.name)
     card = zoo.Card(
-        name=name,
+        name=str(entry.name),
         defence=defence(evaluations[0]),
-        recipe={setting: value for setting, value in config.items() if setting not in PLACES},
+        recipe={name: value for name, value in config.items() if name not in PLACES and value is not None},
         command=without_places(config["command"]),
         seed=config["seed"],
         commit=commit(),
         evaluations=[shown(metrics) for metrics in evaluations],
         sha256=zoo.digest(entry.model),
     )
-    with written_whole(zoo.FOLDER / f"{name}.keras") as unfinished:
+    with written_whole(zoo.FOLDER / f"{card.name}.keras") as unfinished:
         shutil.copyfile(entry.model, unfinished)
-    write_json(zoo.FOLDER / f"{name}.json", dataclasses.asdict(card))
+    write_json(zoo.FOLDER / f"{card.name}.json", dataclasses.asdict(card))
     print(card)
 
 

@@ -89,7 +89,14 @@ def run(tmp_path, monkeypatch):
     layers = [keras.Input((8, 8, 1)), keras.layers.Flatten(), keras.layers.Dense(10)]
     classifier = keras.Sequential(layers)
     classifier.save(folder / "best.keras")
-    config = {"dataset": "digits", "method": "natural", "architecture": "digits_cnn", "seed": 3, "epochs": 30}
+    config = {
+        "dataset": "digits",
+        "method": "natural",
+        "architecture": "digits_cnn",
+        "seed": 3,
+        "epochs": 30,
+        "beta": None,
+    }
     config |= {"data_dir": "/home/me/data", "output_dir": str(folder), "command": "python -m x --data_dir=/home/me/d e"}
     (folder / "config.json").write_text(json.dumps(config))
     attack = {"name": "PGD", "norm": "linf", "epsilon": 0.1, "step_size": 0.0125, "steps": 20}
