@@ -8,8 +8,8 @@ import dataclasses
 from typing import Any
 
 DATASETS = ("digits", "mnist", "cifar10", "tiny_imagenet")
-ARCHITECTURES = ("digits_cnn", "small_cnn", "resnet18", "wide_resnet_34_10")
-WITH_BATCH_NORM = ("resnet18", "wide_resnet_34_10")
+ARCHITECTURES = ("digits_cnn", "small_cnn", "thin_resnet", "resnet18", "wide_resnet_34_10")
+WITH_BATCH_NORM = ("thin_resnet", "resnet18", "wide_resnet_34_10")
 """Those of them whose update needs the batch as a whole."""
 
 NORMS = ("linf", "l2", "l1")
