@@ -29,7 +29,11 @@ COMMANDS = {
     "resume run unfinished": "command line: got run unfinished, expected a folder",
     # No such value
     "digits --alpha_test=1,,2": "got '1,,2', expected numbers with commas between them",
-    "digits --eval_epsilon=8/255": "got '8/255', expected a number",
+    "digits --eval_epsilon=8/0": "got '8/0', expected a number, such as 0.5 or 8/255",
+    "digits --epsilon=8/": "got '8/', expected a number",
+    "digits --attack_step_size=1/2/255": "got '1/2/255', expected a number",
+    "digits --epsilon=255/8": "epsilon: got 31.875, expected a radius in [0, 1]",
+    "digits --eval_attack_step_size=/255": "got '/255', expected a number",
     "digits --eval_attack_steps=2.5": "got '2.5', expected a whole number",
     "digits --eval_attack_step_size=small": "got 'small', expected a number",
     "digits --eval_restarts=many": "got 'many', expected a whole number",
@@ -226,8 +230,8 @@ COMMANDS = {
     "digits --method=pgd --attack_start=noise": "attack_steps: got 10, expected 1 with --attack_start=noise",
     "digits --method=n_fgsm --norm=l2 --epsilon=1 --attack_step_size=1": "norm: got l2, expected linf with --attack",
     "digits --method=iaat --epsilon_max=0.01": "epsilon_max: got 0.01, expected a number in [0.15, inf]",
-    "digits --norm=l2": "norm: got l2 without --epsilon and --attack_step_size, expected a radius and a step size",
-    "digits --eval_norm=l1 --eval_epsilon=12": "eval_norm: got l1 without --eval_attack_step_size, expected a radius",
+    "digits --norm=l2": "norm: got l2 without --epsilon, expected a radius that is meant for the norm",
+    "digits --eval_norm=l1 --eval_attack_step_size=1": "eval_norm: got l1 without --eval_epsilon, expected a radius",
     "digits --eval_wasserstein_p=2 --eval_norm=l2 --eval_epsilon=1 --eval_attack_step_size=1":
         "got 2.0 with eval_norm 'l2'",
     "digits --eval_examples=64 --by_class": "expected at least 10 of each class for an interval",
@@ -259,7 +263,7 @@ COMMANDS = {
     "search --dataset=digits --search=beta:1:6 --method=pgd": "search: got beta, expected a method that takes it",
     "search --dataset=digits --method=natural": "search: got alpha_train, expected a method that takes it",
     "search --dataset=digits --method=pgd --beta=1": "beta: got 1.0, expected nothing, since method 'pgd' has no beta",
-    "search --dataset=digits --search=norm:linf/l2": "norm: got l2 without --epsilon and --attack_step_size",
+    "search --dataset=digits --search=norm:linf/l2": "norm: got l2 without --epsilon, expected a radius",
     "search --dataset=digits --alpha_train=1": "alpha_train: got a value, expected none, as it is searched",
     "search --dataset=digits --tuner=grid": "search: got a range of alpha_train, expected a step, for the grid",
     "search --dataset=digits --tuner=hyperband --search=epochs:5:9":
@@ -497,7 +501,7 @@ CALLS = {
     "evaluate_robustness(classifier, (x, y), attack, outcomes='file')": "outcomes: got 'file' (it is no whole zip file",
     "auto_attack(classifier, (x, y), epsilon=8)":
         "epsilon: got 8, expected a radius in [0, 1], the range of the images",
-    "auto_attack(classifier, (x, y), epsilon='8/255')": "epsilon: got '8/255', expected a finite number >= 0",
+    "auto_attack(classifier, (x, y), epsilon='8:255')": "epsilon: got '8:255', expected a finite number >= 0",
     "auto_attack(classifier, (x, y), epsilon=0.1, norm='l0')": "norm: got 'l0', expected one of linf, l2, l1",
     "auto_attack(classifier, (x, y), epsilon=0.1, version='custom')":
         "version: got 'custom', expected one of standard,",
@@ -606,6 +610,8 @@ CALLS = {
     "losses.kl_divergence(z, z[:, :2])": "logits: got shapes (6, 3) and (6, 2), expected two of the same shape",
     # Attacks
     "attacks.PGD(epsilon=8, step_size=0.1, steps=2)": "epsilon: got 8, expected a radius in [0, 1]",
+    "attacks.PGD(epsilon='8', step_size=0.1, steps=2)": "epsilon: got '8', expected a radius in [0, 1]",
+    "attacks.PGD(epsilon='8/0', step_size=0.1, steps=2)": "epsilon: got '8/0', expected a finite number >= 0",
     "attacks.PGD(epsilon=[0.1, 0.2], step_size=0.1, steps=2)": "epsilon: got [0.1, 0.2], expected a finite number >= 0",
     "attacks.PGD(epsilon=0.1, step_size=0, steps=2)": "step_size: got 0, expected a finite number > 0",
     "attacks.PGD(epsilon=0.1, step_size=2, steps=2)": "step_size: got 2.0, expected a radius in [0, 1]",

@@ -69,9 +69,11 @@ class MethodSettings(Settings):
     beta: float | None = setting("Weight of the divergence in TRADES (the paper's 1/lambda) and MART.")
     adversarial_weight: float | None = setting("Weight of the adversarial loss in mixed, the lambda of Equation 8.")
     norm: str = setting("Norm of the training attack: " + ", ".join(NORMS) + ".", RECIPES_NORM)
-    epsilon: float | None = setting("Radius of the training attack in its norm, in units of the image range [0, 1].")
+    epsilon: float | None = setting(
+        "Radius of the training attack in its norm, in units of the image range [0, 1], such as 8/255 or 0.031."
+    )
     attack_steps: int | None = setting("Steps of the training attack.")
-    attack_step_size: float | None = setting("Step size of the training attack.")
+    attack_step_size: float | None = setting("Step size of the training attack; it follows --epsilon.")
     attack_start: str | None = setting("Start of the training attack: uniform, gaussian, none or noise (N-FGSM).")
     replays: int | None = setting("How often free trains on each batch; the epochs are divided by it.")
     passes: int | None = setting("Full passes of YOPO for each batch, the m of YOPO-m-n; n is attack_steps.")

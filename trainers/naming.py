@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from trainers.config import Experiment
-from trainers.method import settings_of_method
+from trainers.method import RECIPES_NORM, settings_of_method
 from trainers.recipes import PAPER, recipe
 from trainers.weighting import checked_weighting, make_weighting
 
@@ -50,9 +50,11 @@ def changed_settings(metrics: dict[str, Any]) -> Iterator[str]:
     if all(value is None for value in given.values()):
         return
     dataset, method, chosen = metrics["dataset"], metrics["method"], metrics.get("recipe") or PAPER
-    radius = {} if given["epsilon"] is None else {"epsilon": given["epsilon"]}  # which some lengths are multiples of
+    # Lengths are multiples of the radius, whose range depends on the norm.
+    ball = {name: given[name] for name in ("norm", "epsilon") if given[name] is not None}
     usual = {
-        **dataclasses.asdict(Experiment.of(dataset, method, recipe=chosen, **radius)),
+        **dataclasses.asdict(Experiment.of(dataset, method, recipe=chosen, **ball)),
+        "norm": RECIPES_NORM,
         "epsilon": recipe(dataset, method, chosen)["epsilon"],
     }
     for setting, value in given.items():

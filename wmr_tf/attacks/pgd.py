@@ -135,15 +135,16 @@ class PGD(Attack):
         return self.steps * self.step_size
 
     def flags(self, *, runs: float = 1) -> list[dict[str, Any]]:
-        """Return that its steps are too few or too short for its ball, if they are; see `Attack.flags`."""
+        """Return that its steps are too few or too short for its ball, or that is unusual; see `Attack.flags`."""
+        found = super().flags(runs=runs)
         reach = runs * self.reach
         if reach >= self.epsilon * (1 - 1e-6):  # ten steps of a tenth may come out a little short
-            return []
+            return found
         message = (
             f"attack: its steps reach {reach:g} in all and epsilon is {self.epsilon:g}, so it cannot get from an image "
             "to the edge of its ball, and accuracies under it look better than they are. Raise steps or step_size."
         )
-        return [{"name": "attack_cannot_reach", "reach": reach, "epsilon": self.epsilon, "message": message}]
+        return [*found, {"name": "attack_cannot_reach", "reach": reach, "epsilon": self.epsilon, "message": message}]
 
     @property
     def starts_clean(self) -> bool:
