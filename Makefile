@@ -37,7 +37,7 @@ test-all: $(INSTALLED) ## Run all tests, the slow ones too
 check: $(INSTALLED) ## Lint, formatting and types
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	$(BIN)/mypy wmr_tf trainers tuning benchmarks studies
+	$(BIN)/mypy wmr_tf trainers tuning reproduce benchmarks studies
 
 demo: $(INSTALLED) ## Train three models on the embedded digits and compare them under attack
 	rm -rf $(DEMO)

@@ -7,9 +7,9 @@ import platform
 import sys
 import time
 from collections.abc import Callable
-from pathlib import Path
 
 from benchmarks.worker import CORES
+from wmr_tf.engine import processor
 
 FEATURES = ("avx2", "fma", "avx512f", "avx512_vnni", "avx512_bf16", "avx512_fp16", "amx_tile", "amx_bf16", "amx_fp16")
 PACKAGES = (
@@ -54,7 +54,7 @@ def wait_until_quiet(busy: bool, say: Callable[[str], None], sleep: Callable[[fl
 
 def facts(load: str) -> dict[str, str]:
     """Return what to print above the tables; `load` is what `wait_until_quiet` said."""
-    cpu = _cpuinfo()
+    cpu = processor.facts()
     flags = cpu.get("flags", "").split()
     return {
         "Date": datetime.datetime.now().strftime("%Y-%m-%d %H:%M"),
@@ -66,12 +66,6 @@ def facts(load: str) -> dict[str, str]:
             [f"Python {platform.python_version()}", *(f"{name} {_version(name)}" for name in PACKAGES)]
         ),
     }
-
-
-def _cpuinfo() -> dict[str, str]:
-    path = Path("/proc/cpuinfo")
-    lines = path.read_text().split("\n\n")[0].splitlines() if path.exists() else []
-    return {name.strip(): value.strip() for name, _, value in (line.partition(":") for line in lines)}
 
 
 def _version(package: str) -> str:

@@ -326,6 +326,7 @@ GIVEN = {
     "epsilon_warmup": ("0.2", 0.2),
     "alpha_warmup": ("0.3", 0.3),
     "coarse": ("0.4", 0.4),
+    "warm_start": ("4", 4),
     "weight_decay": ("1e-5", 1e-5),
     "architecture": ("resnet18", "resnet18"),
     "precision": ("bfloat16", "bfloat16"),
@@ -345,8 +346,16 @@ OF_ONE_METHOD = {"replays", "passes", "split", "radius_growth", "radius_smoothin
 @pytest.mark.parametrize(
     ("settings", "fixed", "left_out"),
     [
-        (Experiment, {"dataset": "digits"}, {"dataset", "method", "adversarial_weight", "eval_norm"}),  # TRADES
-        (Experiment, {"dataset": "digits"}, {"dataset", "beta", "adversarial_weight", "eval_wasserstein_p"}),
+        (
+            Experiment,
+            {"dataset": "digits"},
+            {"dataset", "method", "adversarial_weight", "eval_norm", "warm_start"},
+        ),  # TRADES
+        (
+            Experiment,
+            {"dataset": "digits"},
+            {"dataset", "beta", "adversarial_weight", "eval_wasserstein_p", "strategy"},
+        ),
         (ModelEvaluation, {}, {"eval_norm"}),  # an average budget is one in linf
         (ModelEvaluation, {}, {"eval_wasserstein_p"}),
     ],

@@ -7,12 +7,14 @@ import numpy as np
 import pytest
 
 import wmr_tf
+from trainers import warming
 from trainers.config import Experiment
-from trainers.run import build_model
+from trainers.folder import metrics_of, read_history
+from trainers.run import build_model, train
 from trainers.scheduling import LearningRateByBatch, MethodByEpoch
 from wmr_tf import data
 from wmr_tf.averaging import averaged
-from wmr_tf.callbacks import RobustEvaluation, SaveBestClassifier
+from wmr_tf.callbacks import ExactResume, RobustEvaluation, SaveBestClassifier
 from wmr_tf.checks import InvalidInput
 from wmr_tf.saving import load_classifier
 
@@ -170,3 +172,59 @@ def test_every_method_has_the_fast_recipe(dataset, method):
     assert fast.averaging is not None and paper.averaging is None
     assert fast.epsilon == paper.epsilon and fast.test_attack() == paper.test_attack()
     assert Experiment.of(dataset, method) == paper
+
+
+# The warm start
+
+
+class Killed(BaseException):
+    """What a killed process raises, as it were: nothing catches it."""
+
+
+def warmed(folder, monkeypatch=None, kill_after=None, **settings):
+    """Warm up a new classifier, as a new process would; return its weights and how many batches it trained on."""
+    keras.utils.set_random_seed(0)
+    experiment = training(warm_start=8, batch_size=20, train_examples=60, **settings)
+    model, seen = build_model(experiment), []
+
+    def end_batch(self, batch, logs=None):
+        seen.append(batch)
+        if len(seen) == kill_after:
+            raise Killed
+
+    with monkeypatch.context() as patch:
+        patch.setattr(warming.LogProgress, "on_train_batch_end", end_batch)
+        warming.warm_up(experiment, splits(), model.classifier, folder, ExactResume(folder / "of", minutes=1e-9))
+    return model.classifier.get_weights(), len(seen)
+
+
+def test_a_warm_start_goes_on_where_it_was_and_is_not_made_twice(tmp_path, monkeypatch):
+    expected, batches = warmed(tmp_path / "alone", monkeypatch)
+    assert batches == 2 * 3  # 8 epochs are two rounds of 4 replays, of 3 batches each
+    with pytest.raises(Killed):
+        warmed(tmp_path / "stopped", monkeypatch, kill_after=4)
+    weights, batches = warmed(tmp_path / "stopped", monkeypatch)
+    assert batches == 3  # the fourth was not kept yet
+    assert all(np.array_equal(one, other) for one, other in zip(weights, expected, strict=True))
+    again, batches = warmed(tmp_path / "stopped", monkeypatch)
+    assert batches == 0
+    assert all(np.array_equal(one, other) for one, other in zip(again, expected, strict=True))
+
+
+def test_a_warm_start_is_free_with_the_radius_and_the_weights_of_the_training():
+    made = training("pgd", warm_start=12, epsilon=0.1, alpha_train=1.5, seed=3).warming()
+    assert (made.method, made.rounds, made.epsilon, made.attack_step_size) == ("free", 3, 0.1, 0.1)
+    assert (made.alpha_train, made.seed, made.warm_start, made.learning_rate) == (1.5, 3, 0, 0.005)
+    assert {made.learning_rate_at(time / 4) for time in range(4)} == {0.005}
+
+
+def test_a_run_by_the_fast_recipe_with_all_parts_ends_with_its_files(tmp_path, capsys):
+    parts = {"warm_start": 4, "epsilon_warmup": 0.5, "alpha_warmup": 0.5, "coarse": 0.5, "clip_norm": 1.0}
+    few = {"train_examples": 60, "validation_examples": 20, "eval_examples": 20, "suite": "short", "radii": "none"}
+    folder = train(training(recipe="fast", epochs=2, batch_size=20, output_dir=str(tmp_path / "run"), **parts, **few))
+    said = capsys.readouterr().out
+    assert "Warm start: free, 4 epochs of 4 replays a batch" in said and "The warm start took " in said
+    history = read_history(folder)
+    assert len(history["learning_rate"]) == len(history["val_A_strong"]) == 2
+    assert not [path for path in folder.iterdir() if "checkpoints" in path.name]
+    assert metrics_of(str(folder))["recipe"] == "fast"

@@ -13,7 +13,7 @@ import tensorflow as tf
 import wmr_tf
 
 ROOT = Path(__file__).resolve().parents[1]
-PACKAGES = ["wmr_tf", "trainers", "tuning"]
+PACKAGES = ["wmr_tf", "trainers", "tuning", "reproduce"]
 
 # They read the archive of Tiny ImageNet, 237 MB; tests/test_tiny_imagenet.py does the same with a small one.
 NEED_AN_ARCHIVE = {"wmr_tf.data.tiny_imagenet.archive.Archive", "wmr_tf.data.tiny_imagenet.builder.TinyImagenet"}

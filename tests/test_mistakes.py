@@ -19,6 +19,7 @@ from absl import flags
 
 import tuning
 import wmr_tf
+from reproduce.settings import Reproduction
 from tests.mistakes import CALLS, COMMANDS
 from tests.test_compare import ATTACK, WEAK, metrics_of
 from trainers import cli
@@ -37,7 +38,7 @@ pytestmark = pytest.mark.filterwarnings(
 
 ROOT = Path(__file__).resolve().parents[1]
 TRAINERS = ("digits", "mnist", "cifar10", "tiny_imagenet", "evaluate", "compare", "matched", "resume")
-MODULES = {name: f"trainers.{name}" for name in TRAINERS} | {"search": "tuning.search"}
+MODULES = {name: f"trainers.{name}" for name in TRAINERS} | {"search": "tuning.search", "table1": "reproduce.table1"}
 MESSAGE = re.compile(r"[^\n]+?: got [^\n]+, expected [^\n]+\. [^\n]+")
 
 
@@ -187,7 +188,7 @@ def test_a_wrong_call_is_one_line(call, place, names, monkeypatch, capfd):
 def test_the_table_is_long_and_knows_every_flag():
     assert len(COMMANDS) + len(CALLS) >= 150
     given = {word.partition("=")[0] for line in COMMANDS for word in shlex.split(line)}
-    for settings in (Experiment, ModelEvaluation, Comparison, Pair, Search):
+    for settings in (Experiment, ModelEvaluation, Comparison, Pair, Search, Reproduction):
         known = {f"--{field.name}" for field in dataclasses.fields(settings) if "help" in field.metadata}
         assert not known - given - {"--data_dir"}, settings.__name__
 

@@ -131,6 +131,8 @@ COMMANDS = {
     "trainers.compare": [[], ["nowhere"], ["nowhere", "--mark"], ["nowhere", "--output=page.html"]],
     "trainers.matched": [[], ["a.keras", "b.keras"], ["a.keras", "b.keras", "--eval_examples=0"]],
     "trainers.resume": [[], ["nowhere"], ["nowhere", "--epochs=3"]],
+    "reproduce.table1": [["--budget=day"], ["--rows=madry"], ["--data_dir=nowhere"]],
+    "reproduce.table5": [["--seeds=0,0"], ["--suite_examples=20000"]],
     "tuning.search": [
         ["--dataset=digits", "--search=alpha_train:4:0"],
         ["--dataset=digits", "--search=alpha_train:-1:4"],
@@ -142,7 +144,7 @@ COMMANDS = {
 HEAVY = ["tensorflow", "keras", "keras_tuner", "matplotlib", "sklearn", "tensorflow_datasets"]
 SCRIPT = """
 import json, os, runpy, sys
-import trainers.cli, tuning.space  # so that not every child imports them
+import trainers.cli, reproduce.settings, tuning.space  # so that not every child imports them
 calls, heavy = map(json.loads, sys.argv[1:])
 for module, arguments in calls:
     child = os.fork()

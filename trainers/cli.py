@@ -44,6 +44,7 @@ _PARSERS: dict[Any, flags.ArgumentParser] = {
     str: _Parser(str, ""),
     tuple[float, ...]: _Parser(_several(float), "numbers with commas between them"),
     tuple[int, ...]: _Parser(_several(int), "whole numbers with commas between them"),
+    tuple[str, ...]: _Parser(_several(str), ""),
 }
 
 

@@ -276,6 +276,13 @@ class Experiment(Evaluation, Training):
         for name in ("train_examples", "validation_examples"):
             if_given(at_least, name, getattr(self, name), 1)
         self.check_training()
+        require(
+            self.warm_start == 0 or self.strategy == "none",
+            "warm_start",
+            got=f"{self.warm_start} with strategy {self.strategy!r}",
+            expected="0, since free, by which it trains, has one perturbation for all batches",
+            fix="Leave out --warm_start or --strategy.",
+        )
         if self.precision == "auto":  # settled here, so that every record of the run says what it was
             on_gpu = late("wmr_tf.engine.precision:has_bfloat16")
             native = on_gpu() if processor.may_have_gpu() else processor.multiplies_bfloat16()
@@ -287,6 +294,12 @@ class Experiment(Evaluation, Training):
         if self.initialize_from is not None:
             model_file(self.initialize_from, what="initialize_from")
         _check_workers(self.strategy)
+
+    def warming(self) -> Experiment:
+        """Return the settings of the warm start."""
+        shared = ("recipe", "alpha_train", "epsilon", "norm", "architecture", "batch_size", "precision", "seed")
+        own = {"epochs": self.warm_start, "warm_start": 0, "schedule": "milestones", "averaging": None}
+        return Experiment.of(self.dataset, "free", **{name: getattr(self, name) for name in shared}, **own)
 
     def use_threads(self) -> None:
         """Do so in a way that is right for training the network; see `Evaluation.use_threads`."""

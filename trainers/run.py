@@ -31,6 +31,7 @@ from trainers.naming import describe, training_facts
 from trainers.scheduling import LearningRateByBatch, MethodByEpoch
 from trainers.strategy import lost_worker_reported, make_strategy, only_the_chief_writes
 from trainers.testing import HeldOut, bar_or_lines, evaluate, prepare
+from trainers.warming import forget_warm_up, warm_up
 from wmr_tf import architectures, data, report
 from wmr_tf.alarms import warn
 from wmr_tf.callbacks import (
@@ -139,6 +140,7 @@ def fit_and_evaluate(
     best = SaveBestClassifier(folder / BEST, monitor=experiment.select)
     callbacks = run_callbacks(experiment, splits, folder, best, resume)
     try:
+        warm_up(experiment, splits, model.classifier, folder, resume)
         history = model.fit(splits.train, epochs=experiment.rounds, callbacks=callbacks, verbose=bar_or_lines())
         epoch = best_epoch(best, history.history)
     except Diverged as diverged:
@@ -154,6 +156,7 @@ def fit_and_evaluate(
         classifier = load_classifier(folder / BEST)
     masked = "MASKED: " * bool(evaluate(experiment, test, classifier, folder, facts).get("masked"))
     report.plot_training(read_history(folder), folder / TRAINING_PICTURE, title=masked + describe(experiment))
+    forget_warm_up(folder)
     forget_checkpoints(folder)
     print(f"Everything is in {folder}")
 

@@ -42,6 +42,9 @@ class Training(MethodSettings):
     averaging: float | None = setting(
         "Evaluate and keep the exponential moving average of the weights, with this decay a step, in [0, 1)."
     )
+    warm_start: int = setting(
+        "Epochs of free, with the same radius and weights, before the training itself; its replays count.", 0
+    )
     epsilon_warmup: float = setting("Fraction of the epochs in which the training attack's radius rises.", 0.0)
     alpha_warmup: float = setting(
         "Fraction of the epochs in which alpha_train rises; a weighting without it weighs all alike until then.", 0.0
@@ -72,14 +75,17 @@ class Training(MethodSettings):
         fix = "Give for instance 0.999, or leave it out."
         is_decay = self.averaging is None or 0 <= self.averaging < 1
         require(is_decay, "averaging", got=self.averaging, expected="a number in [0, 1)", fix=fix)
+        at_least("warm_start", self.warm_start, 0)
         for name in ("epsilon_warmup", "alpha_warmup", "coarse"):
             within(name, getattr(self, name), 0, 1)
+        self._check_has_course("warm_start", self.takes("attack"))
         self._check_has_course("epsilon_warmup", self.takes("attack") and not self.takes("radius_growth"))
         self._check_has_course("alpha_warmup", self.takes("alpha"))
         self._check_has_course("coarse", self.takes("attack") and (self.attack_steps or 0) >= COARSER)
 
     def _check_has_course(self, name: str, is_possible: bool) -> None:
         lacks = {
+            "warm_start": f"{self.method!r} has no attack",
             "epsilon_warmup": f"{self.method!r} has no attack of one radius",
             "alpha_warmup": f"{self.method!r} has no attacked images to weight",
             "coarse": f"{self.method!r} here has no attack of {COARSER} steps or more",
@@ -123,10 +129,17 @@ class Training(MethodSettings):
         attack: Any = self.training_attack()
         part = self._risen(self.epsilon_warmup, epoch)
         settings = {"epsilon": attack.epsilon * part, "step_size": attack.step_size * part}
-        if epoch < math.floor(self.coarse * self.rounds + 0.5):
+        if self._is_coarse(epoch):
             settings["step_size"] = min(1.0, settings["step_size"] * COARSER)
-            settings["steps"] = attack.steps // COARSER
+            settings["steps"] = self.steps_at(epoch)
         return dataclasses.replace(attack, **settings)
+
+    def steps_at(self, epoch: int) -> int:
+        """Return how many steps the training attack makes in a round, counted from 0; 0 without an attack."""
+        return (self.attack_steps or 0) // (COARSER if self._is_coarse(epoch) else 1)
+
+    def _is_coarse(self, epoch: int) -> bool:
+        return epoch < math.floor(self.coarse * self.rounds + 0.5)
 
     def weighting_at(self, epoch: int) -> wmr_tf.weights.Weighting:
         """Return how attacked images are weighted in a round, counted from 0."""

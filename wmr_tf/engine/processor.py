@@ -8,6 +8,12 @@ DRIVERS = tuple(map(Path, ("/dev/nvidiactl", "/dev/kfd", "/dev/dxg")))
 """What the drivers of GPUs make: NVIDIA's, AMD's, and Windows' for Linux within it."""
 
 
+def facts() -> dict[str, str]:
+    """Return what the system says of the first core, such as its "model name" and its "flags"; on Linux only."""
+    lines = CPUINFO.read_text().split("\n\n")[0].splitlines() if CPUINFO.exists() else []
+    return {name.strip(): value.strip() for name, _, value in (line.partition(":") for line in lines)}
+
+
 def may_have_gpu() -> bool:
     """Return whether there is a driver of GPUs, so that TensorFlow may find one."""
     return any(driver.exists() for driver in DRIVERS)

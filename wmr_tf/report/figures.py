@@ -67,7 +67,7 @@ def plot_training(history: Mapping[str, Sequence[float]], path: str | PathLike[s
     accuracy.legend(loc="best", fontsize="small", handlelength=3)
     loss.set(xlabel="epoch", ylabel="training loss", xlim=(0.5, len(history["loss"]) + 0.5))
     loss.xaxis.set_major_locator(MaxNLocator(integer=True))
-    _write(figure, path)
+    write_figure(figure, path)
     return figure
 
 
@@ -94,7 +94,7 @@ def plot_alpha(
     axes = figure.subplots()
     axes.legend(handles=draw_alpha(axes, results), loc="best", fontsize="small", handlelength=3)
     axes.set_title(title)
-    _write(figure, path)
+    write_figure(figure, path)
     return figure
 
 
@@ -170,7 +170,7 @@ def plot_search(
     below.legend(loc="best", fontsize="small")
     for axes in (above, below):
         axes.grid(alpha=0.25)
-    _write(figure, path)
+    write_figure(figure, path)
     return figure
 
 
@@ -195,7 +195,8 @@ def _draw_curve(axes: Axes, metrics: Mapping[str, Any], key: str, **style: Any) 
     axes.errorbar(alphas, values, yerr=errors, capsize=3, elinewidth=1, markersize=5, **style)
 
 
-def _write(figure: Figure, path: str | PathLike[str]) -> None:
+def write_figure(figure: Figure, path: str | PathLike[str]) -> None:
+    """Write a figure as PNG."""
     # Without matplotlib's version inside, the same values give the same bytes.
     with written_whole(path) as unfinished:
         figure.savefig(unfinished, format="png", metadata={"Software": None})

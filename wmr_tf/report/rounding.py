@@ -105,6 +105,24 @@ def of_images(share: float, images: int) -> str:
     return f"{100 * share:.{decimals(100 * error)}f}"
 
 
+def with_error(values: Mapping[str, Any], name: str, *, scale: int = 100, digits: int = 2) -> str:
+    """Return a figure with its standard error, which says how many decimals there are; a dash where it is missing.
+
+    Args:
+        values: A dictionary of metrics.json.
+        name: The figure.
+        scale: What both are multiplied by: 100 for percent.
+        digits: How many decimals there are at most, and where no error is known.
+
+    Example:
+        >>> with_error({"A_rob": 0.9253, "A_rob_stderr": 0.0083}, "A_rob"), with_error({"A_rob": 0.9559}, "A_rob")
+        ('92.5 ± 0.8', '95.59')
+    """
+    found = [scale * values[key] for key in (name, f"{name}_stderr") if key in values]
+    digits = min(digits, decimals(found[1])) if len(found) == 2 else digits
+    return " ± ".join(f"{value:.{digits}f}" for value in found) or "-"
+
+
 def with_interval(values: Mapping[str, Any], name: str) -> str:
     """Return a figure in percent with its interval in brackets, a dash where the figure is missing.
 

@@ -4,7 +4,7 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from wmr_tf.report.rounding import decimals, of_images, of_point, radius, with_interval
+from wmr_tf.report.rounding import decimals, of_images, of_point, radius, with_error, with_interval
 from wmr_tf.report.words import alarms
 
 COLUMNS = ("A_nat", "A_rob", "A_strong", "A_sa", "A_tr")
@@ -132,9 +132,9 @@ def worst_case_table(results: Sequence[tuple[str, Mapping[str, Any]]]) -> tuple[
             if "rho" in entry
         ]
         rows += [
-            [label, str(round(float(entry["alpha_test"]), 2)), _number(entry, "rho")]
-            + [_percent(entry, name) for name in ("A_sa", "A_worst")]
-            + [_number(loss.get(level, {}), "loss") for level in levels]
+            [label, str(round(float(entry["alpha_test"]), 2)), with_error(entry, "rho", scale=1, digits=3)]
+            + [with_error(entry, name) for name in ("A_sa", "A_worst")]
+            + [with_error(loss.get(level, {}), "loss", scale=1, digits=3) for level in levels]
             for label, entry, loss in sorted(found, key=lambda row: row[1][order])
         ]
     return header, rows
@@ -282,7 +282,7 @@ def _legend(results: Sequence[tuple[str, Mapping[str, Any]]]) -> list[str]:
 def _row(label: str, metrics: Mapping[str, Any], entry: Mapping[str, Any]) -> list[str]:
     alpha_train = metrics.get("alpha_train")
     settings = [label, str(round(float(alpha_train), 4)) if alpha_train else "-", str(float(entry["alpha_test"]))]
-    return settings + [_percent(entry if name in entry else metrics, name) for name in COLUMNS]
+    return settings + [with_error(entry if name in entry else metrics, name) for name in COLUMNS]
 
 
 def _average_budget(label: str, found: Mapping[str, Any]) -> str:
@@ -292,20 +292,9 @@ def _average_budget(label: str, found: Mapping[str, Any]) -> str:
     return (
         f"{label} under an {found['norm']} attacker with a budget on the average perturbation\n"
         f"(p {found['p']}, epsilon {found['epsilon']:g}, {found['steps']} steps of {found['step_size']:g}): "
-        f"accuracy {_percent(found, 'accuracy')} %,\n"
+        f"accuracy {with_error(found, 'accuracy')} %,\n"
         f"{found['mean_size']:.3f} of the budget used, largest perturbation {found['largest_size']:.3f}."
     ) + warning * at_its_reach
-
-
-def _percent(values: Mapping[str, Any], key: str) -> str:
-    return _number(values, key, scale=100, digits=2)
-
-
-def _number(values: Mapping[str, Any], key: str, *, scale: int = 1, digits: int = 3) -> str:
-    """Return a number with its error, if it has one, which then says how many decimals there are, at most `digits`."""
-    found = [scale * values[name] for name in (key, f"{key}_stderr") if name in values]
-    digits = min(digits, decimals(found[1])) if len(found) == 2 else digits
-    return " ± ".join(f"{value:.{digits}f}" for value in found) or "-"
 
 
 def _outwards(number: float, side: int, digits: int) -> float:

@@ -1,0 +1,1 @@
+"""The paper's five tables, each by one command: rows, budgets and rendering over the trainers."""

@@ -1,0 +1,192 @@
+"""One model with one seed: the trainers' commands that make it, its folder, and the result that tables need of it."""
+
+import dataclasses
+import datetime
+import functools
+import json
+import os
+import platform
+import re
+import shlex
+import subprocess
+from pathlib import Path
+from typing import Any
+
+from reproduce import processes
+from reproduce.budgets import BUDGETS, minutes_of, passes_of, settings_of
+from reproduce.results import file_of, kept_metrics, read
+from reproduce.rows import Model, alphas_of
+from reproduce.settings import Reproduction
+from trainers.cli import as_flag
+from trainers.config import Experiment
+from trainers.folder import BEST, METRICS, is_finished, metrics_of
+from wmr_tf.checks import require
+from wmr_tf.engine import processor
+from wmr_tf.saving import write_json
+
+_EPOCH = re.compile(r"; ([\d.]+) s of the epoch's ([\d.]+) s$", re.MULTILINE)
+"""How a trainer's line on an epoch ends: seconds of its validation, and of all of it."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Job:
+    """A model that is trained and evaluated with one seed.
+
+    Attributes:
+        model: What is trained.
+        seed: Of its weights, order and attacks.
+        settings: Those of the command.
+    """
+
+    model: Model
+    seed: int
+    settings: Reproduction
+
+    @property
+    def name(self) -> str:
+        """What its folder is called, and its result."""
+        return f"{self.model.dataset}-{self.model.name}-{self.settings.budget}-seed{self.seed}"
+
+    @property
+    def folder(self) -> Path:
+        """The run's own folder."""
+        return self.settings.folders["output_dir"] / self.name
+
+    @property
+    def log(self) -> Path:
+        """What its processes print, beside the folder."""
+        return self.folder.with_name(f"{self.name}.log")
+
+    @property
+    def result(self) -> Path:
+        """The file of its result."""
+        return file_of(self.settings.folders["results"], self.model, self.settings.budget, self.seed)
+
+    @functools.cached_property
+    def training(self) -> dict[str, Any]:
+        """The settings of the training that are not the recipe's, as flags of the trainer."""
+        budget = BUDGETS[self.settings.budget]
+        changes = settings_of(self.model, budget, train_examples=self.settings.train_examples)
+        examples = {} if self.settings.eval_examples is None else {"eval_examples": self.settings.eval_examples}
+        # All images are attacked by the shortest suite, which an evaluation cannot do without.
+        evaluation = {"alpha_test": alphas_of(self.model), "suite": "short", "radii": "none", **examples}
+        given = {"method": self.model.method, "alpha_train": self.model.alpha_train, "seed": self.seed}
+        return {**given, **changes, **evaluation}
+
+    @property
+    def attack(self) -> dict[str, Any]:
+        """The settings of the evaluation by the suite; of the attackers who pick it takes one, as it has to."""
+        examples = {"suite": self.settings.suite, "eval_examples": self.settings.suite_examples}
+        return {**examples, "alpha_test": alphas_of(self.model)[:1], "radii": "none", "seed": self.seed}
+
+    @property
+    def attacked(self) -> Path:
+        """The folder of that evaluation."""
+        return self.folder / f"suite-{self.settings.suite}-{self.settings.suite_examples}"
+
+    @functools.cached_property
+    def experiment(self) -> Experiment:
+        """All settings of the run."""
+        return Experiment.of(self.model.dataset, **self.training, data_dir=self.settings.data_dir)
+
+    def commands(self) -> list[list[str]]:
+        """Return what is left to run, module and flags of each, as after `python -m`."""
+        data = {} if self.settings.data_dir is None else {"data_dir": self.settings.data_dir}
+        train = {**self.training, **data, "output_dir": self.folder}
+        attack = {"dataset": self.model.dataset, "model": self.folder / BEST, **self.attack, **data}
+        found = []
+        if not is_finished(self.experiment, self.folder):
+            found.append([f"trainers.{self.model.dataset}", *(as_flag(*pair) for pair in train.items())])
+        if not (self.attacked / METRICS).is_file():
+            attack["output_dir"] = self.attacked
+            found.append(["trainers.evaluate", *(as_flag(*pair) for pair in attack.items())])
+        return found
+
+    def is_done(self) -> bool:
+        """Return whether the result is there.
+
+        Raises:
+            InvalidInput: If it is that of other settings.
+        """
+        if not self.result.exists():
+            return False
+        found, wanted = read(self.result)["settings"], self._identity()
+        names = [name for name in {**found, **wanted} if found.get(name) != wanted.get(name)]
+        differing = ", ".join(f"{name} {found.get(name)} (now {wanted.get(name)})" for name in names)
+        fix = "Name other folders with --results and --output_dir, or remove the file to run the row again."
+        got = f"{str(self.result)!r}, a result with {differing}"
+        require(not names, "results", got=got, expected="one of the settings of this command", fix=fix)
+        return True
+
+    def run(self) -> None:
+        """Train and evaluate, as far as that has not been done, and write the result.
+
+        Raises:
+            Failed: If a process fails.
+            Stopped: If a signal comes.
+        """
+        self.folder.parent.mkdir(parents=True, exist_ok=True)
+        self.result.parent.mkdir(parents=True, exist_ok=True)
+        for command in self.commands():
+            processes.run(command, self.log)
+        write_json(self.result, self._found())
+
+    def _identity(self) -> dict[str, Any]:
+        """Return all settings that a result depends on, as JSON has them."""
+        attack = {"suite": self.settings.suite, "suite_examples": self.settings.suite_examples}
+        return json.loads(json.dumps({**self.training, **attack}))
+
+    def _found(self) -> dict[str, Any]:
+        metrics, attacked = metrics_of(str(self.folder)), metrics_of(str(self.attacked))
+        return {
+            "dataset": self.model.dataset,
+            "model": self.model.name,
+            "budget": self.settings.budget,
+            "seed": self.seed,
+            "settings": self._identity(),
+            "epochs": self.experiment.epochs,
+            "architecture": self.experiment.architecture,
+            "passes": passes_of(self.experiment),
+            "minutes_by_calculation": round(minutes_of(self.experiment), 1),
+            "seconds": self._seconds(),
+            "metrics": kept_metrics(metrics),
+            "suite": {name: attacked["suite"][name] for name in ("version", "examples", "accuracy")},
+            "commands": [_without_places(each["command"]) for each in (metrics, attacked)],
+            "processor": processor.facts().get("model name", platform.processor()),
+            "cores": os.cpu_count(),
+            "precision": self.experiment.precision,
+            "date": datetime.date.today().isoformat(),
+            "versions": metrics["versions"],
+            "commit": _commit(),
+        }
+
+    def _seconds(self) -> float | None:
+        """Return how long the epochs took without their validation, by what the trainer printed; None if that is gone.
+
+        An epoch that was stopped and gone on with counts with its last part.
+        """
+        epochs = _EPOCH.findall(self.log.read_text(errors="replace")) if self.log.exists() else []
+        return round(sum(float(whole) - float(validation) for validation, whole in epochs), 1) or None
+
+
+def _without_places(command: str) -> str:
+    """Return a command as others can give it: where its data and folders were is not theirs to know."""
+    named = [word for word in shlex.split(command) if not word.startswith("--output_dir=")]
+    words = []
+    for word in named:
+        name, _, value = word.partition("=")
+        shown = {"--data_dir": "FOLDER", "--model": f"FOLDER/{Path(value).name}"}.get(name)
+        words.append(f"{name}={shown}" if shown else word)
+    return shlex.join(words)
+
+
+def _commit() -> str | None:
+    """Return the commit of the code, marked where files have changed since; None outside its repository."""
+    root = Path(__file__).resolve().parents[1]
+    if not (root / ".git").exists():
+        return None
+    command = ["git", "-C", str(root), "describe", "--always", "--dirty", "--abbrev=7", "--match="]
+    try:
+        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+    except (OSError, subprocess.CalledProcessError):
+        return None

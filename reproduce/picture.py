@@ -1,0 +1,82 @@
+"""The picture of a table: the paper's figures and ours, row by row."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.layout_engine import ConstrainedLayoutEngine
+from matplotlib.lines import Line2D
+
+from reproduce.rendering import Entries
+from reproduce.results import at_alpha, summary
+from reproduce.rows import Row
+from wmr_tf.report.figures import COLOURS, GREY, write_figure
+
+_OURS, _SUITE = COLOURS[0], COLOURS[1]
+_ROW = 0.36
+"""Inches of height for each row."""
+_APART = 0.24
+"""Parts of a row between the paper's figure, ours and the suite's, so that none hides another."""
+
+
+def draw(entries: Entries, path: Path, *, title: str) -> Figure:
+    """Draw each accuracy of a table in a panel, the paper's hollow and ours filled, and write the picture as PNG.
+
+    A_suite stands in the panel of A_rob. Bars span one standard error over the images, of several seeds their
+    standard deviation, to either side. Rows that are not yet run have the paper's figure alone.
+
+    Args:
+        entries: Rows with their results, at least one row.
+        path: The PNG file to write; its folder exists.
+        title: Of the whole picture.
+
+    Returns:
+        The figure that was written.
+    """
+    names = list(entries[0][0].figures)
+    layout = ConstrainedLayoutEngine(w_pad=0.1, h_pad=0.1)
+    figure = Figure(figsize=(10.0, 1.7 + _ROW * len(entries)), dpi=150, layout=layout)
+    panels = figure.subplots(1, len(names), sharey=True, squeeze=False)[0]
+    for name, axes in zip(names, panels, strict=True):
+        _draw_panel(axes, name, entries)
+    panels[0].set_yticks(range(len(entries)), [_label(row) for row, _ in entries])
+    panels[0].set_ylim(len(entries) - 0.5, -0.5)  # the first row on top
+    figure.suptitle(title)
+    figure.legend(handles=_handles(), loc="outside lower center", ncols=3, fontsize="small")
+    write_figure(figure, path)
+    return figure
+
+
+def _draw_panel(axes: Axes, name: str, entries: Entries) -> None:
+    for place, (row, results) in enumerate(entries):
+        axes.plot(row.figures[name], place - _APART, marker="o", markersize=6, color=GREY, fillstyle="none")
+        metrics = at_alpha(summary(results), row.alpha_test) if results else {}
+        _draw_point(axes, metrics, name, place, color=_OURS, marker="o")
+        if name == "A_rob":
+            _draw_point(axes, metrics, "A_suite", place + _APART, color=_SUITE, marker="D")
+    axes.set_xlabel(rf"$A_\mathrm{{{name.removeprefix('A_')}}}$ (%)")
+    axes.margins(x=0.08)
+    axes.grid(alpha=0.25)
+
+
+def _draw_point(axes: Axes, metrics: Mapping[str, Any], name: str, place: float, **style: Any) -> None:
+    if name in metrics:
+        error = 100 * metrics[f"{name}_stderr"]
+        axes.errorbar(100 * metrics[name], place, xerr=error, markersize=4, capsize=3, elinewidth=1, **style)
+
+
+def _label(row: Row) -> str:
+    alphas = [rf"$\alpha_\mathrm{{train}}$ {row.model.alpha_train:g}"] if row.model.alpha_train else []
+    alphas += [] if row.alpha_test is None else [rf"$\alpha_\mathrm{{test}}$ {row.alpha_test:g}"]
+    return ", ".join([row.defence, *alphas])
+
+
+def _handles() -> Sequence[Line2D]:
+    shared: dict[str, Any] = {"linestyle": "none"}
+    return [
+        Line2D([], [], color=GREY, marker="o", markersize=6, fillstyle="none", label="paper", **shared),
+        Line2D([], [], color=_OURS, marker="o", markersize=4, label="ours", **shared),
+        Line2D([], [], color=_SUITE, marker="D", markersize=4, label="ours, under the suite", **shared),
+    ]

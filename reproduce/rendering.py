@@ -1,0 +1,156 @@
+"""A table beside the paper's figures, as text and as a page."""
+
+import datetime
+import shlex
+import textwrap
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from reproduce.budgets import BUDGETS, told
+from reproduce.results import at_alpha, summary
+from reproduce.rows import Row, Table
+from reproduce.settings import Reproduction
+from trainers.cli import as_flag
+from wmr_tf import report
+from wmr_tf.report.rounding import decimals, with_error
+from wmr_tf.report.tables import SEEDS
+
+Entries = Sequence[tuple[Row, Sequence[Mapping[str, Any]]]]
+"""Rows, each with the results of its model by seed; none where it is not yet run."""
+
+NOT_YET = "not yet run"
+
+_SUITE = (
+    "A_suite is what AutoAttack's version {versions} leaves of so many of the first test images, whatever PGD does."
+)
+_CONFIDENCE = (
+    "Smaller logits alone raise A_sa and A_tr, and those of a MASKED model, which hides from PGD, count for nothing: "
+    "A_suite is the figure to believe."
+)
+_WIDTH = 116
+
+
+def comparison(entries: Entries) -> tuple[list[str], list[list[str]]]:
+    """Return the header and the rows of a table beside the paper's figures, as `report.format_table` takes them.
+
+    Each accuracy is in percent, the mean over seeds; the difference is in points, without decimals that the error does
+    not carry.
+
+    Args:
+        entries: Rows with their results, at least one row.
+    """
+    first = entries[0][0]
+    is_uniform = first.alpha_test is None
+    header = ["Defense", *["1/lambda"] * is_uniform, "alpha_train", *["alpha_test"] * (not is_uniform)]
+    for name in first.figures:
+        header += [f"{name} paper", f"{name} ours", "diff"] + ["A_suite ours"] * (name == "A_rob")
+    return [*header, "seeds"], [_cells(row, results) for row, results in entries]
+
+
+def _cells(row: Row, results: Sequence[Mapping[str, Any]]) -> list[str]:
+    metrics = at_alpha(summary(results), row.alpha_test) if results else {}
+    cells = [row.defence + " MASKED" * bool(metrics.get("masked"))]
+    cells += [f"{row.beta:g}" if row.beta else "-"] if row.alpha_test is None else []
+    cells += [str(row.model.alpha_train) if row.model.alpha_train else "-"]
+    cells += [] if row.alpha_test is None else [str(row.alpha_test)]
+    for name, paper in row.figures.items():
+        cells += [f"{paper:.2f}", with_error(metrics, name) if metrics else NOT_YET, _difference(metrics, name, paper)]
+        if name == "A_rob":
+            cells.append(f"{with_error(metrics, 'A_suite')} of {metrics['suite_examples']:,}" if metrics else "-")
+    return [*cells, str(len(results))]
+
+
+def _difference(metrics: Mapping[str, Any], name: str, paper: float) -> str:
+    if name not in metrics:
+        return "-"
+    digits = min(2, decimals(100 * metrics[f"{name}_stderr"]))
+    return f"{round(100 * metrics[name] - paper, digits) + 0:+.{digits}f}"  # adding 0 takes the sign from -0
+
+
+def notes(table: Table, entries: Entries) -> list[str]:
+    """Return what has to be said of a table, sentence by sentence."""
+    found = [result for _, results in entries for result in results]
+    versions = sorted({result["suite"]["version"] for result in found})
+    images = sorted({result["metrics"]["examples"] for result in found})
+    said = []
+    if found:
+        numbers = " and ".join(f"{number:,}" for number in images)
+        said += [
+            f"Ours are on the first {numbers} test images. {SEEDS}",
+            _SUITE.format(versions=" and ".join(versions)),
+        ]
+        said += [_CONFIDENCE] if "A_sa" in table.accuracies else []
+    return [*said, *([table.remark] if table.remark else [])]
+
+
+def as_text(settings: Reproduction, entries: Entries) -> str:
+    """Return the table with its notes for a terminal."""
+    after = map(_filled, notes(settings.of_table, entries))
+    return "\n\n".join([settings.title, report.format_table(*comparison(entries)), *after])
+
+
+def as_page(settings: Reproduction, entries: Entries) -> str:
+    """Return the table as a Markdown page: notes, picture, what each model cost and which commands made it."""
+    table = settings.of_table
+    budget = told(table, BUDGETS[settings.budget], train_examples=settings.train_examples)
+    head = [f"# {settings.title}", _filled(f"`{own_command(settings)}`, {datetime.date.today()}. {budget}")]
+    after = [*map(_filled, notes(table, entries)), f"![Paper and ours]({settings.picture.name})"]
+    shown = report.format_table(*comparison(entries), markdown=True)
+    return "\n\n".join([*head, shown, *after, *_making(entries)]) + "\n"
+
+
+def own_command(settings: Reproduction) -> str:
+    """Return the command that renders the page, and runs what is missing, without places of this machine."""
+    names = ("budget", "seeds", "rows", "train_examples", "eval_examples", "suite", "suite_examples")
+    flags = [as_flag(name, getattr(settings, name)) for name in names if _is_given(settings, name)]
+    return shlex.join(["python", "-m", f"reproduce.table{settings.table}", *flags])
+
+
+def _is_given(settings: Reproduction, name: str) -> bool:
+    return name in ("budget", "seeds") or getattr(settings, name) != getattr(type(settings), name)
+
+
+def _making(entries: Entries) -> Iterable[str]:
+    """Yield the sections on how the models were made, if there are any."""
+    by_model = {row.model: results for row, results in entries if results}
+    if not by_model:
+        return
+    header = ["Model", "network", "precision", "epochs", "passes (M)", "minutes there", "minutes here", "seeds"]
+    rows = [[model.name, *_cost(results)] for model, results in by_model.items()]
+    results = [result for found in by_model.values() for result in found]
+    machines = sorted({f"{result['processor']}, {result['cores']} cores" for result in results})
+    commits = sorted({result["commit"] or "unknown" for result in results})
+    dates = sorted({result["date"] for result in results})
+    yield "## How they were made"
+    yield _filled(
+        "Minutes there are those of the reference machine by calculation; minutes here what the epochs took without "
+        f"their validation, mean over seeds, on {' and '.join(machines)}. Commits {', '.join(commits)}; "
+        f"{' to '.join(dict.fromkeys([dates[0], dates[-1]]))}."
+    )
+    yield report.format_table(header, rows, markdown=True)
+    yield "The commands of the first seed:"
+    lines = [wrapped(command) for found in by_model.values() for command in found[0]["commands"]]
+    yield "\n".join(["```", *lines, "```"])
+
+
+def _cost(results: Sequence[Mapping[str, Any]]) -> list[str]:
+    first = results[0]
+    measured = [result["seconds"] / 60 for result in results if result["seconds"]]
+    here = f"{sum(measured) / len(measured):.1f}" if measured else "-"
+    shown = [first["architecture"], first["precision"], str(first["epochs"]), f"{first['passes'] / 1e6:.2f}"]
+    return [*shown, f"{first['minutes_by_calculation']:.1f}", here, ", ".join(str(each["seed"]) for each in results)]
+
+
+def wrapped(command: str) -> str:
+    """Return a command in lines that a shell reads as one.
+
+    Example:
+        >>> wrapped("python -m trainers.digits --seed=0")
+        'python -m trainers.digits --seed=0'
+    """
+    lines = textwrap.wrap(command, _WIDTH, break_long_words=False, break_on_hyphens=False, subsequent_indent="    ")
+    return " \\\n".join(lines)
+
+
+def _filled(text: str) -> str:
+    return textwrap.fill(text, _WIDTH + 4, break_long_words=False, break_on_hyphens=False)

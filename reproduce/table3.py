@@ -1,0 +1,14 @@
+"""Make Table 3 of the paper: Tiny ImageNet under non-uniform attacks.
+
+python -m reproduce.table3 --budget=quarter --seeds=0,1,2
+
+Its models are those of Table 5, where both have the row: they are trained once. With an archive of fewer images say how
+many there are to train on: --train_examples=9000 --data_dir=FOLDER.
+"""
+
+from reproduce.settings import Reproduction
+from trainers.cli import main
+from trainers.quiet import late
+
+if __name__ == "__main__":
+    main(Reproduction, late("reproduce.making:make", tensorflow=False), table=3)

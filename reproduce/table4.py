@@ -1,0 +1,13 @@
+"""Make Table 4 of the paper: CIFAR-10 under uniform attacks.
+
+python -m reproduce.table4 --budget=quarter --seeds=0,1,2
+
+Its models are those of Table 2, where both have the row: they are trained once.
+"""
+
+from reproduce.settings import Reproduction
+from trainers.cli import main
+from trainers.quiet import late
+
+if __name__ == "__main__":
+    main(Reproduction, late("reproduce.making:make", tensorflow=False), table=4)

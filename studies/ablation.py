@@ -1,0 +1,144 @@
+"""Measure on validation images what each part of the fast recipe is worth: it is taken out, or put in.
+
+python -m studies.ablation --dataset=digits --seeds=5 --output=results/ablation.md
+python -m studies.ablation --dataset=mnist --seeds=2 --epochs=5 --data_dir=FOLDER --output=results/ablation_mnist.md
+
+Every row is TRADES with the same weights, trained for the same number of epochs, and judged once, after the last, by
+A_strong under the suite `strong`: A_sa alone can be won by low confidence, and A_rob by hiding. Finished rows are kept
+in --runs, and one that was stopped goes on.
+"""
+
+import statistics
+from pathlib import Path
+from typing import Any
+
+from absl import app, flags
+
+from studies.runs import NAMES, made_by, publish, spread
+from trainers import run
+from trainers.config import Experiment
+from trainers.recipes import FAST
+from wmr_tf import report
+from wmr_tf.callbacks import ExactResume, RobustEvaluation
+from wmr_tf.saving import read_json, write_json
+
+ALPHA_TEST = 2.0
+
+PARTS: dict[str, dict[str, Any]] = {
+    "averaging": {"averaging": 0.99},
+    "one_cycle": {"schedule": "one_cycle"},
+    "cosine": {"schedule": "cosine"},
+    "clip_norm": {"clip_norm": 1.0},
+    "epsilon_warmup": {"epsilon_warmup": 0.2},
+    "alpha_warmup": {"alpha_warmup": 0.2},
+    "coarse": {"coarse": 0.7},
+    "normalised weights": {"weighting": "exponential:normalize=true"},
+    "twice the learning rate": {"learning_rate": 2.0},  # a factor
+    "twice the batch": {"batch_size": 2},  # a factor
+}
+"""The parts by name. The recipe's own value of a part is used where it has one."""
+
+FACTORS = ("learning_rate", "batch_size")
+
+_DATASET = flags.DEFINE_string("dataset", "digits", "The data set.")
+_SEEDS = flags.DEFINE_integer("seeds", 5, "How many seeds, from 0.", lower_bound=2)
+_EPOCHS = flags.DEFINE_integer("epochs", None, "Epochs of each row; the recipe's if not given.")
+_ALPHA = flags.DEFINE_float("alpha_train", 2.0, "alpha_train of every row.")
+_DATA = flags.DEFINE_string("data_dir", None, "Where tensorflow-datasets keeps the data.")
+_RUNS = flags.DEFINE_string("runs", "runs/ablation", "Folder of the rows.")
+_OUTPUT = flags.DEFINE_string("output", "results/ablation.md", "The table, as Markdown.")
+
+
+def rows(recipe: Experiment, plain: Experiment) -> dict[str, dict[str, Any]]:
+    """Return by its name what each row changes in the recipe.
+
+    Args:
+        recipe: The fast recipe.
+        plain: The paper's, which has no such parts.
+    """
+    found: dict[str, dict[str, Any]] = {"recipe fast": {}}
+    for part, changed in PARTS.items():
+        (name, value), *_ = changed.items()
+        if name in FACTORS:
+            found[f"+ {part}"] = {name: type(value)(getattr(recipe, name) * value)}
+        elif getattr(recipe, name) == getattr(plain, name):
+            found[f"+ {part}"] = changed
+        elif name != "schedule" or getattr(recipe, name) == value:
+            found[f"- {part}"] = {name: getattr(plain, name)}
+        else:
+            found[f"{part} instead of {getattr(recipe, name)}"] = changed
+    return found
+
+
+def measure(experiment: Experiment, folder: Path) -> dict[str, float]:
+    """Return the accuracies on validation images after the last epoch; a finished row is not trained again."""
+    file = folder / "validation.json"
+    if file.exists():
+        return read_json(file, "row", fix="Delete the file: the row is made again.")
+    print(f"{folder}: {experiment.rounds} epochs", flush=True)
+    run.seed_everything(experiment)
+    splits = run.load_data(experiment)
+    model = run.build_model(experiment, splits.train_examples)
+    attack, alphas = experiment.test_attack(), experiment.alpha_test
+    judge = RobustEvaluation(
+        splits.validation, attack, alpha_test=alphas, examples=None, every=experiment.rounds, suite="strong"
+    )
+    callbacks = [*run.measuring_callbacks(experiment, judge), ExactResume(folder / "checkpoints")]
+    history = model.fit(splits.train, epochs=experiment.rounds, callbacks=callbacks, verbose=0).history
+    found = {name: history[f"val_{name}"][-1] for name in NAMES}
+    write_json(file, found)
+    return found
+
+
+def settings(**changed: Any) -> Experiment:
+    """Return the settings of a row."""
+    given = {"epochs": _EPOCHS.value, "data_dir": _DATA.value}
+    given = {name: value for name, value in given.items() if value is not None}
+    shared = {"alpha_train": _ALPHA.value, "alpha_test": (ALPHA_TEST,), "validation_examples": None}
+    return Experiment.of(_DATASET.value, "trades", **{"recipe": FAST, **shared, **given, **changed})
+
+
+def table() -> str:
+    """Return the table, training what is missing: accuracies, and what a row loses or gains seed by seed."""
+    recipe = settings()
+    changes = rows(recipe, settings(recipe="paper", epochs=recipe.epochs))
+    changes["recipe paper, as many epochs"] = {"recipe": "paper", "epochs": recipe.epochs}
+    seeds = range(_SEEDS.value)
+    found: dict[str, list[dict[str, float]]] = {}
+    for name, changed in changes.items():
+        folder = Path(_RUNS.value) / _DATASET.value / name.replace(" ", "_")
+        found[name] = [measure(settings(seed=seed, **changed), folder / str(seed)) for seed in seeds]
+    header = ["row", *(f"{name} (%)" for name in NAMES), "difference of A_strong (points)"]
+    return report.format_table(
+        header,
+        [
+            [name, *(spread([of[key] for of in measured]) for key in NAMES), _gain(measured, found["recipe fast"])]
+            for name, measured in found.items()
+        ],
+        markdown=True,
+    )
+
+
+def _gain(measured: list[dict[str, float]], base: list[dict[str, float]]) -> str:
+    """Return mean and standard error of the difference to the recipe, taken seed by seed."""
+    gains = [100 * (of["A_strong"] - with_all["A_strong"]) for of, with_all in zip(measured, base, strict=True)]
+    return f"{statistics.mean(gains):+.1f} ± {statistics.stdev(gains) / len(gains) ** 0.5:.1f}"
+
+
+def main(argv: list[str]) -> None:
+    """Train, judge and write the table."""
+    del argv
+    found, recipe = table(), settings()
+    sections = [
+        f"# The fast recipe on {_DATASET.value}, part by part",
+        f"{made_by('studies.ablation')}, seeds 0 to {_SEEDS.value - 1}. TRADES, alpha_train {_ALPHA.value:g}, "
+        f"{recipe.epochs} epochs, {recipe.precision}; all validation images, {recipe.test_attack()}, "
+        f"alpha_test {ALPHA_TEST:g}, A_strong by the suite `strong`; weights after the last epoch. Mean ± standard "
+        "deviation over seeds; the difference to the recipe with its standard error, seed by seed.",
+        found,
+    ]
+    publish(sections, Path(_OUTPUT.value))
+
+
+if __name__ == "__main__":
+    app.run(main)

@@ -1,0 +1,123 @@
+"""The paper's tables as rows, budgets as numbers of passes, and the settings that follow from both."""
+
+import dataclasses
+import re
+from pathlib import Path
+
+import pytest
+
+from reproduce.budgets import BUDGETS, DATA, Budget, minutes_of, passes_of, settings_of
+from reproduce.rows import TABLES, Model, alphas_of
+from trainers.config import Experiment
+from trainers.recipes import recipe
+from wmr_tf.names import ARCHITECTURES
+
+PAPER = Path(__file__).resolve().parents[2] / "shared" / "paper.txt"
+HAVE_THIN = pytest.mark.skipif("thin_resnet" not in ARCHITECTURES, reason="no thin ResNet yet")
+
+
+def rows_as_printed(table):
+    """Return the cells of a table's rows, as the paper's text has them."""
+    cells = []
+    for row in table.rows:
+        alpha = str(row.model.alpha_train) if row.model.alpha_train else "-"
+        before = [alpha, str(row.alpha_test)] if row.alpha_test else [f"{row.beta:g}" if row.beta else "-", alpha]
+        cells.append([row.defence, *before, *(f"{figure:.2f}" for figure in row.figures.values())])
+    return cells
+
+
+def test_every_row_is_as_the_paper_prints_it():
+    if not PAPER.is_file():
+        pytest.skip(f"no text of the paper in {PAPER}")
+    blocks = re.split(r"^Table (\d): .*$", PAPER.read_text(), flags=re.MULTILINE)
+    for before, number in zip(blocks[::2], blocks[1::2], strict=False):
+        lines = before[before.rindex("Defense\t") :].splitlines()[1:]
+        printed = [line.split("\t") for line in lines if "\t" in line]
+        assert rows_as_printed(TABLES[int(number)]) == printed, number
+    assert sorted(blocks[1::2]) == list("12345")
+
+
+@pytest.mark.parametrize(("number", "rows", "models", "total"), [
+    (1, 12, 4, 2721.59), (2, 12, 4, 1149.31), (3, 16, 4, 931.17), (4, 12, 12, 1596.07), (5, 13, 13, 857.96),
+])  # fmt: skip
+def test_the_tables_add_up(number, rows, models, total):
+    table = TABLES[number]
+    assert (len(table.rows), len(table.models)) == (rows, models)
+    assert sum(sum(row.figures.values()) for row in table.rows) == pytest.approx(total)
+
+
+def test_a_model_of_two_tables_is_one():
+    names = [{model.name for model in TABLES[number].models} for number in (2, 4)]
+    assert names[0] & names[1] == {"pgd", "trades", "trades-alpha2"} and "pgd-alpha2" not in names[1]
+    assert set(TABLES[3].models) < set(TABLES[5].models)
+    assert alphas_of(Model("tiny_imagenet", "pgd", 0.3)) == (0.5, 1.0, 1.5, 2.0)
+    assert alphas_of(Model("cifar10", "iaat")) == (1.0,)
+
+
+def test_the_recipes_train_with_the_beta_that_the_paper_prints():
+    printed = {(row.model.dataset, row.beta) for table in TABLES.values() for row in table.rows if row.beta}
+    assert printed == {(data, recipe(data, "trades")["beta"]) for data in ("cifar10", "tiny_imagenet")}
+
+
+@pytest.mark.parametrize(("method", "settings", "passes"), [
+    ("natural", {}, 2),
+    ("trades", {"attack_steps": 8, "coarse": 0.5}, 9),  # half of the epochs with 2 steps
+    ("pgd", {"attack_steps": 7}, 9),
+    ("trades", {"attack_steps": 7}, 11),
+    ("free", {"replays": 8}, 16),
+    ("yopo", {"passes": 5}, 10),
+    ("iaat", {"attack_steps": 10, "radius_warmup": 0.0}, 32),
+    ("iaat", {"attack_steps": 10, "radius_warmup": 0.5}, 22),
+])  # fmt: skip
+def test_what_a_round_costs(method, settings, passes):
+    rounds = 4 * settings.get("replays", 1)
+    run = Experiment.of("digits", method, alpha_train=0.0, epochs=rounds, train_examples=100, **settings)
+    assert passes_of(run) == 400 * passes
+
+
+def test_a_budget_pays_for_whole_epochs():
+    # 60 s at 90,000 a second are 5.4 million passes; an epoch of TRADES-10 on 1,000 digits takes 14,000.
+    minute = Budget("one", 1.0)
+    for_digits = settings_of(Model("digits", "trades", 2.0), minute, train_examples=1000)
+    assert for_digits == {"recipe": "fast", "architecture": "digits_cnn", "train_examples": 1000, "epochs": 385}
+    # Free with 4 replays: 8,000 passes a round, 675 rounds, which are four epochs each.
+    assert settings_of(Model("digits", "free"), minute, train_examples=1000)["epochs"] == 2700
+    assert settings_of(Model("digits", "pgd"), Budget("none", 1e-6))["epochs"] == 1
+
+
+def test_the_budgets_of_mnist():
+    # TRADES-40: 44 passes on 55,000 images, 2.42 million an epoch; 900,000 passes a minute.
+    epochs = [settings_of(Model("mnist", "trades", 2.0), BUDGETS[name])["epochs"] for name in list(BUDGETS)[:4]]
+    assert epochs == [1, 5, 22, 89]
+    assert settings_of(Model("mnist", "trades", 2.0), BUDGETS["paper"]) == {}
+    paper = Experiment.of("mnist", "trades")
+    assert passes_of(paper) == 100 * 44 * 55_000
+    assert minutes_of(paper) == pytest.approx(242e6 / 900_000)
+
+
+def test_free_is_charged_for_its_rounds():
+    run = Experiment.of("digits", "free", alpha_train=0.0, epochs=6, replays=4)  # two rounds of four replays
+    assert passes_of(run) == 2 * 8 * 1_078
+
+
+@pytest.mark.parametrize("budget", BUDGETS)
+@pytest.mark.parametrize("number", [1, *(pytest.param(number, marks=HAVE_THIN) for number in (2, 3, 4, 5))])
+def test_every_row_has_settings(number, budget):
+    for model in TABLES[number].models:
+        changes = settings_of(model, BUDGETS[budget])
+        run = Experiment.of(model.dataset, model.method, alpha_train=model.alpha_train, **changes)
+        assert run.architecture in DATA[model.dataset].rates
+        rate = DATA[model.dataset].rates[run.architecture]
+        minutes = BUDGETS[budget].minutes
+        longer = dataclasses.replace(run, epochs=run.epochs + (run.replays or 1))
+        assert minutes is None or run.rounds == 1 or passes_of(run) <= 60 * minutes * rate
+        assert minutes is None or passes_of(longer) > 60 * minutes * rate
+
+
+def test_the_numbers_of_images_are_those_of_the_data(tfds_dir):
+    from wmr_tf import data
+
+    splits = data.load("mnist", data_dir=tfds_dir)
+    assert splits.train_examples == DATA["mnist"].train_examples
+    assert sum(len(labels) for _, labels in splits.test) == DATA["mnist"].test_examples
+    assert data.load("digits").train_examples == DATA["digits"].train_examples
