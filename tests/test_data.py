@@ -301,7 +301,7 @@ def test_cifar10_augments_training_images_only(loaded, tfds_dir):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"name": "imagenet"}, "data set: got 'imagenet', expected one of digits, mnist, cifar10."),
+        ({"name": "imagenet"}, "dataset: got 'imagenet', expected one of digits, mnist, cifar10."),
         ({"name": ["mnist"]}, r"data set: got \['mnist'\]"),
         ({"batch_size": 0}, "batch_size: got 0, expected a whole number >= 1"),
         ({"batch_size": 2.5}, "batch_size: got 2.5, expected a whole number >= 1"),

@@ -11,9 +11,9 @@ import os
 import stat
 import zipfile
 import zlib
-from collections.abc import Iterator
+from collections.abc import Container, Iterator
 from pathlib import PurePosixPath
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 
@@ -116,22 +116,46 @@ def in_print(value: Any) -> Any:
     return printable(value) if isinstance(value, str) else value
 
 
-def read_arrays(path: str | os.PathLike[str], most: int = HARMLESS) -> dict[str, np.ndarray]:
+def read_arrays(
+    path: str | os.PathLike[str], most: int = HARMLESS, only: Container[str] | None = None
+) -> dict[str, np.ndarray]:
     """Return the arrays of an .npz file by name.
 
     Args:
         path: The file.
         most: So many bytes may come of it, however small it is.
+        only: The names of those to read; None reads all.
 
     Raises:
         OSError: If it cannot be read.
         ValueError: If it is no such file, is damaged, or holds objects, which only pickle reads.
     """
-    with open_archive(path, most) as archive:
-        try:
-            return {name.removesuffix(".npy"): _array(archive, name) for name in archive.namelist()}
-        except _DAMAGED as error:
-            raise Unsafe(f"its arrays are damaged: {error}") from error
+    with open_archive(path, most) as archive, _damage_told():
+        members = {name.removesuffix(".npy"): name for name in archive.namelist()}
+        return {name: _array(archive, file) for name, file in members.items() if only is None or name in only}
+
+
+def read_shapes(path: str | os.PathLike[str]) -> dict[str, tuple[tuple[int, ...], np.dtype]]:
+    """Return shape and dtype of each array of an .npz file, by name, without reading them.
+
+    Raises:
+        OSError: If it cannot be read.
+        ValueError: If it is no such file, or is damaged.
+    """
+    found = {}
+    with open_archive(path) as archive, _damage_told():
+        for name in archive.namelist():
+            with archive.open(name) as member:
+                found[name.removesuffix(".npy")] = _header(archive, name, member)
+    return found
+
+
+@contextlib.contextmanager
+def _damage_told() -> Iterator[None]:
+    try:
+        yield
+    except _DAMAGED as error:
+        raise Unsafe(f"its arrays are damaged: {error}") from error
 
 
 def open_archive(path: str | os.PathLike[str], most: int = HARMLESS) -> zipfile.ZipFile:
@@ -173,14 +197,21 @@ def _check_members(archive: zipfile.ZipFile, size: int, most: int) -> None:
 
 
 def _array(archive: zipfile.ZipFile, name: str) -> np.ndarray:
-    """Return an array once its header is known to tell of just the bytes that follow."""
     with archive.open(name) as member:
-        shape, _, dtype = _HEADERS[np.lib.format.read_magic(member)](member)
-        declared = math.prod(shape) * dtype.itemsize
-        if min(shape, default=0) < 0 or declared != archive.getinfo(name).file_size - member.tell():
-            raise Unsafe(f"its array {name!r} is not of the size that it says")
+        _header(archive, name, member)
         member.seek(0)
         return np.lib.format.read_array(member, allow_pickle=False)
+
+
+def _header(archive: zipfile.ZipFile, name: str, member: IO[bytes]) -> tuple[tuple[int, ...], np.dtype]:
+    """Return shape and dtype of an array once its header is known to tell of just the bytes that follow."""
+    shape, _, dtype = _HEADERS[np.lib.format.read_magic(member)](member)
+    if dtype.hasobject:
+        raise Unsafe(f"its array {name!r} holds objects, which only pickle reads")
+    declared = math.prod(shape) * dtype.itemsize
+    if min(shape, default=0) < 0 or declared != archive.getinfo(name).file_size - member.tell():
+        raise Unsafe(f"its array {name!r} is not of the size that it says")
+    return shape, dtype
 
 
 def _check_depth(value: Any, left: int = DEEPEST) -> None:

@@ -2,22 +2,22 @@
 
 import dataclasses
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from typing import Any
 
 import numpy as np
 import tensorflow as tf
 
-from wmr_tf.checks import at_least, data_folder, one_of, require
+from wmr_tf.checks import at_least, data_folder, require
 from wmr_tf.checks import seed as checked_seed
-from wmr_tf.data import pipeline
+from wmr_tf.data import own, pipeline
+from wmr_tf.data.cutting import SPLIT_SEED
 from wmr_tf.data.digits import DIGITS
 from wmr_tf.data.prepared import CIFAR10, MNIST
-from wmr_tf.data.source import Source
+from wmr_tf.data.source import Arrays, Source
 from wmr_tf.data.tiny_imagenet import TINY_IMAGENET
 
 SOURCES: dict[str, Source] = {"digits": DIGITS, "mnist": MNIST, "cifar10": CIFAR10, "tiny_imagenet": TINY_IMAGENET}
-
-_SPLIT_SEED = 2021  # of the cut between training and validation; another one would make other experiments
 
 
 @dataclasses.dataclass(frozen=True)
@@ -37,24 +37,43 @@ class Splits:
         return iter((self.train, self.validation, self.test))
 
 
-def info(name: str) -> Source:
-    """Return the facts of a data set (`num_classes`, `image_shape`, ...) without loading it.
+def info(
+    name: str,
+    *,
+    image_size: Iterable[int] | None = None,
+    color: str | None = None,
+    skip_broken: bool = False,
+) -> Source:
+    """Return a data set with its facts (`num_classes`, `image_shape`, ...), without loading it.
 
     Args:
-        name: One of "digits", "mnist", "cifar10", "tiny_imagenet".
+        name: One of "digits", "mnist", "cifar10", "tiny_imagenet", or the path of images of your own: a folder with one
+            subfolder a class, or with subfolders `train`, `test` and `validation` (or `val`) of such; or an .npz file
+            with `x_train`, `y_train`, `x_test` and `y_test`.
+        image_size: One number of pixels, or height and width, to which the images of a folder are resized; None leaves
+            them as they are, all alike.
+        color: "rgb" or "grayscale", into which those of a folder are turned; None is "rgb".
+        skip_broken: Whether images of a folder that cannot be read are left out, with a warning.
+
+    Returns:
+        The data set, which `load` takes in place of a name.
 
     Raises:
-        InvalidInput: If there is no data set of that name.
+        InvalidInput: If there is no such data set, or it is not what it should be.
 
     Example:
         >>> info("mnist").image_shape
         (28, 28, 1)
     """
-    return SOURCES[one_of("data set", name, tuple(SOURCES))]
+    address = own.address(name)
+    if own.is_own(address):
+        return own.source(address, image_size=image_size, color=color, skip_broken=skip_broken)
+    own.refuse_options(address, image_size=image_size, color=color, skip_broken=skip_broken)
+    return SOURCES[address]
 
 
 def load(
-    name: str,
+    name: str | Source,
     *,
     batch_size: int = 128,
     seed: int = 0,
@@ -63,16 +82,18 @@ def load(
     validation_examples: int | None = None,
     with_index: bool = False,
 ) -> Splits:
-    """Load a data set into memory and return its training, validation and test batches.
+    """Load a data set and return its training, validation and test batches.
 
     Validation images are cut from the training images: 5,000 of MNIST and CIFAR-10, 10 % elsewhere, the same ones
-    with every seed. Training batches are reshuffled in every epoch, and a last, smaller one is left out; those of
-    CIFAR-10 and Tiny ImageNet are also randomly cropped and flipped. Validation and test batches hold all images, in
-    the same order each time. The test images of Tiny ImageNet are its official validation images: its own test images
-    have no labels.
+    with every seed. Of your own images the splits that are not there are cut so too, of each class alike: a fifth for
+    the test, a tenth of the rest for validation; copies of an image stay in one split. They stay in their files if
+    they do not fit into memory. Training batches are reshuffled in every epoch, and a last, smaller one is left out;
+    those of CIFAR-10 and Tiny ImageNet are also randomly cropped and flipped. Validation and test batches hold all
+    images, in the same order each time. The test images of Tiny ImageNet are its official validation images: its own
+    test images have no labels.
 
     Args:
-        name: One of "digits", "mnist", "cifar10", "tiny_imagenet".
+        name: What `info` takes, or what it returned.
         batch_size: Examples a batch, >= 1.
         seed: Of the training order and of the augmentation, in [0, 2**31).
         data_dir: An existing folder where tensorflow-datasets keeps prepared data; a copy found there is only read.
@@ -101,41 +122,46 @@ def load(
         The training batches have addresses: batch k of epoch e is the same whatever was read before. The data set
         itself counts how often it has been read; `wmr_tf.callbacks.ExactResume` has it begin where a training stopped.
     """
-    source = info(name)
+    source = info(name) if isinstance(name, str) else name
     batch_size = at_least("batch_size", batch_size, 1)
     seed = checked_seed(seed)
-    raw = source.read(None if data_dir is None else data_folder(data_dir))
-
-    order = _permutation(len(raw.train_images))
-    held_out = source.validation_examples or round(len(order) / 10)
-    validation = _first("validation_examples", order[:held_out], validation_examples)
-    train = _first("train_examples", order[held_out:], train_examples)
+    raw = _with_validation(source.read(None if data_dir is None else data_folder(data_dir)), source.validation_examples)
+    train = _first("train_examples", len(raw.train_labels), train_examples)
+    validation = _first("validation_examples", len(raw.validation_labels), validation_examples)
 
     common = {"scale": source.scale, "batch_size": batch_size}
     return Splits(
         train=pipeline.training(
-            raw.train_images[train],
-            raw.train_labels[train],
+            raw.train_images[:train],
+            raw.train_labels[:train],
             seed=seed,
             augment=source.augment,
             with_index=with_index,
             **common,
         ),
-        validation=pipeline.evaluation(raw.train_images[validation], raw.train_labels[validation], **common),
+        validation=pipeline.evaluation(
+            raw.validation_images[:validation], raw.validation_labels[:validation], **common
+        ),
         test=pipeline.evaluation(raw.test_images, raw.test_labels, **common),
-        train_examples=len(train),
+        train_examples=train,
     )
 
 
-def _permutation(examples: int) -> np.ndarray:
+def _with_validation(raw: Arrays, examples: int | None) -> Any:
+    """Return all splits, the validation images cut from the training images if there are no others."""
+    if raw.validation_labels is not None:
+        return raw
     # RandomState, unlike NumPy's newer generators, promises the same numbers in every version of NumPy.
-    return np.random.RandomState(_SPLIT_SEED).permutation(examples)
+    order = np.random.RandomState(SPLIT_SEED).permutation(len(raw.train_labels))
+    held_out, train = np.split(order, [examples or round(len(order) / 10)])
+    validation = raw.train_images[held_out], raw.train_labels[held_out]
+    return Arrays(raw.train_images[train], raw.train_labels[train], raw.test_images, raw.test_labels, *validation)
 
 
-def _first(what: str, indices: np.ndarray, count: int | None) -> np.ndarray:
+def _first(what: str, there: int, count: int | None) -> int:
     if count is None:
-        return indices
+        return there
     count = at_least(what, count, 1)
     fix = f"Lower {what}, or leave it out to use all."
-    require(count <= len(indices), what, got=count, expected=f"at most {len(indices)}", fix=fix)
-    return indices[:count]
+    require(count <= there, what, got=count, expected=f"at most {there}", fix=fix)
+    return count

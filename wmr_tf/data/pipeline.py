@@ -1,6 +1,7 @@
 """From arrays in memory to batches: pipelines of indices that gather, augment and scale a batch at a time."""
 
 import contextlib
+import functools
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -8,6 +9,8 @@ import numpy as np
 import tensorflow as tf
 
 from wmr_tf.data.augment import crop_and_flip
+from wmr_tf.data.pictures import Pictures
+from wmr_tf.data.source import Images
 from wmr_tf.engine import seeds
 
 _ORDER, _CROPS = -1, -2
@@ -69,7 +72,7 @@ def looked_at(data: Any) -> Iterator[None]:
 
 
 def training(
-    images: np.ndarray,
+    images: Images,
     labels: np.ndarray,
     *,
     scale: int,
@@ -83,7 +86,7 @@ def training(
     The order is keyed by seed and epoch, the augmentation by seed, epoch and batch.
 
     Args:
-        images: uint8 [examples, height, width, channels].
+        images: Numbers [examples, height, width, channels], in memory or in files.
         labels: Integers [examples].
         scale: The raw value that becomes 1.
         batch_size: Examples a batch.
@@ -122,7 +125,7 @@ def training(
     return dataset
 
 
-def evaluation(images: np.ndarray, labels: np.ndarray, *, scale: int, batch_size: int) -> tf.data.Dataset:
+def evaluation(images: Images, labels: np.ndarray, *, scale: int, batch_size: int) -> tf.data.Dataset:
     """Return batches of all images, in order and not augmented; arguments and result as in `training`."""
     gather = _gather(images, labels)
 
@@ -134,10 +137,21 @@ def evaluation(images: np.ndarray, labels: np.ndarray, *, scale: int, batch_size
     return _mapped(tf.data.Dataset.range(len(images)).batch(batch_size), batch)
 
 
-def _gather(images: np.ndarray, labels: np.ndarray) -> Callable[[tf.Tensor], tuple[tf.Tensor, tf.Tensor]]:
+def _gather(images: Images, labels: np.ndarray) -> Callable[[tf.Tensor], tuple[tf.Tensor, tf.Tensor]]:
     with tf.device("CPU"):  # a GPU's memory is for the model
-        all_images, all_labels = tf.constant(images), tf.constant(labels, tf.int32)
-    return lambda index: (tf.gather(all_images, index), tf.gather(all_labels, index))
+        all_labels = tf.constant(labels, tf.int32)
+        take = (
+            _from_files(images) if isinstance(images, Pictures) else functools.partial(tf.gather, tf.constant(images))
+        )
+    return lambda index: (take(index), tf.gather(all_labels, index))
+
+
+def _from_files(images: Pictures) -> Callable[[tf.Tensor], tf.Tensor]:
+    def take(index: tf.Tensor) -> tf.Tensor:
+        batch = tf.numpy_function(images.read, [index], tf.uint8, stateful=False)
+        return tf.ensure_shape(batch, [*index.shape, *images.image_shape])
+
+    return take
 
 
 def _scaled(raw: tf.Tensor, scale: int) -> tf.Tensor:

@@ -3,30 +3,43 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
 
-class Arrays(NamedTuple):
-    """Images, uint8 [examples, height, width, channels], and labels, integers [examples], of both given splits."""
+class Images(Protocol):
+    """Images that a pipeline takes by their numbers: an array in memory, or `wmr_tf.data.pictures.Pictures`."""
 
-    train_images: np.ndarray
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, index: Any, /) -> Any: ...
+
+
+class Arrays(NamedTuple):
+    """Images, numbers [examples, height, width, channels], and labels, integers [examples], of the given splits.
+
+    Without validation images these are cut from the training images.
+    """
+
+    train_images: Images
     train_labels: np.ndarray
-    test_images: np.ndarray
+    test_images: Images
     test_labels: np.ndarray
+    validation_images: Images | None = None
+    validation_labels: np.ndarray | None = None
 
 
 @dataclass(frozen=True)
 class Source:
-    """A data set that `wmr_tf.data.load` knows.
+    """A data set that `wmr_tf.data.load` can load.
 
     Args:
         read: Returns the raw arrays; takes the `data_dir` that the user gave (an existing folder) or None.
         num_classes: Labels are in [0, num_classes).
         image_shape: (height, width, channels).
         scale: The raw value that becomes 1.
-        validation_examples: How many training images are set aside for validation; None: 10 %.
+        validation_examples: How many training images are set aside for validation, if there are no others; None: 10 %.
         augment: Whether training images are randomly cropped and flipped.
     """
 
