@@ -86,8 +86,8 @@ def test_a_budget_pays_for_whole_epochs():
 
 
 def test_the_budgets_of_mnist():
-    # By 900,000 passes a minute: 16 a training image for the warm start, then 14 in the first 85 % of the epochs, by ten
-    # steps, and 44 in the others, by forty.
+    # By 900,000 passes a minute: 16 a training image for the warm start, then 14 in the first 85 % of the epochs, by
+    # ten steps, and 44 in the others, by forty.
     epochs = [settings_of(Model("mnist", "trades", 2.0), BUDGETS[name])["epochs"] for name in list(BUDGETS)[:4]]
     assert epochs == [2, 12, 51, 210]
     assert settings_of(Model("mnist", "trades", 2.0), BUDGETS["paper"]) == {}
