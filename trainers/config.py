@@ -300,9 +300,10 @@ class Experiment(Evaluation, Training):
         _check_workers(self.strategy)
 
     def warming(self) -> Experiment:
-        """Return the settings of the warm start."""
-        shared = ("recipe", "alpha_train", "epsilon", "norm", "architecture", "batch_size", "precision", "seed")
+        """Return the settings of the warm start; a weighting without alpha does not weight it."""
+        shared = ("recipe", "epsilon", "norm", "architecture", "batch_size", "precision", "seed")
         own = {"epochs": self.warm_start, "warm_start": 0, "schedule": "milestones", "averaging": None}
+        own["alpha_train"] = getattr(self.make_weighting(), "alpha", 0.0)
         return Experiment.of(self.dataset, "free", **{name: getattr(self, name) for name in shared}, **own)
 
     def use_threads(self) -> None:
