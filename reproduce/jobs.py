@@ -28,6 +28,10 @@ _EPOCH = re.compile(r"; ([\d.]+) s of the epoch's ([\d.]+) s$", re.MULTILINE)
 """How a trainer's line on an epoch ends: seconds of its validation, and of all of it."""
 
 
+_OF_A_MACHINE = ("data_dir", "output_dir", "precision")
+"""Settings that may be others on another machine."""
+
+
 @dataclasses.dataclass(frozen=True)
 class Job:
     """A model that is trained and evaluated with one seed.
@@ -110,9 +114,10 @@ class Job:
         """
         if not self.result.exists():
             return False
-        found, wanted = read(self.result)["settings"], self._identity()
-        names = [name for name in {**found, **wanted} if found.get(name) != wanted.get(name)]
-        differing = ", ".join(f"{name} {found.get(name)} (now {wanted.get(name)})" for name in names)
+        defaults = {field.name: field.default for field in dataclasses.fields(Experiment)}
+        found, wanted = {**defaults, **read(self.result)["settings"]}, self._identity()
+        names = [name for name in wanted if found.get(name) != wanted[name]]
+        differing = ", ".join(f"{name} {found.get(name)} (now {wanted[name]})" for name in names)
         fix = "Name other folders with --results and --output_dir, or remove the file to run the row again."
         got = f"{str(self.result)!r}, a result with {differing}"
         require(not names, "results", got=got, expected="one of the settings of this command", fix=fix)
@@ -132,9 +137,10 @@ class Job:
         write_json(self.result, self._found())
 
     def _identity(self) -> dict[str, Any]:
-        """Return all settings that a result depends on, as JSON has them."""
+        """Return all settings that a result depends on, the recipe's too, as JSON has them."""
         attack = {"suite": self.settings.suite, "suite_examples": self.settings.suite_examples}
-        return json.loads(json.dumps({**self.training, **attack}))
+        settings = {**dataclasses.asdict(self.experiment), **attack}
+        return json.loads(json.dumps({name: value for name, value in settings.items() if name not in _OF_A_MACHINE}))
 
     def _found(self) -> dict[str, Any]:
         metrics, attacked = metrics_of(str(self.folder)), metrics_of(str(self.attacked))

@@ -27,6 +27,7 @@ _CONFIDENCE = (
     "Smaller logits alone raise A_sa and A_tr, and those of a MASKED model, which hides from PGD, count for nothing: "
     "A_suite is the figure to believe."
 )
+_TOLD = ("architecture", "precision", "epochs")
 _WIDTH = 116
 
 
@@ -137,7 +138,8 @@ def _cost(results: Sequence[Mapping[str, Any]]) -> list[str]:
     first = results[0]
     measured = [result["seconds"] / 60 for result in results if result["seconds"]]
     here = f"{sum(measured) / len(measured):.1f}" if measured else "-"
-    shown = [first["architecture"], first["precision"], str(first["epochs"]), f"{first['passes'] / 1e6:.2f}"]
+    told = [", ".join(dict.fromkeys(str(each[name]) for each in results)) for name in _TOLD]
+    shown = [*told, f"{first['passes'] / 1e6:.2f}"]
     return [*shown, f"{first['minutes_by_calculation']:.1f}", here, ", ".join(str(each["seed"]) for each in results)]
 
 

@@ -64,6 +64,7 @@ def test_the_recipes_train_with_the_beta_that_the_paper_prints():
     ("trades", {"attack_steps": 8, "coarse": 0.5}, 9),  # half of the epochs with 2 steps
     ("pgd", {"attack_steps": 7}, 9),
     ("trades", {"attack_steps": 7}, 11),
+    ("pgd", {"attack_steps": 7, "warm_start": 8}, 13),  # eight replays before, of two passes, over four rounds
     ("free", {"replays": 8}, 16),
     ("yopo", {"passes": 5}, 10),
     ("iaat", {"attack_steps": 10, "radius_warmup": 0.0}, 32),
@@ -75,16 +76,24 @@ def test_what_a_round_costs(method, settings, passes):
     assert passes_of(run) == 400 * passes
 
 
+@pytest.fixture
+def _recipe_of_the_paper(monkeypatch):
+    """Have budgets change nothing of the recipe but the epochs, whatever the recipe fast is today."""
+    monkeypatch.setattr("reproduce.budgets.FAST", "paper")
+
+
+@pytest.mark.usefixtures("_recipe_of_the_paper")
 def test_a_budget_pays_for_whole_epochs():
     # 60 s at 90,000 a second are 5.4 million passes; an epoch of TRADES-10 on 1,000 digits takes 14,000.
     minute = Budget("one", 1.0)
     for_digits = settings_of(Model("digits", "trades", 2.0), minute, train_examples=1000)
-    assert for_digits == {"recipe": "fast", "architecture": "digits_cnn", "train_examples": 1000, "epochs": 385}
+    assert for_digits == {"recipe": "paper", "architecture": "digits_cnn", "train_examples": 1000, "epochs": 385}
     # Free with 4 replays: 8,000 passes a round, 675 rounds, which are four epochs each.
     assert settings_of(Model("digits", "free"), minute, train_examples=1000)["epochs"] == 2700
     assert settings_of(Model("digits", "pgd"), Budget("none", 1e-6))["epochs"] == 1
 
 
+@pytest.mark.usefixtures("_recipe_of_the_paper")
 def test_the_budgets_of_mnist():
     # By 900,000 passes a minute: 16 a training image for the warm start, then 14 in the first 85 % of the epochs, by
     # ten steps, and 44 in the others, by forty.

@@ -15,6 +15,7 @@ COMMANDS = {
     "matched": ("trainers.matched", "evaluate classifiers at equal confidence"),
     "resume": ("trainers.resume", "go on with a run that was stopped"),
     "search": ("tuning.search", "search alpha_train and other settings"),
+    **{f"table{number}": (f"reproduce.table{number}", f"make the paper's Table {number}") for number in range(1, 6)},
 }
 """What a command runs, and what it does."""
 
