@@ -138,7 +138,7 @@ def minutes_of(run: Experiment) -> float:
 
 
 def told(table: Table, budget: Budget, *, train_examples: int | None = None) -> str:
-    """Return in one sentence what a budget is, and in one what it changes of the paper's recipe for a table's models.
+    """Return what a budget is, what it changes of the paper's recipe for a table's models, and what that would take.
 
     Args:
         table: Whose models train.
@@ -148,10 +148,13 @@ def told(table: Table, budget: Budget, *, train_examples: int | None = None) -> 
     Example:
         >>> from reproduce.rows import TABLES
         >>> told(TABLES[1], BUDGETS["paper"])
-        "Budget paper: the paper's recipe word for word."
+        "Budget paper: the paper's recipe word for word, by calculation 4.3 to 4.5 hours a model."
     """
+    given = {} if train_examples is None else {"train_examples": train_examples}
+    hours = [minutes_of(Experiment.of(model.dataset, model.method, **given)) / 60 for model in table.models]
+    takes = f"by calculation {_hours(min(hours))} to {_hours(max(hours))} hours a model"
     if budget.minutes is None:
-        return f"Budget {budget.name}: the paper's recipe word for word."
+        return f"Budget {budget.name}: the paper's recipe word for word, {takes}."
     network, rate = next(iter(DATA[table.dataset].rates.items()))
     ours: dict[str, list[str]] = {}
     usual: dict[str, list[str]] = {}
@@ -169,5 +172,10 @@ def told(table: Table, budget: Budget, *, train_examples: int | None = None) -> 
     return (
         f"Budget {budget.name}: {budget.minutes:g} minutes of training a model on two cores of the machine of "
         f"results/speed.md, that is {60e-6 * budget.minutes * rate:,.1f} million passes of an image through {network} "
-        f"and back, at {rate:,} a second. Against the paper's recipe it changes {', '.join(changed)}."
+        f"and back, at {rate:,} a second. Against the paper's recipe it changes {', '.join(changed)}; that "
+        f"recipe takes {takes}."
     )
+
+
+def _hours(number: float) -> str:
+    return f"{number:.{1 if number < 10 else 0}f}"

@@ -6,7 +6,7 @@ import textwrap
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from reproduce.budgets import BUDGETS, told
+from reproduce.budgets import BUDGETS, DATA, told
 from reproduce.results import at_alpha, summary
 from reproduce.rows import Row, Table
 from reproduce.settings import Reproduction
@@ -71,17 +71,26 @@ def _difference(metrics: Mapping[str, Any], name: str, paper: float) -> str:
 def notes(table: Table, entries: Entries) -> list[str]:
     """Return what has to be said of a table, sentence by sentence."""
     found = [result for _, results in entries for result in results]
-    versions = sorted({result["suite"]["version"] for result in found})
-    images = sorted({result["metrics"]["examples"] for result in found})
     said = []
     if found:
-        numbers = " and ".join(f"{number:,}" for number in images)
+        data = DATA[table.dataset]
+        trained = {result["settings"].get("train_examples") or data.train_examples for result in found}
+        tested = {result["metrics"]["examples"] for result in found}
+        versions = " and ".join(sorted({result["suite"]["version"] for result in found}))
         said += [
-            f"Ours are on the first {numbers} test images. {SEEDS}",
-            _SUITE.format(versions=" and ".join(versions)),
+            f"Ours are trained on {_first(trained, data.train_examples)} training images and evaluated on "
+            f"{_first(tested, data.test_examples)} test images. {SEEDS}",
+            _SUITE.format(versions=versions),
         ]
         said += [_CONFIDENCE] if "A_sa" in table.accuracies else []
     return [*said, *([table.remark] if table.remark else [])]
+
+
+def _first(numbers: set[int], every: int) -> str:
+    """Return in words how many images these are, of so many."""
+    return (
+        f"all {every:,}" if numbers == {every} else f"the first {' and '.join(f'{each:,}' for each in sorted(numbers))}"
+    )
 
 
 def as_text(settings: Reproduction, entries: Entries) -> str:
