@@ -12,6 +12,7 @@ SUITE, STAGES, VERSIONS, OUTCOMES = (
 CHOOSERS, RADII, TEMPERATURE, STATISTICS = (
     f"wmr_tf/evaluation/{name}.py" for name in ("choosers", "radii", "temperature", "statistics")
 )
+WEIGHTING, RIVALS, PGD = "wmr_tf/weights/weighting.py", "wmr_tf/weights/rivals.py", "wmr_tf/attacks/pgd.py"
 
 TESTS = {
     ASCENT: "tests/test_apgd.py",
@@ -31,6 +32,9 @@ TESTS = {
     RADII: "tests/test_choosers.py",
     TEMPERATURE: "tests/test_choosers.py",
     STATISTICS: "tests/test_statistics.py",
+    WEIGHTING: "tests/test_rivals.py",
+    RIVALS: "tests/test_rivals.py",
+    PGD: "tests/test_rivals.py",
 }
 """The tests that a fault in a file must fail, as pytest names them, apart by blanks."""
 
@@ -266,4 +270,22 @@ FAULTS = (
     Fault(STATISTICS, "images are drawn without their pairs", "paired=True", "paired=False"),
     Fault(STATISTICS, "McNemar counts all images", "binomtest(only_first, differing)", "binomtest(only_first, images)"),
     Fault(STATISTICS, "the first less the second", "only_second - only_first\n", "only_first - only_second\n"),
+    # Weightings
+    Fault(RIVALS, "CVaR takes the best images", 'direction="DESCENDING"', 'direction="ASCENDING"'),
+    Fault(
+        RIVALS,
+        "CVaR leaves out the image at the edge",
+        "self.level * count - rank",
+        "tf.floor(self.level * count) - rank",
+    ),
+    Fault(RIVALS, "the ball's bisection keeps the wrong half", "tf.where(is_outside, low, middle)", "middle"),
+    Fault(RIVALS, "a gradient flows through the ball's weights", "values = tf.stop_gradient(values)", ""),
+    Fault(RIVALS, "images that withstand count most", "1.0 - 2.0 * known", "2.0 * known"),
+    Fault(PGD, "an image that comes back has withstood", "(withstood == k) & (score > 0)", "score > 0"),
+    Fault(
+        WEIGHTING,
+        "an attack depends on the batch",
+        "return tf.ones(tf.shape(logits)[:1])",
+        "return self(logits, labels)",
+    ),
 )

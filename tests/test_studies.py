@@ -2,9 +2,10 @@
 
 import json
 
+import numpy as np
 import pytest
 
-from studies import faults, runs
+from studies import faults, paired, rivals, runs
 from studies.planted import FAULTS
 from trainers import run
 from trainers.config import Experiment
@@ -34,6 +35,38 @@ def test_publish_writes_and_prints_the_sections(tmp_path, capsys):
     runs.publish(["# Title", "text"], tmp_path / "new" / "file.md")
     assert (tmp_path / "new" / "file.md").read_text() == "# Title\n\ntext\n"
     assert capsys.readouterr().out == "# Title\n\ntext\n\n"
+
+
+OF_SEEDS = [
+    {"plain": {"A_nat": 0.9, "A_sa": 0.5}, "ours": {"A_nat": 0.9 + noise, "A_sa": 0.6 + noise}}
+    for noise in (-0.02, 0.0, 0.02)
+]
+
+
+def test_differences_are_taken_seed_by_seed():
+    moved = [
+        {name: {key: value + seed / 10 for key, value in of.items()} for name, of in one.items()}
+        for seed, one in enumerate(OF_SEEDS)
+    ]
+    for measured in (OF_SEEDS, moved):  # what all models of a seed share does not count
+        mean, error = paired.difference(measured, "ours", "plain", "A_sa")
+        np.testing.assert_allclose([mean, error], [0.1, 0.02 / np.sqrt(3)])
+    table = paired.table(OF_SEEDS, "plain")
+    assert "**+10.0 ± 1.2**" in table and "+0.0 ± 1.2" in table and "**+0.0" not in table
+    assert "60.0 ± 2.0" in table
+
+
+def test_differences_are_drawn(tmp_path):
+    paired.draw({"TRADES": OF_SEEDS}, "plain", tmp_path / "picture.png")
+    assert (tmp_path / "picture.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_weights_of_logit_margins_do_not_see_confidence():
+    logits = np.random.default_rng(0).standard_normal([20, 5]).astype(np.float32)
+    labels = np.arange(20) % 5
+    weights = [rivals.LogitBall(0.3)(scale * logits, labels).numpy() for scale in (0.5, 1.0, 8.0)]
+    np.testing.assert_allclose(weights, [weights[1]] * 3, rtol=1e-3)
+    assert weights[1].max() > 2
 
 
 @pytest.mark.parametrize("fault", FAULTS, ids=lambda fault: fault.what)

@@ -1,0 +1,75 @@
+"""Several models, seed by seed: a table of them, one of their differences to a baseline, and the picture of these."""
+
+import math
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from matplotlib.figure import Figure
+
+from wmr_tf import report
+from wmr_tf.evaluation.statistics import Seeds
+from wmr_tf.saving import written_whole
+
+Measured = Sequence[Mapping[str, Mapping[str, float]]]
+"""For each seed the numbers of each model by name, as fractions of 1."""
+
+
+def table(measured: Measured, baseline: str) -> str:
+    """Return the Markdown table of the models, and that of their differences to the baseline.
+
+    Args:
+        measured: At least two seeds.
+        baseline: The model that the others are compared with, seed by seed.
+    """
+    names = list(measured[0][baseline])
+    header = ["model", *(f"{name} (%)" for name in names)]
+    rows = [
+        [model, *(_shown(Seeds.of([of[model][name] for of in measured])) for name in names)] for model in measured[0]
+    ]
+    gains = [
+        [model, *(_judged(*difference(measured, model, baseline, name)) for name in names)]
+        for model in measured[0]
+        if model != baseline
+    ]
+    return (
+        f"{report.format_table(header, rows, markdown=True)}\n\nDifferences to the {baseline} model, taken seed by "
+        "seed: mean ± standard error; in bold those of more than two standard errors.\n\n"
+        f"{report.format_table(header, gains, markdown=True)}"
+    )
+
+
+def difference(measured: Measured, model: str, baseline: str, name: str) -> tuple[float, float]:
+    """Return the mean difference of a model to the baseline over seeds, and its standard error."""
+    found = Seeds.of([of[model][name] - of[baseline][name] for of in measured])
+    return found.mean, found.deviation / math.sqrt(found.number)
+
+
+def draw(measured: Mapping[str, Measured], baseline: str, path: Path) -> None:
+    """Draw the differences to the baseline, with two standard errors: a row of panels for each group of models."""
+    groups = list(measured.items())
+    names = list(groups[0][1][0][baseline])
+    figure = Figure(figsize=(1.7 * len(names), 0.5 + 2.6 * len(groups)), dpi=110, layout="constrained")
+    grid = figure.subplots(len(groups), len(names), squeeze=False, sharey="row")
+    for line, (group, of_seeds) in zip(grid, groups, strict=True):
+        models = [model for model in of_seeds[0] if model != baseline]
+        for axes, name in zip(line, names, strict=True):
+            found = [difference(of_seeds, model, baseline, name) for model in models]
+            means, errors = ([100 * value for value in values] for values in zip(*found, strict=True))
+            axes.errorbar(means, models, xerr=[2 * error for error in errors], fmt="o", color="#0072B2", capsize=2)
+            axes.axvline(0, color="#777777", linewidth=1)
+            axes.set_title(name, fontsize=9)
+            axes.tick_params(labelsize=8)
+        line[0].set_ylabel(group)
+        line[0].invert_yaxis()
+    figure.supxlabel(f"difference to the {baseline} model in points, with two standard errors", fontsize=9)
+    with written_whole(path) as unfinished:
+        figure.savefig(unfinished, format="png", metadata={"Software": None})
+
+
+def _shown(found: Seeds) -> str:
+    return f"{100 * found.mean:.1f} ± {100 * found.deviation:.1f}"
+
+
+def _judged(mean: float, error: float) -> str:
+    text = f"{100 * mean:+.1f} ± {100 * error:.1f}"
+    return f"**{text}**" if abs(mean) > 2 * error else text
