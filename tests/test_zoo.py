@@ -147,6 +147,9 @@ def test_a_file_that_is_not_the_cards_is_refused(run):
     file.unlink()
     with pytest.raises(InvalidInput, match="mine: got .*, expected an existing .keras file"):
         zoo.load("mine")
+    (zoo.FOLDER / "mine.json").write_text("{}")
+    with pytest.raises(InvalidInput, match="card: got .*mine.json.*, expected one of the zoo. Install"):
+        zoo.load("mine")
 
 
 def test_an_evaluation_of_other_weights_is_refused(run, tmp_path):

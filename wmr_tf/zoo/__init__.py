@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from wmr_tf.checks import one_of, require
 from wmr_tf.saving import load_classifier, model_file, read_json
+from wmr_tf.untrusted import well_formed
 
 if TYPE_CHECKING:
     import keras  # late: who reads cards does not wait for TensorFlow
@@ -80,7 +81,8 @@ def card(name: str) -> Card:
         'trades'
     """
     path = FOLDER / f"{one_of('name', name, names())}.json"
-    return Card(**read_json(path, "card", fix=_FIX))
+    with well_formed("card", got=path, expected="one of the zoo", fix=_FIX):
+        return Card(**read_json(path, "card", fix=_FIX))
 
 
 def load(name: str) -> keras.Model:
