@@ -83,6 +83,13 @@ def place(tmp_path_factory):
     return place
 
 
+class Subclassed(keras.Model):
+    """Its end is in its code."""
+
+    def call(self, images):
+        return keras.ops.softmax(images)
+
+
 @pytest.fixture(scope="module")
 def names():
     """What the calls are made of: a few images, classifiers without and with a fault, training models, a result."""
@@ -113,14 +120,19 @@ def names():
         "load_classifier": load_classifier,
         "minimal_radii": minimal_radii,
         "maps": keras.Sequential([keras.Input((8, 8, 3)), keras.layers.Conv2D(2, **first)]),
+        "maps_of_softmax": keras.Sequential([keras.Input((8, 8, 3)), keras.layers.Conv2D(2, 3, activation="softmax")]),
         "model": compiled(methods.PGD(attack)),
         "nan": float("nan"),
         "np": np,
         "one_logit": classifier(1),
         "result": wmr_tf.evaluate_robustness(plain, (x, y), attack, suite=None, verbose=0),
         "save_classifier": save_classifier,
+        "sigmoids": classifier(activation="sigmoid"),
         "softmax": classifier(activation="softmax"),
+        "subclassed": Subclassed(),
         "tuning": tuning,
+        "unbuilt": keras.Sequential([keras.layers.Dense(3, activation="softmax")]),
+        "whole_numbers": keras.Sequential([keras.Input([4], dtype="uint8"), keras.layers.Dense(3)]),
         "with_loss": compiled(methods.Natural(), loss="mse"),
         "x": x,
         "y": y,

@@ -119,7 +119,7 @@ def test_logits_of_another_shape_are_refused(shape):
         probability_margin(tf.zeros(shape), [0, 0, 0])
     assert str(error.value) == (
         f"logits: got shape {shape}, expected shape [batch, classes] with at least two classes. "
-        "Let the classifier return one logit a class; a binary one has two."
+        "Let the classifier return one logit a class; wmr_tf.without_softmax(model) makes two of a sigmoid."
     )
 
 

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
         temperature,
         wasserstein,
     )
+    from wmr_tf.inputs.mending import with_input_range, without_softmax
     from wmr_tf.model import AdversarialModel
 
 __version__ = "0.1.0"
@@ -45,6 +46,8 @@ __all__ = [
     "use_all_cores",
     "wasserstein",
     "weights",
+    "with_input_range",
+    "without_softmax",
     "zoo",
 ]
 
@@ -57,6 +60,8 @@ __getattr__, __dir__ = lazily(
     {
         "AdversarialModel": "wmr_tf.model",
         "use_all_cores": "wmr_tf.engine.streams",
+        "with_input_range": "wmr_tf.inputs.mending",
+        "without_softmax": "wmr_tf.inputs.mending",
         **{name: f"wmr_tf.{name}" for name in (*_MODULES, *_MORE_MODULES)},
         **{name: f"wmr_tf.evaluation.{name}" for name in ("dro", "temperature", "wasserstein")},
         **dict.fromkeys(_OF_EVALUATION, "wmr_tf.evaluation"),

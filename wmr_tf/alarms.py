@@ -2,9 +2,10 @@
 
 import math
 import sys
-from typing import Any
 
 import numpy as np
+
+from wmr_tf.evaluation.flags import is_at_chance
 
 WATCHED_STEPS = 200
 """For how many steps of a `fit` its loss is watched; later on a rising loss has other causes."""
@@ -87,21 +88,6 @@ class LossAlarm:
     def _told(self, found: str) -> str:
         self._steps = WATCHED_STEPS  # once is enough
         return f"the loss is exploding: {found}, {self._guessing:.3g} by guessing. {SMALLER_STEPS}"
-
-
-def is_at_chance(accuracy: float, labels: Any) -> bool:
-    """Return whether an accuracy is within two standard errors of always guessing the most frequent class.
-
-    Args:
-        accuracy: A fraction of 1.
-        labels: Integers `[images]`, those that it was measured on.
-
-    Example:
-        >>> is_at_chance(0.11, np.arange(1000) % 10), is_at_chance(0.2, np.arange(1000) % 10)
-        (True, False)
-    """
-    chance = np.unique(labels, return_counts=True)[1].max() / len(labels)
-    return bool(chance < 1 and accuracy <= chance + 2 * math.sqrt(chance * (1 - chance) / len(labels)))
 
 
 class ConstantAlarm:

@@ -13,7 +13,8 @@ Compute = Callable[[tf.Tensor], tf.Tensor]
 
 # What is private to Keras and used here, since it offers no public way to walk a model's graph: the class `Functional`,
 # its `_nodes_by_depth` (with each node's operation, input_tensors and outputs), `_standardize_inputs` and
-# `_run_through_graph`; `Sequential._functional`; `Layer._layers`; and a tensor's `_keras_mask`.
+# `_run_through_graph`; `Sequential._functional`; `Layer._layers` and `_inbound_nodes`; and a tensor's `_keras_mask` and
+# `_keras_history`.
 
 _COMPUTING = ("__call__", "call", "_functional", "_standardize_inputs", "_run_through_graph")
 """What calling a model runs."""
@@ -122,6 +123,12 @@ def in_mode(layer: Any, training: bool) -> Callable[..., Any]:
     if _takes_training(layer):
         return lambda *args, **kwargs: layer(*args, **{**kwargs, "training": training})
     return layer
+
+
+def last_call(model: keras.Model) -> tuple[Any, list[Any]]:
+    """Return the layer or operation that gives the output of a model that is a graph, and the tensors it is given."""
+    operation, node, _ = model.outputs[0]._keras_history
+    return operation, operation._inbound_nodes[node].input_tensors
 
 
 def _nodes_of(graph: Any) -> list[Any]:

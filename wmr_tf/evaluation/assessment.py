@@ -44,7 +44,7 @@ def evaluate_robustness(
         data: Batches of (images, labels) as a `tf.data.Dataset`, a list or a `keras.utils.PyDataset`, or a pair of
             arrays.
         attack: The test attack; among its restarts each image keeps the smallest margin. A warning is given if it
-            cannot reach the edge of its ball.
+            cannot reach the edge of its ball, and if the classifier is no better than guessing.
         alpha_test: Powers of the non-uniform attacker, one or several, each >= 0.
         seed: Of the attack's random start, which is keyed by the image's position in the data.
         batch_size: Images attacked together, at most; as many as fit a memory budget if not given, see
@@ -103,7 +103,7 @@ def evaluate_robustness(
     hashes = hashes_of(classifier, images, labels)
     for file in filter(None, files):
         check_of(file, hashes, images)
-    result = evaluator(batches, verbose=verbose, outcomes=files[0])
+    result = evaluator(batches, verbose=verbose, outcomes=files[0], at_chance=True)
     if not result.is_finite:
         return result
     ball: dict[str, Any] = {"norm": attack.norm, "batch_size": batch_size, "seed": seed, "verbose": verbose}

@@ -19,6 +19,7 @@ from wmr_tf.engine.frozen import freeze_in
 from wmr_tf.engine.memory import images_at_once
 from wmr_tf.engine.precision import COMPUTE
 from wmr_tf.engine.progress import Progress
+from wmr_tf.evaluation.flags import warn_at_chance
 from wmr_tf.evaluation.robustness import Logits, Robustness
 from wmr_tf.evaluation.suite import Suite
 from wmr_tf.inputs.batches import CheckedBatches, batches_of, checked_batches
@@ -118,7 +119,9 @@ class RobustnessEvaluator:
         strategy = classifier.distribute_strategy
         self._on_replicas = [on_every_replica(strategy, f) for f in (clean_logits, attacked_logits)]
 
-    def __call__(self, data: Any, *, verbose: int = 1, outcomes: Path | None = None) -> Robustness:
+    def __call__(
+        self, data: Any, *, verbose: int = 1, outcomes: Path | None = None, at_chance: bool = False
+    ) -> Robustness:
         """Attack every image of `data` once for A_rob and A_sa, and once for each alpha_test for A_tr.
 
         A classifier made under a distribution strategy is evaluated on all its replicas, each with its share of each
@@ -129,6 +132,7 @@ class RobustnessEvaluator:
                 images in the same order each time; a `CheckedBatches` is not looked at again.
             verbose: 1 shows a progress bar, 2 prints a line a minute, 0 nothing.
             outcomes: The file in which the suite keeps what it finds, see `auto_attack`.
+            at_chance: Whether to warn, before the attacks, of a classifier that is no better than guessing.
 
         Returns:
             Margins and losses, and the accuracies that follow.
@@ -140,22 +144,23 @@ class RobustnessEvaluator:
         batches = batches.split(self._batch_size or images_at_once(self.classifier, batches[0][0].shape[1:]))
         # The attack of alpha 0 is the plain one, so that one function serves all.
         attacks = [0.0, *self.alphas]
-        clean: list[list[np.ndarray]] = []
         attacked: list[list[np.ndarray]] = [[] for _ in attacks]  # the logits of each batch
         progress = Progress(len(batches) * len(attacks), unit="attack", verbose=verbose)
         position = 0
         clean_logits, attacked_logits = self._on_replicas
         self._trace(batches[0][0])
-        for images, labels in batches:
+        clean = [[np.asarray(part) for part in clean_logits(images, labels)] for images, labels in batches]
+        of_clean, has_no_gradient = map(np.concatenate, zip(*clean, strict=True))
+        labels = np.concatenate([labels for _, labels in batches])
+        if at_chance:
+            warn_at_chance(of_clean, labels)
+        for images, of_images in batches:
             positions = tf.range(position, position + len(images))
             position += len(images)
-            clean.append([np.asarray(part) for part in clean_logits(images, labels)])
             for of_attack, alpha in zip(attacked, attacks, strict=True):
-                of_attack.append(np.asarray(attacked_logits(images, labels, positions, tf.constant(alpha))[0]))
+                of_attack.append(np.asarray(attacked_logits(images, of_images, positions, tf.constant(alpha))[0]))
                 progress.add(1)
-        of_clean, has_no_gradient = map(np.concatenate, zip(*clean, strict=True))
         plain, *weighted = map(np.concatenate, attacked)
-        labels = np.concatenate([labels for _, labels in batches])
         logits = Logits(labels, of_clean, plain, dict(zip(self.alphas, weighted, strict=True)))
         suite = None
         if self._suite and np.isfinite([of_clean, plain]).all():

@@ -1,5 +1,7 @@
 """What can be wrong with a robust accuracy: flags, each with the number that raised it and what to do."""
 
+import math
+import warnings
 from collections.abc import Mapping
 from typing import Any
 
@@ -59,6 +61,51 @@ def constant_flags(predictions: np.ndarray, is_correct: np.ndarray) -> list[Flag
         return []
     message = f"the classifier is constant: it predicts class {predictions[0]} for every image."
     return [flag("constant_classifier", message, int(predictions[0]), 0)]
+
+
+def is_at_chance(accuracy: float, labels: Any) -> bool:
+    """Return whether an accuracy is within two standard errors of always guessing the most frequent class.
+
+    Args:
+        accuracy: A fraction of 1.
+        labels: Integers `[images]`, those that it was measured on.
+
+    Example:
+        >>> is_at_chance(0.11, np.arange(1000) % 10), is_at_chance(0.2, np.arange(1000) % 10)
+        (True, False)
+    """
+    chance = _chance(labels)
+    return bool(chance < 1 and accuracy <= chance + 2 * math.sqrt(chance * (1 - chance) / len(labels)))
+
+
+def chance_flags(is_correct: np.ndarray, labels: np.ndarray) -> list[Flag]:
+    """Return the flag of a classifier that is no better than guessing on clean images, none if it is better.
+
+    Args:
+        is_correct: Whether each clean image is classified correctly `[images]`.
+        labels: Integers `[images]`.
+    """
+    accuracy, chance = float(np.mean(is_correct)), _chance(labels)
+    if not is_at_chance(accuracy, labels):
+        return []
+    message = (
+        f"A_nat is {100 * accuracy:.1f} %, and always guessing the most frequent class gives {100 * chance:.1f} %. "
+        "Either the classifier expects images in another range than [0, 1], see wmr_tf.with_input_range, or the labels "
+        "are not in the order of its classes, or it has learned nothing."
+    )
+    return [flag("near_chance", message, accuracy, chance)]
+
+
+def warn_at_chance(logits: np.ndarray, labels: np.ndarray) -> None:
+    """Warn of a classifier that is no better than guessing, given its logits for clean images `[images, classes]`."""
+    if np.isfinite(logits).all():
+        for found in chance_flags(logits.argmax(axis=1) == labels, labels):
+            warnings.warn(found["message"], stacklevel=1)
+
+
+def _chance(labels: Any) -> float:
+    """Return the accuracy of always guessing the most frequent class."""
+    return float(np.unique(labels, return_counts=True)[1].max() / len(labels))
 
 
 def zero_gradient_flags(count: int, images: int) -> list[Flag]:

@@ -151,8 +151,8 @@ CHECKS: dict[str, tuple[Callable[[Probes], Found], str]] = {
     ),
     "probabilities": (
         _probabilities,
-        "{value:.1%} of the outputs are probabilities, or nearly, and not logits. Remove the last activation: it "
-        "saturates, and the gradient is lost in it.",
+        "{value:.1%} of the outputs are probabilities, or nearly, and not logits: softmax saturates, and the gradient "
+        "is lost in it. Take wmr_tf.without_softmax(model).",
     ),
     "at_chance": (
         _at_chance,

@@ -11,7 +11,7 @@ from wmr_tf.attacks import Attack
 from wmr_tf.checks import require
 from wmr_tf.evaluation import dro
 from wmr_tf.evaluation.choosers import Choosers
-from wmr_tf.evaluation.flags import constant_flags, gap_flags, small_sample_flags, zero_gradient_flags
+from wmr_tf.evaluation.flags import chance_flags, constant_flags, gap_flags, small_sample_flags, zero_gradient_flags
 from wmr_tf.evaluation.radii import Radii
 from wmr_tf.evaluation.statistics import Accuracy, weighted_interval
 from wmr_tf.evaluation.suite import SuiteResult
@@ -123,6 +123,7 @@ class Robustness:
             found += self.suite.flags
         if self.logits is not None and self.is_finite:
             found += constant_flags(self.logits.clean.argmax(axis=1), self.clean_margins > 0)
+            found += chance_flags(self.clean_margins > 0, self.logits.labels)
         return found + zero_gradient_flags(self.zero_gradients, len(self.margins)) + self._small_samples()
 
     @property

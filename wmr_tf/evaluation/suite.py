@@ -19,7 +19,7 @@ from wmr_tf.engine.frozen import freeze_in
 from wmr_tf.engine.memory import AT_MOST, images_at_once
 from wmr_tf.engine.precision import COMPUTE
 from wmr_tf.engine.progress import Progress
-from wmr_tf.evaluation.flags import Flag, suite_flags
+from wmr_tf.evaluation.flags import Flag, suite_flags, warn_at_chance
 from wmr_tf.evaluation.outcomes import Outcomes, file_for, identity_of, resumed
 from wmr_tf.evaluation.stages import Batch, Stage
 from wmr_tf.evaluation.statistics import Accuracy
@@ -159,6 +159,7 @@ class Suite:
         *,
         outcomes: Path | None = None,
         verbose: int = 1,
+        at_chance: bool = False,
     ) -> SuiteResult:
         """Attack images.
 
@@ -166,6 +167,7 @@ class Suite:
             batches: The images and labels.
             outcomes: The file to keep the outcomes in, and to go on from where it is there.
             verbose: 1 shows a progress bar, 2 prints a line a minute, 0 nothing.
+            at_chance: Whether to warn, before the attacks, of a classifier that is no better than guessing.
 
         Raises:
             InvalidInput: If the file is of another evaluation, or the classifier gives NaN for a clean or an attacked
@@ -175,6 +177,8 @@ class Suite:
         labels = np.concatenate([labels for _, labels in batches])
         logits = self._clean_logits(batches.split(self._at_once(images)))
         _check_finite(logits, "clean images", expected="finite logits on every image")
+        if at_chance:
+            warn_at_chance(logits, labels)
         state = Outcomes.begin(images, labels, logits)
         classes = state.logits.shape[1]
         runs = [(stage, run) for stage in self.stages for run in range(stage.runs_for(classes))]
@@ -376,4 +380,4 @@ def auto_attack(
     warn_of(radius_flags(suite.settings["epsilon"], norm))
     file = file_for(outcomes, classifier)
     batches = checked_batches(classifier, batches_of(data, batch_size or AT_MOST, examples))
-    return suite(batches, outcomes=file, verbose=verbose)
+    return suite(batches, outcomes=file, verbose=verbose, at_chance=True)

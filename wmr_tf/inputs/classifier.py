@@ -10,7 +10,7 @@ from keras.src.layers.preprocessing.image_preprocessing import base_image_prepro
 from wmr_tf.checks import one_line, refuse, require
 from wmr_tf.engine.precision import layers_backwards, layers_of
 
-FIX_LOGITS = "Remove the last activation (activation=None): softmax belongs to the losses, which take it in float32."
+FIX_LOGITS = "Take wmr_tf.without_softmax(model), the same model up to its logits, which can be saved, too."
 
 
 def check_model(classifier: Any) -> None:
@@ -38,7 +38,7 @@ def check_architecture(classifier: Any) -> None:
     """
     check_model(classifier)
     last = next(layers_backwards(classifier), classifier)
-    activation = getattr(getattr(last, "activation", None), "__name__", type(last).__name__.lower())
+    activation = activation_of(last)
     require(
         isinstance(last, keras.Model) or activation not in ("softmax", "sigmoid"),
         f"classifier {classifier.name!r}",
@@ -46,6 +46,11 @@ def check_architecture(classifier: Any) -> None:
         expected="logits",
         fix=FIX_LOGITS,
     )
+
+
+def activation_of(layer: Any) -> str:
+    """Return the name of the function that a layer ends with, such as "softmax"; a layer without one is one itself."""
+    return getattr(getattr(layer, "activation", None), "__name__", type(layer).__name__.lower())
 
 
 def check_one_image_stays_one(classifier: keras.Model) -> None:
@@ -177,5 +182,5 @@ def check_shape(outputs: np.ndarray) -> None:
         "classifier",
         got=f"an output of shape {outputs.shape}",
         expected="logits of shape (batch, classes) with at least two classes",
-        fix="Let it return one logit a class; a binary one has two.",
+        fix="Let it return one logit a class; wmr_tf.without_softmax(model) makes two of the sigmoid of one unit.",
     )

@@ -44,7 +44,8 @@ def _check_images(images: np.ndarray) -> None:
 
     whole = images.dtype.kind in "iu"
     floating = images.dtype.kind == "f" or images.dtype.name == "bfloat16"  # which NumPy does not count as floating
-    fix = "They look like 0..255: cast to float32 and divide by 255." if whole else "Cast them to float32."
+    rescale = f"They look like 0..255: cast to float32 and divide by 255. {_put_before(0, 255)}"
+    fix = rescale if whole else "Cast them to float32."
     require(floating, "images", got=f"dtype {images.dtype}", expected="a floating type", fix=fix)
 
     values = images if images.dtype.kind == "f" else images.astype(np.float32)
@@ -59,10 +60,16 @@ def _check_images(images: np.ndarray) -> None:
 
 def _rescaling(low: float, high: float) -> str:
     if low < 0:
+        if -1 - TOLERANCE <= low < -0.5 and high <= 1 + TOLERANCE:
+            return f"They look like -1..1: add 1 and divide by 2. {_put_before(-1, 1)}"
         return "They look standardised: scale them to [0, 1] and put the standardisation inside the classifier."
     if 128 < high <= 255:  # the digits go to 16, and other images to other numbers
-        return "They look like 0..255: divide by 255."
+        return f"They look like 0..255: divide by 255. {_put_before(0, 255)}"
     return "Scale them to [0, 1]: divide by the largest value that a pixel can have."
+
+
+def _put_before(low: int, high: int) -> str:
+    return f"A classifier that expects {low}..{high} then goes into wmr_tf.with_input_range(classifier, {low}, {high})."
 
 
 def _check_integers(labels: np.ndarray, num_classes: int | None) -> None:

@@ -140,6 +140,6 @@ def number_of_classes(logits: tf.Tensor) -> int:
         "logits",
         got=f"shape {tuple(logits.shape)}",
         expected="shape [batch, classes] with at least two classes",
-        fix="Let the classifier return one logit a class; a binary one has two.",
+        fix="Let the classifier return one logit a class; wmr_tf.without_softmax(model) makes two of a sigmoid.",
     )
     return classes
