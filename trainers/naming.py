@@ -8,7 +8,9 @@ from typing import Any
 from trainers.config import Experiment
 from trainers.method import settings_of_method
 from trainers.recipes import PAPER, recipe
+from trainers.settling import settled
 from trainers.weighting import make_weighting
+from wmr_tf.data.own import short_name
 
 
 def defence(metrics: dict[str, Any]) -> str:
@@ -51,8 +53,10 @@ def changed_settings(metrics: dict[str, Any]) -> Iterator[str]:
         return
     dataset, method, chosen = metrics["dataset"], metrics["method"], metrics.get("recipe") or PAPER
     radius = {} if given["epsilon"] is None else {"epsilon": given["epsilon"]}  # which some lengths are multiples of
+    defaults = {field.name: field.default for field in dataclasses.fields(Experiment)}
     usual = {
-        **dataclasses.asdict(Experiment.of(dataset, method, recipe=chosen, **radius)),
+        **defaults,
+        **settled(dataset, {"method": method, "recipe": chosen, **radius}),
         "epsilon": recipe(dataset, method, chosen)["epsilon"],
     }
     for setting, value in given.items():
@@ -72,14 +76,14 @@ def title(metrics: dict[str, Any]) -> str:
     precision = attack.get("precision", "float32")
     faster = "" if precision == "float32" else f", attacked in {precision}"
     name = f"{attack['norm']} {attack['name']}-{attack['steps']}"
-    return f"{metrics['dataset']}, {name}, epsilon {attack['epsilon']:g}{faster}"
+    return f"{short_name(metrics['dataset'])}, {name}, epsilon {attack['epsilon']:g}{faster}"
 
 
 def describe(experiment: Experiment) -> str:
     """Return one line that says what is trained on what."""
     beta = "" if experiment.beta is None else f", beta {experiment.beta:g}"
     return (
-        f"{experiment.dataset}: {experiment.method}{beta}, alpha_train {experiment.alpha_train:g}, "
+        f"{short_name(experiment.dataset)}: {experiment.method}{beta}, alpha_train {experiment.alpha_train:g}, "
         f"{experiment.architecture}, {experiment.precision}, {experiment.epochs} epochs, seed {experiment.seed}"
     )
 
