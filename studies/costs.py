@@ -18,7 +18,8 @@ from absl import app, flags
 
 from studies.runs import made_by, publish
 from trainers import run
-from trainers.config import PRECISIONS, Experiment
+from trainers.config import Experiment
+from trainers.network import PRECISIONS
 from wmr_tf import report, use_all_cores
 
 IMAGES = 128

@@ -300,6 +300,10 @@ def settings_of(settings, *arguments, **fixed):
 # A value for every flag that differs from all defaults, as text and as what it should become.
 GIVEN = {
     "dataset": ("mnist", "mnist"),
+    "image_size": ("8,9", (8, 9)),
+    "color": ("grayscale", "grayscale"),
+    "skip_broken": ("true", True),
+    "augment": ("crop_flip", "crop_flip"),
     "radii": ("fab+apgd", "fab+apgd"),
     "surrogate": ("other.keras", "other.keras"),
     "budget": ("5,10", (5, 10)),
@@ -368,6 +372,9 @@ GIVEN = {
 }
 
 
+# Settings of a folder of images, which other data sets refuse.
+OF_FOLDERS = {"image_size", "color", "skip_broken"}
+
 # Settings of free, yopo and iaat, which other methods refuse.
 OF_ONE_METHOD = {"replays", "passes", "split", "radius_growth", "radius_smoothing", "radius_warmup", "epsilon_max"}
 
@@ -394,11 +401,24 @@ def test_every_setting_is_a_flag(settings, fixed, left_out, tmp_path, monkeypatc
     for name in ("surrogate", "model", "initialize_from"):
         Path(GIVEN[name][0]).touch()
     Path(GIVEN["data_dir"][0]).mkdir()
-    names = {field.name for field in dataclasses.fields(settings)} - OF_ONE_METHOD
+    names = {field.name for field in dataclasses.fields(settings)} - OF_ONE_METHOD - OF_FOLDERS
     given = {name: GIVEN[name] for name in names - left_out}
     received = settings_of(settings, *(f"--{name}={text}" for name, (text, _) in given.items()), **fixed)
     assert type(received) is settings
     assert dataclasses.asdict(received).items() >= {name: value for name, (_, value) in given.items()}.items()
+
+
+@pytest.mark.parametrize("flag", ["data", "dataset"])
+def test_the_settings_of_a_folder_are_flags_and_say_what_its_images_are(flag, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for name in ("ant", "bee"):
+        (tmp_path / "photos" / name).mkdir(parents=True)
+        (tmp_path / "photos" / name / "0.png").touch()
+    given = [f"--{name}={GIVEN[name][0]}" for name in OF_FOLDERS]
+    experiment = settings_of(Experiment, f"--{flag}=photos", *given, "--classifier=resnet18")
+    assert (experiment.dataset, experiment.architecture) == ("photos/", "resnet18")
+    assert {name: getattr(experiment, name) for name in OF_FOLDERS} == {name: GIVEN[name][1] for name in OF_FOLDERS}
+    assert (experiment.source().num_classes, experiment.source().image_shape) == (2, (8, 9, 1))
 
 
 @pytest.mark.parametrize(

@@ -302,7 +302,7 @@ def test_cifar10_augments_training_images_only(loaded, tfds_dir):
     ("arguments", "message"),
     [
         ({"name": "imagenet"}, "dataset: got 'imagenet', expected one of digits, mnist, cifar10."),
-        ({"name": ["mnist"]}, r"data set: got \['mnist'\]"),
+        ({"name": ["mnist"]}, r"dataset: got \['mnist'\]"),
         ({"batch_size": 0}, "batch_size: got 0, expected a whole number >= 1"),
         ({"batch_size": 2.5}, "batch_size: got 2.5, expected a whole number >= 1"),
         ({"seed": -1}, r"seed: got -1, expected a whole number in \[0, 2\*\*31\)"),

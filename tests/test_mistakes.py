@@ -16,6 +16,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 from absl import flags
+from PIL import Image
 
 import tuning
 import wmr_tf
@@ -37,7 +38,7 @@ pytestmark = pytest.mark.filterwarnings(
 )
 
 ROOT = Path(__file__).resolve().parents[1]
-TRAINERS = ("digits", "mnist", "cifar10", "tiny_imagenet", "evaluate", "compare", "matched", "resume")
+TRAINERS = ("digits", "mnist", "cifar10", "tiny_imagenet", "custom", "evaluate", "compare", "matched", "resume")
 MODULES = {name: f"trainers.{name}" for name in TRAINERS} | {"search": "tuning.search", "table1": "reproduce.table1"}
 MESSAGE = re.compile(r"[^\n]+?: got [^\n]+, expected [^\n]+\. [^\n]+")
 
@@ -45,6 +46,24 @@ MESSAGE = re.compile(r"[^\n]+?: got [^\n]+, expected [^\n]+\. [^\n]+")
 def network(shape=(8, 8, 1), classes=10, activation=None):
     layers = [keras.layers.Flatten(), keras.layers.Dense(classes, activation)]
     return keras.Sequential([keras.Input(shape), *layers])
+
+
+def write_data(place):
+    """Write folders of images and .npz files, of which only photos are as they should be."""
+    for folder in ("photos", "one_class", "empty_class", "unreadable", "sizes", "few"):
+        for name in ("ant", "bee")[: 1 if folder in ("one_class", "empty_class") else 2]:
+            (place / folder / name).mkdir(parents=True)
+            for number in range(1 if folder == "few" else 5):
+                pixels = np.random.default_rng([number, ord(name[0])]).integers(0, 256, [8, 8, 3], np.uint8)
+                Image.fromarray(pixels).save(place / folder / name / f"{number}.png")
+    (place / "empty_class/bee").mkdir()
+    (place / "unreadable/bee/9.png").write_text("no image")
+    Image.new("RGB", (9, 9)).save(place / "sizes/bee/9.png")
+    x, y = np.zeros([20, 8, 8, 1], np.uint8), np.arange(20) % 4
+    np.savez(place / "labels.npz", x_train=x, y_train=y + 1, x_test=x, y_test=y + 1)
+    np.savez(place / "pickle.npz", x_train=x, y_train=np.array([{}] * 20), x_test=x, y_test=y)
+    np.savez(place / "missing.npz", x_train=x, y_train=y)
+    (place / "broken.npz").write_text("no arrays")
 
 
 @pytest.fixture(scope="module")
@@ -58,6 +77,7 @@ def place(tmp_path_factory):
     (place / "notes/notes.txt").touch()
     save = {"fits": {}, "wide": {"shape": (28, 28, 1)}, "channels": {"shape": (1, 8, 8)}, "five": {"classes": 5}}
     save |= {"more": {"classes": 11}, "softmax": {"activation": "softmax"}}
+    write_data(place)
     for name, settings in save.items():
         network(**settings).save(place / f"{name}.keras")
     not_a_number = network()

@@ -127,6 +127,7 @@ COMMANDS = {
     "trainers.mnist": [["--weighting=exponential:normalise=true"], ["--method=iaat", "--radius_smoothing=2"]],
     "trainers.cifar10": [["--alpha_train=61"], ["--strategy=multi_worker"]],
     "trainers.tiny_imagenet": [["--data_dir=nowhere"], ["--initialize_from=nowhere"]],
+    "trainers.custom": [[], ["--data=nowhere"], ["--data=nowhere.npz"], ["--data=."]],
     "trainers.evaluate": [["--model=nowhere", "--dataset=digits"], ["--dataset=digits"], ["--diagnosis"]],
     "trainers.compare": [[], ["nowhere"], ["nowhere", "--mark"], ["nowhere", "--output=page.html"]],
     "trainers.matched": [[], ["a.keras", "b.keras"], ["a.keras", "b.keras", "--eval_examples=0"]],

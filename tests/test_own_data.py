@@ -154,6 +154,16 @@ def test_copies_of_an_image_stay_in_one_split():
     assert [len(labels) for labels in (found[1], found[3], found[5])] == [28, 8, 4]
 
 
+def test_an_image_in_two_classes_is_told(tmp_path):
+    write_folder(tmp_path)
+    write(tmp_path / "bee/twin.png", noise(3))
+    with pytest.warns(
+        UserWarning, match="1 training images are identical to one of another class, .*bee/twin.png, .*ant/3"
+    ):
+        splits = load(str(tmp_path), batch_size=1)
+    assert sum(len(collected(split)[1]) for split in splits) == 31
+
+
 def test_images_that_cannot_be_read_are_named_or_left_out(tmp_path):
     write_folder(tmp_path)
     good = (tmp_path / "bee/0.png").read_bytes()

@@ -420,12 +420,12 @@ class Subclassed(keras.Model):
 
 def test_a_model_may_leave_open_what_it_takes():
     test = data.load("digits").test
-    classifiers.check_fits(of_any_size(1), test)
-    classifiers.check_fits(Subclassed(3), test)
+    classifiers.check_fits(of_any_size(1), test, 10)
+    classifiers.check_fits(Subclassed(3), test, 10)
     with pytest.raises(InvalidInput, match=r"of shape \(None, None, 3\), expected images of shape \(8, 8, 1\)"):
-        classifiers.check_fits(of_any_size(3), test)
+        classifiers.check_fits(of_any_size(3), test, 10)
     with pytest.raises(InvalidInput, match=r"^model: got a failure .+, expected logits for shape \(8, 8, 1\)\. Choose"):
-        classifiers.check_fits(Subclassed(9), test)
+        classifiers.check_fits(Subclassed(9), test, 10)
 
 
 @pytest.mark.parametrize("config", [b"{broken", b"[1, 2]", b"\xff\xfe"])

@@ -1,18 +1,47 @@
-"""What a saved classifier must be, to be evaluated on a data set or trained further."""
+"""The classifier of a run, and what a saved one must be, to be evaluated on a data set or trained further."""
 
 import keras
 import tensorflow as tf
 
+from trainers.config import Experiment
+from wmr_tf import architectures
 from wmr_tf.checks import InvalidInput, one_line, refuse, require
 from wmr_tf.engine.memory import machine_memory
 from wmr_tf.inputs.batches import LOOKED_AT, check_first_batch
+from wmr_tf.saving import load_classifier
 
 
-def check_fits(classifier: keras.Model, test: tf.data.Dataset) -> int:
-    """Check that a classifier takes the images of a data set and returns logits for its classes; return their number.
+def make_classifier(experiment: Experiment) -> keras.Model:
+    """Return what a run trains: a new network for the images and classes, or the classifier of a file.
+
+    It has the weights of `initialize_from` if that is given.
 
     Raises:
-        InvalidInput: If it was made for images of another shape, for fewer classes, or returns no logits.
+        InvalidInput: If a file is of a classifier for images of another shape, or for other classes.
+    """
+    source = experiment.source()
+    if experiment.is_own_classifier:
+        classifier = load_classifier(experiment.architecture, what="classifier", trust=experiment.trust)
+        black = tf.zeros([LOOKED_AT, *source.image_shape]), tf.zeros([LOOKED_AT], tf.int32)
+        check_fits(classifier, tf.data.Dataset.from_tensors(black), source.num_classes)
+    else:
+        build = getattr(architectures, experiment.architecture)
+        classifier = build(num_classes=source.num_classes, input_shape=source.image_shape)
+    if experiment.initialize_from is not None:
+        copy_weights(load_classifier(experiment.initialize_from, trust=experiment.trust), classifier)
+    return classifier
+
+
+def check_fits(classifier: keras.Model, test: tf.data.Dataset, num_classes: int) -> None:
+    """Check that a classifier takes the images of a data set and returns logits for its classes.
+
+    Args:
+        classifier: Any Keras model.
+        test: Batches of images and labels.
+        num_classes: How many classes there are.
+
+    Raises:
+        InvalidInput: If it was made for images of another shape, for other classes, or returns no logits.
     """
     expected, got = tuple(test.element_spec[0].shape[1:]), input_shape(classifier)
     fix = "Choose the --dataset that it was trained on."
@@ -26,13 +55,15 @@ def check_fits(classifier: keras.Model, test: tf.data.Dataset) -> int:
     batch = next(iter(test))
     _check_memory(classifier, batch[0].shape[1:])
     try:
-        return check_first_batch(classifier, batch)
+        classes = check_first_batch(classifier, batch)
     except InvalidInput as mistake:
         if mistake.__cause__ is None:
             raise
         # A layer failed; on the command line it is the data set that does not fit.
         failure = f"a failure on a batch of images ({one_line(mistake.__cause__)})"
         refuse("model", got=failure, expected=f"logits for shape {expected}", fix=fix, cause=mistake)
+    got_classes = f"a classifier of {classes} classes"
+    require(classes == num_classes, "model", got=got_classes, expected=f"{num_classes}", fix=fix)
 
 
 def _check_memory(classifier: keras.Model, shape: tf.TensorShape) -> None:

@@ -48,18 +48,19 @@ _PARSERS: dict[Any, flags.ArgumentParser] = {
 }
 
 
-def main(settings: type[Settings], run: Callable[[Any], object], **fixed: Any) -> None:
+def main(settings: type[Settings], run: Callable[[Any], object], *, shown: str | None = None, **fixed: Any) -> None:
     """Parse the command line and run its settings; exit with 0, or as `ends_reported` does.
 
     Args:
         settings: The dataclass whose fields are the flags; those that are not given take the recipe's value.
         run: What to do with an instance of it, once that and the files that it names are checked.
+        shown: Whose recipe's values --help says; that of the fixed data set if there is one.
         **fixed: Settings that are no flags here, such as `dataset="mnist"`.
     """
     fields = [field for field in dataclasses.fields(settings) if "help" in field.metadata]
     names = [field.name for field in fields if field.name not in fixed]
     beside = [field.name for field in dataclasses.fields(settings) if "is_beside_flags" in field.metadata]
-    _define_flags(settings, names, fixed.get("dataset"))
+    _define_flags(settings, names, shown or fixed.get("dataset"))
 
     def started(argv: list[str]) -> None:
         if not flags.FLAGS["verbosity"].present:
@@ -163,6 +164,8 @@ def _define_flags(settings: type[Settings], names: list[str], dataset: str | Non
             flags.DEFINE_flag(flag, module_name=module)
         else:
             flags.DEFINE(_PARSERS[kind], field.name, None, help_text, module_name=module)
+        if field.metadata["also"]:
+            flags.DEFINE_alias(field.metadata["also"], field.name, module_name=module)
 
 
 def _shown(defaults: dict[str, Any]) -> str:

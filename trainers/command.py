@@ -7,7 +7,7 @@ import sys
 from trainers.cli import fail
 from wmr_tf.names import DATASETS
 
-TRAIN = {name: f"trainers.{name}" for name in DATASETS}
+TRAIN = {name: f"trainers.{name}" for name in (*DATASETS, "custom")}
 
 COMMANDS = {
     "evaluate": ("trainers.evaluate", "measure how robust a saved classifier is"),
@@ -40,7 +40,8 @@ def main() -> None:
 def usage() -> str:
     """Return the commands, one a line."""
     lines = [
-        *((f"train {name}", f"train a classifier on {name}") for name in TRAIN),
+        *((f"train {name}", f"train a classifier on {name}") for name in DATASETS),
+        ("train custom", "train a classifier on images of your own"),
         *((name, does) for name, (_, does) in COMMANDS.items()),
     ]
     return "\n".join(

@@ -11,15 +11,17 @@ from typing import TYPE_CHECKING, Any, Self
 
 import wmr_tf
 from trainers.cluster import STRATEGIES, checked_tf_config
+from trainers.dataset import Dataset
 from trainers.method import RECIPES_NORM
+from trainers.network import Network
 from trainers.quiet import late
-from trainers.recipes import PAPER, RECIPES, lengths, recipe
-from trainers.settings import Settings, if_given, setting
+from trainers.recipes import PAPER, RECIPES
+from trainers.settings import if_given, setting
+from trainers.settling import check_own_radii, settled
 from trainers.training import Training
 from wmr_tf.checks import (
     alphas,
     at_least,
-    data_folder,
     nonnegative,
     one_of,
     order,
@@ -29,10 +31,8 @@ from wmr_tf.checks import (
     whole_numbers,
 )
 from wmr_tf.checks import seed as checked_seed
-from wmr_tf.engine import processor
+from wmr_tf.data.own import address
 from wmr_tf.names import (
-    ARCHITECTURES,
-    DATASETS,
     NORMS,
     ON_DIVERGENCE,
     ON_MASKED,
@@ -40,7 +40,6 @@ from wmr_tf.names import (
     RADII,
     SUITES,
     THREADS,
-    WITH_BATCH_NORM,
 )
 from wmr_tf.saving import model_file
 
@@ -51,8 +50,6 @@ TRUST = "Load models although they hold code; only for files that you made or wh
 
 STRATEGY = "Devices: none (one), mirrored (all of this machine) or multi_worker (those of all workers in TF_CONFIG)."
 
-PRECISIONS = {"float32": "float32", "bfloat16": "mixed_bfloat16", "float16": "mixed_float16"}
-
 SELECTABLE = ("val_A_strong", "val_A_rob", "val_A_nat", "val_A_sa", "val_A_tr")
 """What the best epoch can be the best of."""
 
@@ -61,10 +58,9 @@ REACH = 5
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Evaluation(Settings):
+class Evaluation(Dataset):
     """How a classifier is evaluated, on which data."""
 
-    dataset: str = setting("Data set.")
     alpha_test: tuple[float, ...] = setting("Powers of the non-uniform attacker, with commas.", (1.0, 1.5, 2.0))
     eval_norm: str = setting("Norm of the test attack: " + ", ".join(NORMS) + ".", RECIPES_NORM)
     eval_epsilon: float = setting(
@@ -114,7 +110,6 @@ class Evaluation(Settings):
         "Images that an evaluation attacks together, at most. Default: as many, up to 256, as fit in 1.2 GB."
     )
     seed: int = setting("Seed of weights, order, augmentation and attacks.", 0)
-    data_dir: str | None = setting("Where tensorflow-datasets keeps prepared data; only read if it is there.")
     output_dir: str | None = setting("The run's own folder.")
 
     @classmethod
@@ -124,20 +119,19 @@ class Evaluation(Settings):
         Raises:
             InvalidInput: If a setting is unknown or out of range.
         """
-        require(bool(dataset), "dataset", got="nothing", expected="a data set", fix="Pass --dataset=mnist.")
+        fix = "Pass --dataset=mnist, or --data=FOLDER for images of your own."
+        require(bool(dataset), "dataset", got="nothing", expected="a data set", fix=fix)
         names = [field.name for field in dataclasses.fields(cls)]
         for name in changes:
             one_of("setting", name, names)
-        usual = recipe(dataset, method, changes.get("recipe", PAPER))
-        settings = {"method": method, **usual, **changes}
-        settings |= lengths(settings, usual)
+        dataset, given = address(dataset), {"method": method, **changes}
+        settings = settled(dataset, given)
         made = cls(dataset=dataset, **{name: settings[name] for name in names if name in settings})
-        for prefix in ("", "eval_"):
-            _check_own_radius(changes, f"{prefix}norm", f"{prefix}epsilon")
+        check_own_radii(dataset, given)
         return made
 
     def __post_init__(self) -> None:
-        one_of("dataset", self.dataset, DATASETS)
+        super().__post_init__()
         alphas("alpha_test", self.alpha_test)
         one_of("eval_norm", self.eval_norm, NORMS)
         one_of("threads", self.threads, THREADS)
@@ -164,11 +158,10 @@ class Evaluation(Settings):
             if_given(at_least, name, getattr(self, name), 1)
 
     def check_place(self) -> None:
-        """Check the surrogate and the folder of data sets; see `Settings.check_place`."""
+        """Check the surrogate and the data; see `Settings.check_place`."""
         if self.surrogate:
             model_file(self.surrogate, what="surrogate")
-        if self.data_dir is not None:
-            data_folder(self.data_dir)
+        super().check_place()
 
     def use_threads(self) -> None:
         """Give each core its own part of a batch, unless TensorFlow is to be left alone; see `Settings.use_threads`."""
@@ -231,7 +224,7 @@ class ModelEvaluation(Evaluation):
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Experiment(Evaluation, Training):
+class Experiment(Evaluation, Network, Training):
     """A training run and its evaluation."""
 
     recipe: str = setting(f"Which settings the flags that are not given have: {', '.join(RECIPES)}.", PAPER)
@@ -251,20 +244,14 @@ class Experiment(Evaluation, Training):
         "stop",
     )
     eval_every: int = setting("Evaluate on validation images every so many epochs, and after the last.", 1)
-    architecture: str = setting("Network: " + ", ".join(ARCHITECTURES) + ".")
-    precision: str = setting(
-        "float32, bfloat16, float16 or auto (bfloat16 where it is native); evaluation: float32.", "auto"
-    )
     strategy: str = setting(STRATEGY, "none")
     deterministic: bool = setting("Whether two runs give identical weights, at some cost in speed.", False)
     train_examples: int | None = setting("How many training images to use, the first ones; all if not given.")
     validation_examples: int | None = setting("How many validation images to evaluate each epoch, the first ones.")
-    initialize_from: str | None = setting("A .keras file whose weights to start from.")
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        one_of("architecture", self.architecture, ARCHITECTURES)
-        one_of("precision", self.precision, [*PRECISIONS, "auto"])
+        self.check_network()
         one_of("strategy", self.strategy, STRATEGIES)
         one_of("select", self.select, SELECTABLE)
         one_of("on_masked", self.on_masked, ON_MASKED)
@@ -287,39 +274,24 @@ class Experiment(Evaluation, Training):
             expected="0, since free, by which it trains, has one perturbation for all batches",
             fix="Leave out --warm_start or --strategy.",
         )
-        if self.precision == "auto":  # settled here, so that every record of the run says what it was
-            on_gpu = late("wmr_tf.engine.precision:has_bfloat16")
-            native = on_gpu() if processor.may_have_gpu() else processor.multiplies_bfloat16()
-            object.__setattr__(self, "precision", "bfloat16" if native else "float32")
 
     def check_place(self) -> None:
         """Check also the weights to start from and the workers; see `Evaluation.check_place`."""
         super().check_place()
-        if self.initialize_from is not None:
-            model_file(self.initialize_from, what="initialize_from")
+        self.check_files()
         _check_workers(self.strategy)
 
     def warming(self) -> Experiment:
         """Return the settings of the warm start; a weighting without alpha does not weight it."""
-        shared = ("recipe", "epsilon", "norm", "architecture", "batch_size", "precision", "seed")
+        shared = ["recipe", "epsilon", "norm", "architecture", "batch_size", "precision", "seed"]
+        shared += ["eval_norm", "eval_epsilon", "eval_attack_step_size"]
         own = {"epochs": self.warm_start, "warm_start": 0, "schedule": "milestones", "averaging": None}
         own["alpha_train"] = getattr(self.make_weighting(), "alpha", 0.0)
         return Experiment.of(self.dataset, "free", **{name: getattr(self, name) for name in shared}, **own)
 
     def use_threads(self) -> None:
         """Do so in a way that is right for training the network; see `Evaluation.use_threads`."""
-        self._use_threads(batch_norm=self.architecture in WITH_BATCH_NORM)
-
-
-def _check_own_radius(changes: dict[str, Any], norm: str, own: str) -> None:
-    """Check that a changed norm comes with a radius of its own: 0.3 is much in linf and little in l1."""
-    require(
-        changes.get(norm, RECIPES_NORM) == RECIPES_NORM or own in changes,
-        norm,
-        got=f"{changes.get(norm)} without --{own}",
-        expected="a radius that is meant for the norm",
-        fix=f"Pass --{own} too; the recipe's is for {RECIPES_NORM}.",
-    )
+        self._use_threads(batch_norm=self.may_have_batch_norm)
 
 
 def _check_workers(strategy: str) -> None:

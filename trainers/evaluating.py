@@ -13,6 +13,7 @@ from trainers.naming import defence, training_facts
 from trainers.strategy import make_strategy, only_the_chief_writes
 from trainers.testing import bar_or_lines, prepare
 from wmr_tf import data, diagnose
+from wmr_tf.data.own import short_name
 from wmr_tf.interrupts import own_command, stoppable
 from wmr_tf.saving import forget_unfinished, load_classifier, read_json
 from wmr_tf.untrusted import well_formed
@@ -25,11 +26,12 @@ def evaluate(settings: ModelEvaluation) -> None:
     with strategy.scope():
         classifier = load_classifier(path, trust=settings.trust)
     facts = facts_beside(path, settings.dataset)
-    test = prepare(settings, data.load(settings.dataset, data_dir=settings.data_dir))
-    check_fits(classifier, test.images)
+    source = settings.source()
+    test = prepare(settings, data.load(source, data_dir=settings.data_dir))
+    check_fits(classifier, test.images, source.num_classes)
     with only_the_chief_writes(strategy) as elsewhere:
         own = dataclasses.replace(settings, output_dir=elsewhere or settings.output_dir)
-        folder = make_folder(own, f"evaluation-{settings.dataset}-{path.stem}")
+        folder = make_folder(own, f"evaluation-{short_name(settings.dataset)}-{path.stem}")
         forget_unfinished(folder, FILES)
         # All workers go on from the chief's file.
         outcomes = (Path(settings.output_dir).expanduser() if settings.output_dir else folder) / OUTCOMES

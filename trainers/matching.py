@@ -49,12 +49,13 @@ def evaluate(settings: Evaluation, baseline: str, other: str) -> str:
     Raises:
         InvalidInput: If data or models are not what they should be.
     """
-    splits = data.load(settings.dataset, data_dir=settings.data_dir)
+    source = settings.source()
+    splits = data.load(source, data_dir=settings.data_dir)
     test = first_images(splits.test, settings.eval_examples)
     files = {"baseline": baseline, "other": other}
     models = {label: load_classifier(file, trust=settings.trust) for label, file in files.items()}
     for model in models.values():
-        check_fits(model, test)
+        check_fits(model, test, source.num_classes)
     top = confidence(models["baseline"], splits)
     models["other, confidence of the baseline"] = with_confidence(models["other"], splits, top)
     rows = []

@@ -8,7 +8,9 @@ from typing import Any
 from trainers.config import Experiment
 from trainers.method import RECIPES_NORM, settings_of_method
 from trainers.recipes import PAPER, recipe
+from trainers.settling import settled
 from trainers.weighting import checked_weighting, make_weighting
+from wmr_tf.data.own import short_name
 
 
 def defence(metrics: dict[str, Any]) -> str:
@@ -50,10 +52,12 @@ def changed_settings(metrics: dict[str, Any]) -> Iterator[str]:
     if all(value is None for value in given.values()):
         return
     dataset, method, chosen = metrics["dataset"], metrics["method"], metrics.get("recipe") or PAPER
-    # Lengths are multiples of the radius, whose range depends on the norm.
-    ball = {name: given[name] for name in ("norm", "epsilon") if given[name] is not None}
+    # Lengths are multiples of the radius.
+    radius = {} if given["epsilon"] is None else {"epsilon": given["epsilon"]}
+    defaults = {field.name: field.default for field in dataclasses.fields(Experiment)}
     usual = {
-        **dataclasses.asdict(Experiment.of(dataset, method, recipe=chosen, **ball)),
+        **defaults,
+        **settled(dataset, {"method": method, "recipe": chosen, **radius}),
         "norm": RECIPES_NORM,
         "epsilon": recipe(dataset, method, chosen)["epsilon"],
     }
@@ -74,7 +78,7 @@ def title(metrics: dict[str, Any]) -> str:
     precision = attack.get("precision", "float32")
     faster = "" if precision == "float32" else f", attacked in {precision}"
     name = f"{attack['norm']} {attack['name']}-{attack['steps']}"
-    return f"{metrics['dataset']}, {name}, epsilon {attack['epsilon']:g}{faster}"
+    return f"{short_name(metrics['dataset'])}, {name}, epsilon {attack['epsilon']:g}{faster}"
 
 
 def describe(experiment: Experiment) -> str:
@@ -83,7 +87,7 @@ def describe(experiment: Experiment) -> str:
     _, weighting = checked_weighting(experiment.weighting, experiment.alpha_train)
     weights = f"alpha_train {weighting['alpha']:g}" if "alpha" in weighting else experiment.weighting
     return (
-        f"{experiment.dataset}: {experiment.method}{beta}, {weights}, "
+        f"{short_name(experiment.dataset)}: {experiment.method}{beta}, {weights}, "
         f"{experiment.architecture}, {experiment.precision}, {experiment.epochs} epochs, seed {experiment.seed}"
     )
 

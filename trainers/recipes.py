@@ -22,48 +22,53 @@ the rest for MNIST and CIFAR-10. What is from neither is ours to answer for:
 
 Step sizes are multiples of the radius, so that they follow it where it is changed.
 
-All settings of the digits are ours. Of the other methods, comments below say what is their authors'; the rest is PGD's
-schedule.
+All settings of the digits and of images of one's own are ours. Of the other methods, comments below say what is their
+authors'; the rest is PGD's schedule.
 """
 
+import bisect
 import dataclasses
 from typing import Any
 
 from wmr_tf.checks import nonnegative, one_of
+from wmr_tf.data.own import is_own
 
 PAPER, FAST = RECIPES = ("paper", "fast")
 
 
+OWN = "own"
+"""The name under which images of one's own have their recipes."""
+
+
 @dataclasses.dataclass(frozen=True)
 class Epsilons:
-    """A length in multiples of an attack's radius, so that it follows `--epsilon` or `--eval_epsilon` in every norm."""
+    """A length in multiples of a radius, the training attack's or another, so that it follows it in every norm."""
 
     times: float
+    radius: str = "epsilon"
 
     def __str__(self) -> str:
-        return f"{self.times:.3g} epsilon"
+        return f"{self.times:.3g} {self.radius}"
 
-    def of(self, epsilon: float) -> float:
+    def of(self, radius: Any) -> float:
         """Return the length, given the radius."""
-        return round(self.times * epsilon, 12)
+        return round(self.times * nonnegative(self.radius, radius), 12)
 
 
-def lengths(settings: dict[str, Any], recipe: dict[str, Any]) -> dict[str, float]:
-    """Return what settings that are `Epsilons` come to, those of the test attack in multiples of its own radius.
+@dataclasses.dataclass(frozen=True)
+class BySize:
+    """A network for each size of image: for each but the last the largest side, in pixels, that it is for."""
 
-    Args:
-        settings: All settings.
-        recipe: The recipe's, whose radius stands in for one of 0: a step is longer than that.
+    sides: tuple[int, ...]
+    networks: tuple[str, ...]
 
-    Raises:
-        InvalidInput: If a radius is no number >= 0.
-    """
-    found = {}
-    for name, value in settings.items():
-        if isinstance(value, Epsilons):
-            radius = "eval_epsilon" if name.startswith("eval_") else "epsilon"
-            found[name] = value.of(nonnegative(radius, settings[radius]) or recipe[radius])
-    return found
+    def __str__(self) -> str:
+        parts = [f"{network} up to {side} pixels" for side, network in zip(self.sides, self.networks, strict=False)]
+        return f"{', '.join(parts)}, {self.networks[-1]} beyond"
+
+    def of(self, image_shape: tuple[int, int, int]) -> str:
+        """Return the network for images of a shape (height, width, channels)."""
+        return self.networks[bisect.bisect_left(self.sides, max(image_shape[:2]))]
 
 
 # The settings of a data set, for every method; the test attack is among them.
@@ -72,7 +77,7 @@ _DATASETS: dict[str, dict[str, Any]] = {
         "architecture": "digits_cnn",
         "eval_epsilon": 0.15,
         "eval_attack_steps": 20,
-        "eval_attack_step_size": Epsilons(0.015 / 0.15),
+        "eval_attack_step_size": Epsilons(0.015 / 0.15, "eval_epsilon"),
         "epochs": 30,
         "batch_size": 32,
         "learning_rate": 0.05,
@@ -81,7 +86,7 @@ _DATASETS: dict[str, dict[str, Any]] = {
         "architecture": "small_cnn",
         "eval_epsilon": 0.3,
         "eval_attack_steps": 40,
-        "eval_attack_step_size": Epsilons(0.01 / 0.3),
+        "eval_attack_step_size": Epsilons(0.01 / 0.3, "eval_epsilon"),
         "epochs": 100,
         "learning_rate": 0.01,
         "validation_examples": 1000,
@@ -90,7 +95,7 @@ _DATASETS: dict[str, dict[str, Any]] = {
         "architecture": "resnet18",
         "eval_epsilon": 0.031,
         "eval_attack_steps": 20,
-        "eval_attack_step_size": Epsilons(0.003 / 0.031),
+        "eval_attack_step_size": Epsilons(0.003 / 0.031, "eval_epsilon"),
         "epochs": 100,
         "learning_rate": 0.2,
         "validation_examples": 1000,
@@ -99,10 +104,19 @@ _DATASETS: dict[str, dict[str, Any]] = {
         "architecture": "resnet18",
         "eval_epsilon": 0.016,
         "eval_attack_steps": 10,
-        "eval_attack_step_size": Epsilons(0.004 / 0.016),
+        "eval_attack_step_size": Epsilons(0.004 / 0.016, "eval_epsilon"),
         "epochs": 100,
         "learning_rate": 0.1,
         "validation_examples": 1000,
+    },
+    OWN: {
+        "architecture": BySize((16, 40), ("digits_cnn", "small_cnn", "resnet18")),
+        "eval_epsilon": Epsilons(1.0),
+        "eval_attack_steps": 20,
+        "eval_attack_step_size": Epsilons(0.1, "eval_epsilon"),
+        "epochs": 50,
+        "batch_size": 32,
+        "learning_rate": 0.02,
     },
 }
 
@@ -111,6 +125,7 @@ _TRAINING_ATTACKS: dict[str, dict[str, Any]] = {
     "mnist": {"epsilon": 0.3, "attack_steps": 40, "attack_step_size": Epsilons(0.01 / 0.3)},
     "cifar10": {"epsilon": 0.031, "attack_steps": 10, "attack_step_size": Epsilons(0.007 / 0.031)},
     "tiny_imagenet": {"epsilon": 0.016, "attack_steps": 10, "attack_step_size": Epsilons(0.004 / 0.016)},
+    OWN: {"epsilon": 0.031, "attack_steps": 10, "attack_step_size": Epsilons(0.25)},
 }
 
 _TRADES = {"attack_start": "gaussian", "learning_rate_drop": 0.1}
@@ -197,6 +212,15 @@ _METHODS: dict[tuple[str, str], dict[str, Any]] = {
     ("tiny_imagenet", "iaat"): {**_IAAT, **_TINY_IMAGENET, "alpha_train": 0.3},
     ("tiny_imagenet", "fast"): {**_FAST, **_TINY_IMAGENET, "alpha_train": 0.3},
     ("tiny_imagenet", "n_fgsm"): {**_N_FGSM, **_TINY_IMAGENET, "alpha_train": 0.3},
+    (OWN, "trades"): {**_TRADES, "alpha_train": 2.0, "beta": 6.0, "milestones": (0.75, 0.90), "weight_decay": 2e-4},
+    (OWN, "pgd"): {**_PGD, "alpha_train": 0.5},
+    (OWN, "mart"): {**_MART, "alpha_train": 0.5, "learning_rate": 0.01},
+    (OWN, "mixed"): {**_MIXED, "alpha_train": 0.5},
+    (OWN, "fast"): {**_FAST, "alpha_train": 0.5},
+    (OWN, "n_fgsm"): {**_N_FGSM, "alpha_train": 0.5, "learning_rate": 0.005},
+    (OWN, "free"): {**_FREE, "alpha_train": 0.5, "replays": 4, "learning_rate": 0.005},
+    (OWN, "yopo"): {**_YOPO, "alpha_train": 0.5},
+    (OWN, "iaat"): {**_IAAT, "alpha_train": 0.5},
 }
 
 
@@ -209,11 +233,12 @@ _FASTER: dict[str, dict[str, Any]] = {
         "epochs": 13,
         "learning_rate": 0.02,
         "warm_start": 8,
-        "attack_step_size": 0.0125,
+        "attack_step_size": Epsilons(0.0125 / 0.3),
         "coarse": 0.85,
     },
     "cifar10": {"schedule": "one_cycle", "averaging": 0.998, "epochs": 30, "learning_rate": 0.1},
     "tiny_imagenet": {"schedule": "one_cycle", "averaging": 0.99, "epochs": 30},
+    OWN: {"schedule": "one_cycle", "averaging": 0.99, "epochs": 30},
 }
 # Natural training and free need no warm start by free; attacks of few steps are coarse enough.
 _FASTER_METHODS: dict[str, dict[str, Any]] = {
@@ -221,24 +246,25 @@ _FASTER_METHODS: dict[str, dict[str, Any]] = {
     "free": {"warm_start": 0, "coarse": 0.0, "attack_step_size": Epsilons(1.0)},
     "fast": {"coarse": 0.0, "attack_step_size": Epsilons(1.25)},
     "n_fgsm": {"coarse": 0.0, "attack_step_size": Epsilons(1.0)},
-    "yopo": {"coarse": 0.0, "attack_step_size": 0.01},
+    "yopo": {"coarse": 0.0, "attack_step_size": Epsilons(0.01 / 0.3)},
 }
 
 
 def recipe(dataset: str, method: str, name: str = PAPER) -> dict[str, Any]:
-    """Return the settings of a data set and method, by the names of `trainers.config.Experiment`; some are `Epsilons`.
+    """Return the settings of a data set and method, by the names of `trainers.config.Experiment`.
 
+    Some are `Epsilons` or `BySize`.
     Natural training takes the schedule of PGD training, and no attack.
 
     Args:
-        dataset: The data set.
+        dataset: The name of the data set, or the address of images of one's own, which have one recipe.
         method: The method.
         name: One of `RECIPES`.
 
     Raises:
         InvalidInput: If there is no recipe for the data set or for the method on it.
     """
-    one_of("dataset", dataset, _DATASETS)
+    dataset = one_of("dataset", OWN if is_own(dataset) else dataset, _DATASETS)
     settings = _paper(dataset, method)
     if one_of("recipe", name, RECIPES) == FAST:
         changed = _FASTER[dataset]

@@ -11,8 +11,8 @@ import keras
 import tensorflow as tf
 
 import wmr_tf
-from trainers.classifiers import copy_weights
-from trainers.config import PRECISIONS, Experiment
+from trainers.classifiers import make_classifier
+from trainers.config import Experiment
 from trainers.folder import (
     BEST,
     CHECKPOINTS,
@@ -28,11 +28,12 @@ from trainers.folder import (
     write_config,
 )
 from trainers.naming import describe, training_facts
+from trainers.network import PRECISIONS
 from trainers.scheduling import LearningRateByBatch, MethodByEpoch
 from trainers.strategy import lost_worker_reported, make_strategy, only_the_chief_writes
 from trainers.testing import HeldOut, bar_or_lines, evaluate, prepare
 from trainers.warming import forget_warm_up, warm_up
-from wmr_tf import architectures, data, report
+from wmr_tf import data, report
 from wmr_tf.alarms import warn
 from wmr_tf.callbacks import (
     ExactResume,
@@ -43,6 +44,7 @@ from wmr_tf.callbacks import (
     WriteHistory,
 )
 from wmr_tf.checks import require
+from wmr_tf.data.own import short_name
 from wmr_tf.divergence import Diverged
 from wmr_tf.engine.memory import free_memory, training_bytes
 from wmr_tf.interrupts import own_command, stoppable
@@ -80,7 +82,7 @@ def train(experiment: Experiment) -> Path:
     test = prepare(experiment, splits)
     with strategy.scope():
         model = build_model(experiment, splits.train_examples)
-    name = f"{experiment.dataset}-{experiment.method}-alpha{experiment.alpha_train:g}"
+    name = f"{short_name(experiment.dataset)}-{experiment.method}-alpha{experiment.alpha_train:g}"
     with only_the_chief_writes(strategy) as elsewhere:
         settings = dataclasses.replace(experiment, output_dir=elsewhere or experiment.output_dir)
         with run_folder(settings, name) as folder:
@@ -189,7 +191,7 @@ def load_data(experiment: Experiment) -> data.Splits:
         InvalidInput: If the data cannot be had, or more images are asked for than there are to train on.
     """
     return data.load(
-        experiment.dataset,
+        experiment.source(),
         batch_size=experiment.batch_size,
         seed=experiment.seed,
         data_dir=experiment.data_dir,
@@ -209,13 +211,9 @@ def build_model(experiment: Experiment, examples: int | None = None) -> wmr_tf.A
     Raises:
         InvalidInput: If the method needs the number of images and it is not given, or cannot train the classifier.
     """
-    source = data.info(experiment.dataset)
-    build = getattr(architectures, experiment.architecture)
-    classifier = build(num_classes=source.num_classes, input_shape=source.image_shape)
-    if experiment.initialize_from is not None:
-        copy_weights(load_classifier(experiment.initialize_from, trust=experiment.trust), classifier)
+    method = experiment.make_method(examples)
     model = wmr_tf.AdversarialModel(
-        classifier, experiment.make_method(examples), weight_decay=experiment.weight_decay, seed=experiment.seed
+        make_classifier(experiment), method, weight_decay=experiment.weight_decay, seed=experiment.seed
     )
     averaging = {} if experiment.averaging is None else {"use_ema": True, "ema_momentum": experiment.averaging}
     optimizer = keras.optimizers.SGD(

@@ -5,9 +5,15 @@ from collections.abc import Callable
 from typing import Any, Self
 
 
-def setting(description: str, default: Any = None) -> Any:
-    """Return a dataclass field that is a flag; a default of None means the recipe's, or none at all."""
-    return dataclasses.field(default=default, metadata={"help": description})
+def setting(description: str, default: Any = None, also: str | None = None) -> Any:
+    """Return a dataclass field that is a flag.
+
+    Args:
+        description: What --help says.
+        default: Its value; None means the recipe's, or none at all.
+        also: Another name of the flag.
+    """
+    return dataclasses.field(default=default, metadata={"help": description, "also": also})
 
 
 def arguments() -> Any:

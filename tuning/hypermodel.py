@@ -1,6 +1,7 @@
 """From a trial's hyperparameters to its accuracies on validation images."""
 
 import copy
+import dataclasses
 import math
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
@@ -10,6 +11,7 @@ import keras_tuner as kt
 
 from trainers import run
 from trainers.config import Experiment
+from trainers.dataset import Dataset
 from tuning.objective import MatchedEvaluation, Objective, check_evaluation
 from tuning.space import Space
 from wmr_tf import AdversarialModel
@@ -22,7 +24,10 @@ from wmr_tf.methods import BY_NAME
 from wmr_tf.names import log_key
 
 # What `run.load_data` reads of an experiment, besides whether its method needs to know which images it is given.
-_DATA = ("dataset", "batch_size", "seed", "data_dir", "train_examples", "validation_examples", "eval_examples")
+_DATA = (
+    *(field.name for field in dataclasses.fields(Dataset)),
+    *("augment", "batch_size", "seed", "train_examples", "validation_examples", "eval_examples"),
+)
 
 
 class RobustHyperModel(kt.HyperModel):

@@ -18,6 +18,7 @@ from tuning.space import Space
 from tuning.tuner import FAILURE, SearchTuner
 from wmr_tf import report
 from wmr_tf.checks import one_line
+from wmr_tf.data.own import address, is_own
 from wmr_tf.saving import load_classifier, read_json, save_classifier, write_json, write_text, written_whole
 
 ACCURACIES = ("A_nat", "A_rob", "A_strong", "A_sa", "A_tr")
@@ -96,8 +97,8 @@ def command(space: Space, values: dict[str, Any]) -> str:
     """Return the command that trains a trial's experiment; it names neither devices nor folder."""
     left_out = {"output_dir", "strategy"}
     settings = {name: value for name, value in space.settings(values).items() if name not in left_out}
-    dataset = settings.pop("dataset")
-    return shlex.join(["python", "-m", f"trainers.{dataset}", *(as_flag(*pair) for pair in settings.items())])
+    door = "custom" if is_own(address(settings["dataset"])) else settings.pop("dataset")
+    return shlex.join(["python", "-m", f"trainers.{door}", *(as_flag(*pair) for pair in settings.items())])
 
 
 def difference_from_trial(tuner: str, objective: Objective) -> str:

@@ -12,6 +12,7 @@ from tuning.objective import Objective
 from tuning.role import is_chief, is_worker
 from tuning.search import Search
 from wmr_tf.checks import refuse, require
+from wmr_tf.data.own import short_name
 from wmr_tf.interrupts import own_command, stoppable
 from wmr_tf.saving import forget_unfinished, noted, read_json, write_json
 
@@ -74,7 +75,7 @@ def conclude(settings: Search, searcher: tuner.SearchTuner, objective: Objective
     if said := results.difference_from_trial(settings.tuner, objective):
         print(said, flush=True)
     results.evaluate_best(searcher, trials, best, folder)
-    title = f"{settings.dataset}, {len(rows)} trials, validation images"
+    title = f"{short_name(settings.dataset)}, {len(rows)} trials, validation images"
     results.draw(rows, trials, objective, folder, title)  # last: a picture that fails costs nothing else
     for each in (folder, *(path for path in folder.rglob("*") if path.is_dir())):  # nobody else writes any more
         forget_unfinished(each, (*_FILES, *FILES))
@@ -87,7 +88,7 @@ def claim_folder(settings: Search) -> Path:
     Raises:
         InvalidInput: If it holds anything but this search, or cannot be written.
     """
-    folder = Path(settings.output_dir or f"runs/search-{settings.dataset}-{settings.tuner}").expanduser()
+    folder = Path(settings.output_dir or f"runs/search-{short_name(settings.dataset)}-{settings.tuner}").expanduser()
     fix = "Name another folder with --output_dir."
     given = {name: value for name, value in settings.given.items() if name not in _MAY_CHANGE}
     record = json.loads(json.dumps({**dataclasses.asdict(settings), "given": given}))

@@ -11,6 +11,9 @@ DATASETS = ("digits", "mnist", "cifar10", "tiny_imagenet")
 COLORS = ("rgb", "grayscale")
 """Into which images of one's own are turned."""
 
+AUGMENTATIONS = ("none", "crop_flip")
+"""How training images are changed at random."""
+
 ARCHITECTURES = ("digits_cnn", "small_cnn", "thin_resnet", "resnet18", "wide_resnet_34_10")
 WITH_BATCH_NORM = ("thin_resnet", "resnet18", "wide_resnet_34_10")
 """Those of them whose update needs the batch as a whole."""

@@ -209,9 +209,9 @@ RECORDS = {
     "metrics with a number of 400 digits": Hostile(metrics(A_rob=10**400), as_run, "run"),
     "metrics with texts for numbers": Hostile(metrics(A_rob="\x1b[2J"), as_run, "run"),
     "metrics with lists for dictionaries": Hostile(metrics(attack=[[]]), as_run, "run"),
-    "a pickled array": Hostile(pickled(OUTCOMES), load_outcomes, "not of the size"),
-    "a pickled array in images.npz": Hostile(pickled(IMAGES), load_images, "not of the size"),
-    "a pickled array of the right size": Hostile(pickled_to_size(OUTCOMES), load_outcomes, "Object arrays cannot"),
+    "a pickled array": Hostile(pickled(OUTCOMES), load_outcomes, "only pickle reads"),
+    "a pickled array in images.npz": Hostile(pickled(IMAGES), load_images, "only pickle reads"),
+    "a pickled array of the right size": Hostile(pickled_to_size(OUTCOMES), load_outcomes, "only pickle reads"),
     "an array of 10 GB in no bytes": Hostile(
         npz(OUTCOMES, {"labels.npy": header((50_000, 50_000))}), load_outcomes, "not of the size"
     ),

@@ -5,17 +5,19 @@ from typing import TYPE_CHECKING
 from wmr_tf.lazy import lazily
 
 if TYPE_CHECKING:
-    from wmr_tf.data.loading import SOURCES, Splits, info, load
+    from wmr_tf.data.loading import Splits, load
     from wmr_tf.data.source import Arrays, Source
+    from wmr_tf.data.sources import SOURCES, info
     from wmr_tf.inputs.images import check_images_and_labels
 
 __all__ = ["SOURCES", "Arrays", "Source", "Splits", "check_images_and_labels", "info", "load"]
 
-# Late, since commands look at one's own data (`wmr_tf.data.own`) before TensorFlow is imported.
+# Late, since commands look at data sets before TensorFlow is imported.
 __getattr__, __dir__ = lazily(
     __name__,
     {
-        **dict.fromkeys(("SOURCES", "Splits", "info", "load"), "wmr_tf.data.loading"),
+        **dict.fromkeys(("Splits", "load"), "wmr_tf.data.loading"),
+        **dict.fromkeys(("SOURCES", "info"), "wmr_tf.data.sources"),
         **dict.fromkeys(("Arrays", "Source"), "wmr_tf.data.source"),
         "check_images_and_labels": "wmr_tf.inputs.images",
     },

@@ -57,6 +57,7 @@ def arrays_of(given: Mapping[str, Given]) -> Arrays:
     train = given["train"]
     first = {key: index for index, key in reversed(list(enumerate(train.digests)))}
     original = np.array([first[key] for key in train.digests])
+    _warn_of_two_labels(train, original)
     part_of = {"train": np.arange(len(original))}
     missing = [name for name in SHARES if name not in given]
     for name in missing:
@@ -83,6 +84,17 @@ def _cut(labels: np.ndarray, original: np.ndarray, left: np.ndarray, name: str, 
         require(enough, "data", got=got, expected=expected, fix="Add images, or leave the class out.")
         is_cut[of_class[: max(1, round(SHARES[name] * len(of_class)))]] = True
     return is_cut[original[left]]
+
+
+def _warn_of_two_labels(train: Given, original: np.ndarray) -> None:
+    found = np.flatnonzero(train.labels != train.labels[original])
+    if len(found):
+        name, other = train.names[found[0]], train.names[original[found[0]]]
+        warnings.warn(
+            f"data: {len(found)} training images are identical to one of another class, the first {printable(name)}, "
+            f"which is {printable(other)}. Leave them in one class.",
+            stacklevel=3,
+        )
 
 
 def _warn_of_common(given: Mapping[str, Given]) -> None:

@@ -1,8 +1,8 @@
-"""Data sets by name: the table of sources, their splits and `load`."""
+"""From a data set to its splits in batches: `load`."""
 
 import dataclasses
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -10,14 +10,10 @@ import tensorflow as tf
 
 from wmr_tf.checks import at_least, data_folder, require
 from wmr_tf.checks import seed as checked_seed
-from wmr_tf.data import own, pipeline
+from wmr_tf.data import pipeline
 from wmr_tf.data.cutting import SPLIT_SEED
-from wmr_tf.data.digits import DIGITS
-from wmr_tf.data.prepared import CIFAR10, MNIST
 from wmr_tf.data.source import Arrays, Source
-from wmr_tf.data.tiny_imagenet import TINY_IMAGENET
-
-SOURCES: dict[str, Source] = {"digits": DIGITS, "mnist": MNIST, "cifar10": CIFAR10, "tiny_imagenet": TINY_IMAGENET}
+from wmr_tf.data.sources import info
 
 
 @dataclasses.dataclass(frozen=True)
@@ -35,41 +31,6 @@ class Splits:
 
     def __iter__(self) -> Iterator[tf.data.Dataset]:
         return iter((self.train, self.validation, self.test))
-
-
-def info(
-    name: str,
-    *,
-    image_size: Iterable[int] | None = None,
-    color: str | None = None,
-    skip_broken: bool = False,
-) -> Source:
-    """Return a data set with its facts (`num_classes`, `image_shape`, ...), without loading it.
-
-    Args:
-        name: One of "digits", "mnist", "cifar10", "tiny_imagenet", or the path of images of your own: a folder with one
-            subfolder a class, or with subfolders `train`, `test` and `validation` (or `val`) of such; or an .npz file
-            with `x_train`, `y_train`, `x_test` and `y_test`.
-        image_size: One number of pixels, or height and width, to which the images of a folder are resized; None leaves
-            them as they are, all alike.
-        color: "rgb" or "grayscale", into which those of a folder are turned; None is "rgb".
-        skip_broken: Whether images of a folder that cannot be read are left out, with a warning.
-
-    Returns:
-        The data set, which `load` takes in place of a name.
-
-    Raises:
-        InvalidInput: If there is no such data set, or it is not what it should be.
-
-    Example:
-        >>> info("mnist").image_shape
-        (28, 28, 1)
-    """
-    address = own.address(name)
-    if own.is_own(address):
-        return own.source(address, image_size=image_size, color=color, skip_broken=skip_broken)
-    own.refuse_options(address, image_size=image_size, color=color, skip_broken=skip_broken)
-    return SOURCES[address]
 
 
 def load(
@@ -122,7 +83,7 @@ def load(
         The training batches have addresses: batch k of epoch e is the same whatever was read before. The data set
         itself counts how often it has been read; `wmr_tf.callbacks.ExactResume` has it begin where a training stopped.
     """
-    source = info(name) if isinstance(name, str) else name
+    source = name if isinstance(name, Source) else info(name)
     batch_size = at_least("batch_size", batch_size, 1)
     seed = checked_seed(seed)
     raw = _with_validation(source.read(None if data_dir is None else data_folder(data_dir)), source.validation_examples)

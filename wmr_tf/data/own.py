@@ -7,6 +7,7 @@ import functools
 import os
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 from wmr_tf.checks import at_least, one_of, require
 from wmr_tf.data import npz
@@ -17,7 +18,7 @@ from wmr_tf.names import COLORS, DATASETS
 _CHANNELS = dict(zip(COLORS, (3, 1), strict=True))
 
 
-def address(dataset: str) -> str:
+def address(dataset: Any) -> str:
     """Return the name of a data set as it is, and the path of a folder with a slash at its end.
 
     Names come first: a folder that is called like a data set is "./mnist".
@@ -32,10 +33,11 @@ def address(dataset: str) -> str:
         >>> address("mnist"), address("photos.npz")
         ('mnist', 'photos.npz')
     """
-    if dataset in DATASETS or is_own(dataset):
+    is_text = isinstance(dataset, str)
+    if is_text and (dataset in DATASETS or is_own(dataset)):
         return dataset
     expected = f"one of {', '.join(DATASETS)}, or images of your own: a folder or an .npz file"
-    is_folder = bool(dataset) and Path(dataset).expanduser().is_dir()
+    is_folder = is_text and bool(dataset) and Path(dataset).expanduser().is_dir()
     require(is_folder, "dataset", got=repr(dataset), expected=expected, fix="Pass --dataset=mnist or --data=FOLDER.")
     return os.path.join(dataset, "")
 

@@ -1,0 +1,18 @@
+"""Train a robust classifier on images of your own.
+
+python -m trainers.custom --data=photos --image_size=32 --epsilon=0.031
+python -m trainers.custom --data=photos.npz --classifier=my.keras --method=pgd
+
+The data are a folder with one subfolder a class, or an .npz file; the network is one of ours, chosen by the size of the
+images, or yours, trained from its weights. Of unknown images nobody knows the best settings: choose --epsilon first, as
+the largest change that no person would mind. The test attack has the same radius unless --eval_epsilon is given, and
+step sizes follow the radii.
+"""
+
+from trainers.cli import main
+from trainers.config import Experiment
+from trainers.quiet import late
+from trainers.recipes import OWN
+
+if __name__ == "__main__":
+    main(Experiment, late("trainers.run:train"), shown=OWN)

@@ -1,0 +1,49 @@
+"""Which images a command works on."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import wmr_tf
+from trainers.settings import Settings, setting
+from wmr_tf.checks import data_folder
+from wmr_tf.data.own import address
+from wmr_tf.data.source import Source
+from wmr_tf.names import COLORS, DATASETS
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Dataset(Settings):
+    """A data set by its name, or images of one's own."""
+
+    dataset: str = setting(
+        f"Data set: {', '.join(DATASETS)}, or images of your own: a folder with one subfolder a class, or with "
+        "subfolders train, test and validation of such, or an .npz file with x_train, y_train, x_test and y_test.",
+        also="data",
+    )
+    image_size: tuple[int, ...] | None = setting(
+        "Pixels to which the images of a folder are resized: one number, or height,width. Default: as they are, all "
+        "alike."
+    )
+    color: str | None = setting(f"Into which the images of a folder are turned: {' or '.join(COLORS)}. Default: rgb.")
+    skip_broken: bool = setting("Leave out images of a folder that cannot be read; otherwise they end the run.", False)
+    data_dir: str | None = setting("Where tensorflow-datasets keeps prepared data; only read if it is there.")
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "dataset", address(self.dataset))  # so that every record names a folder alike
+
+    def check_place(self) -> None:
+        """Check that the data are there, as far as nobody has to read them; see `Settings.check_place`."""
+        if self.data_dir is not None:
+            data_folder(self.data_dir)
+        self.source()
+
+    def source(self) -> Source:
+        """Return the data set, looked at and not read.
+
+        Raises:
+            InvalidInput: If it is not there, or not what it should be.
+        """
+        return wmr_tf.data.info(
+            self.dataset, image_size=self.image_size, color=self.color, skip_broken=self.skip_broken
+        )

@@ -1,0 +1,46 @@
+"""The data sets by name, and one's own by their address; known without TensorFlow."""
+
+from collections.abc import Iterable
+
+from wmr_tf.data import own
+from wmr_tf.data.digits import DIGITS
+from wmr_tf.data.prepared import CIFAR10, MNIST
+from wmr_tf.data.source import Source
+from wmr_tf.data.tiny_imagenet import TINY_IMAGENET
+
+SOURCES: dict[str, Source] = {"digits": DIGITS, "mnist": MNIST, "cifar10": CIFAR10, "tiny_imagenet": TINY_IMAGENET}
+
+
+def info(
+    name: str,
+    *,
+    image_size: Iterable[int] | None = None,
+    color: str | None = None,
+    skip_broken: bool = False,
+) -> Source:
+    """Return a data set with its facts (`num_classes`, `image_shape`, ...), without loading it.
+
+    Args:
+        name: One of "digits", "mnist", "cifar10", "tiny_imagenet", or the path of images of your own: a folder with one
+            subfolder a class, or with subfolders `train`, `test` and `validation` (or `val`) of such; or an .npz file
+            with `x_train`, `y_train`, `x_test` and `y_test`.
+        image_size: One number of pixels, or height and width, to which the images of a folder are resized; None leaves
+            them as they are, all alike.
+        color: "rgb" or "grayscale", into which those of a folder are turned; None is "rgb".
+        skip_broken: Whether images of a folder that cannot be read are left out, with a warning.
+
+    Returns:
+        The data set, which `load` takes in place of a name.
+
+    Raises:
+        InvalidInput: If there is no such data set, or it is not what it should be.
+
+    Example:
+        >>> info("mnist").image_shape
+        (28, 28, 1)
+    """
+    address = own.address(name)
+    if own.is_own(address):
+        return own.source(address, image_size=image_size, color=color, skip_broken=skip_broken)
+    own.refuse_options(address, image_size=image_size, color=color, skip_broken=skip_broken)
+    return SOURCES[address]
