@@ -6,7 +6,6 @@ import functools
 import json
 import os
 import platform
-import re
 import shlex
 import subprocess
 from pathlib import Path
@@ -14,7 +13,7 @@ from typing import Any
 
 from reproduce import processes
 from reproduce.budgets import BUDGETS, minutes_of, passes_of, settings_of
-from reproduce.results import file_of, kept_metrics, read
+from reproduce.results import file_of, kept_metrics, read, trained_seconds
 from reproduce.rows import Model, alphas_of
 from reproduce.settings import Reproduction
 from trainers.cli import as_flag
@@ -23,10 +22,6 @@ from trainers.folder import BEST, METRICS, is_finished, metrics_of
 from wmr_tf.checks import require
 from wmr_tf.engine import processor
 from wmr_tf.saving import write_json
-
-_EPOCH = re.compile(r"; ([\d.]+) s of the epoch's ([\d.]+) s$", re.MULTILINE)
-"""How a trainer's line on an epoch ends: seconds of its validation, and of all of it."""
-
 
 _OF_A_MACHINE = ("data_dir", "output_dir", "precision")
 """Settings that may be others on another machine."""
@@ -154,7 +149,7 @@ class Job:
             "architecture": self.experiment.architecture,
             "passes": passes_of(self.experiment),
             "minutes_by_calculation": round(minutes_of(self.experiment), 1),
-            "seconds": self._seconds(),
+            "seconds": trained_seconds(self.log.read_text(errors="replace")) if self.log.exists() else None,
             "metrics": kept_metrics(metrics),
             "suite": {name: attacked["suite"][name] for name in ("version", "examples", "accuracy")},
             "commands": [_without_places(each["command"]) for each in (metrics, attacked)],
@@ -165,14 +160,6 @@ class Job:
             "versions": metrics["versions"],
             "commit": _commit(),
         }
-
-    def _seconds(self) -> float | None:
-        """Return how long the epochs took without their validation, by what the trainer printed; None if that is gone.
-
-        An epoch that was stopped and gone on with counts with its last part.
-        """
-        epochs = _EPOCH.findall(self.log.read_text(errors="replace")) if self.log.exists() else []
-        return round(sum(float(whole) - float(validation) for validation, whole in epochs), 1) or None
 
 
 def _without_places(command: str) -> str:

@@ -1,5 +1,6 @@
 """Results of finished rows, a small file for each model, budget and seed: all that the tables need."""
 
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,11 @@ _KEPT = ("examples", "attack", "masked", *_ACCURACIES, *(f"{name}_stderr" for na
 _KEPT_BY_ALPHA = ("alpha_test", "A_sa", "A_sa_stderr", "A_tr", "A_tr_stderr")
 _FIX = "Remove the file: the row is run again."
 
+_EPOCH = re.compile(r"; ([\d.]+) s of the epoch's ([\d.]+) s$", re.MULTILINE)
+"""How a trainer's line on an epoch ends: seconds of its validation, and of all of it."""
+
+_WARM_START = re.compile(r"^The warm start took ([\d.]+) s$", re.MULTILINE)
+
 
 def file_of(folder: Path, model: Model, budget: str, seed: int | str) -> Path:
     """Return the file of a result."""
@@ -24,6 +30,20 @@ def kept_metrics(metrics: Mapping[str, Any]) -> dict[str, Any]:
     """Return of metrics.json what tables need."""
     by_alpha = [{name: entry[name] for name in _KEPT_BY_ALPHA} for entry in metrics["non_uniform"]]
     return {**{name: metrics[name] for name in _KEPT}, "non_uniform": by_alpha}
+
+
+def trained_seconds(log: str) -> float | None:
+    """Return how long a training took without its validation, by what the trainer printed; None if that is gone.
+
+    An epoch that was stopped and gone on with counts with its last part, and so does a warm start.
+
+    Example:
+        >>> trained_seconds("The warm start took 8.5 s\\nA_tr 70.00%; 2.0 s of the epoch's 12.5 s")
+        19.0
+    """
+    trained = sum(float(whole) - float(validation) for validation, whole in _EPOCH.findall(log))
+    warm = sum(map(float, _WARM_START.findall(log)))
+    return round(trained + warm, 1) or None
 
 
 def read(path: Path) -> dict[str, Any]:

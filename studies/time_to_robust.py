@@ -3,10 +3,11 @@
 make .venv-bench/.installed
 .venv-bench/bin/python -m studies.time_to_robust --minutes=3,10 --data_dir=FOLDER
 
-Trains `trainers.mnist --recipe=fast`, and in PyTorch the public recipes of TRADES, of fast adversarial training and of
-ART's TRADES trainer (`benchmarks/libraries/recipes_torch.py`), each for the same minutes of a quiet machine, its
-learning rate fitted to them. All weights become Keras files and are scored by the same attack and suite. What is
-finished is kept in --runs, and a study that was stopped goes on there.
+Trains `trainers.mnist --recipe=fast`, for as many epochs as fit by the speed of a short training before it, and in
+PyTorch the public recipes of TRADES, of fast adversarial training and of ART's TRADES trainer
+(`benchmarks/libraries/recipes_torch.py`), each for the same minutes of a quiet machine, its learning rate fitted to
+them. All weights become Keras files and are scored by the same attack and suite. What is finished is kept in --runs,
+and a study that was stopped goes on there.
 """
 
 import dataclasses
@@ -22,8 +23,12 @@ from typing import Any
 import numpy as np
 from matplotlib.figure import Figure
 
+from reproduce.budgets import DATA, Budget, passes_of, settings_of
+from reproduce.processes import run
+from reproduce.results import trained_seconds
+from reproduce.rows import Model
 from studies.runs import made_by, publish
-from trainers.cli import main
+from trainers.cli import as_flag, main
 from trainers.config import Experiment
 from trainers.folder import BEST
 from trainers.settings import Settings, setting
@@ -41,6 +46,9 @@ OURS = "wmr_tf"
 PEERS = {"trades": "TRADES, public recipe", "fast": "fast AT, public recipe", "art": "ART's TRADES trainer"}
 LIBRARIES = {OURS: "wmr_tf, --recipe=fast", **PEERS}
 FIGURES = ("A_nat", "A_rob", "A_strong")
+ALPHA = 2.0
+"""alpha_train of ours."""
+
 ROOT = Path(__file__).resolve().parents[1]
 
 _FIX = "Delete the file: the row is made again."
@@ -118,16 +126,38 @@ def row(settings: Race, splits: data.Splits, library: str, minutes: float) -> di
 
 
 def train_ours(settings: Race, splits: data.Splits, library: str, minutes: float, model: Path) -> dict[str, Any]:
-    """Train by this library into a model file, and return what is known of it."""
+    """Train by this library into a model file, for as many epochs as fit, and return what is known of it."""
     del splits, library
-    folder = model.with_suffix("")
-    place = [f"--data_dir={settings.data_dir}"] if settings.data_dir else []
-    command = ["-m", "trainers.mnist", "--recipe=fast", f"--minutes={minutes:g}", f"--seed={settings.seed}"]
-    few = ["--suite=short", "--radii=none", "--eval_examples=100"]  # what counts is measured here, the same for all
-    subprocess.run([sys.executable, *command, *few, *place, f"--output_dir={folder}"], cwd=ROOT, check=True)
+    name = "time_to_robust"
+    made = settings_of(Model("mnist", "trades", ALPHA), Budget(name, minutes * speed(settings)))
+    flags = {"recipe": made["recipe"], "epochs": made["epochs"], "alpha_train": ALPHA}
+    log = train_by_command(settings, model.with_suffix(""), flags)
     with written_whole(model) as unfinished:
-        shutil.copyfile(folder / BEST, unfinished)
-    return {"seconds": 60 * minutes}
+        shutil.copyfile(model.with_suffix("") / BEST, unfinished)
+    return {"seconds": trained_seconds(log), "epochs": made["epochs"]}
+
+
+def speed(settings: Race) -> float:
+    """Return how fast this machine trains, in those of the reference machine; measured once, by a short training."""
+    file = Path(settings.runs) / "speed.json"
+    if not file.exists():
+        images, steps = 12_800, 10
+        flags = {"epochs": 1, "attack_steps": steps, "train_examples": images, "validation_examples": 100}
+        seconds = trained_seconds(train_by_command(settings, file.with_suffix(""), flags))
+        assert seconds is not None  # an epoch has been printed
+        passes = passes_of(Experiment.of("mnist", "trades", **flags))
+        write_json(file, {"speed": passes / seconds / DATA["mnist"].rates["small_cnn"]})
+    return read_json(file, "speed", fix=_FIX)["speed"]
+
+
+def train_by_command(settings: Race, folder: Path, flags: Mapping[str, Any]) -> str:
+    """Train on MNIST by the trainer, which goes on where it was stopped, and return what it printed, all times."""
+    few = {"suite": "short", "radii": "none", "eval_examples": 100}  # what counts is measured here, the same for all
+    place = {} if settings.data_dir is None else {"data_dir": settings.data_dir}
+    given = {**flags, **few, **place, "seed": settings.seed, "output_dir": folder}
+    log = folder.with_suffix(".log")
+    run(["trainers.mnist", *(as_flag(*pair) for pair in given.items())], log)
+    return log.read_text(errors="replace")
 
 
 def train_peer(settings: Race, splits: data.Splits, library: str, minutes: float, model: Path) -> dict[str, Any]:
@@ -172,12 +202,13 @@ def save_exported(weights: Path, model: Path) -> dict[str, Any]:
 
 def sections(rows: Sequence[Mapping[str, Any]], settings: Race, picture: str) -> list[str]:
     """Return the parts of the page."""
-    header = ["minutes", "library", "epochs", *(f"{figure} (%)" for figure in FIGURES)]
+    header = ["minutes", "library", "seconds", "epochs", *(f"{figure} (%)" for figure in FIGURES)]
     cells = [
         [
             f"{each['minutes']:g}",
             LIBRARIES[each["library"]] + " MASKED" * bool(each["masked"]),
-            f"{each['epochs']:.2f}" if "epochs" in each else "-",
+            f"{each['seconds']:.0f}",
+            f"{each['epochs']:.2f}",
             *(with_interval(each, figure) for figure in FIGURES),
         ]
         for each in rows
@@ -198,7 +229,7 @@ def draw(rows: Sequence[Mapping[str, Any]], path: Path) -> None:
     axes = figure.subplots()
     for colour, (library, label) in zip(COLOURS, LIBRARIES.items(), strict=False):
         of_library = sorted((each for each in rows if each["library"] == library), key=lambda each: each["minutes"])
-        minutes = [each["minutes"] for each in of_library]
+        minutes = [each["seconds"] / 60 for each in of_library]
         styles: dict[str, dict[str, Any]] = {
             "A_rob": {"linestyle": "--", "marker": "o", "mfc": "none"},
             "A_strong": {"marker": "s"},
