@@ -161,7 +161,7 @@ class KLBall(Detached):
 
     Example:
         >>> weights = KLBall(0.2)(tf.constant([[0.0, 0.0], [0.0, 1.0], [2.0, 0.0]]), tf.constant([0, 0, 0])).numpy()
-        >>> float((weights * np.log(weights)).mean().round(4))
+        >>> round(float(np.mean(weights * np.log(weights))), 4)
         0.2
 
     Source: Equation 11 of Zeng et al. 2021; Hu and Hong 2013, Theorem 1, for the form of the worst case.
@@ -196,7 +196,7 @@ def weights_in_ball(values: tf.Tensor, rho: float) -> tf.Tensor:
 
     Example:
         >>> weights = weights_in_ball(tf.constant([0.9, 0.8, 0.1, -0.4]), rho=0.451).numpy()
-        >>> float(np.log(weights[3] / weights[2]).round(2))  # alpha times 0.5
+        >>> round(float(np.log(weights[3] / weights[2])), 2)  # alpha times 0.5
         1.0
     """
     values = tf.stop_gradient(values)

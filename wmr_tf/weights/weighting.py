@@ -22,7 +22,7 @@ class Weighting(abc.ABC):
         ... @dataclasses.dataclass(frozen=True)
         ... class OnlyWrong(Weighting):
         ...     def __call__(self, logits, labels):
-        ...         return tf.cast(probability_margin(logits, labels) <= 0, tf.float32)
+        ...         return tf.cast(wmr_tf.weights.probability_margin(logits, labels) <= 0, tf.float32)
         >>> OnlyWrong()(tf.constant([[2.0, 0.0], [0.0, 2.0]]), tf.constant([0, 0])).numpy()
         array([0., 1.], dtype=float32)
     """
