@@ -47,9 +47,9 @@ COMMANDS = {
     "custom --data=photos --skip_broken=perhaps": "got 'perhaps', expected true or false",
     "custom --data=photos --augment=cutmix": "augment: got 'cutmix', expected one of none, crop_flip",
     "custom --data=photos --epsilon=8": "epsilon: got 8.0, expected a radius in [0, 1]",
-    "custom --data=photos --norm=l2": "norm: got l2 without --epsilon, expected a radius and a step size",
+    "custom --data=photos --norm=l2": "norm: got l2 without --epsilon, expected a radius that is meant for",
     "custom --data=photos --norm=l2 --epsilon=0.5": "norm: got l2 with --eval_norm=linf and without --eval_epsilon",
-    "custom --data=photos --eval_norm=l2": "eval_norm: got l2 without --eval_epsilon, expected a radius and a step",
+    "custom --data=photos --eval_norm=l2": "eval_norm: got l2 without --eval_epsilon, expected a radius that",
     "custom --data=photos --classifier=resnet": "architecture: got 'resnet', expected one of digits_cnn,",
     "custom --data=photos --classifier=nowhere.keras": "classifier: got 'nowhere.keras', expected an existing .keras",
     "custom --data=photos --classifier=empty.keras": "classifier: got 'empty.keras', which does not load",
@@ -70,7 +70,11 @@ COMMANDS = {
     "search --data=nowhere": "dataset: got 'nowhere', expected one of digits,",
     # No such value
     "digits --alpha_test=1,,2": "got '1,,2', expected numbers with commas between them",
-    "digits --eval_epsilon=8/255": "got '8/255', expected a number",
+    "digits --eval_epsilon=8/0": "got '8/0', expected a number, such as 0.5 or 8/255",
+    "digits --epsilon=8/": "got '8/', expected a number",
+    "digits --attack_step_size=1/2/255": "got '1/2/255', expected a number",
+    "digits --epsilon=255/8": "epsilon: got 31.875, expected a radius in [0, 1]",
+    "digits --eval_attack_step_size=/255": "got '/255', expected a number",
     "digits --eval_attack_steps=2.5": "got '2.5', expected a whole number",
     "digits --eval_attack_step_size=small": "got 'small', expected a number",
     "digits --eval_restarts=many": "got 'many', expected a whole number",
@@ -128,6 +132,18 @@ COMMANDS = {
     "digits --weighting=exponential:alpha=3":
         "option of weighting exponential: got 'alpha', expected one of stop_gradient",
     "digits --weighting=exponential:normalize=exit()": "got 'exit()', expected true or false",
+    "digits --weighting=mail:slope=0": "weighting mail, slope: got 0, expected a finite number > 0",
+    "digits --weighting=mail:slope=steep": "weighting mail, slope: got 'steep', expected a number. Write slope=0.5.",
+    "digits --weighting=mail:bias=1e999": "weighting mail, bias: got inf, expected a finite number",
+    "digits --weighting=gairat:lambda=-1": "option of weighting gairat: got 'lambda', expected one of shift",
+    "digits --weighting=gairat:shift=true": "weighting gairat, shift: got 'true', expected a number",
+    "digits --weighting=cvar": "weighting: got 'cvar', expected a value for level. Write --weighting=cvar:level=",
+    "digits --weighting=cvar:level=0": "weighting cvar, level: got 0, expected a number in (0, 1]",
+    "digits --weighting=kl_ball:rho=-1": "weighting kl_ball, rho: got -1, expected a finite number >= 0",
+    "digits --weighting=uniform:level=1": "option of weighting uniform: got 'level'",
+    "digits --method=free --weighting=gairat": "weighting: got gairat, expected another one, since method 'free'",
+    "digits --method=pgd --attack_start=noise --attack_steps=1 --weighting=gairat":
+        "weighting: got gairat, expected another one, since method 'pgd'",
     "digits --norm=max": "norm: got 'max', expected one of linf, l2, l1",
     "digits --eval_norm=l3": "eval_norm: got 'l3', expected one of linf, l2, l1",
     "digits --attack_start=middle": "attack_start: got 'middle', expected one of uniform, gaussian, none, noise",
@@ -255,8 +271,8 @@ COMMANDS = {
     "digits --method=pgd --attack_start=noise": "attack_steps: got 10, expected 1 with --attack_start=noise",
     "digits --method=n_fgsm --norm=l2 --epsilon=1 --attack_step_size=1": "norm: got l2, expected linf with --attack",
     "digits --method=iaat --epsilon_max=0.01": "epsilon_max: got 0.01, expected a number in [0.15, inf]",
-    "digits --norm=l2": "norm: got l2 without --epsilon and --attack_step_size, expected a radius and a step size",
-    "digits --eval_norm=l1 --eval_epsilon=12": "eval_norm: got l1 without --eval_attack_step_size, expected a radius",
+    "digits --norm=l2": "norm: got l2 without --epsilon, expected a radius that is meant for the norm",
+    "digits --eval_norm=l1 --eval_attack_step_size=1": "eval_norm: got l1 without --eval_epsilon, expected a radius",
     "digits --eval_wasserstein_p=2 --eval_norm=l2 --eval_epsilon=1 --eval_attack_step_size=1":
         "got 2.0 with eval_norm 'l2'",
     "digits --eval_examples=64 --by_class": "expected at least 10 of each class for an interval",
@@ -288,7 +304,7 @@ COMMANDS = {
     "search --dataset=digits --search=beta:1:6 --method=pgd": "search: got beta, expected a method that takes it",
     "search --dataset=digits --method=natural": "search: got alpha_train, expected a method that takes it",
     "search --dataset=digits --method=pgd --beta=1": "beta: got 1.0, expected nothing, since method 'pgd' has no beta",
-    "search --dataset=digits --search=norm:linf/l2": "norm: got l2 without --epsilon and --attack_step_size",
+    "search --dataset=digits --search=norm:linf/l2": "norm: got l2 without --epsilon, expected a radius",
     "search --dataset=digits --alpha_train=1": "alpha_train: got a value, expected none, as it is searched",
     "search --dataset=digits --tuner=grid": "search: got a range of alpha_train, expected a step, for the grid",
     "search --dataset=digits --tuner=hyperband --search=epochs:5:9":
@@ -527,7 +543,7 @@ CALLS = {
     "evaluate_robustness(classifier, (x, y), attack, outcomes='file')": "outcomes: got 'file' (it is no whole zip file",
     "auto_attack(classifier, (x, y), epsilon=8)":
         "epsilon: got 8, expected a radius in [0, 1], the range of the images",
-    "auto_attack(classifier, (x, y), epsilon='8/255')": "epsilon: got '8/255', expected a finite number >= 0",
+    "auto_attack(classifier, (x, y), epsilon='8:255')": "epsilon: got '8:255', expected a finite number >= 0",
     "auto_attack(classifier, (x, y), epsilon=0.1, norm='l0')": "norm: got 'l0', expected one of linf, l2, l1",
     "auto_attack(classifier, (x, y), epsilon=0.1, version='custom')":
         "version: got 'custom', expected one of standard,",
@@ -615,6 +631,18 @@ CALLS = {
     "methods.IAAT(attack, examples=9, epsilon_max=0.01)": "epsilon_max: got 0.01, expected a number in [0.1, inf]",
     "weights.Exponential(-1)": "alpha: got -1, expected a finite number >= 0",
     "weights.Exponential(2.0, normalize='yes')": "normalize: got 'yes', expected one of True, False",
+    "weights.MAIL(slope=-1)": "slope: got -1, expected a finite number > 0",
+    "weights.MAIL(bias=nan)": "bias: got nan, expected a finite number",
+    "weights.GAIRAT(shift='much')": "shift: got 'much', expected a finite number",
+    "weights.CVaR(1.5)": "level: got 1.5, expected a number in (0, 1]",
+    "weights.KLBall(-1)": "rho: got -1, expected a finite number >= 0",
+    "losses.weighted_cross_entropy(z, y, weights.GAIRAT())":
+        "weighting: got GAIRAT, which needs withstood of each image, expected one that needs no more than losses",
+    "methods.Free(attacks.FGSM(0.1), alpha=weights.GAIRAT())":
+        "weighting: got GAIRAT, which needs withstood of each image",
+    "methods.YOPO(attack, alpha=weights.GAIRAT())": "weighting: got GAIRAT, which needs withstood of each image",
+    "methods.Fast(attacks.NFGSM(epsilon=0.1), alpha=weights.GAIRAT())":
+        "weighting: got GAIRAT, which needs withstood of each image",
     "weights.as_weighting('exponential')": "alpha: got 'exponential', expected a finite number >= 0",
     "weights.probability_margin(z[0], y)": "logits: got shape (3,), expected shape [batch, classes]",
     "weights.probability_margin(z, np.eye(4)[y])":
@@ -624,6 +652,8 @@ CALLS = {
     "losses.kl_divergence(z, z[:, :2])": "logits: got shapes (6, 3) and (6, 2), expected two of the same shape",
     # Attacks
     "attacks.PGD(epsilon=8, step_size=0.1, steps=2)": "epsilon: got 8, expected a radius in [0, 1]",
+    "attacks.PGD(epsilon='8', step_size=0.1, steps=2)": "epsilon: got '8', expected a radius in [0, 1]",
+    "attacks.PGD(epsilon='8/0', step_size=0.1, steps=2)": "epsilon: got '8/0', expected a finite number >= 0",
     "attacks.PGD(epsilon=[0.1, 0.2], step_size=0.1, steps=2)": "epsilon: got [0.1, 0.2], expected a finite number >= 0",
     "attacks.PGD(epsilon=0.1, step_size=0, steps=2)": "step_size: got 0, expected a finite number > 0",
     "attacks.PGD(epsilon=0.1, step_size=2, steps=2)": "step_size: got 2.0, expected a radius in [0, 1]",

@@ -1,18 +1,23 @@
 """The architectures against published parameter counts, the initialisation of the public code and networks in NumPy."""
 
+import collections
 import json
 
 import keras
 import numpy as np
 import pytest
+import tensorflow as tf
 from keras import layers
 
 from wmr_tf import architectures
 from wmr_tf.architectures import _layers
 from wmr_tf.checks import InvalidInput
+from wmr_tf.engine.frozen import freeze
+from wmr_tf.engine.training import training_logits
 
-NAMES = ["digits_cnn", "small_cnn", "resnet18", "wide_resnet_34_10"]
-RESNETS = ["resnet18", "wide_resnet_34_10"]
+NAMES = ["digits_cnn", "small_cnn", "thin_resnet", "resnet18", "wide_resnet_34_10"]
+RESNETS = ["thin_resnet", "resnet18", "wide_resnet_34_10"]
+PREACTIVATION = ["thin_resnet", "wide_resnet_34_10"]
 
 
 def build(name, num_classes=10, size=8):
@@ -67,6 +72,7 @@ def count(weights):
     [
         ("digits_cnn", 38_314, 0),
         ("small_cnn", 312_202, 0),
+        ("thin_resnet", 691_258, 1440),
         ("resnet18", 11_173_962, 9_600),
         ("wide_resnet_34_10", 46_160_474, 22_432),
     ],
@@ -92,6 +98,7 @@ def test_parameter_counts_of_small_cnn_layer_by_layer(fresh):
 @pytest.mark.parametrize(
     ("name", "last_block", "shape"),
     [
+        ("thin_resnet", "stage3_block1_add", (None, 4, 4, 192)),
         ("resnet18", "stage4_block2_add", (None, 8, 8, 512)),
         ("wide_resnet_34_10", "stage3_block5_add", (None, 16, 16, 640)),
     ],
@@ -100,22 +107,43 @@ def test_tiny_imagenet_size(fresh, name, last_block, shape):
     model = build(name, num_classes=200, size=64)
     assert model.output_shape == (None, 200)
     assert model.get_layer(last_block).output.shape == shape
-    assert count(model.trainable_weights) == count(fresh[name].trainable_weights) + 190 * (shape[-1] + 1)
+    wider_stem = (5**2 - 3**2) * 3 * 48 if name == "thin_resnet" else 0
+    assert count(model.trainable_weights) == count(fresh[name].trainable_weights) + 190 * (shape[-1] + 1) + wider_stem
 
 
-def test_default_sizes():
-    assert architectures.resnet18().input_shape == architectures.wide_resnet_34_10().input_shape == (None, 32, 32, 3)
+@pytest.mark.parametrize("name", RESNETS)
+def test_default_sizes(name):
+    assert getattr(architectures, name)().input_shape == (None, 32, 32, 3)
+
+
+def multiply_adds(model):
+    """Of the convolutions and dense layers for one image; a dense layer's output is one pixel."""
+    kernels = [(layer.output.shape[1:-1], layer.kernel) for layer in of_type(model, (layers.Conv2D, layers.Dense))]
+    return sum(int(np.prod(pixels) * np.prod(kernel.shape)) for pixels, kernel in kernels)
+
+
+@pytest.mark.parametrize(
+    ("size", "classes", "stem", "total"), [(32, 10, 9 * 3 * 48, 27_465_600), (64, 200, 25 * 3 * 48, 28_091_904)]
+)
+def test_multiply_adds_of_thin_resnet(size, classes, stem, total):
+    stages = 2 * 9 * 48 * 48 * 16**2 + (9 * 48 + 9 * 96 + 48) * 96 * 8**2 + (9 * 96 + 9 * 192 + 96) * 192 * 4**2
+    model = build("thin_resnet", classes, size)
+    assert multiply_adds(model) == stem * 16**2 + stages + 192 * classes == total
+    documented = architectures.thin_resnet.__doc__
+    assert f"{total / 1e6:.1f} M multiply-adds" in documented
+    others = {32: architectures.resnet18(), 64: architectures.resnet18(200, (64, 64, 3))}
+    assert f"{multiply_adds(others[size]) / 1e6:,.{1 if size == 32 else 0}f} M" in documented
 
 
 # Initialisation
 
 
-@pytest.mark.parametrize("name", ["digits_cnn", "small_cnn", "wide_resnet_34_10"])
+@pytest.mark.parametrize("name", ["digits_cnn", "small_cnn", *PREACTIVATION])
 def test_convolutions_start_normal_and_not_truncated(fresh, name):
     for layer in of_type(fresh[name], layers.Conv2D):
         kernel = layer.kernel.numpy()
         rows, columns, fan_in, filters = kernel.shape
-        fan = rows * columns * (filters if name == "wide_resnet_34_10" else fan_in)
+        fan = rows * columns * (filters if name in PREACTIVATION else fan_in)
         std = np.sqrt(2 / fan)
         assert kernel.std() == pytest.approx(std, rel=5 / np.sqrt(2 * kernel.size)), layer.name
         assert abs(kernel.mean()) < 5 * std / np.sqrt(kernel.size), layer.name
@@ -148,9 +176,10 @@ def test_small_cnn_dense_layers_start_as_in_trades(fresh):
     assert not np.any(last.bias)
 
 
-def test_wide_resnet_last_layer_starts_as_in_trades(fresh):
-    last = fresh["wide_resnet_34_10"].get_layer("logits")
-    assert_torch_uniform(last.kernel.numpy(), 640, "kernel")
+@pytest.mark.parametrize(("name", "features"), [("thin_resnet", 192), ("wide_resnet_34_10", 640)])
+def test_last_layer_of_preactivation_resnets_starts_as_in_trades(fresh, name, features):
+    last = fresh[name].get_layer("logits")
+    assert_torch_uniform(last.kernel.numpy(), features, "kernel")
     assert not np.any(last.bias)
 
 
@@ -193,7 +222,8 @@ def test_only_stock_layers(fresh, name):
 
 
 @pytest.mark.parametrize(
-    ("name", "norms"), [("digits_cnn", 0), ("small_cnn", 0), ("resnet18", 20), ("wide_resnet_34_10", 31)]
+    ("name", "norms"),
+    [("digits_cnn", 0), ("small_cnn", 0), ("thin_resnet", 7), ("resnet18", 20), ("wide_resnet_34_10", 31)],
 )
 def test_batch_norm_is_pytorchs(fresh, name, norms):
     found = of_type(fresh[name], layers.BatchNormalization)
@@ -203,7 +233,7 @@ def test_batch_norm_is_pytorchs(fresh, name, norms):
 
 
 def test_dropout_is_in_small_cnn_after_the_first_dense_layer_only(fresh):
-    assert [len(of_type(fresh[name], layers.Dropout)) for name in NAMES] == [0, 1, 0, 0]
+    assert [len(of_type(fresh[name], layers.Dropout)) for name in NAMES] == [0, 1, 0, 0, 0]
     model = fresh["small_cnn"]
     dropout = model.get_layer("dropout")
     assert dropout.rate == 0.5
@@ -211,7 +241,7 @@ def test_dropout_is_in_small_cnn_after_the_first_dense_layer_only(fresh):
     assert model.get_layer("dense2").input is dropout.output
 
 
-@pytest.mark.parametrize(("name", "followed"), [("resnet18", 20), ("wide_resnet_34_10", 15)])
+@pytest.mark.parametrize(("name", "followed"), [("thin_resnet", 3), ("resnet18", 20), ("wide_resnet_34_10", 15)])
 def test_batch_norm_directly_follows_its_convolution(fresh, name, followed):
     outputs = {id(layer.output) for layer in of_type(fresh[name], layers.Conv2D)}
     norms = of_type(fresh[name], layers.BatchNormalization)
@@ -291,15 +321,21 @@ class Reference:
                 x = relu(residual + (self.conv_bn(x, f"{name}_shortcut", stride) if downsamples else x))
         return self.dense(x.mean((1, 2)), "logits")
 
-    def wide_resnet_34_10(self, x):
-        x = self.conv(x, "stem")
+    def preactivation(self, x, blocks):
         for stage in (1, 2, 3):
-            for block in (1, 2, 3, 4, 5):
+            for block in range(1, blocks + 1):
                 name, stride = f"stage{stage}_block{block}", 2 if stage > 1 and block == 1 else 1
                 activated = relu(self.norm(x, f"{name}_input"))
                 residual = self.conv(relu(self.conv_bn(activated, f"{name}_conv1", stride)), f"{name}_conv2")
-                x = residual + (self.conv(activated, f"{name}_shortcut", stride) if block == 1 else x)
+                is_wider = f"{name}_shortcut" in self.weights
+                x = residual + (self.conv(activated, f"{name}_shortcut", stride) if is_wider else x)
         return self.dense(relu(self.norm(x, "final")).mean((1, 2)), "logits")
+
+    def thin_resnet(self, x):
+        return self.preactivation(self.conv(x, "stem", x.shape[1] // 16 or 1), blocks=1)
+
+    def wide_resnet_34_10(self, x):
+        return self.preactivation(self.conv(x, "stem"), blocks=5)
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -307,6 +343,29 @@ def test_same_logits_as_numpy(scrambled, name):
     model = scrambled[name]
     x = images(model, count=1)
     expected = getattr(Reference(model), name)(np.float64(x))
+    np.testing.assert_allclose(model(x), expected, rtol=0, atol=1e-4 * np.abs(expected).max())
+
+
+def test_thin_resnet_is_attacked_with_folded_and_trained_with_fused_batch_norm(scrambled):
+    model = scrambled["thin_resnet"]
+    x = tf.constant(images(model, count=4))
+    np.testing.assert_allclose(freeze(model)(x), model(x), rtol=1e-4, atol=1e-4)
+    kernels = {"attack": tf.function(freeze(model)), "update": tf.function(lambda x: training_logits(model, x))}
+    operations = {name: kernel.get_concrete_function(x).graph.get_operations() for name, kernel in kernels.items()}
+    counts = {name: collections.Counter(each.type for each in found) for name, found in operations.items()}
+    assert counts["attack"]["Conv2D"] == counts["update"]["Conv2D"] == 9
+    assert counts["attack"]["FusedBatchNormV3"] == 0
+    assert counts["update"]["FusedBatchNormV3"] == 7
+
+
+@pytest.mark.parametrize(("size", "kernel"), [(8, 3), (32, 3), (33, 3), (48, 3), (64, 5)])
+def test_stem_of_thin_resnet_brings_images_to_16x16(size, kernel):
+    model = build("thin_resnet", size=size)
+    scramble(model)
+    assert model.get_layer("stem").kernel.shape[0] == kernel
+    assert model.get_layer("stem").output.shape[1] == (8 if size < 16 else 17 if size == 33 else 16)
+    x = images(model, count=1)
+    expected = Reference(model).thin_resnet(np.float64(x))
     np.testing.assert_allclose(model(x), expected, rtol=0, atol=1e-4 * np.abs(expected).max())
 
 
@@ -360,7 +419,7 @@ def test_logits_are_float32_and_the_rest_follows_the_policy(policy, name):
 
 
 @pytest.mark.filterwarnings("ignore:__array__ implementation")  # Keras's own, when it saves under NumPy 2
-@pytest.mark.parametrize("name", ["digits_cnn", "small_cnn", "resnet18"])
+@pytest.mark.parametrize("name", ["digits_cnn", "small_cnn", "thin_resnet", "resnet18"])
 def test_saved_model_returns_the_same_logits(scrambled, name, tmp_path):
     model = scrambled[name]
     model.save(tmp_path / "model.keras")

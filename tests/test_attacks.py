@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from wmr_tf.attacks import APGD, FGSM, NFGSM, PGD, STARTS, MomentumPGD
+from wmr_tf.attacks import APGD, FAB, FGSM, NFGSM, PGD, STARTS, MomentumPGD, Square
 from wmr_tf.attacks.base import input_gradient, warn_if_weak
 from wmr_tf.checks import InvalidInput
 from wmr_tf.engine import seeds
@@ -438,7 +438,7 @@ def test_settings_are_named():
         (PGD(epsilon=0.3, step_size=0.01, steps=5, norm="l2", start="none"), 2, 0.1),
         (PGD(epsilon=0.3, step_size=0.01, steps=5), 6, None),
         (PGD(epsilon=0.031, step_size=0.0031, steps=10), 1, None),  # 10 * 0.0031 is a little less in float64
-        (PGD(epsilon=0.7, step_size=0.1, steps=7), 1, None),
+        (PGD(epsilon=0.49, step_size=0.07, steps=7), 1, None),
         (PGD(epsilon=0.0, step_size=0.01, steps=1), 1, None),
         (FGSM(0.3), 1, None),
         (NFGSM(epsilon=0.3, step_size=0.01), 1, None),  # its noise alone is wider than the ball
@@ -455,6 +455,41 @@ def test_an_attack_that_cannot_reach_the_edge_of_its_ball_says_so(attack, runs, 
             warn_if_weak(attack, runs=runs)
     if not flags:
         warn_if_weak(attack, runs=runs)
+
+
+@pytest.mark.parametrize(
+    ("epsilon", "norm", "says"),
+    [
+        (0.5, "linf", "epsilon: 0.5 in linf lets every image become grey, so it is probably meant in another unit"),
+        (8 / 255 / 255, "linf", "epsilon: 0.00012303 in linf is less than half a grey level of 255, so it is probably"),
+        (128.0, "l2", "epsilon: 128 in l2 is larger than any in use"),
+        (3060, "l1", "epsilon: 3060 in l1 is larger than any in use"),
+        *[(0.4999, "linf", None), (0.5 / 255, "linf", None), (0.0, "linf", None)],
+        *[(3.0, "l2", None), (0.001, "l2", None), (255.0, "l1", None)],
+    ],
+)
+def test_a_radius_that_looks_like_another_unit_is_told_of(epsilon, norm, says):
+    for attack in (PGD(epsilon=epsilon, step_size=0.9, steps=10_000, norm=norm), APGD(epsilon=epsilon, norm=norm)):
+        flags = attack.flags()
+        if says is None:
+            assert flags == []
+            continue
+        assert [flag["name"] for flag in flags] == ["unusual_radius"]
+        with pytest.warns(UserWarning, match=f"^{re.escape(says)}.*8/255 = 0.031"):
+            warn_if_weak(attack)
+
+
+def test_attacks_read_their_lengths_as_people_write_them():
+    fraction = 2 / 255
+    for attack in (
+        PGD(epsilon="2/255", step_size="2/255", steps=3),
+        MomentumPGD(epsilon="2/255", step_size="2/255", steps=3),
+        NFGSM(epsilon="2/255"),
+        FGSM("2/255"),
+    ):
+        assert (attack.epsilon, attack.step_size) == (fraction, fraction)
+    for attack in (APGD(epsilon="2/255"), FAB(epsilon="2/255"), Square(epsilon="2/255")):
+        assert attack.epsilon == fraction
 
 
 @pytest.mark.parametrize("make", [FGSM, lambda e: NFGSM(epsilon=e), lambda e: PGD(epsilon=e, step_size=2, steps=10)])

@@ -3,7 +3,7 @@
 import pytest
 import tensorflow as tf
 
-from wmr_tf.checks import InvalidInput, one_line, radius, refuse
+from wmr_tf.checks import InvalidInput, number_of, one_line, radius, refuse, step
 
 
 @pytest.mark.parametrize(
@@ -32,6 +32,22 @@ def test_a_refusal_keeps_its_cause():
     with pytest.raises(InvalidInput, match="^data: got nothing, expected images. Give some.$") as error:
         refuse("data", got="nothing", expected="images", fix="Give some.", cause=cause)
     assert error.value.__cause__ is cause
+
+
+@pytest.mark.parametrize(
+    ("given", "found"), [("8/255", 8 / 255), ("0.031", 0.031), (" 4 / 255 ", 4 / 255), ("1e-2/2", 0.005), (3, 3.0)]
+)
+def test_a_number_is_read_as_people_write_it(given, found):
+    assert number_of(given) == found
+    assert radius("epsilon", given, "l2") == step("step_size", given, "l2") == found
+
+
+@pytest.mark.parametrize("given", ["8/0", "8/", "/255", "/", "1/2/3", "8:255", "a/b", ""])
+def test_a_text_that_is_no_number_is_refused(given):
+    with pytest.raises(ValueError, match=r"could not convert|divides by 0"):
+        number_of(given)
+    with pytest.raises(InvalidInput, match="^epsilon: got '.*', expected a finite number >= 0. Change epsilon.$"):
+        radius("epsilon", given, "linf")
 
 
 def test_a_radius_in_steps_of_255_is_refused_where_the_ball_would_hold_all_images():

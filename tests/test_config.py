@@ -124,12 +124,12 @@ def test_norms_of_training_and_evaluation_are_their_own():
 @pytest.mark.parametrize(
     ("changes", "missing"),
     [
-        ({"norm": "l2"}, "--epsilon and --attack_step_size"),
-        ({"norm": "l2", "epsilon": 1.0}, "--attack_step_size"),
+        ({"norm": "l2"}, "--epsilon"),
+        ({"norm": "l2", "attack_step_size": 0.2}, "--epsilon"),
         ({"eval_norm": "l1", "eval_attack_step_size": 1.0}, "--eval_epsilon"),
     ],
 )
-def test_who_changes_the_norm_gives_a_radius_and_a_step_size(changes, missing):
+def test_who_changes_the_norm_gives_a_radius(changes, missing):
     (norm, value), *_ = changes.items()
     with pytest.raises(InvalidInput, match=rf"^{norm}: got {value} without {missing}, .+Pass {missing} too"):
         Experiment.of("digits", **changes)
@@ -196,11 +196,40 @@ def test_lengths_that_are_multiples_of_epsilon_follow_it(dataset, changes):
         experiment = Experiment.of(dataset, method, **changes)
         assert getattr(experiment, name) == pytest.approx(times * experiment.epsilon)
         assert Experiment.of(dataset, method, epsilon=0.04, attack_step_size=0.3).attack_step_size == 0.3
-    steps = {"attack_step_size": 0.2} if "norm" in changes else {}  # IAAT's steps are those of PGD training
-    iaat = Experiment.of(dataset, "iaat", **changes, **steps)
+    iaat = Experiment.of(dataset, "iaat", **changes)
     assert iaat.epsilon_max == pytest.approx((4 / 3 if dataset == "mnist" else 2) * iaat.epsilon)
     assert iaat.radius_growth == pytest.approx(0.24 * iaat.epsilon)
     assert iaat.make_method(examples=1).epsilon_max == iaat.epsilon_max
+
+
+@pytest.mark.parametrize(
+    ("given", "trained", "tested"),
+    [
+        ((), (0.3, 0.01), (0.3, 0.01)),
+        (("--epsilon=0.15",), (0.15, 0.005), (0.3, 0.01)),
+        (("--eval_epsilon=0.6/10",), (0.3, 0.01), (0.06, 0.002)),
+        (("--epsilon=0.15", "--attack_step_size=1/255"), (0.15, 1 / 255), (0.3, 0.01)),
+        (("--eval_norm=l2", "--eval_epsilon=3"), (0.3, 0.01), (3.0, 0.1)),
+        (("--epsilon=0", "--eval_epsilon=0"), (0.0, 0.01), (0.0, 0.01)),  # no step has length 0
+    ],
+    ids=str,
+)
+def test_a_radius_alone_takes_its_step_size_along(given, trained, tested):
+    experiment = settings_of(Experiment, *given, dataset="mnist", method="pgd")
+    assert (experiment.epsilon, experiment.attack_step_size) == pytest.approx(trained)
+    assert (experiment.eval_epsilon, experiment.eval_attack_step_size) == pytest.approx(tested)
+    # config.json holds what is computed with, and a run that goes on reads the same.
+    settings = dataclasses.asdict(experiment)
+    assert settings["attack_step_size"] == experiment.make_method().attack.step_size
+    assert Experiment.of(**settings) == experiment
+
+
+def test_numbers_are_read_as_people_write_them():
+    lengths = ("epsilon", "attack_step_size", "eval_epsilon", "eval_attack_step_size", "radius_growth", "epsilon_max")
+    flags_given = [f"--{name}={nth}/255" for name, nth in zip(lengths, (8, 2, 4, 1, 3, 16), strict=True)]
+    experiment = settings_of(Experiment, *flags_given, "--milestones=1/2,0.75", dataset="cifar10", method="iaat")
+    assert [getattr(experiment, name) for name in lengths] == [nth / 255 for nth in (8, 2, 4, 1, 3, 16)]
+    assert experiment.milestones == (0.5, 0.75)
 
 
 @pytest.mark.parametrize("dataset", data.SOURCES)
@@ -437,6 +466,9 @@ def test_help_tells_the_defaults_of_the_recipe():
     assert help_of["epochs"].endswith("Default: 100.")
     assert help_of["method"].endswith("Default: trades.")
     assert help_of["beta"].endswith("Default: 6.0.")
+    assert help_of["eval_attack_step_size"] == (
+        "Step size of the test attack; it follows --eval_epsilon. Default: 0.0333 epsilon."
+    )
     assert "1.25 epsilon with fast, 1 epsilon with n_fgsm, 1 epsilon with free" in help_of["attack_step_size"]
     assert help_of["epsilon_max"].endswith("Default: 1.33 epsilon.")
     assert "Default" not in help_of["data_dir"]

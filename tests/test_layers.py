@@ -29,7 +29,7 @@ LIBRARY = {
         "untrusted",
         "weights",
     },
-    "L1": {"evaluation", "methods", "report"},
+    "L1": {"evaluation", "methods", "report", "zoo"},
     "L2": {
         "alarms",
         "callbacks",

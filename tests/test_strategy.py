@@ -6,6 +6,7 @@ a function of this file, named to `on_two_devices` or `on_two_workers`, that sav
 
 import contextlib
 import csv
+import dataclasses
 import json
 import os
 import signal
@@ -27,6 +28,7 @@ from wmr_tf import AdversarialModel, attacks, callbacks, methods
 from wmr_tf.checks import InvalidInput
 from wmr_tf.engine import distribution, seeds
 from wmr_tf.evaluation import evaluate_robustness
+from wmr_tf.weights import CVaR
 
 ROOT = Path(__file__).resolve().parents[1]
 ONE = contextlib.nullcontext()
@@ -100,6 +102,11 @@ def reported(scope, folder: Path) -> dict[str, np.ndarray]:
 def trainings(strategy, folder):
     runs = {name: trained(strategy.scope(), *settings) for name, settings in TRAININGS.items()}
     return {f"{name}/{key}": value for name, values in runs.items() for key, value in values.items()}
+
+
+def batch_weights(strategy, folder):
+    """Two epochs with weights that are taken over what a replica has of each batch."""
+    return trained(strategy.scope(), [], methods.PGD(FROM_CLEAN, alpha=CVaR(0.5)), 32, {})
 
 
 def evaluation(strategy, folder):
@@ -287,6 +294,26 @@ def test_evaluation_equals_that_of_one_process_image_by_image(replicas):
     for arrays in replicas("evaluation"):
         for name, values in alone.items():
             np.testing.assert_allclose(arrays[name], values, rtol=0, atol=1e-5, err_msg=name)
+
+
+@dataclasses.dataclass(frozen=True)
+class CVaROfHalves(CVaR):
+    """What `CVaR` makes of each half of a batch by itself."""
+
+    def __call__(self, logits, labels, **known):
+        of_half = super().__call__
+        parts = [of_half(logits, labels, losses=losses) for losses in tf.split(known["losses"], 2)]
+        return tf.concat(parts, axis=0)
+
+
+@pytest.mark.slow
+def test_weights_over_a_batch_are_those_of_each_replicas_share(tmp_path):
+    found = on_two_devices("batch_weights", tmp_path)
+    settings = ([], methods.PGD(FROM_CLEAN, alpha=CVaROfHalves(0.5)), 32, {})
+    for key, value in trained(ONE, *settings).items():
+        np.testing.assert_allclose(found[key], value, rtol=0, atol=2e-5, err_msg=key)
+    whole = trained(ONE, [], methods.PGD(FROM_CLEAN, alpha=CVaR(0.5)), 32, {})
+    assert np.abs(whole["0"] - found["0"]).max() > 1e-4
 
 
 def test_noise_on_two_devices_stays_finite_and_wrong_images_are_refused(mirrored):

@@ -355,11 +355,12 @@ def test_compare_prints_the_table_and_draws_the_picture(digits, tmp_path, capsys
         ("pgd", {"weighting": "exponential", "epsilon": 0.15}, "PGD+ours"),
         ("mixed", {"adversarial_weight": 0.0, "attack_steps": 5}, "MIXED+ours (adversarial_weight 0, attack_steps 5)"),
         ("fast", {"epsilon": 0.1}, "FAST+ours (epsilon 0.1)"),  # whose step size follows
+        ("pgd", {"norm": "l1", "epsilon": 5.0}, "PGD+ours (norm l1, epsilon 5)"),
         ("iaat", {"epsilon": 0.1, "radius_growth": 0.5}, "IAAT+ours (epsilon 0.1, radius_growth 0.5)"),
         (
             "pgd",
-            {"norm": "l2", "epsilon": 1.0, "attack_step_size": 0.2},
-            "PGD+ours (norm l2, epsilon 1, attack_step_size 0.2)",
+            {"norm": "l2", "epsilon": 2.0, "attack_step_size": 0.2},
+            "PGD+ours (norm l2, epsilon 2, attack_step_size 0.2)",
         ),
     ],
 )

@@ -81,7 +81,7 @@ def test_settings_that_depend_on_each_other_are_searched_together():
     norms = "norm:linf/l2,epsilon:0.1:1,attack_step_size:0.1/0.2"
     trials = searched(norms)
     assert trials.first == {"method": "trades", "norm": "linf", "epsilon": 0.1, "attack_step_size": 0.1}
-    with pytest.raises(InvalidInput, match="^norm: got l2 without --epsilon and --attack_step_size"):
+    with pytest.raises(InvalidInput, match="^norm: got l2 without --epsilon, expected"):
         searched("norm:linf/l2")
     # Noise goes with one step only, whichever comes first.
     for text in ("attack_start:uniform/noise,attack_steps:10/1", "attack_steps:10/1,attack_start:noise/uniform"):

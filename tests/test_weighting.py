@@ -109,7 +109,7 @@ def test_no_image_of_an_attack_depends_on_the_rest_of_its_batch():
     restarts = attacks.PGD(epsilon=0.3, step_size=0.1, steps=4, restarts=3)
     batch = methods.Batch(tf.constant(X), tf.constant(Y, tf.int32), None, tf.constant([0, 1]))
     made = [
-        methods.PGD(restarts, alpha=Exponential(3.0, normalize=normalize)).attacked(linear(), batch).numpy()
+        methods.PGD(restarts, alpha=Exponential(3.0, normalize=normalize)).attacked(linear(), batch).images.numpy()
         for normalize in (False, True)
     ]
     np.testing.assert_array_equal(*made)

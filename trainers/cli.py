@@ -16,7 +16,7 @@ from trainers.cluster import LostWorker
 from trainers.folder import check_output_dir
 from trainers.recipes import recipe
 from trainers.settings import Settings
-from wmr_tf.checks import InvalidInput, one_line, printable, refuse, require
+from wmr_tf.checks import InvalidInput, number_of, one_line, printable, refuse, require
 from wmr_tf.names import METHODS
 
 
@@ -33,16 +33,16 @@ class _Parser(flags.ArgumentParser):
             raise ValueError(f"got {argument!r}, expected {self.syntactic_help}") from error
 
 
-def _several(kind: type) -> Callable[[str], tuple[Any, ...]]:
+def _several(kind: Callable[[str], Any]) -> Callable[[str], tuple[Any, ...]]:
     return lambda argument: tuple(map(kind, argument.split(","))) if argument else ()
 
 
 _PARSERS: dict[Any, flags.ArgumentParser] = {
     bool: _Parser(flags.BooleanParser().parse, "true or false"),
-    float: _Parser(float, "a number"),
+    float: _Parser(number_of, "a number, such as 0.5 or 8/255"),
     int: _Parser(int, "a whole number"),
     str: _Parser(str, ""),
-    tuple[float, ...]: _Parser(_several(float), "numbers with commas between them"),
+    tuple[float, ...]: _Parser(_several(number_of), "numbers with commas between them"),
     tuple[int, ...]: _Parser(_several(int), "whole numbers with commas between them"),
     tuple[str, ...]: _Parser(_several(str), ""),
 }

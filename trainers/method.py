@@ -12,7 +12,7 @@ import wmr_tf
 from trainers.settings import Settings, setting
 from trainers.weighting import checked_weighting, make_weighting
 from wmr_tf.checks import at_least, nonnegative, one_of, radius, require, step, within
-from wmr_tf.names import METHODS, NOISE, NORMS, STARTS, WEIGHTINGS
+from wmr_tf.names import METHODS, NOISE, NORMS, OF_THE_PATH, STARTS, WEIGHTINGS
 
 RECIPES_NORM = "linf"
 """The norm that the radii and step sizes of all recipes are measured in."""
@@ -62,15 +62,18 @@ class MethodSettings(Settings):
     alpha_train: float = setting("Power of the non-uniform attacker that is trained against; 0 is the baseline.")
     weighting: str = setting(
         "How attacked images are weighted: " + ", ".join(WEIGHTINGS) + ", with options such as "
-        "exponential:normalize=true (weights divided by their mean over the batch).",
+        "exponential:normalize=true (weights divided by their mean over the batch) or cvar:level=0.5; alpha_train is "
+        "that of exponential.",
         "exponential",
     )
     beta: float | None = setting("Weight of the divergence in TRADES (the paper's 1/lambda) and MART.")
     adversarial_weight: float | None = setting("Weight of the adversarial loss in mixed, the lambda of Equation 8.")
     norm: str = setting("Norm of the training attack: " + ", ".join(NORMS) + ".", RECIPES_NORM)
-    epsilon: float | None = setting("Radius of the training attack in its norm, in units of the image range [0, 1].")
+    epsilon: float | None = setting(
+        "Radius of the training attack in its norm, in units of the image range [0, 1], such as 8/255 or 0.031."
+    )
     attack_steps: int | None = setting("Steps of the training attack.")
-    attack_step_size: float | None = setting("Step size of the training attack.")
+    attack_step_size: float | None = setting("Step size of the training attack; it follows --epsilon.")
     attack_start: str | None = setting("Start of the training attack: uniform, gaussian, none or noise (N-FGSM).")
     replays: int | None = setting("How often free trains on each batch; the epochs are divided by it.")
     passes: int | None = setting("Full passes of YOPO for each batch, the m of YOPO-m-n; n is attack_steps.")
@@ -92,9 +95,14 @@ class MethodSettings(Settings):
         one_of("norm", self.norm, NORMS)
         nonnegative("alpha_train", self.alpha_train)
         self._check_taken()
-        checked_weighting(self.weighting, self.alpha_train)
+        weighting, _ = checked_weighting(self.weighting, self.alpha_train)
         if self.takes("attack"):
             self._check_attack()
+        if weighting in OF_THE_PATH:
+            has_path = METHODS[self.method].path and self.attack_start != NOISE
+            expected = f"another one, since method {self.method!r} cannot tell how long an image withstood its attack"
+            fix = "Take --method=pgd or trades, or another --weighting."
+            require(has_path, "weighting", got=self.weighting, expected=expected, fix=fix)
         for name, check in _CHECKS.items():
             if self.takes(METHOD_SETTINGS[name]):
                 check(name, getattr(self, name))

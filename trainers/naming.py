@@ -9,7 +9,7 @@ from trainers.config import Experiment
 from trainers.method import settings_of_method
 from trainers.recipes import PAPER, recipe
 from trainers.settling import settled
-from trainers.weighting import make_weighting
+from trainers.weighting import checked_weighting, make_weighting
 from wmr_tf.data.own import short_name
 
 
@@ -29,7 +29,7 @@ def _trained(metrics: dict[str, Any]) -> str:
     name = method if method == "natural" else method.upper()
     # Older metrics do not name a weighting.
     kind, *options = shown_weighting(metrics.get("weighting") or {"name": "Exponential"})
-    is_weighted = bool(metrics["alpha_train"]) or kind != "ours"
+    is_weighted = bool(metrics["alpha_train"]) if kind == "ours" else kind != "Uniform"
     changed = ", ".join([*(options if is_weighted else ()), *changed_settings(metrics)])
     return f"{name}{f'+{kind}' if is_weighted else ''}{f' ({changed})' if changed else ''}"
 
@@ -82,8 +82,10 @@ def title(metrics: dict[str, Any]) -> str:
 def describe(experiment: Experiment) -> str:
     """Return one line that says what is trained on what."""
     beta = "" if experiment.beta is None else f", beta {experiment.beta:g}"
+    _, weighting = checked_weighting(experiment.weighting, experiment.alpha_train)
+    weights = f"alpha_train {weighting['alpha']:g}" if "alpha" in weighting else experiment.weighting
     return (
-        f"{short_name(experiment.dataset)}: {experiment.method}{beta}, alpha_train {experiment.alpha_train:g}, "
+        f"{short_name(experiment.dataset)}: {experiment.method}{beta}, {weights}, "
         f"{experiment.architecture}, {experiment.precision}, {experiment.epochs} epochs, seed {experiment.seed}"
     )
 
@@ -94,4 +96,5 @@ def training_facts(config: dict[str, Any]) -> dict[str, Any]:
     facts: dict[str, Any] = {name: config.get(name) for name in names}
     if facts.get("weighting"):
         facts["weighting"] = make_weighting(facts["weighting"], facts["alpha_train"]).describe()
+        facts["alpha_train"] = facts["weighting"].get("alpha")  # None of a weighting that has none
     return facts

@@ -20,6 +20,8 @@ the rest for MNIST and CIFAR-10. What is from neither is ours to answer for:
 | weight decay of TRADES | TRADES code (none) | TRADES code | neither |
 | schedule and weight decay of PGD | neither | neither | neither |
 
+Step sizes are multiples of the radius, so that they follow it where it is changed.
+
 All settings of the digits and of images of one's own are ours. Of the other methods, comments below say what is their
 authors'; the rest is PGD's schedule.
 """
@@ -40,17 +42,34 @@ OWN = "own"
 
 @dataclasses.dataclass(frozen=True)
 class Epsilons:
-    """A length in multiples of a radius, the training attack's or another, so that it follows it in every norm."""
+    """A length in multiples of an attack's radius, so that it follows `--epsilon` or `--eval_epsilon` in every norm."""
 
     times: float
-    radius: str = "epsilon"
 
     def __str__(self) -> str:
-        return f"{self.times:.3g} {self.radius}"
+        return f"{self.times:.3g} epsilon"
 
-    def of(self, radius: Any) -> float:
+    def of(self, epsilon: float) -> float:
         """Return the length, given the radius."""
-        return round(self.times * nonnegative(self.radius, radius), 12)
+        return round(self.times * epsilon, 12)
+
+
+def lengths(settings: dict[str, Any], recipe: dict[str, Any]) -> dict[str, float]:
+    """Return what settings that are `Epsilons` come to, those of the test attack in multiples of its own radius.
+
+    Args:
+        settings: All settings.
+        recipe: The recipe's, whose radius stands in for one of 0: a step is longer than that.
+
+    Raises:
+        InvalidInput: If a radius is no number >= 0.
+    """
+    found = {}
+    for name, value in settings.items():
+        if isinstance(value, Epsilons):
+            radius = "eval_epsilon" if name.startswith("eval_") else "epsilon"
+            found[name] = value.of(nonnegative(radius, settings[radius]) or recipe[radius])
+    return found
 
 
 @dataclasses.dataclass(frozen=True)
@@ -75,7 +94,7 @@ _DATASETS: dict[str, dict[str, Any]] = {
         "architecture": "digits_cnn",
         "eval_epsilon": 0.15,
         "eval_attack_steps": 20,
-        "eval_attack_step_size": 0.015,
+        "eval_attack_step_size": Epsilons(0.015 / 0.15),
         "epochs": 30,
         "batch_size": 32,
         "learning_rate": 0.05,
@@ -84,7 +103,7 @@ _DATASETS: dict[str, dict[str, Any]] = {
         "architecture": "small_cnn",
         "eval_epsilon": 0.3,
         "eval_attack_steps": 40,
-        "eval_attack_step_size": 0.01,
+        "eval_attack_step_size": Epsilons(0.01 / 0.3),
         "epochs": 100,
         "learning_rate": 0.01,
         "validation_examples": 1000,
@@ -93,7 +112,7 @@ _DATASETS: dict[str, dict[str, Any]] = {
         "architecture": "resnet18",
         "eval_epsilon": 0.031,
         "eval_attack_steps": 20,
-        "eval_attack_step_size": 0.003,
+        "eval_attack_step_size": Epsilons(0.003 / 0.031),
         "epochs": 100,
         "learning_rate": 0.2,
         "validation_examples": 1000,
@@ -102,7 +121,7 @@ _DATASETS: dict[str, dict[str, Any]] = {
         "architecture": "resnet18",
         "eval_epsilon": 0.016,
         "eval_attack_steps": 10,
-        "eval_attack_step_size": 0.004,
+        "eval_attack_step_size": Epsilons(0.004 / 0.016),
         "epochs": 100,
         "learning_rate": 0.1,
         "validation_examples": 1000,
@@ -111,7 +130,7 @@ _DATASETS: dict[str, dict[str, Any]] = {
         "architecture": BySize((16, 40), ("digits_cnn", "small_cnn", "resnet18")),
         "eval_epsilon": Epsilons(1.0),
         "eval_attack_steps": 20,
-        "eval_attack_step_size": Epsilons(0.1, "eval_epsilon"),
+        "eval_attack_step_size": Epsilons(0.1),
         "epochs": 50,
         "batch_size": 32,
         "learning_rate": 0.02,
@@ -119,10 +138,10 @@ _DATASETS: dict[str, dict[str, Any]] = {
 }
 
 _TRAINING_ATTACKS: dict[str, dict[str, Any]] = {
-    "digits": {"epsilon": 0.15, "attack_steps": 10, "attack_step_size": 0.03},
-    "mnist": {"epsilon": 0.3, "attack_steps": 40, "attack_step_size": 0.01},
-    "cifar10": {"epsilon": 0.031, "attack_steps": 10, "attack_step_size": 0.007},
-    "tiny_imagenet": {"epsilon": 0.016, "attack_steps": 10, "attack_step_size": 0.004},
+    "digits": {"epsilon": 0.15, "attack_steps": 10, "attack_step_size": Epsilons(0.03 / 0.15)},
+    "mnist": {"epsilon": 0.3, "attack_steps": 40, "attack_step_size": Epsilons(0.01 / 0.3)},
+    "cifar10": {"epsilon": 0.031, "attack_steps": 10, "attack_step_size": Epsilons(0.007 / 0.031)},
+    "tiny_imagenet": {"epsilon": 0.016, "attack_steps": 10, "attack_step_size": Epsilons(0.004 / 0.016)},
     OWN: {"epsilon": 0.031, "attack_steps": 10, "attack_step_size": Epsilons(0.25)},
 }
 
@@ -167,7 +186,7 @@ _METHODS: dict[tuple[str, str], dict[str, Any]] = {
     ("digits", "n_fgsm"): {**_N_FGSM, "alpha_train": 0.5, "learning_rate": 0.005},
     # At 0.05 the replays of a batch, one after the other, undo what was learned before.
     ("digits", "free"): {**_FREE, "alpha_train": 0.5, "replays": 4, "learning_rate": 0.005},
-    ("digits", "yopo"): {**_YOPO, "alpha_train": 0.5, "attack_step_size": 0.03},
+    ("digits", "yopo"): {**_YOPO, "alpha_train": 0.5},
     ("digits", "iaat"): {**_IAAT, "alpha_train": 0.5},
     ("mnist", "trades"): {**_TRADES, "alpha_train": 2.0, "beta": 6.0, "milestones": (0.55, 0.75, 0.90)},
     ("mnist", "pgd"): {**_PGD, "alpha_train": 0.5},
@@ -193,7 +212,7 @@ _METHODS: dict[tuple[str, str], dict[str, Any]] = {
     ("cifar10", "fast"): {**_FAST, "alpha_train": 2.0},
     ("cifar10", "n_fgsm"): {**_N_FGSM, "alpha_train": 2.0},
     ("cifar10", "free"): {**_FREE, "alpha_train": 2.0},
-    ("cifar10", "yopo"): {**_YOPO, "alpha_train": 2.0, "attack_step_size": 0.008},
+    ("cifar10", "yopo"): {**_YOPO, "alpha_train": 2.0, "attack_step_size": Epsilons(0.008 / 0.031)},
     ("cifar10", "iaat"): {**_IAAT, "alpha_train": 2.0},
     ("tiny_imagenet", "trades"): {
         **_TRADES,

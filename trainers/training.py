@@ -147,7 +147,7 @@ class Training(MethodSettings):
         part = self._risen(self.alpha_warmup, epoch)
         if hasattr(weighting, "alpha"):
             return dataclasses.replace(weighting, alpha=weighting.alpha * part)
-        return weighting if part == 1 else wmr_tf.weights.Exponential(0.0)
+        return weighting if part == 1 else wmr_tf.weights.Uniform()
 
     def _risen(self, warmup: float, epoch: int) -> float:
         """Return which part of its end a value that rises in equal steps has come to; it never is 0."""

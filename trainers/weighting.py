@@ -3,13 +3,23 @@
 from __future__ import annotations
 
 import ast
+from collections.abc import Callable
 from typing import Any
 
 import wmr_tf
-from wmr_tf.checks import one_of, power, refuse, require
+from wmr_tf.checks import fraction, nonnegative, one_of, positive, power, real, refuse, require
 from wmr_tf.names import WEIGHTINGS
 
 FORM = "name or name:option=value,option=value"
+
+# What a number may be. The weighting checks it itself, but too late: it needs TensorFlow.
+_CHECKS: dict[str, Callable[[str, Any], float]] = {
+    "slope": positive,
+    "bias": real,
+    "shift": real,
+    "level": fraction,
+    "rho": nonnegative,
+}
 
 
 def make_weighting(text: str, alpha: float) -> wmr_tf.weights.Weighting:
@@ -52,7 +62,9 @@ def checked_weighting(text: str, alpha: float) -> tuple[str, dict[str, Any]]:
         option, _, value = part.partition("=")
         require(bool(value), "weighting", got=repr(text), expected=FORM, fix="Write for instance normalize=true.")
         one_of(f"option of weighting {name}", option, [each for each in settings if each != "alpha"])
-        options[option] = _value(f"weighting {name}, {option}", value, type(settings[option]))
+        what = f"weighting {name}, {option}"
+        given = _value(what, value, type(settings[option]))
+        options[option] = _CHECKS[option](what, given) if option in _CHECKS else given
     for option in [each for each, default in settings.items() if default is None and each not in options]:
         fix = f"Write --weighting={name}:{option}=number."
         refuse("weighting", got=repr(text), expected=f"a value for {option}", fix=fix)
@@ -66,6 +78,6 @@ def _value(what: str, text: str, kind: type) -> Any:
     except (SyntaxError, ValueError):
         value = None
     is_right = isinstance(value, bool) if kind is bool else isinstance(value, int | float) and type(value) is not bool
-    expected = "true or false" if kind is bool else "a number"
-    require(is_right, what, got=repr(text), expected=expected, fix=f"Write {what.rpartition(' ')[2]}={expected[:4]}.")
+    expected, example = ("true or false", "true") if kind is bool else ("a number", "0.5")
+    require(is_right, what, got=repr(text), expected=expected, fix=f"Write {what.rpartition(' ')[2]}={example}.")
     return value

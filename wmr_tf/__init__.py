@@ -8,7 +8,7 @@ from wmr_tf.checks import InvalidInput
 from wmr_tf.lazy import lazily
 
 if TYPE_CHECKING:
-    from wmr_tf import architectures, attacks, callbacks, data, losses, methods, weights
+    from wmr_tf import architectures, attacks, callbacks, data, losses, methods, weights, zoo
     from wmr_tf.engine.streams import use_all_cores
     from wmr_tf.evaluation import (
         Diagnosis,
@@ -45,9 +45,10 @@ __all__ = [
     "use_all_cores",
     "wasserstein",
     "weights",
+    "zoo",
 ]
 
-_MODULES = ("architectures", "attacks", "callbacks", "data", "losses", "methods", "weights")
+_MODULES = ("architectures", "attacks", "callbacks", "data", "losses", "methods", "weights", "zoo")
 _MORE_MODULES = ("alarms", "divergence", "evaluation", "model", "report", "saving")
 _OF_EVALUATION = ("Diagnosis", "Robustness", "auto_attack", "diagnose", "evaluate_robustness", "save_report")
 

@@ -78,9 +78,37 @@ def one_line(error: object) -> str:
     return printable(" ".join(text.split()))[:200] or type(error).__name__
 
 
+def number_of(value: Any) -> float:
+    """Return a number, given as one or as people write it.
+
+    Args:
+        value: A number, or a text such as "0.031" or "8/255".
+
+    Raises:
+        ValueError: If a text is anything else.
+        TypeError: If it is no text and no number.
+
+    Example:
+        >>> number_of("8/255") == 8 / 255, number_of(0.5)
+        (True, 0.5)
+    """
+    if not isinstance(value, str) or "/" not in value:
+        return float(value)
+    above, _, below = value.partition("/")
+    try:
+        return float(above) / float(below)
+    except ZeroDivisionError as error:
+        raise ValueError(f"{value} divides by 0") from error
+
+
 def nonnegative(what: str, value: Any) -> float:
     """Return `value` as a float if it is a finite number >= 0, and raise `InvalidInput` otherwise."""
     return _number(what, value, "a finite number >= 0", lambda number: number >= 0)
+
+
+def real(what: str, value: Any) -> float:
+    """Return `value` as a float if it is a finite number, and raise `InvalidInput` otherwise."""
+    return _number(what, value, "a finite number", lambda number: True)
 
 
 def positive(what: str, value: Any) -> float:
@@ -93,7 +121,7 @@ def radius(what: str, value: Any, norm: str) -> float:
 
     Args:
         what: The name of the argument.
-        value: A finite number >= 0; in "linf" at most 1, where the ball holds all images.
+        value: A finite number >= 0, or a text such as "8/255"; in "linf" at most 1, where the ball holds all images.
         norm: The norm that it is measured in.
 
     Raises:
@@ -225,7 +253,7 @@ def alphas(what: str, values: Any, *, minimum: int = 1) -> tuple[float, ...]:
 
 def _number(what: str, value: Any, expected: str, accept: Any) -> float:
     try:
-        number = float(value)
+        number = number_of(value)
     except (OverflowError, TypeError, ValueError):
         number = math.nan
     require(math.isfinite(number) and accept(number), what, got=repr(value), expected=expected, fix=f"Change {what}.")

@@ -238,13 +238,16 @@ def mart_loss(clean_logits: tf.Tensor, logits: tf.Tensor, labels: tf.Tensor, bet
     return boosted_cross_entropy(logits, labels) + beta * doubt * kl_divergence(clean_logits, logits)
 
 
-def weighted_cross_entropy(logits: tf.Tensor, labels: tf.Tensor, alpha: float | Weighting) -> tf.Tensor:
+def weighted_cross_entropy(
+    logits: tf.Tensor, labels: tf.Tensor, alpha: float | Weighting, withstood: tf.Tensor | None = None
+) -> tf.Tensor:
     """Return `s * cross_entropy` of each image, with s its weight.
 
     Args:
         logits: Floats `[batch, classes]`.
         labels: Integers `[batch]` in [0, classes), or one-hot `[batch, classes]`.
         alpha: A weighting, or the alpha of `wmr_tf.weights.Exponential`; 0 gives the plain cross-entropy.
+        withstood: What a weighting may need, see `wmr_tf.weights.Weighting.needs`.
 
     Returns:
         float32 `[batch]`, >= 0.
@@ -255,11 +258,15 @@ def weighted_cross_entropy(logits: tf.Tensor, labels: tf.Tensor, alpha: float | 
 
     Source: Equation 7 of Zeng et al. 2021.
     """
-    return as_weighting(alpha)(logits, labels) * cross_entropy(logits, labels)
+    return as_weighting(alpha).weighted(cross_entropy(logits, labels), logits, labels, withstood)
 
 
 def weighted_kl_divergence(
-    clean_logits: tf.Tensor, logits: tf.Tensor, labels: tf.Tensor, alpha: float | Weighting
+    clean_logits: tf.Tensor,
+    logits: tf.Tensor,
+    labels: tf.Tensor,
+    alpha: float | Weighting,
+    withstood: tf.Tensor | None = None,
 ) -> tf.Tensor:
     """Return `s * kl_divergence(clean, attacked)` of each image, with s the weight of the attacked image.
 
@@ -268,6 +275,7 @@ def weighted_kl_divergence(
         logits: Floats `[batch, classes]`, of the attacked images.
         labels: Integers `[batch]` in [0, classes), or one-hot `[batch, classes]`.
         alpha: A weighting, or the alpha of `wmr_tf.weights.Exponential`; 0 gives the plain divergence.
+        withstood: What a weighting may need, see `wmr_tf.weights.Weighting.needs`.
 
     Returns:
         float32 `[batch]`, >= 0 up to rounding.
@@ -279,7 +287,7 @@ def weighted_kl_divergence(
 
     Source: Equation 7 of Zeng et al. 2021 with the regulariser of Zhang et al. 2019b as the loss.
     """
-    return as_weighting(alpha)(logits, labels) * kl_divergence(clean_logits, logits)
+    return as_weighting(alpha).weighted(kl_divergence(clean_logits, logits), logits, labels, withstood)
 
 
 def _of_class(logits: tf.Tensor, labels: tf.Tensor) -> tf.Tensor:

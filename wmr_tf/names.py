@@ -14,8 +14,8 @@ COLORS = ("rgb", "grayscale")
 AUGMENTATIONS = ("none", "crop_flip")
 """How training images are changed at random."""
 
-ARCHITECTURES = ("digits_cnn", "small_cnn", "resnet18", "wide_resnet_34_10")
-WITH_BATCH_NORM = ("resnet18", "wide_resnet_34_10")
+ARCHITECTURES = ("digits_cnn", "small_cnn", "thin_resnet", "resnet18", "wide_resnet_34_10")
+WITH_BATCH_NORM = ("thin_resnet", "resnet18", "wide_resnet_34_10")
 """Those of them whose update needs the batch as a whole."""
 
 NORMS = ("linf", "l2", "l1")
@@ -38,8 +38,18 @@ ON_MASKED = ("warn", "stop", "roll_back")
 ON_DIVERGENCE = ("stop", "rollback")
 """What `wmr_tf.callbacks.ExactResume` can do when a training diverges."""
 
-WEIGHTINGS: dict[str, dict[str, Any]] = {"exponential": {"alpha": None, "stop_gradient": False, "normalize": False}}
+WEIGHTINGS: dict[str, dict[str, Any]] = {
+    "exponential": {"alpha": None, "stop_gradient": False, "normalize": False},
+    "uniform": {},
+    "mail": {"slope": 1.0, "bias": -1.5},
+    "gairat": {"shift": -1.0},
+    "cvar": {"level": None},
+    "kl_ball": {"rho": None},
+}
 """The weightings, each with its settings and their defaults, None where there is none."""
+
+OF_THE_PATH = ("gairat",)
+"""Those of them that need to know which steps of the attack an image withstood."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -50,11 +60,13 @@ class Takes:
         settings: The arguments of its constructor.
         starts: Where its attack may start.
         steps: How many steps its attack must make, None if any number will do.
+        path: Whether it can tell a weighting which steps of its attack an image withstood.
     """
 
     settings: tuple[str, ...]
     starts: tuple[str, ...] = (*STARTS, NOISE)
     steps: int | None = None
+    path: bool = True
 
 
 _AT_RANDOM = ("uniform", "gaussian", NOISE)
@@ -66,9 +78,9 @@ METHODS = {
     "mart": Takes(("attack", "beta", "alpha")),
     "mixed": Takes(("attack", "adversarial_weight", "alpha")),
     "fast": Takes(("attack", "alpha"), starts=_AT_RANDOM, steps=1),
-    "n_fgsm": Takes(("attack", "alpha"), starts=_AT_RANDOM, steps=1),
-    "free": Takes(("attack", "replays", "alpha"), starts=("none",), steps=1),
-    "yopo": Takes(("attack", "passes", "split", "alpha"), starts=STARTS),
+    "n_fgsm": Takes(("attack", "alpha"), starts=_AT_RANDOM, steps=1, path=False),
+    "free": Takes(("attack", "replays", "alpha"), starts=("none",), steps=1, path=False),
+    "yopo": Takes(("attack", "passes", "split", "alpha"), starts=STARTS, path=False),
     "iaat": Takes(
         ("attack", "examples", "radius_growth", "radius_smoothing", "warmup_epochs", "epsilon_max", "alpha"),
         starts=STARTS,

@@ -13,7 +13,7 @@ from art.estimators.classification import PyTorchClassifier
 
 from benchmarks.libraries.art_attack import pgd
 from benchmarks.libraries.torch_classifier import build, images_and_labels
-from benchmarks.task import BETA, CLASSES, Task
+from benchmarks.task import BETA, CLASSES, IMAGE_SHAPES, Task
 
 EAGER = True
 
@@ -22,15 +22,22 @@ def prepare(task: Task) -> Callable[[], Any]:
     """Return one step of TRADES."""
     model = build(task)
     images, labels = (tensor.numpy() for tensor in images_and_labels(task))
+    trainer = trades_trainer(task, model, torch.optim.SGD(model.parameters(), lr=0.01, momentum=0.9), beta=BETA)
+    return lambda: trainer.fit(images, labels, batch_size=task.size, nb_epochs=1)
+
+
+def trades_trainer(
+    task: Task, model: torch.nn.Module, optimizer: torch.optim.Optimizer, *, beta: float
+) -> AdversarialTrainerTRADESPyTorch:
+    """Return the trainer of a model by the attack of a task."""
+    height, width, channels = IMAGE_SHAPES[task.architecture]
     classifier = PyTorchClassifier(
         model,
         loss=torch.nn.CrossEntropyLoss(),
-        optimizer=torch.optim.SGD(model.parameters(), lr=0.01, momentum=0.9),
-        input_shape=images.shape[1:],
+        optimizer=optimizer,
+        input_shape=(channels, height, width),
         nb_classes=CLASSES,
         clip_values=(0.0, 1.0),
         device_type="cpu",
     )
-    attack = pgd(task, classifier)
-    trainer = AdversarialTrainerTRADESPyTorch(classifier, attack, beta=BETA)
-    return lambda: trainer.fit(images, labels, batch_size=task.size, nb_epochs=1)
+    return AdversarialTrainerTRADESPyTorch(classifier, pgd(task, classifier), beta=beta)

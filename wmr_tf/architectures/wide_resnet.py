@@ -1,9 +1,8 @@
 """The Wide ResNet of the TRADES experiments on CIFAR-10."""
 
 import keras
-from keras import layers
 
-from wmr_tf.architectures import _layers
+from wmr_tf.architectures import _layers, _preactivation
 
 BLOCKS_PER_STAGE = 5  # two convolutions each, in three stages; with the stem and three shortcuts the 34 of the name
 WIDTH = 10
@@ -39,26 +38,5 @@ def wide_resnet_34_10(num_classes: int = 10, input_shape: tuple[int, int, int] =
     """
     image = _layers.image_input(input_shape)
     x = _layers.conv(image, 16, 3, initializer=_layers.he_normal_fan_out, name="stem")
-    for stage, filters in enumerate((16 * WIDTH, 32 * WIDTH, 64 * WIDTH), start=1):
-        for block in range(1, BLOCKS_PER_STAGE + 1):
-            stride = 2 if stage > 1 and block == 1 else 1
-            x = _block(x, filters, stride, f"stage{stage}_block{block}")
-    x = _bn_relu(x, "final")
-    x = layers.GlobalAveragePooling2D(name="average")(x)
+    x = _preactivation.features(x, (16 * WIDTH, 32 * WIDTH, 64 * WIDTH), BLOCKS_PER_STAGE)
     return keras.Model(image, _layers.logits(x, num_classes), name="wide_resnet_34_10")
-
-
-def _block(x: keras.KerasTensor, filters: int, stride: int, name: str) -> keras.KerasTensor:
-    init = _layers.he_normal_fan_out
-    activated = _bn_relu(x, f"{name}_input")
-    residual = _layers.conv_bn(activated, filters, 3, stride=stride, initializer=init, name=f"{name}_conv1")
-    residual = layers.ReLU(name=f"{name}_relu")(residual)
-    residual = _layers.conv(residual, filters, 3, initializer=init, name=f"{name}_conv2")
-    shortcut = x
-    if x.shape[-1] != filters:  # a block that widens takes its shortcut after the activation, the others before it
-        shortcut = _layers.conv(activated, filters, 1, stride=stride, initializer=init, name=f"{name}_shortcut")
-    return layers.Add(name=f"{name}_add")([residual, shortcut])
-
-
-def _bn_relu(x: keras.KerasTensor, name: str) -> keras.KerasTensor:
-    return layers.ReLU(name=f"{name}_relu")(_layers.batch_norm(x, name=f"{name}_bn"))

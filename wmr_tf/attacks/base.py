@@ -62,7 +62,7 @@ class Attack(abc.ABC):
         """Whether the first gradient is taken at the clean images themselves, not at points near them."""
 
     def flags(self, *, runs: float = 1) -> list[dict[str, Any]]:
-        """Return what makes the attack weaker than it looks, as `metrics.json` prints it; here nothing is known of it.
+        """Return what makes the attack not what it looks, as `metrics.json` prints it: here a radius in another unit.
 
         Args:
             runs: How often in a row it goes on from where it was.
@@ -70,7 +70,7 @@ class Attack(abc.ABC):
         Returns:
             For each fault its "name", a "message" for people, and the numbers that show it.
         """
-        return []
+        return radius_flags(self.epsilon, self.norm)
 
     def describe(self) -> dict[str, Any]:
         """Return name, norm and settings as plain values, as `metrics.json` prints them."""
@@ -86,8 +86,36 @@ class Attack(abc.ABC):
         return cls(**config)
 
 
+LARGE = {"linf": 0.5, "l2": 10.0, "l1": 300.0}
+"""From which radius on an attack is probably in another unit: in linf every image can be made grey, in the others it is
+beyond what papers use, also on images of 224 x 224."""
+
+SMALL = 0.5 / 255
+"""Below which radius in linf an attack hardly changes an image of 8 bits."""
+
+
+def radius_flags(epsilon: float, norm: str) -> list[dict[str, Any]]:
+    """Return the flag of a radius that looks as if it were in another unit, none if it does not.
+
+    Example:
+        >>> [flag["epsilon"] for flag in radius_flags(128, "l2") + radius_flags(8 / 255, "linf")]
+        [128]
+    """
+    if epsilon >= LARGE[norm]:
+        found = "lets every image become grey" if norm == "linf" else "is larger than any in use"
+    elif norm == "linf" and 0 < epsilon < SMALL:
+        found = "is less than half a grey level of 255"
+    else:
+        return []
+    message = (
+        f"epsilon: {epsilon:g} in {norm} {found}, so it is probably meant in another unit. Radii are in units of the "
+        "images' range [0, 1]: 8/255 = 0.031 in linf is 8 grey levels."
+    )
+    return [{"name": "unusual_radius", "epsilon": epsilon, "norm": norm, "message": message}]
+
+
 def warn_if_weak(attack: Attack, *, runs: float = 1) -> None:
-    """Warn of what makes an attack weaker than it looks, once for each message.
+    """Warn of what makes an attack weaker than it looks, or its radius unusual, once for each message.
 
     For those who put an attack to use, to measure or to train: by its settings alone nobody can tell, since YOPO makes
     few steps in each of many runs, and Free goes on from batch to batch.
@@ -96,7 +124,12 @@ def warn_if_weak(attack: Attack, *, runs: float = 1) -> None:
         attack: The attack.
         runs: How often in a row it goes on from where it was.
     """
-    for flag in attack.flags(runs=runs):
+    warn_of(attack.flags(runs=runs))
+
+
+def warn_of(flags: list[dict[str, Any]]) -> None:
+    """Warn of each flag."""
+    for flag in flags:
         warnings.warn(flag["message"], stacklevel=1)  # Python shows a warning once for each place, and this is one
 
 

@@ -78,7 +78,7 @@ class MomentumPGD(Attack):
         return self.start == "none"
 
     def flags(self, *, runs: float = 1) -> list[dict[str, Any]]:
-        """Return that its steps are too few or too short for its ball, if they are; see `Attack.flags`."""
+        """Return that its steps are too few or too short for its ball, or that is unusual; see `Attack.flags`."""
         return self._pgd().flags(runs=runs)
 
     def _pgd(self) -> PGD:

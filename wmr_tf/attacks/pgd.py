@@ -6,7 +6,7 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-from wmr_tf.attacks.base import Attack, PerExample, input_gradient, smaller
+from wmr_tf.attacks.base import Attack, PerExample, evaluation_of, input_gradient, smaller
 from wmr_tf.attacks.norms import NORMS, Ball, each
 from wmr_tf.checks import at_least, one_of, positive, radius, step
 from wmr_tf.engine import seeds
@@ -94,21 +94,57 @@ class PGD(Attack):
         _, best, _ = tf.while_loop(lambda r, *_: r < self.restarts, restart, (0, x, nothing_yet))
         return tf.stop_gradient(best)
 
+    def counting(
+        self,
+        loss_fn: PerExample,
+        x: tf.Tensor,
+        *,
+        seed: tf.Tensor,
+        score_fn: PerExample,
+        epsilon: tf.Tensor | None = None,
+    ) -> tuple[tf.Tensor, tf.Tensor]:
+        """Return the attacked images of one attempt, and the fraction of its steps that each image withstood.
+
+        That is `k / steps`, with k the number of the steps before the first point whose score is not positive. The
+        points are those from which the steps are made, the start among them and the end not.
+
+        Args:
+            loss_fn: As in `Attack.__call__`; it is the first to ask for what it shares with `score_fn`.
+            x: As in `Attack.__call__`.
+            seed: As in `Attack.__call__`.
+            score_fn: Maps images to what says whether they withstand `[batch]`, such as the margin.
+            epsilon: As in `Attack.__call__`.
+
+        Returns:
+            Images, shaped as `x`, the same as without the count; and float32 `[batch]` in [0, 1].
+        """
+        ball, evaluate = self._ball(x, epsilon), evaluation_of(loss_fn, score_fn)
+
+        def step(k: tf.Tensor, attacked: tf.Tensor, withstood: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
+            _, score, gradient = evaluate(attacked)
+            still = (withstood == k) & (score > 0)  # as many steps as there were, and this point too
+            return k + 1, self._step(ball, attacked, gradient), withstood + tf.cast(still, tf.int32)
+
+        begin = (0, self._start(ball, seed), tf.zeros(tf.shape(x)[:1], tf.int32))
+        _, attacked, withstood = tf.while_loop(lambda k, *_: k < self.steps, step, begin)
+        return tf.stop_gradient(attacked), tf.cast(withstood, tf.float32) / self.steps
+
     @property
     def reach(self) -> float:
         """How far from where it starts an image can get, in the norm: `steps * step_size`."""
         return self.steps * self.step_size
 
     def flags(self, *, runs: float = 1) -> list[dict[str, Any]]:
-        """Return that its steps are too few or too short for its ball, if they are; see `Attack.flags`."""
+        """Return that its steps are too few or too short for its ball, or that is unusual; see `Attack.flags`."""
+        found = super().flags(runs=runs)
         reach = runs * self.reach
         if reach >= self.epsilon * (1 - 1e-6):  # ten steps of a tenth may come out a little short
-            return []
+            return found
         message = (
             f"attack: its steps reach {reach:g} in all and epsilon is {self.epsilon:g}, so it cannot get from an image "
             "to the edge of its ball, and accuracies under it look better than they are. Raise steps or step_size."
         )
-        return [{"name": "attack_cannot_reach", "reach": reach, "epsilon": self.epsilon, "message": message}]
+        return [*found, {"name": "attack_cannot_reach", "reach": reach, "epsilon": self.epsilon, "message": message}]
 
     @property
     def starts_clean(self) -> bool:

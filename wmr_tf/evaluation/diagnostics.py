@@ -8,6 +8,7 @@ import keras
 import numpy as np
 
 from wmr_tf.attacks import NORMS
+from wmr_tf.attacks.base import radius_flags, warn_of
 from wmr_tf.checks import one_of, positive, radius
 from wmr_tf.checks import seed as checked_seed
 from wmr_tf.engine.progress import Progress
@@ -134,6 +135,7 @@ def diagnose(
     """
     check_model(classifier)
     epsilon = radius("epsilon", positive("epsilon", epsilon), one_of("norm", norm, NORMS))
+    warn_of(radius_flags(epsilon, norm))
     images, labels = _arrays(batches_of(data, batch_size, examples))
     seed = checked_seed(seed)
     probes = Probes(classifier, images, labels, epsilon=epsilon, norm=norm, batch_size=batch_size, seed=seed)

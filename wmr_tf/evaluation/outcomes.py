@@ -123,8 +123,12 @@ def identity_of(
 
 def hashes_of(classifier: keras.Model, clean: np.ndarray, labels: np.ndarray) -> dict[str, str]:
     """Return SHA-256 digests of a classifier's weights, and of images and labels, with their shapes and types."""
-    weights = [np.asarray(weight) for weight in classifier.get_weights()]
-    return {"weights": _digest(*weights), "data": _digest(clean, labels)}
+    return {"weights": hash_of_weights(classifier), "data": _digest(clean, labels)}
+
+
+def hash_of_weights(classifier: keras.Model) -> str:
+    """Return the SHA-256 digest of a classifier's weights."""
+    return _digest(*(np.asarray(weight) for weight in classifier.get_weights()))
 
 
 def _digest(*arrays: np.ndarray) -> str:

@@ -11,7 +11,8 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from wmr_tf.checks import at_least, one_of, require
+from wmr_tf.attacks.base import radius_flags, warn_of
+from wmr_tf.checks import at_least, number_of, one_of, require
 from wmr_tf.checks import seed as checked_seed
 from wmr_tf.engine.distribution import is_chief, on_every_replica
 from wmr_tf.engine.frozen import freeze_in
@@ -142,7 +143,12 @@ class Suite:
         self.batch_size = None if batch_size is None else at_least("batch_size", batch_size, 1)
         self.seed, self.precision = checked_seed(seed), one_of("precision", precision, COMPUTE)
         shown = version if isinstance(version, str) else "+".join(version)
-        self.settings: dict[str, Any] = {"version": shown, "norm": norm, "epsilon": float(epsilon), "seed": self.seed}
+        self.settings: dict[str, Any] = {
+            "version": shown,
+            "norm": norm,
+            "epsilon": number_of(epsilon),
+            "seed": self.seed,
+        }
         if precision != "float32":  # a file of outcomes in float32 does not name it
             self.settings["precision"] = precision
         self._made: dict[Hashable, Any] = {}  # the attacks as functions
@@ -367,6 +373,7 @@ def auto_attack(
         are refused, and the image kept is that of smallest margin.
     """
     suite = Suite(classifier, epsilon=epsilon, norm=norm, version=version, batch_size=batch_size, seed=seed)
+    warn_of(radius_flags(suite.settings["epsilon"], norm))
     file = file_for(outcomes, classifier)
     batches = checked_batches(classifier, batches_of(data, batch_size or AT_MOST, examples))
     return suite(batches, outcomes=file, verbose=verbose)

@@ -63,8 +63,8 @@ class WassersteinAttack:
     p: float = 2.0
 
     def __post_init__(self) -> None:
-        radius("epsilon", self.epsilon, "linf")
-        positive("step_size", self.step_size)
+        object.__setattr__(self, "epsilon", radius("epsilon", self.epsilon, "linf"))
+        object.__setattr__(self, "step_size", positive("step_size", self.step_size))
         at_least("steps", self.steps, 1)
         order("p", self.p)
 

@@ -8,14 +8,14 @@ from typing import Any, NamedTuple, Protocol
 import keras
 import tensorflow as tf
 
-from wmr_tf.attacks import Attack
-from wmr_tf.attacks.base import PerExample, check_attack, warn_if_weak
+from wmr_tf.attacks import PGD, Attack
+from wmr_tf.attacks.base import PerExample, check_attack, computed_once, warn_if_weak
 from wmr_tf.checks import require
 from wmr_tf.engine.frozen import Network, freeze
 from wmr_tf.engine.training import joint_training_logits, training_logits
 from wmr_tf.inputs.classifier import check_one_image_stays_one
 from wmr_tf.losses import cross_entropy, weighted_cross_entropy
-from wmr_tf.weights import Weighting, as_weighting
+from wmr_tf.weights import Weighting, as_weighting, probability_margin
 
 
 class Batch(NamedTuple):
@@ -31,6 +31,9 @@ class Batch(NamedTuple):
     """int32 `[2]`, for this batch on this replica."""
     index: tf.Tensor | None = None  # type: ignore[assignment]  # tuples have a method of this name
     """int32 `[batch]`, each image's place in the training set; None where the data do not come with it."""
+    withstood: tf.Tensor | None = None
+    """float32 `[batch]`, the fraction of the attack's steps before the first that fooled the classifier, see
+    `wmr_tf.weights.Weighting.needs`; None before the attack, and where the weighting does not need it."""
 
 
 LossFn = Callable[[], tuple[tf.Tensor, tf.Tensor]]
@@ -144,7 +147,8 @@ class AdversarialMethod(Method):
         runs: How often in a row the attack goes on from where it was.
 
     Raises:
-        InvalidInput: If `attack` is no attack, or alpha is neither a weighting nor in [0, 60].
+        InvalidInput: If `attack` is no attack, or alpha is neither a weighting nor in [0, 60], or a weighting that
+            needs more of each image than the method knows.
     """
 
     def __init__(self, attack: Attack, alpha: float | Weighting, *, runs: float = 1) -> None:
@@ -161,8 +165,14 @@ class AdversarialMethod(Method):
 
     @alpha.setter
     def alpha(self, alpha: float | Weighting) -> None:
-        as_weighting(alpha)  # for its checks
+        as_weighting(alpha).check_known(self.knows)
         self._alpha = alpha
+
+    @property
+    def knows(self) -> tuple[str, ...]:
+        """What it can tell a weighting of each image, see `wmr_tf.weights.Weighting.needs`."""
+        has_path = isinstance(self.attack, PGD) and self.attack.restarts == 1
+        return ("losses", "withstood") if has_path else ("losses",)
 
     @property
     def weighting(self) -> Weighting:
@@ -177,8 +187,8 @@ class AdversarialMethod(Method):
         *,
         seed: tf.Tensor | None = None,
         epsilon: tf.Tensor | None = None,
-    ) -> tf.Tensor:
-        """Return the batch's images as the attack on `s * loss` leaves them.
+    ) -> Batch:
+        """Return the batch with its images as the attack on `s * loss` leaves them, and what the weighting needs.
 
         Args:
             network: The classifier as `wmr_tf.engine.frozen.freeze` returns it.
@@ -188,6 +198,8 @@ class AdversarialMethod(Method):
             epsilon: A radius for each image, float32 `[batch]`; the attack's own for all if not given.
         """
         losses_of = losses_of or (lambda logits: cross_entropy(logits, batch.labels))
+        network = computed_once(network)
+        where: dict[str, Any] = {"seed": batch.seed if seed is None else seed, "epsilon": epsilon}
 
         def ascended(images: tf.Tensor) -> tf.Tensor:
             logits = network(images)
@@ -197,14 +209,19 @@ class AdversarialMethod(Method):
             logits = network(images)
             return -self.weighting.of_each_image(logits, batch.labels) * losses_of(logits)
 
-        return self.attack(
-            ascended, batch.images, seed=batch.seed if seed is None else seed, score_fn=score, epsilon=epsilon
-        )
+        def margin(images: tf.Tensor) -> tf.Tensor:
+            return probability_margin(network(images), batch.labels)
+
+        if "withstood" in self.weighting.needs:
+            assert isinstance(self.attack, PGD)  # `knows` says so
+            images, withstood = self.attack.counting(ascended, batch.images, score_fn=margin, **where)
+            return batch._replace(images=images, withstood=withstood)
+        return batch._replace(images=self.attack(ascended, batch.images, score_fn=score, **where))
 
     def descend_on_attacked(self, model: Learner, batch: Batch) -> tf.Tensor:
         """Attack the batch, make one optimiser step on the weighted cross-entropy, and return the logits."""
         attacked = self.attacked(freeze(model.classifier), batch)
-        return model.descend(batch, self.loss_of(model.classifier, attacked, batch))
+        return model.descend(batch, self.loss_of(model.classifier, attacked.images, attacked))
 
     def loss_of(self, classifier: keras.Model, attacked: tf.Tensor, batch: Batch, **kwargs: Any) -> LossFn:
         """Return the loss that an update descends on: `s * cross-entropy` of attacked images.
@@ -212,13 +229,13 @@ class AdversarialMethod(Method):
         Args:
             classifier: The classifier that is trained.
             attacked: Attacked images `[batch, ...]`.
-            batch: Their labels.
+            batch: Their labels, and what the weighting needs.
             **kwargs: Of `wmr_tf.engine.training.training_logits`.
         """
 
         def loss() -> tuple[tf.Tensor, tf.Tensor]:
             logits = training_logits(classifier, attacked, **kwargs)
-            return weighted_cross_entropy(logits, batch.labels, self.weighting), logits
+            return weighted_cross_entropy(logits, batch.labels, self.weighting, batch.withstood), logits
 
         return loss
 

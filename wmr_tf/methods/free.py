@@ -45,6 +45,7 @@ class Free(AdversarialMethod):
     """
 
     attack: attacks.PGD
+    knows = ("losses",)  # there is no attack that goes its way before the update
 
     def __init__(
         self,

@@ -95,13 +95,13 @@ class IAAT(AdversarialMethod):
         self.check_batch(batch.images.shape)
         frozen = freeze(model.classifier)
 
-        def attacked_within(radii: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
+        def attacked_within(radii: tf.Tensor, seed: tf.Tensor) -> Batch:
             return self.attacked(frozen, batch, seed=seed, epsilon=radii)
 
         def adapted(radii: tf.Tensor) -> tf.Tensor:
             larger = radii + self.radius_growth
             withstood = [
-                probability_margin(frozen(attacked_within(radius, seeds.nth(batch.seed, n))), batch.labels) > 0
+                probability_margin(frozen(attacked_within(radius, seeds.nth(batch.seed, n)).images), batch.labels) > 0
                 for n, radius in ((1, larger), (2, radii))
             ]
             smaller = radii - self.radius_growth
@@ -118,4 +118,4 @@ class IAAT(AdversarialMethod):
         self.radii.assign(tf.tensor_scatter_nd_update(self.radii, index[:, tf.newaxis], radii))
         self.seen.assign_add(tf.size(index, tf.int64))
         attacked = attacked_within(radii, batch.seed)
-        return model.descend(batch, self.loss_of(model.classifier, attacked, batch))
+        return model.descend(batch, self.loss_of(model.classifier, attacked.images, attacked))

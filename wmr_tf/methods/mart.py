@@ -59,6 +59,7 @@ class MART(PairMethod):
         attacked = self.attacked(freeze(model.classifier), batch)
 
         def losses_of(clean: tf.Tensor, logits: tf.Tensor) -> tf.Tensor:
-            return self.weighting(logits, batch.labels) * mart_loss(clean, logits, batch.labels, self.beta)
+            losses = mart_loss(clean, logits, batch.labels, self.beta)
+            return self.weighting.weighted(losses, logits, batch.labels, attacked.withstood)
 
-        return model.descend(batch, loss_of_pairs(model.classifier, batch, attacked, losses_of))
+        return model.descend(batch, loss_of_pairs(model.classifier, batch, attacked.images, losses_of))

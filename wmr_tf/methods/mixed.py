@@ -61,7 +61,7 @@ class Mixed(PairMethod):
         attacked = self.attacked(freeze(model.classifier), batch)
 
         def losses_of(clean: tf.Tensor, logits: tf.Tensor) -> tf.Tensor:
-            adversarial = weighted_cross_entropy(logits, batch.labels, self.weighting)
+            adversarial = weighted_cross_entropy(logits, batch.labels, self.weighting, attacked.withstood)
             return cross_entropy(clean, batch.labels) + self.adversarial_weight * adversarial
 
-        return model.descend(batch, loss_of_pairs(model.classifier, batch, attacked, losses_of))
+        return model.descend(batch, loss_of_pairs(model.classifier, batch, attacked.images, losses_of))

@@ -68,7 +68,7 @@ class TRADES(PairMethod):
         attacked = self.attacked(frozen, batch, lambda logits: kl_divergence(constant_clean, logits))
 
         def losses_of(clean: tf.Tensor, logits: tf.Tensor) -> tf.Tensor:
-            divergence = weighted_kl_divergence(clean, logits, batch.labels, self.weighting)
+            divergence = weighted_kl_divergence(clean, logits, batch.labels, self.weighting, attacked.withstood)
             return cross_entropy(clean, batch.labels) + self.beta * divergence
 
-        return model.descend(batch, loss_of_pairs(model.classifier, batch, attacked, losses_of))
+        return model.descend(batch, loss_of_pairs(model.classifier, batch, attacked.images, losses_of))

@@ -1,13 +1,8 @@
-"""Probability margins, the importance weights made of them, and weightings: how much each image's loss counts."""
+"""Probability margins, the importance weights made of them, and labels in all their forms."""
 
-import abc
-import dataclasses
-from typing import Any, Self
-
-import keras
 import tensorflow as tf
 
-from wmr_tf.checks import LARGEST_EXPONENT, one_of, power, require
+from wmr_tf.checks import LARGEST_EXPONENT, require
 
 
 def probability_margin(logits: tf.Tensor, labels: tf.Tensor) -> tf.Tensor:
@@ -84,116 +79,6 @@ def of_unit_size(weights: tf.Tensor) -> tf.Tensor:
     """
     exponent_bits = tf.bitwise.bitwise_and(tf.bitcast(weights, tf.int32), 0x7F800000)
     return tf.math.divide_no_nan(weights, tf.stop_gradient(tf.bitcast(exponent_bits, tf.float32)))
-
-
-class Weighting(abc.ABC):
-    """How much the loss of each image counts: a value without state, which methods take as their `alpha`.
-
-    A weighting of your own is a frozen dataclass that says in `__call__` what it is; registered with Keras it is saved
-    with the model, and with a line in `BY_NAME` and one in `wmr_tf.names.WEIGHTINGS` it is `--weighting=NAME` on the
-    command line.
-
-    Example:
-        >>> @keras.saving.register_keras_serializable("mine")
-        ... @dataclasses.dataclass(frozen=True)
-        ... class OnlyWrong(Weighting):
-        ...     def __call__(self, logits, labels):
-        ...         return tf.cast(probability_margin(logits, labels) <= 0, tf.float32)
-        >>> OnlyWrong()(tf.constant([[2.0, 0.0], [0.0, 2.0]]), tf.constant([0, 0])).numpy()
-        array([0., 1.], dtype=float32)
-    """
-
-    @abc.abstractmethod
-    def __call__(self, logits: tf.Tensor, labels: tf.Tensor) -> tf.Tensor:
-        """Return the weight of each image.
-
-        Args:
-            logits: Floats `[batch, classes]`, of the images that the loss is taken of.
-            labels: Integers `[batch]` in [0, classes), or one-hot `[batch, classes]`.
-
-        Returns:
-            float32 `[batch]`, >= 0. The gradient flows through them; what is taken over the batch, such as a mean,
-            counts as a constant.
-        """
-
-    def of_each_image(self, logits: tf.Tensor, labels: tf.Tensor) -> tf.Tensor:
-        """Return the weights as they are without the rest of the batch, on which no image's attack may depend.
-
-        The arguments are those of `__call__`. A weighting that takes something over the batch defines this.
-        """
-        return self(logits, labels)
-
-    def in_attack(self, logits: tf.Tensor, labels: tf.Tensor) -> tf.Tensor:
-        """Return the weights as an attack uses them: `of_unit_size`, which leaves each image's direction as it is."""
-        return of_unit_size(self.of_each_image(logits, labels))
-
-    def describe(self) -> dict[str, Any]:
-        """Return name and settings as plain values, as `metrics.json` prints them."""
-        return {"name": type(self).__name__, **self.get_config()}
-
-    def get_config(self) -> dict[str, Any]:
-        """Return the settings, for Keras's serialisation."""
-        return {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}  # type: ignore[arg-type]
-
-    @classmethod
-    def from_config(cls, config: dict[str, Any]) -> Self:
-        """Return the weighting with these settings, for Keras's serialisation."""
-        return cls(**config)
-
-
-@keras.saving.register_keras_serializable("wmr_tf.weights")
-@dataclasses.dataclass(frozen=True)
-class Exponential(Weighting):
-    """The paper's weighting, `s = exp(-alpha * margin)`: `alpha=2.0` of a method is short for `Exponential(2.0)`.
-
-    Args:
-        alpha: Power of the attacker that is trained against, in [0, 60]; 0 gives 1 everywhere.
-        stop_gradient: Whether s counts as a constant. Not so in the paper; for study.
-        normalize: Whether s is divided by its mean over the batch, a constant, so that `mean(s * loss)` becomes
-            `sum(s * loss) / sum(s)` and alpha does not change the size of the steps. On several devices each has its
-            own mean; sample weights are not in it.
-
-    Raises:
-        InvalidInput: If alpha is out of range.
-
-    Example:
-        >>> Exponential(2.0)(tf.constant([[0.0, 1.0]]), tf.constant([0])).numpy().round(3)
-        array([2.52], dtype=float32)
-
-    Source: Equation 7 of Zeng et al. 2021; a branch of its released code normalises. Equation 16 does not hold then.
-    """
-
-    alpha: float
-    stop_gradient: bool = dataclasses.field(default=False, kw_only=True)
-    normalize: bool = dataclasses.field(default=False, kw_only=True)
-
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "alpha", power("alpha", self.alpha))
-        for name in ("stop_gradient", "normalize"):
-            one_of(name, getattr(self, name), (True, False))
-
-    def __call__(self, logits: tf.Tensor, labels: tf.Tensor) -> tf.Tensor:
-        """Return `exp(-alpha * margin)` of each image; see `Weighting.__call__`."""
-        weights = self.of_each_image(logits, labels)
-        return weights / tf.stop_gradient(tf.reduce_mean(weights)) if self.normalize else weights
-
-    def of_each_image(self, logits: tf.Tensor, labels: tf.Tensor) -> tf.Tensor:
-        """Return the weights before they are normalised; see `Weighting.of_each_image`."""
-        weights = importance_weights(probability_margin(logits, labels), self.alpha)
-        return tf.stop_gradient(weights) if self.stop_gradient else weights
-
-
-BY_NAME: dict[str, type[Weighting]] = {"exponential": Exponential}
-"""The weightings by their name on the command line."""
-
-
-def as_weighting(alpha: float | Weighting) -> Weighting:
-    """Return `alpha` if it is a weighting, and `Exponential(alpha)` if it is a number.
-
-    Raises:
-        InvalidInput: If it is a number out of range, or something else.
-    """
-    return alpha if isinstance(alpha, Weighting) else Exponential(alpha)
 
 
 def class_indices(labels: tf.Tensor, classes: int | None = None) -> tf.Tensor:

@@ -1,0 +1,217 @@
+"""How robust is SmallCNN after minutes of training on MNIST, by this library and by its peers on the same machine?
+
+make .venv-bench/.installed
+.venv-bench/bin/python -m studies.time_to_robust --minutes=3,10 --data_dir=FOLDER
+
+Trains `trainers.mnist --recipe=fast`, and in PyTorch the public recipes of TRADES, of fast adversarial training and of
+ART's TRADES trainer (`benchmarks/libraries/recipes_torch.py`), each for the same minutes of a quiet machine, its
+learning rate fitted to them. All weights become Keras files and are scored by the same attack and suite. What is
+finished is kept in --runs, and a study that was stopped goes on there.
+"""
+
+import dataclasses
+import importlib.util
+import json
+import shutil
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from matplotlib.figure import Figure
+
+from studies.runs import made_by, publish
+from trainers.cli import main
+from trainers.config import Experiment
+from trainers.folder import BEST
+from trainers.settings import Settings, setting
+from trainers.testing import first_images
+from wmr_tf import architectures, data, report
+from wmr_tf.checks import at_least, data_folder, one_of, positive, require
+from wmr_tf.checks import seed as checked_seed
+from wmr_tf.evaluation import evaluate_robustness
+from wmr_tf.names import SUITES
+from wmr_tf.report.figures import COLOURS
+from wmr_tf.report.rounding import with_interval
+from wmr_tf.saving import load_classifier, read_json, save_classifier, write_json, written_whole
+
+OURS = "wmr_tf"
+PEERS = {"trades": "TRADES, public recipe", "fast": "fast AT, public recipe", "art": "ART's TRADES trainer"}
+LIBRARIES = {OURS: "wmr_tf, --recipe=fast", **PEERS}
+FIGURES = ("A_nat", "A_rob", "A_strong")
+ROOT = Path(__file__).resolve().parents[1]
+
+_FIX = "Delete the file: the row is made again."
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Race(Settings):
+    """What is trained for how long, and how it is scored."""
+
+    minutes: tuple[float, ...] = setting("Minutes of training, with commas.", (3.0, 10.0))
+    suite: str = setting("Version of AutoAttack: " + ", ".join(SUITES) + ".", "standard")
+    examples: int = setting("How many test images to score, the first ones.", 1000)
+    seed: int = setting("Seed of all trainings and attacks.", 0)
+    data_dir: str | None = setting("Where tensorflow-datasets keeps MNIST.")
+    runs: str = setting("Folder of the trained models.", "runs/time_to_robust")
+    output: str = setting("The table, as Markdown; the picture goes beside it.", "results/time_to_robust.md")
+
+    def __post_init__(self) -> None:
+        fix = "Write --minutes=3,10."
+        require(bool(self.minutes), "minutes", got="nothing", expected="numbers with commas between them", fix=fix)
+        for each in self.minutes:
+            positive("minutes", each)
+        one_of("suite", self.suite, SUITES)
+        at_least("examples", self.examples, 1)
+        checked_seed(self.seed)
+        require(Path(self.output).suffix == ".md", "output", got=self.output, expected="a .md file", fix="Name one.")
+
+    def check_place(self) -> None:
+        """Check that the data are where they should be, and the peers installed; see `Settings.check_place`."""
+        if self.data_dir is not None:
+            data_folder(self.data_dir)
+        missing = [name for name in ("torch", "art") if importlib.util.find_spec(name) is None]
+        fix = "Run make .venv-bench/.installed, then .venv-bench/bin/python -m studies.time_to_robust."
+        require(not missing, "environment", got=f"no {', '.join(missing)}", expected="the one of make bench", fix=fix)
+
+
+def race(settings: Race) -> None:
+    """Train and score what is missing, and write table and picture."""
+    splits = data.load("mnist", data_dir=settings.data_dir)
+    rows = [row(settings, splits, name, minutes) for minutes in settings.minutes for name in LIBRARIES]
+    output = Path(settings.output)
+    publish(sections(rows, settings, output.with_suffix(".png").name), output)
+    draw(rows, output.with_suffix(".png"))
+
+
+def row(settings: Race, splits: data.Splits, library: str, minutes: float) -> dict[str, Any]:
+    """Return what a library reaches in so many minutes, training and scoring it unless that has been done."""
+    stem = Path(settings.runs) / f"{library}-{minutes:g}-seed{settings.seed}"
+    model, trained, scored = (stem.with_name(stem.name + ending) for ending in (".keras", ".training.json", ".json"))
+    stem.parent.mkdir(parents=True, exist_ok=True)
+    if not trained.exists():
+        print(f"{LIBRARIES[library]}: {minutes:g} minutes", flush=True)
+        train = train_ours if library == OURS else train_peer
+        write_json(trained, train(settings, splits, library, minutes, model))  # last: it says that the model is there
+    wanted = {"library": library, "minutes": minutes, "suite": settings.suite, "examples": settings.examples}
+    if scored.exists():
+        found = read_json(scored, "row", fix=_FIX)
+        if {name: found.get(name) for name in wanted} == wanted:
+            return found
+    print(f"{LIBRARIES[library]}: scoring", flush=True)
+    result = evaluate_robustness(
+        load_classifier(model),
+        first_images(splits.test, settings.examples),
+        Experiment.of("mnist").test_attack(),
+        alpha_test=[1.0],
+        seed=settings.seed,
+        suite=settings.suite,
+        radii=None,
+    )
+    metrics = result.metrics()
+    shown = {name: metrics[name] for figure in FIGURES for name in (figure, f"{figure}_interval")}
+    found = {**wanted, **read_json(trained, "row", fix=_FIX), **shown, "masked": metrics["masked"]}
+    write_json(scored, found)
+    return found
+
+
+def train_ours(settings: Race, splits: data.Splits, library: str, minutes: float, model: Path) -> dict[str, Any]:
+    """Train by this library into a model file, and return what is known of it."""
+    del splits, library
+    folder = model.with_suffix("")
+    place = [f"--data_dir={settings.data_dir}"] if settings.data_dir else []
+    command = ["-m", "trainers.mnist", "--recipe=fast", f"--minutes={minutes:g}", f"--seed={settings.seed}"]
+    few = ["--suite=short", "--radii=none", "--eval_examples=100"]  # what counts is measured here, the same for all
+    subprocess.run([sys.executable, *command, *few, *place, f"--output_dir={folder}"], cwd=ROOT, check=True)
+    with written_whole(model) as unfinished:
+        shutil.copyfile(folder / BEST, unfinished)
+    return {"seconds": 60 * minutes}
+
+
+def train_peer(settings: Race, splits: data.Splits, library: str, minutes: float, model: Path) -> dict[str, Any]:
+    """Train by PyTorch, in a process of its own, into a Keras file, and return what is known of it."""
+    images = model.parent / "mnist.npz"
+    if not images.exists():
+        with written_whole(images) as unfinished, open(unfinished, "wb") as file:
+            np.savez(file, **training_images(splits))
+    weights = model.with_suffix(".npz")
+    files = [f"--images={images.resolve()}", f"--output={weights.resolve()}"]
+    command = [
+        sys.executable,
+        "-m",
+        "benchmarks.peers",
+        library,
+        f"--seconds={60 * minutes}",
+        f"--seed={settings.seed}",
+    ]
+    subprocess.run([*command, *files], cwd=ROOT, check=True)
+    facts = save_exported(weights, model)
+    weights.unlink()
+    assert splits.train_examples is not None  # which `data.load` sets
+    return {**facts, "epochs": facts["images"] / splits.train_examples}
+
+
+def training_images(splits: data.Splits) -> dict[str, Any]:
+    """Return the training images as uint8, which they were, and their labels as int64: those that ours has too."""
+    batches = [(np.asarray(images), np.asarray(labels)) for images, labels in splits.train]
+    images, labels = (np.concatenate(parts) for parts in zip(*batches, strict=True))
+    return {"images": np.round(images * 255).astype(np.uint8), "labels": labels.astype(np.int64)}
+
+
+def save_exported(weights: Path, model: Path) -> dict[str, Any]:
+    """Make a Keras file of the weights that a peer has written, and return what it says of its training."""
+    with np.load(weights) as file:
+        classifier = architectures.small_cnn()
+        classifier.set_weights([file[f"weight{place}"] for place in range(len(classifier.weights))])
+        facts = json.loads(str(file["facts"]))
+    save_classifier(classifier, model)
+    return facts
+
+
+def sections(rows: Sequence[Mapping[str, Any]], settings: Race, picture: str) -> list[str]:
+    """Return the parts of the page."""
+    header = ["minutes", "library", "epochs", *(f"{figure} (%)" for figure in FIGURES)]
+    cells = [
+        [
+            f"{each['minutes']:g}",
+            LIBRARIES[each["library"]] + " MASKED" * bool(each["masked"]),
+            f"{each['epochs']:.2f}" if "epochs" in each else "-",
+            *(with_interval(each, figure) for figure in FIGURES),
+        ]
+        for each in rows
+    ]
+    return [
+        "# Robust within minutes",
+        f"{made_by('studies.time_to_robust')}, seed {settings.seed}. SmallCNN, the same training images, one training "
+        f"a row. First {settings.examples:,} test images, {Experiment.of('mnist').test_attack()}; A_strong also under "
+        f"the suite {settings.suite}. In brackets 95 % intervals.",
+        report.format_table(header, cells, markdown=True),
+        f"![A_rob and A_strong against minutes of training]({picture})",
+    ]
+
+
+def draw(rows: Sequence[Mapping[str, Any]], path: Path) -> None:
+    """Draw A_rob and A_strong against the minutes of training, a colour a library."""
+    figure = Figure(figsize=(7, 4), layout="constrained")
+    axes = figure.subplots()
+    for colour, (library, label) in zip(COLOURS, LIBRARIES.items(), strict=False):
+        of_library = sorted((each for each in rows if each["library"] == library), key=lambda each: each["minutes"])
+        minutes = [each["minutes"] for each in of_library]
+        styles: dict[str, dict[str, Any]] = {
+            "A_rob": {"linestyle": "--", "marker": "o", "mfc": "none"},
+            "A_strong": {"marker": "s"},
+        }
+        for name, style in styles.items():
+            values = [100 * each[name] for each in of_library]
+            axes.plot(minutes, values, color=colour, label=f"{label}: {name}", **style)
+    axes.set(xlabel="minutes of training", ylabel="accuracy (%)", ylim=(0, 100))
+    axes.grid(alpha=0.3)
+    figure.legend(*axes.get_legend_handles_labels(), loc="outside right upper", fontsize="small")
+    with written_whole(path) as unfinished:
+        figure.savefig(unfinished, dpi=110)
+
+
+if __name__ == "__main__":
+    main(Race, race)

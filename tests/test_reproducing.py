@@ -1,0 +1,320 @@
+"""Rows are run once, go on when they were stopped, and are rendered beside the paper's figures."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+import time
+from pathlib import Path
+from unittest import mock
+
+import pytest
+
+from reproduce import jobs, making, picture, processes, rendering, rows
+from reproduce.budgets import BUDGETS, Budget
+from reproduce.jobs import Job
+from reproduce.results import file_of, of_model
+from reproduce.rows import Model, Row, Table
+from reproduce.settings import Reproduction
+from trainers.folder import write_config
+from wmr_tf import InvalidInput
+from wmr_tf.saving import read_json, write_json
+
+ROOT = Path(__file__).resolve().parents[1]
+PGD, TRADES = Model("digits", "pgd"), Model("digits", "trades", 2.0)
+FIGURES = {"A_rob": 70.0, "A_sa": 50.0, "A_tr": 49.25}
+ROWS = [("PGD", PGD, 1.0), ("TRADES+ours", TRADES, 1.0), ("PGD", PGD, 2.0), ("TRADES+ours", TRADES, 2.0)]
+DIGITS = Table(9, "digits", tuple(Row(name, model, FIGURES, alpha) for name, model, alpha in ROWS), "Made up.")
+UNIFORM = Table(8, "digits", (Row("TRADES", TRADES, {"A_nat": 90.0, "A_rob": 60.0}, beta=3.0),))
+
+
+@pytest.fixture(autouse=True)
+def _tables(monkeypatch, tmp_path):
+    """Add tables of the digits and a budget of an epoch, and work in a folder of the test's own."""
+    monkeypatch.setitem(rows.TABLES, 9, DIGITS)
+    monkeypatch.setitem(rows.TABLES, 8, UNIFORM)
+    monkeypatch.setitem(BUDGETS, "minutes", Budget("minutes", 1e-6))
+    monkeypatch.chdir(tmp_path)
+
+
+def settings(**changes):
+    given = {"table": 9, "budget": "minutes", "eval_examples": 100, "suite_examples": 50, **changes}
+    return Reproduction(**given)
+
+
+def metrics_of(seed, share=0.6, masked=False, command="python -m trainers.digits --seed=0"):
+    by_alpha = [
+        {
+            "alpha_test": alpha,
+            "A_sa": share - 0.1 * alpha,
+            "A_sa_stderr": 0.02,
+            "A_tr": share - 0.2,
+            "A_tr_stderr": 0.02,
+        }
+        for alpha in (1.0, 2.0)
+    ]
+    stated = {
+        f"{name}{end}": value
+        for name in ("A_nat", "A_rob", "A_strong")
+        for end, value in (("", share), ("_stderr", 0.02))
+    }
+    suite = {"version": "quick", "examples": 50, "accuracy": share - 0.1}
+    return {
+        "examples": 100, "attack": {"name": "PGD"}, "masked": masked, "seed": seed, "non_uniform": by_alpha, **stated,
+        "suite": suite, "command": command, "versions": {"wmr_tf": "0"},
+    }  # fmt: skip
+
+
+class Trainers:
+    """In place of processes: write what a trainer would, and remember the commands.
+
+    Args:
+        stop_at: The command, counted from 0, that is stopped or fails instead.
+        error: How.
+    """
+
+    def __init__(self, stop_at=None, error=None):
+        self.commands, self.stop_at, self.error = [], stop_at, error
+
+    def __call__(self, command, log):
+        self.commands.append(command)
+        if len(self.commands) - 1 == self.stop_at:
+            raise self.error
+        flags = dict(word.removeprefix("--").split("=", 1) for word in command[1:])
+        folder = Path(flags["output_dir"])
+        folder.mkdir(parents=True)
+        if command[0] == "trainers.digits":
+            (job,) = (job for job in JOBS if str(job.folder) == str(folder))
+            write_config(folder, job.experiment, command="")
+            (folder / "best.keras").touch()
+            with open(log, "a") as file:
+                for _ in range(2):
+                    print("validation, alpha_test 1: A_nat 90.00%; 1.5 s of the epoch's 3.0 s", file=file)
+        write_json(folder / "metrics.json", metrics_of(int(flags["seed"]), 0.6 + 0.1 * int(flags["seed"])))
+
+
+JOBS: list[Job] = []
+
+
+def made(trainers, **changes):
+    """Make the table with trainers that are not real, and return what they were told to do."""
+    given = settings(**changes)
+    JOBS[:] = [Job(model, seed, given) for model in given.chosen for seed in given.seeds]
+    drawn = mock.patch.object(picture, "draw", lambda entries, path, title: path.touch())  # drawing takes a second
+    with drawn, mock.patch.object(processes, "run", trainers):
+        making.make(given)
+    return [command[0] for command in trainers.commands]
+
+
+def test_rows_are_run_once_and_one_more_seed_adds(capsys):
+    assert made(Trainers(), rows=("pgd",)) == ["trainers.digits", "trainers.evaluate"]
+    assert (
+        "1 of 1: digits-pgd-minutes-seed0, log runs/reproduce/digits-pgd-minutes-seed0.log" in capsys.readouterr().out
+    )
+    (found,) = of_model(Path("results/reproduce"), PGD, "minutes")
+    assert (found["epochs"], found["seconds"], found["metrics"]["A_rob"], found["suite"]["accuracy"]) == (
+        1,
+        3.0,
+        0.6,
+        0.5,
+    )
+    assert made(Trainers(), rows=("pgd",)) == []
+    trainers = Trainers()
+    assert made(trainers, seeds=(0, 1)) == ["trainers.digits", "trainers.evaluate"] * 3  # PGD's first is there
+    assert "1 of 4 runs are there" in capsys.readouterr().out
+    assert [result["seed"] for result in of_model(Path("results/reproduce"), PGD, "minutes")] == [0, 1]
+    assert trainers.commands[0] == [
+        "trainers.digits", "--method=pgd", "--alpha_train=0.0", "--seed=1", "--recipe=fast",
+        "--architecture=digits_cnn", "--train_examples=1078", "--epochs=1", "--alpha_test=1.0,2.0", "--suite=short",
+        "--radii=none", "--eval_examples=100", "--output_dir=runs/reproduce/digits-pgd-minutes-seed1",
+    ]  # fmt: skip
+    assert trainers.commands[1] == [
+        "trainers.evaluate", "--dataset=digits", "--model=runs/reproduce/digits-pgd-minutes-seed1/best.keras",
+        "--suite=quick", "--eval_examples=50", "--alpha_test=1.0", "--radii=none", "--seed=1",
+        "--output_dir=runs/reproduce/digits-pgd-minutes-seed1/suite-quick-50",
+    ]  # fmt: skip
+    # A table is rendered without the runs, and two tables share a model.
+    assert made(Trainers(), table=8, rows=("trades-alpha2",), seeds=(0, 1), output="elsewhere/table.md") == []
+    assert "TRADES" in Path("elsewhere/table.md").read_text() and Path("elsewhere/table.png").exists()
+
+
+def test_a_row_that_was_stopped_goes_on_where_it_was(capsys):
+    with pytest.raises(KeyboardInterrupt):
+        made(Trainers(1, processes.Stopped(signal.SIGINT)), rows=("pgd",))
+    assert "stopped by SIGINT: runs/reproduce/digits-pgd-minutes-seed0 keeps what was done" in capsys.readouterr().err
+    assert not Path("results/reproduce").exists() or not list(Path("results/reproduce").iterdir())
+    assert made(Trainers(), rows=("pgd",)) == ["trainers.evaluate"]  # the training had ended
+    with pytest.raises(SystemExit) as end:
+        made(Trainers(0, processes.Stopped(signal.SIGTERM)), rows=("trades-alpha2",))
+    assert end.value.code == 143
+
+
+def test_a_row_that_fails_stops_no_other(capsys):
+    with pytest.raises(SystemExit) as end:
+        made(Trainers(0, processes.Failed("status 1: training diverged.")))
+    assert end.value.code == 1
+    printed = capsys.readouterr()
+    assert "failed, status 1: training diverged." in printed.out and "not yet run" in printed.out
+    assert printed.err == "error: 1 of 2 runs failed. Look at the logs; the same command tries again\n"
+    assert not of_model(Path("results/reproduce"), PGD, "minutes")
+    assert of_model(Path("results/reproduce"), TRADES, "minutes")
+
+
+def test_a_result_of_other_settings_is_refused_and_a_broken_one_too():
+    made(Trainers(), rows=("pgd",))
+    before = Path("results/table9.md").read_bytes()
+    with pytest.raises(
+        InvalidInput, match=r"a result with eval_examples 100 \(now 80\), suite_examples 50 \(now 60\),"
+    ):
+        made(Trainers(), rows=("pgd",), eval_examples=80, suite_examples=60)
+    made(Trainers(), rows=("none",), eval_examples=80)  # which only renders
+    assert before.splitlines()[2] != Path("results/table9.md").read_bytes().splitlines()[2]
+    path = file_of(Path("results/reproduce"), PGD, "minutes", 0)
+    write_json(path, {**read_json(path, "result", fix=""), "metrics": {}})
+    with pytest.raises(InvalidInput, match="result: got .*expected the result of a row. Remove the file"):
+        made(Trainers(), rows=("none",))
+
+
+def test_results_name_no_place_of_this_machine():
+    command = "python -m trainers.digits --data_dir=/home/me/data --output_dir=/home/me/run"
+    assert jobs._without_places(command) == "python -m trainers.digits --data_dir=FOLDER"
+    assert jobs._without_places("x --model=/home/me/best.keras --seed=1") == "x --model=FOLDER/best.keras --seed=1"
+
+
+def result(seed, share, masked=False, suite=0.5):
+    metrics = metrics_of(seed, share, masked)
+    return {
+        "seed": seed, "metrics": metrics, "suite": {"version": "quick", "examples": 400, "accuracy": suite},
+        "architecture": "digits_cnn", "precision": "float32", "epochs": 3, "passes": 2_500_000, "seconds": 90.0,
+        "minutes_by_calculation": 1.25, "date": "2026-11-29", "processor": "Made up", "cores": 2, "commit": "abc1234",
+        "commands": ["python -m trainers.digits"],
+    }  # fmt: skip
+
+
+def test_the_table_by_hand():
+    entries = [(DIGITS.rows[0], [result(0, 0.68), result(1, 0.72)]), (DIGITS.rows[1], [])]
+    header, (pgd, trades) = rendering.comparison(entries)
+    assert header[:7] == ["Defense", "alpha_train", "alpha_test", "A_rob paper", "A_rob ours", "diff", "A_suite ours"]
+    # 0.68 and 0.72: mean 0.7, deviation 0.0283; A_sa is 0.1 below, A_tr 0.2.
+    assert pgd == ["PGD", "-", "1.0", "70.00", "70 ± 3", "+0", "50 ± 0 of 400",
+                   "50.00", "60 ± 3", "+10", "49.25", "50 ± 3", "+1", "2"]  # fmt: skip
+    assert trades == ["TRADES+ours", "2.0", "1.0", "70.00", "not yet run", "-", "-",
+                      "50.00", "not yet run", "-", "49.25", "not yet run", "-", "0"]  # fmt: skip
+    header, (row,) = rendering.comparison([(UNIFORM.rows[0], [result(0, 0.61, masked=True)])])
+    assert header == ["Defense", "1/lambda", "alpha_train", "A_nat paper", "A_nat ours", "diff",
+                      "A_rob paper", "A_rob ours", "diff", "A_suite ours", "seeds"]  # fmt: skip
+    # The suite's standard error is sqrt(0.5 * 0.5 / 400) = 0.025; that of the metrics 0.02.
+    assert row == ["TRADES MASKED", "3", "2.0", "90.00", "61 ± 2", "-29", "60.00", "61 ± 2", "+1", "50 ± 2 of 400", "1"]
+
+
+def test_the_page_says_how_it_was_made_and_its_lines_are_short():
+    entries = [(row, [result(0, 0.68)] if row.model == PGD else []) for row in DIGITS.rows]
+    page = rendering.as_page(settings(seeds=(0, 1), budget="quarter"), entries)
+    assert page.startswith(
+        "# Table 9: the digits under non-uniform attacks, budget quarter\n\n`python -m reproduce.table9 "
+    )
+    assert "--budget=quarter --seeds=0,1 --eval_examples=100 --suite_examples=50`" in page.replace("\n", " ")
+    for told in (
+        "15 minutes of training a model",
+        "version quick",
+        "Smaller logits alone raise",
+        "Made up.",
+        "(table9.png)",
+    ):
+        assert told in page.replace("\n", " ")
+    shown = next(line for line in page.splitlines() if line.startswith("| pgd "))
+    cells = [cell.strip() for cell in shown.strip("|").split("|")]
+    assert cells == ["pgd", "digits_cnn", "float32", "3", "2.50", "1.2", "1.5", "0"]
+    assert all(len(line) <= 120 for line in page.splitlines() if not line.startswith("|"))
+    nothing = rendering.as_page(settings(), [(row, []) for row in DIGITS.rows])
+    assert "How they were made" not in nothing and nothing.count("not yet run") == 12
+
+
+def test_the_picture_has_the_paper_ours_and_the_suite(tmp_path):
+    entries = [(DIGITS.rows[0], [result(0, 0.68, suite=0.4)]), (DIGITS.rows[1], [])]
+    figure = picture.draw(entries, tmp_path / "table.png", title="Made up")
+    panels = figure.axes
+    assert [axes.get_xlabel() for axes in panels] == [rf"$A_\mathrm{{{name}}}$ (%)" for name in ("rob", "sa", "tr")]
+    drawn = [sorted(line.get_xdata()[0] for line in axes.lines if len(line.get_xdata()) == 1) for axes in panels]
+    points = [{round(float(x), 2) for x in xs} for xs in drawn]
+    assert {70.0, 68.0, 40.0} <= points[0] and {50.0, 58.0} <= points[1] and {49.25, 48.0} <= points[2]
+    assert [label.get_text() for label in panels[0].get_yticklabels()] == [
+        r"PGD, $\alpha_\mathrm{test}$ 1", r"TRADES+ours, $\alpha_\mathrm{train}$ 2, $\alpha_\mathrm{test}$ 1",
+    ]  # fmt: skip
+    figure.draw_without_rendering()
+    frame = figure.bbox
+    boxes = [axes.get_tightbbox() for axes in panels] + [figure.legends[0].get_window_extent()]
+    assert all(frame.x0 < box.x0 and box.x1 < frame.x1 and frame.y0 < box.y0 and box.y1 < frame.y1 for box in boxes)
+    assert not any(one.overlaps(other) for place, one in enumerate(boxes) for other in boxes[:place])
+
+
+SLEEPER = """
+import signal, sys, time
+signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+print("ready", flush=True)
+time.sleep(60)
+"""
+
+
+def test_a_process_that_fails_is_quoted(tmp_path, monkeypatch):
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    (tmp_path / "failing.py").write_text("print('Going on', flush=True)\nraise SystemExit('error: no space left.')")
+    (tmp_path / "log").write_text("from before\n")
+    with pytest.raises(processes.Failed, match=r"^status 1: no space left\.$"):
+        processes.run(["failing"], tmp_path / "log")
+    assert (tmp_path / "log").read_text().startswith("from before\nGoing on\n")
+
+
+def test_a_signal_goes_on_to_the_process(tmp_path):
+    (tmp_path / "sleeper.py").write_text(SLEEPER)
+    script = """
+        import sys
+        from pathlib import Path
+        from reproduce import processes
+        try:
+            processes.run(["sleeper"], Path("log"))
+        except processes.Stopped as stopped:
+            sys.exit(f"stopped by {stopped}")
+    """
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT), str(tmp_path)])}
+    command = [sys.executable, "-c", textwrap.dedent(script)]
+    parent = subprocess.Popen(command, cwd=tmp_path, env=environment, stderr=subprocess.PIPE, text=True)
+    log, deadline = tmp_path / "log", time.monotonic() + 60
+    while not (log.exists() and "ready" in log.read_text()):
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+    parent.send_signal(signal.SIGTERM)
+    assert parent.communicate(timeout=60)[1] == "stopped by SIGTERM\n"
+
+
+@pytest.mark.slow
+def test_digits_rows_for_real(capsys):
+    """The trainers' own processes: one is killed in its training, and goes on by the same command."""
+    given = settings(rows=("pgd",), train_examples=128, eval_examples=32, suite="short", suite_examples=16)
+    (job,) = (Job(PGD, 0, given),)
+    with mock.patch.object(
+        jobs, "settings_of", lambda *_, **__: {"recipe": "fast", "train_examples": 128, "epochs": 8}
+    ):
+        job.folder.parent.mkdir(parents=True)
+        training = subprocess.Popen(
+            [sys.executable, "-m", *job.commands()[0]],
+            env={**os.environ, "PYTHONPATH": str(ROOT)}, stdout=subprocess.DEVNULL,
+        )  # fmt: skip
+        deadline = time.monotonic() + 240
+        while not (job.folder / "history.csv").exists():
+            assert time.monotonic() < deadline and training.poll() is None
+            time.sleep(0.05)
+        training.kill()
+        training.wait()
+        assert not job.is_done() and len(job.commands()) == 2
+        with mock.patch.dict(os.environ, {"PYTHONPATH": str(ROOT)}):
+            making.make(given)
+        assert "Going on" in job.log.read_text()
+        (found,) = of_model(Path("results/reproduce"), PGD, "minutes")
+        assert found["seconds"] > 0 and found["suite"]["examples"] == 16 and found["metrics"]["examples"] == 32
+        assert json.loads(job.result.read_text())["commands"][1].startswith(
+            "python -m trainers.evaluate --dataset=digits"
+        )
+        assert not job.commands()
