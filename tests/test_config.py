@@ -467,7 +467,7 @@ def test_help_tells_the_defaults_of_the_recipe():
     assert help_of["method"].endswith("Default: trades.")
     assert help_of["beta"].endswith("Default: 6.0.")
     assert help_of["eval_attack_step_size"] == (
-        "Step size of the test attack; it follows --eval_epsilon. Default: 0.0333 eval_epsilon."
+        "Step size of the test attack; it follows --eval_epsilon. Default: 0.0333 epsilon."
     )
     assert "1.25 epsilon with fast, 1 epsilon with n_fgsm, 1 epsilon with free" in help_of["attack_step_size"]
     assert help_of["epsilon_max"].endswith("Default: 1.33 epsilon.")

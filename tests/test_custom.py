@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import re
 
 import keras
 import numpy as np
@@ -15,6 +16,7 @@ from trainers.folder import experiment_of
 from trainers.naming import changed_settings, title
 from trainers.recipes import OWN, recipe
 from trainers.settling import settled
+from trainers.testing import name_classes
 from tuning import results
 from tuning.search import Search
 from wmr_tf import attacks, methods
@@ -72,6 +74,7 @@ def test_a_folder_is_trained_on_and_its_best_epoch_is_evaluated_alike(place, mon
     assert (metrics["dataset"], metrics["examples"]) == ("photos/", 4)
     assert title(metrics) == "photos, linf PGD-2, epsilon 0.031"
     assert list(changed_settings(metrics)) == ["attack_steps 2"]
+    assert re.search("labelled class [01], taken for class [01]", (folder / "report.html").read_text())
     evaluation = ModelEvaluation.of(
         "photos/", model=str(folder / "best.keras"), color="grayscale", output_dir="again", **EVALUATED
     )
@@ -115,6 +118,16 @@ def test_a_search_prints_the_command_of_a_trial_on_ones_own_images(place, monkey
     command = results.command(space, space.first)
     assert command.startswith("python -m trainers.custom ")
     assert "--dataset=photos --color=grayscale" in command and space.experiment(space.first).dataset == "photos/"
+
+
+def test_classes_have_their_names_in_metrics_and_pictures():
+    metrics = {"classes": [{"class": 0}, {"class": 1}], "worst_class": {"class": 1}}
+    shown = [{"label": 1, "prediction": 0, "position": 1}]
+    name_classes(metrics, shown, None)
+    assert metrics["worst_class"] == {"class": 1}
+    name_classes(metrics, shown, ("ant", "bee"))
+    assert metrics == {"classes": [{"class": "ant"}, {"class": "bee"}], "worst_class": {"class": "bee"}}
+    assert shown == [{"label": "bee", "prediction": "ant", "position": 1}]
 
 
 # The recipe

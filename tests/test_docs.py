@@ -1,6 +1,11 @@
 """The code of the pages in docs/ runs word for word, and prints what they say that it prints."""
 
+import json
+import os
 import re
+import shlex
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -65,3 +70,26 @@ def test_who_follows_the_page_on_ones_own_classifier_gets_its_figures_and_report
     assert "599 test images of scikit-learn's digits. Test attack: linf PGD, epsilon 0.1, 20 steps" in report.text
     assert comparison.tables["Accuracies in percent, with 95 % intervals"][0] == ["Figure", "my classifier", "hardened"]
     assert keras.models.load_model("logits.keras").layers[-1].activation is keras.activations.linear
+
+
+@pytest.mark.slow
+def test_who_follows_the_page_on_ones_own_data_trains_and_evaluates(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    names: dict = {}
+    text = (DOCS / "your-own-data.md").read_text(encoding="utf-8")
+    for language, code in BLOCKS.findall(text):
+        if language == "python":
+            exec(compile(code, "your-own-data.md", "exec"), names)
+        if language == "sh":
+            command = shlex.split(code.replace("\\\n", " "))
+            environment = {**os.environ, "PYTHONPATH": str(DOCS.parent)}
+            subprocess.run([sys.executable, *command[1:]], env=environment, check=True, capture_output=True)
+    (_, code), (_, output) = BLOCKS.findall(text)[-2:]
+    assert capsys.readouterr().out == output and "source.num_classes" in code
+    metrics = json.loads((tmp_path / "runs/mine/metrics.json").read_text())
+    assert metrics["examples"] == 359 and "359 test images" in text
+    said = [float(re.search(rf"{name} of ([\d.]+) %", text)[1]) for name in ("A_nat", "A_rob", "A_strong")]
+    found = [100 * metrics[name] for name in ("A_nat", "A_rob", "A_strong")]
+    assert found == pytest.approx(said, abs=6)  # another processor rounds differently
+    evaluations, trainings = (list((tmp_path / "runs").glob(f"{name}-*")) for name in ("evaluation-photos", "photos"))
+    assert len(evaluations) == len(trainings) == 1

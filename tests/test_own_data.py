@@ -110,7 +110,7 @@ def test_the_four_formats_and_all_modes_of_colour_are_read(tmp_path):
         assert np.abs(found - grey[..., np.newaxis].astype(float)).max() <= (30 if suffix == "jpg" else 0)
     write(tmp_path / "rgba.png", rgba)
     assert np.array_equal(pixels(tmp_path / "rgba.png", (6, 8, 3)), rgba[..., :3])
-    write(tmp_path / "deep.png", grey.astype(np.uint16) * 257)
+    write(tmp_path / "deep.png", (grey.astype(np.uint16) << 8) + 3)
     assert np.array_equal(pixels(tmp_path / "deep.png", (6, 8, 1))[..., 0], grey)
     assert np.array_equal(pixels(tmp_path / "grey.png", (6, 8, 1))[..., 0], grey)
     Image.fromarray(grey).convert("P").save(tmp_path / "palette.png", transparency=b"\0\1")

@@ -284,7 +284,7 @@ class Experiment(Evaluation, Network, Training):
     def warming(self) -> Experiment:
         """Return the settings of the warm start; a weighting without alpha does not weight it."""
         shared = ["recipe", "epsilon", "norm", "architecture", "batch_size", "precision", "seed"]
-        shared += ["eval_norm", "eval_epsilon", "eval_attack_step_size"]
+        shared += ["eval_norm", "eval_epsilon"]
         own = {"epochs": self.warm_start, "warm_start": 0, "schedule": "milestones", "averaging": None}
         own["alpha_train"] = getattr(self.make_weighting(), "alpha", 0.0)
         return Experiment.of(self.dataset, "free", **{name: getattr(self, name) for name in shared}, **own)

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from trainers.config import Experiment
-from trainers.method import RECIPES_NORM, settings_of_method
+from trainers.method import settings_of_method
 from trainers.recipes import PAPER, recipe
 from trainers.settling import settled
 from trainers.weighting import checked_weighting, make_weighting
@@ -52,13 +52,11 @@ def changed_settings(metrics: dict[str, Any]) -> Iterator[str]:
     if all(value is None for value in given.values()):
         return
     dataset, method, chosen = metrics["dataset"], metrics["method"], metrics.get("recipe") or PAPER
-    # Lengths are multiples of the radius.
-    radius = {} if given["epsilon"] is None else {"epsilon": given["epsilon"]}
+    radius = {} if given["epsilon"] is None else {"epsilon": given["epsilon"]}  # which some lengths are multiples of
     defaults = {field.name: field.default for field in dataclasses.fields(Experiment)}
     usual = {
         **defaults,
         **settled(dataset, {"method": method, "recipe": chosen, **radius}),
-        "norm": RECIPES_NORM,
         "epsilon": recipe(dataset, method, chosen)["epsilon"],
     }
     for setting, value in given.items():

@@ -42,17 +42,34 @@ OWN = "own"
 
 @dataclasses.dataclass(frozen=True)
 class Epsilons:
-    """A length in multiples of a radius, the training attack's or another, so that it follows it in every norm."""
+    """A length in multiples of an attack's radius, so that it follows `--epsilon` or `--eval_epsilon` in every norm."""
 
     times: float
-    radius: str = "epsilon"
 
     def __str__(self) -> str:
-        return f"{self.times:.3g} {self.radius}"
+        return f"{self.times:.3g} epsilon"
 
-    def of(self, radius: Any) -> float:
+    def of(self, epsilon: float) -> float:
         """Return the length, given the radius."""
-        return round(self.times * nonnegative(self.radius, radius), 12)
+        return round(self.times * epsilon, 12)
+
+
+def lengths(settings: dict[str, Any], recipe: dict[str, Any]) -> dict[str, float]:
+    """Return what settings that are `Epsilons` come to, those of the test attack in multiples of its own radius.
+
+    Args:
+        settings: All settings.
+        recipe: The recipe's, whose radius stands in for one of 0: a step is longer than that.
+
+    Raises:
+        InvalidInput: If a radius is no number >= 0.
+    """
+    found = {}
+    for name, value in settings.items():
+        if isinstance(value, Epsilons):
+            radius = "eval_epsilon" if name.startswith("eval_") else "epsilon"
+            found[name] = value.of(nonnegative(radius, settings[radius]) or recipe[radius])
+    return found
 
 
 @dataclasses.dataclass(frozen=True)
@@ -77,7 +94,7 @@ _DATASETS: dict[str, dict[str, Any]] = {
         "architecture": "digits_cnn",
         "eval_epsilon": 0.15,
         "eval_attack_steps": 20,
-        "eval_attack_step_size": Epsilons(0.015 / 0.15, "eval_epsilon"),
+        "eval_attack_step_size": Epsilons(0.015 / 0.15),
         "epochs": 30,
         "batch_size": 32,
         "learning_rate": 0.05,
@@ -86,7 +103,7 @@ _DATASETS: dict[str, dict[str, Any]] = {
         "architecture": "small_cnn",
         "eval_epsilon": 0.3,
         "eval_attack_steps": 40,
-        "eval_attack_step_size": Epsilons(0.01 / 0.3, "eval_epsilon"),
+        "eval_attack_step_size": Epsilons(0.01 / 0.3),
         "epochs": 100,
         "learning_rate": 0.01,
         "validation_examples": 1000,
@@ -95,7 +112,7 @@ _DATASETS: dict[str, dict[str, Any]] = {
         "architecture": "resnet18",
         "eval_epsilon": 0.031,
         "eval_attack_steps": 20,
-        "eval_attack_step_size": Epsilons(0.003 / 0.031, "eval_epsilon"),
+        "eval_attack_step_size": Epsilons(0.003 / 0.031),
         "epochs": 100,
         "learning_rate": 0.2,
         "validation_examples": 1000,
@@ -104,7 +121,7 @@ _DATASETS: dict[str, dict[str, Any]] = {
         "architecture": "resnet18",
         "eval_epsilon": 0.016,
         "eval_attack_steps": 10,
-        "eval_attack_step_size": Epsilons(0.004 / 0.016, "eval_epsilon"),
+        "eval_attack_step_size": Epsilons(0.004 / 0.016),
         "epochs": 100,
         "learning_rate": 0.1,
         "validation_examples": 1000,
@@ -113,7 +130,7 @@ _DATASETS: dict[str, dict[str, Any]] = {
         "architecture": BySize((16, 40), ("digits_cnn", "small_cnn", "resnet18")),
         "eval_epsilon": Epsilons(1.0),
         "eval_attack_steps": 20,
-        "eval_attack_step_size": Epsilons(0.1, "eval_epsilon"),
+        "eval_attack_step_size": Epsilons(0.1),
         "epochs": 50,
         "batch_size": 32,
         "learning_rate": 0.02,

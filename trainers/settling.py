@@ -4,8 +4,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from trainers.method import RECIPES_NORM
-from trainers.recipes import PAPER, Epsilons, recipe
-from wmr_tf.checks import require
+from trainers.recipes import PAPER, Epsilons, lengths, recipe
+from wmr_tf.checks import nonnegative, require
 
 
 def settled(dataset: str, given: Mapping[str, Any]) -> dict[str, Any]:
@@ -20,55 +20,39 @@ def settled(dataset: str, given: Mapping[str, Any]) -> dict[str, Any]:
     """
     usual = recipe(dataset, given["method"], given.get("recipe", PAPER))
     settings = {**usual, **given}
-    # Natural training has no radius that its evaluation could follow.
-    standard = {"epsilon": recipe(dataset, "pgd")["epsilon"], **usual}
-    radii = {**standard, **settings}
-    following = [name for name, value in settings.items() if isinstance(value, Epsilons)]
-    for name in sorted(following, key=lambda name: name != "eval_epsilon"):  # which others follow
-        length = settings[name]
-        found = length.of(radii[length.radius])
-        if found == 0 and name != "eval_epsilon":  # a step is longer than a radius of 0
-            found = length.of(_standard(standard, length.radius))
-        radii[name] = settings[name] = found
-    return settings
-
-
-def _standard(radii: Mapping[str, Any], name: str) -> float:
-    """Return a radius of the recipe, which may follow the training attack's."""
-    radius = radii[name]
-    return radius.of(radii["epsilon"]) if isinstance(radius, Epsilons) else radius
+    trained = recipe(dataset, "pgd")["epsilon"]  # also for natural training, which has no radius to follow
+    for each in (usual, settings):
+        if isinstance(each["eval_epsilon"], Epsilons):
+            each["eval_epsilon"] = each["eval_epsilon"].of(nonnegative("epsilon", each.get("epsilon", trained)))
+    return settings | lengths(settings, usual)
 
 
 def check_own_radii(dataset: str, given: Mapping[str, Any]) -> None:
-    """Check that a changed norm comes with a radius and step size of its own: 0.3 is much in linf and little in l1.
+    """Check that a changed norm comes with a radius of its own: 0.3 is much in linf and little in l1.
 
     Args:
         dataset: The name or address of the data set.
         given: The method, and whatever differs from its recipe.
 
     Raises:
-        InvalidInput: If it comes without them.
+        InvalidInput: If it comes without one.
     """
-    usual = recipe(dataset, given["method"], given.get("recipe", PAPER))
-    following = {name for name, value in usual.items() if isinstance(value, Epsilons)}
-    norms = [given.get(name, RECIPES_NORM) for name in ("norm", "eval_norm")]
-    if norms[0] != norms[1]:
-        following.discard("eval_epsilon")
-    for prefix, norm in zip(("", "eval_"), norms, strict=True):
-        lengths = f"{prefix}epsilon", f"{prefix}attack_step_size"
-        missing = [f"--{name}" for name in lengths if name not in following | given.keys()]
+    norms = {name: given.get(name, RECIPES_NORM) for name in ("norm", "eval_norm")}
+    usual = recipe(dataset, given["method"], given.get("recipe", PAPER))["eval_epsilon"]
+    follows = isinstance(usual, Epsilons) and "eval_epsilon" not in given
+    for name, radius in (("norm", "epsilon"), ("eval_norm", "eval_epsilon")):
+        is_own = radius in given or (radius == "eval_epsilon" and follows and norms["norm"] == norms["eval_norm"])
         require(
-            norm == RECIPES_NORM or not missing,
-            f"{prefix}norm",
-            got=f"{norm} without {' and '.join(missing)}",
-            expected="a radius and a step size that are meant for the norm",
-            fix=f"Pass {' and '.join(missing)} too; the recipe's are for {RECIPES_NORM}.",
+            norms[name] == RECIPES_NORM or is_own,
+            name,
+            got=f"{norms[name]} without --{radius}",
+            expected="a radius that is meant for the norm",
+            fix=f"Pass --{radius} too; the recipe's is for {RECIPES_NORM}.",
         )
-    follows_other = isinstance(usual.get("eval_epsilon"), Epsilons) and "eval_epsilon" not in given
     require(
-        norms[0] == norms[1] or not follows_other,
+        norms["norm"] == norms["eval_norm"] or not follows,
         "norm",
-        got=f"{norms[0]} with --eval_norm={norms[1]} and without --eval_epsilon",
+        got=f"{norms['norm']} with --eval_norm={norms['eval_norm']} and without --eval_epsilon",
         expected="a radius for each of the two",
-        fix=f"Pass --eval_epsilon, or --eval_norm={norms[0]}.",
+        fix=f"Pass --eval_epsilon, or --eval_norm={norms['norm']}.",
     )

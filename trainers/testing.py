@@ -3,6 +3,7 @@
 import dataclasses
 import datetime
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -121,6 +122,8 @@ def evaluate(
         budget=settings.budget,
     )
     metrics = {"dataset": settings.dataset, "split": "test", **facts, **result.metrics()}
+    shown = pictures(result)
+    name_classes(metrics, shown, settings.source().class_names)
     metrics["flags"] = [*metrics["flags"], *facts.get("diagnosis", {}).get("flags", ())]
     if settings.rho_test:
         metrics["kl_balls"] = [result.ball(rho) for rho in settings.rho_test]
@@ -134,12 +137,26 @@ def evaluate(
     save_images(result, folder / IMAGES)
     report.plot_alpha(results, folder / ROBUSTNESS_PICTURE, title=title(metrics))
     worst_cases = (report.WORST_CASES, *report.worst_case_table(results))
-    report.write_report(
-        folder / REPORT, results, pictures=[pictures(result)], tables=[worst_cases], title=title(metrics)
-    )
+    report.write_report(folder / REPORT, results, pictures=[shown], tables=[worst_cases], title=title(metrics))
     write_json(folder / METRICS, metrics)  # last: it is what says that the evaluation is complete
     print(f"Report: {folder / REPORT}")
     return metrics
+
+
+def name_classes(metrics: dict[str, Any], shown: list[dict[str, Any]], names: Sequence[str] | None) -> None:
+    """Put the names of classes in the place of their labels, in metrics and in the pictures of a report.
+
+    Args:
+        metrics: What metrics.json says, of which "classes" and "worst_class" are changed.
+        shown: The pictures, of which "label" and "prediction" are changed.
+        names: By label; None leaves all as it is.
+    """
+    if names is None:
+        return
+    for entry in (*metrics.get("classes", ()), *filter(None, [metrics.get("worst_class")])):
+        entry["class"] = names[entry["class"]]
+    for picture in shown:
+        picture.update({name: names[picture[name]] for name in ("label", "prediction")})
 
 
 def bar_or_lines() -> int:

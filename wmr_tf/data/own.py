@@ -89,7 +89,8 @@ def source(
     folder = Folder.listing(path)
     shape = folder.image_shape(size, channels)
     read = functools.partial(folder.read, shape, resize=size is not None, skip_broken=skip_broken)
-    return Source(lambda _: read(), num_classes=len(folder.classes), image_shape=shape)
+    names = folder.classes
+    return Source(lambda _: read(), num_classes=len(names), image_shape=shape, class_names=names)
 
 
 def checked_size(size: Iterable[int]) -> tuple[int, int]:

@@ -41,6 +41,7 @@ class Source:
         scale: The raw value that becomes 1.
         validation_examples: How many training images are set aside for validation, if there are no others; None: 10 %.
         augment: Whether training images are randomly cropped and flipped.
+        class_names: What a report calls the classes, by label; None: their labels.
     """
 
     read: Callable[[Path | None], Arrays]
@@ -49,3 +50,4 @@ class Source:
     scale: int = 255
     validation_examples: int | None = None
     augment: bool = False
+    class_names: tuple[str, ...] | None = None
