@@ -27,6 +27,7 @@ from trainers.folder import IMAGES, METRICS
 from trainers.images import Images
 from trainers.matching import confidence, with_confidence
 from trainers.testing import first_images
+from wmr_tf.checks import one_of
 from wmr_tf.evaluation import evaluate_robustness
 from wmr_tf.evaluation.records import save_images
 from wmr_tf.evaluation.weighted import weighted_accuracy
@@ -168,6 +169,10 @@ def head(picture: Path) -> str:
 def main(argv: list[str]) -> None:
     """Train, evaluate and write the tables and the picture."""
     del argv
+    for name in _METHODS.value:
+        one_of("methods", name, ROWS)
+    for name in _ROWS.value or ():
+        one_of("rows", name, ROWS["trades"])
     found: dict[str, list[dict[str, dict[str, float]]]] = {method: [] for method in _METHODS.value}
     for seed in range(_SEEDS.value):
         for method in found:
