@@ -44,12 +44,19 @@ def difference(measured: Measured, model: str, baseline: str, name: str) -> tupl
     return found.mean, found.deviation / math.sqrt(found.number)
 
 
-def draw(measured: Mapping[str, Measured], baseline: str, path: Path) -> None:
-    """Draw the differences to the baseline, with two standard errors: a row of panels for each group of models."""
+def draw(measured: Mapping[str, Measured], baseline: str, names: Sequence[str], path: Path) -> None:
+    """Draw differences to the baseline, with two standard errors.
+
+    Args:
+        measured: By group of models, which is a row of panels.
+        baseline: The model that the others are compared with, seed by seed.
+        names: The numbers, each a column of panels.
+        path: The PNG file to write; its folder exists.
+    """
     groups = list(measured.items())
-    names = list(groups[0][1][0][baseline])
-    figure = Figure(figsize=(1.7 * len(names), 0.5 + 2.6 * len(groups)), dpi=110, layout="constrained")
-    grid = figure.subplots(len(groups), len(names), squeeze=False, sharey="row")
+    heights = [0.8 + 0.25 * len(of_seeds[0]) for _, of_seeds in groups]
+    figure = Figure(figsize=(1.5 + 1.4 * len(names), 0.5 + sum(heights)), dpi=110, layout="constrained")
+    grid = figure.subplots(len(groups), len(names), squeeze=False, sharey="row", height_ratios=heights)
     for line, (group, of_seeds) in zip(grid, groups, strict=True):
         models = [model for model in of_seeds[0] if model != baseline]
         for axes, name in zip(line, names, strict=True):
@@ -60,7 +67,7 @@ def draw(measured: Mapping[str, Measured], baseline: str, path: Path) -> None:
             axes.set_title(name, fontsize=9)
             axes.tick_params(labelsize=8)
         line[0].set_ylabel(group)
-        line[0].invert_yaxis()
+        line[0].set_ylim(len(models) - 0.5, -0.5)  # the first on top
     figure.supxlabel(f"difference to the {baseline} model in points, with two standard errors", fontsize=9)
     with written_whole(path) as unfinished:
         figure.savefig(unfinished, format="png", metadata={"Software": None})

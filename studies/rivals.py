@@ -52,7 +52,7 @@ RIVALS = {
     "KLBall": Row(lambda alpha: KLBall(RADIUS)),
 }
 VARIANTS = {
-    "ours, normalised and detached": Row(lambda alpha: Exponential(alpha, stop_gradient=True, normalize=True)),
+    "ours normalised and detached": Row(lambda alpha: Exponential(alpha, stop_gradient=True, normalize=True)),
     "KLBall of logit margins": Row(lambda alpha: LogitBall(RADIUS)),
 }
 ROWS = {"trades": {**RIVALS, **VARIANTS}, "pgd": RIVALS}
