@@ -67,6 +67,8 @@ COMMANDS = {
     "evaluate --data=nowhere --model=fits.keras": "dataset: got 'nowhere', expected one of digits,",
     "evaluate --data=photos --model=fits.keras": "model: got a classifier of images of shape (8, 8, 1), expected",
     "evaluate --data=photos --color=grayscale --model=fits.keras": "model: got a classifier of 10 classes, expected 2",
+    "matched fits.keras fits.keras --data=nowhere": "dataset: got 'nowhere', expected one of digits,",
+    "matched fits.keras fits.keras --data=photos --color=rgb": "model: got a classifier of images of shape (8, 8, 1)",
     "search --data=nowhere": "dataset: got 'nowhere', expected one of digits,",
     # No such value
     "digits --alpha_test=1,,2": "got '1,,2', expected numbers with commas between them",

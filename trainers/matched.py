@@ -10,25 +10,26 @@ import dataclasses
 
 from trainers.cli import main
 from trainers.config import TRUST, Evaluation
+from trainers.dataset import Dataset
 from trainers.quiet import late
-from trainers.settings import Settings, arguments, setting
+from trainers.settings import arguments, setting
 from wmr_tf.checks import require
 from wmr_tf.saving import model_file
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Pair(Settings):
+class Pair(Dataset):
     """Two models, and the test images that they are compared on."""
 
     models: tuple[str, ...] = arguments()
-    dataset: str = setting("Data set.", "mnist")
-    data_dir: str | None = setting("Where tensorflow-datasets keeps prepared data.")
+    dataset: str = setting("Data set, or images of your own: a folder or an .npz file.", "mnist", also="data")
     eval_examples: int | None = setting("How many test images to evaluate, the first ones.")
     trust: bool = setting(TRUST, False)
 
     def __post_init__(self) -> None:
         fix = "Write python -m trainers.matched BASELINE.keras OTHER.keras."
         require(len(self.models) == 2, "command line", got=f"{len(self.models)} models", expected="two", fix=fix)
+        super().__post_init__()
         self.evaluation()
 
     def check_place(self) -> None:
@@ -43,7 +44,8 @@ class Pair(Settings):
 
     def evaluation(self) -> Evaluation:
         """Return the data and the test attack."""
-        return Evaluation.of(self.dataset, data_dir=self.data_dir, eval_examples=self.eval_examples, trust=self.trust)
+        data = {field.name: getattr(self, field.name) for field in dataclasses.fields(Dataset)}
+        return Evaluation.of(**data, eval_examples=self.eval_examples, trust=self.trust)
 
 
 if __name__ == "__main__":

@@ -174,7 +174,7 @@ def renamed(name: str, layer: str):
 def evaluated(path: Path) -> None:
     """Do what an evaluation does before its first attack."""
     images = tf.data.Dataset.from_tensor_slices((np.zeros([128, 2, 2, 1], np.float32), np.zeros([128], np.int32)))
-    check_fits(load_classifier(path), images.batch(128))
+    check_fits(load_classifier(path), images.batch(128), 3)
 
 
 def absurd(config: dict[str, Any]) -> None:

@@ -59,7 +59,7 @@ OWN = {
     "a PNG in a folder that says 30,000 x 30,000": Hostile(
         folder(make=written(png(8, 8).replace(bytes([0, 0, 0, 8] * 2), bytes([0, 0, 117, 48] * 2)))),
         images,
-        "exceeds limit",
+        "identify",
     ),
     "an image that is a pipe": Hostile(folder(make=os.mkfifo), images, "no plain file"),
     "an image without an end": Hostile(folder(make=lambda path: path.symlink_to("/dev/zero")), images, "no plain file"),
