@@ -72,6 +72,11 @@ def test_a_search_is_parsed_into_what_keras_tuner_knows():
     assert trials.experiment(values) == Experiment.of("digits", **values)
 
 
+def test_a_range_takes_fractions():
+    (item,) = space.parse("epsilon:4/255:16/255:log")
+    assert (item.low, item.high, item.is_log) == (4 / 255, 16 / 255, True)
+
+
 def test_the_last_step_of_a_range_is_its_end():
     hp, _ = declared(searched("alpha_train:0:1:0.1"))
     assert list(hp.space[0].values) == pytest.approx(np.linspace(0, 1, 11))
