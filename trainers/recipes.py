@@ -127,7 +127,7 @@ _DATASETS: dict[str, dict[str, Any]] = {
         "validation_examples": 1000,
     },
     OWN: {
-        "architecture": BySize((16, 40), ("digits_cnn", "small_cnn", "resnet18")),
+        "architecture": BySize((16, 40), ("digits_cnn", "small_cnn", "thin_resnet")),
         "eval_epsilon": Epsilons(1.0),
         "eval_attack_steps": 20,
         "eval_attack_step_size": Epsilons(0.1),
