@@ -208,7 +208,7 @@ FAULTS = (
     ),
     Fault(OUTCOMES, "the adversarial image is the last one", "kept = places[closer | broken]", "kept = places"),
     Fault(OUTCOMES, "finished batches are attacked again after a kill", 'int(arrays["done"])', "0"),
-    Fault(OUTCOMES, "a file of other weights is accepted", '"weights": _digest(*weights), ', ""),
+    Fault(OUTCOMES, "a file of other weights is accepted", '"weights": hash_of_weights(classifier), ', ""),
     Fault(
         STAGES,
         "runs share their random numbers",

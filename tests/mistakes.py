@@ -516,15 +516,15 @@ CALLS = {
     "iaat.fit(x, y)": "data: got images without an index, expected images that come with their index",
     "iaat.fit({'image': x, 'index': np.arange(3, 9)}, y)": "index: got values from 3 to 8, expected places in the",
     "iaat.fit({'image': x, 'index': np.arange(6) / 2}, y)": "index: got dtype float64 of shape [6] with 6 images",
-    "data.load('imagenet')": "data set: got 'imagenet', expected one of digits, mnist, cifar10, tiny_imagenet",
-    "data.load(None)": "data set: got None, expected one of digits,",
+    "data.load('imagenet')": "dataset: got 'imagenet', expected one of digits, mnist, cifar10, tiny_imagenet",
+    "data.load(None)": "dataset: got None, expected one of digits,",
     "data.load('digits', batch_size=0)": "batch_size: got 0, expected a whole number >= 1",
     "data.load('digits', seed=-1)": "seed: got -1, expected a whole number in [0, 2**31)",
     "data.load('digits', train_examples=0)": "train_examples: got 0, expected a whole number >= 1",
     "data.load('digits', train_examples=5000)": "train_examples: got 5000, expected at most 1078",
     "data.load('digits', validation_examples=5000)": "validation_examples: got 5000, expected at most 120",
     "data.load('mnist', data_dir='nowhere')": "data_dir: got 'nowhere', expected an existing folder",
-    "data.info('svhn')": "data set: got 'svhn', expected one of digits,",
+    "data.info('svhn')": "dataset: got 'svhn', expected one of digits,",
     # Settings of evaluations
     "evaluate_robustness(classifier, (x, y), 'pgd')": "attack: got 'pgd', expected a wmr_tf.attacks.Attack",
     "evaluate_robustness(classifier, (x, y), attacks.PGD)":

@@ -155,7 +155,7 @@ def test_the_test_attack_has_the_radius_of_the_training_and_steps_follow():
 @pytest.mark.parametrize(
     ("shape", "network"),
     [((8, 8, 1), "digits_cnn"), ((16, 12, 3), "digits_cnn"), ((17, 8, 3), "small_cnn"), ((28, 28, 1), "small_cnn")]
-    + [((32, 40, 3), "small_cnn"), ((41, 8, 3), "resnet18"), ((224, 224, 3), "resnet18")],
+    + [((32, 40, 3), "small_cnn"), ((41, 8, 3), "thin_resnet"), ((224, 224, 3), "thin_resnet")],
 )
 def test_the_network_goes_by_the_size_of_the_images(shape, network):
     assert recipe(OWN, "trades")["architecture"].of(shape) == network

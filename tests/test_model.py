@@ -443,7 +443,7 @@ def test_no_method_is_traced_again_after_the_first_batch(name):
     classifier = keras.Sequential(
         [keras.Input([FEATURES]), layers.Dense(5, name="first"), layer, layers.Dense(CLASSES)]
     )
-    method = method_named(name, **({"split": "first"} if name == "yopo" else {}))
+    method = method_named(name, **{"yopo": {"split": "first"}, "free": {"replays": 2}}.get(name, {}))  # 8 diverge here
     watch = keras.callbacks.LambdaCallback(on_train_batch_end=lambda batch, logs: traces.append(layer.traces))
     layer.traces = 0
     fit(compiled(method, classifier), INDEXED, Y, batch_size=8, epochs=2, callbacks=[watch])  # 8, 8 and 4

@@ -99,7 +99,7 @@ def test_images_have_their_classes_and_grey_ones_three_equal_channels(default_di
     write_zip(tmp_path / "here", members)
     arrays = read(tmp_path / "here")
     expected = np.stack([jpeg(number)[1] for number in range(200)]).astype(float)
-    assert [array.shape for array in arrays] == [(400, 64, 64, 3), (400,), (200, 64, 64, 3), (200,)]
+    assert [array.shape for array in arrays[:4]] == [(400, 64, 64, 3), (400,), (200, 64, 64, 3), (200,)]
     assert arrays.train_images.dtype == np.uint8
     assert np.bincount(arrays.train_labels).tolist() == [2] * 200
     assert sorted(arrays.test_labels) == list(range(200))

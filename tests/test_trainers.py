@@ -182,7 +182,7 @@ def test_metrics_have_the_keys_of_the_design_and_are_fractions(digits):
     keys = "dataset split examples checkpoint method alpha_train beta seed precision attack A_nat A_nat_stderr A_rob"
     keys += " weighting norm epsilon attack_steps attack_step_size attack_start A_strong A_strong_stderr masked suite"
     keys += " zero_gradients A_nat_interval A_rob_interval A_strong_interval budget threat confidence hashes"
-    keys += " command versions date"
+    keys += " command versions date recipe"
     assert set(metrics) == {*keys.split(), "A_rob_stderr", "non_uniform", "cvar", "flags"}
     flag = next(flag for flag in metrics["flags"] if flag["name"] == "attack_cannot_reach")
     assert flag == {"name": "attack_cannot_reach", "reach": 0.03, "epsilon": 0.15, "message": ANY}

@@ -24,10 +24,11 @@ def averaged(model: keras.Model) -> Iterator[None]:
         >>> model.compile(optimizer=keras.optimizers.SGD(0.01, use_ema=True, ema_momentum=0.999))
         >>> history = model.fit(train, verbose=0)
         >>> with averaged(model):
-        ...     result = wmr_tf.evaluate_robustness(model.classifier, test, attack)
+        ...     result = wmr_tf.evaluate_robustness(model.classifier, test, attack, verbose=0)
     """
-    optimizer = getattr(model.optimizer, "inner_optimizer", model.optimizer)  # within that which scales float16's loss
-    is_kept = getattr(optimizer, "use_ema", False) and optimizer.built and hasattr(model, "classifier")
+    optimizer = getattr(model, "optimizer", None)  # plain Keras has none before `compile`
+    optimizer = getattr(optimizer, "inner_optimizer", optimizer)  # within that which scales float16's loss
+    is_kept = hasattr(model, "classifier") and getattr(optimizer, "use_ema", False) and optimizer.built
     pairs = _pairs(optimizer) if is_kept else []
     _exchange(pairs)
     try:

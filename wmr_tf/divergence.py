@@ -78,6 +78,8 @@ class StopOnDivergence(keras.callbacks.Callback):
         if not self._is_alone or "loss" not in (logs or {}):
             return
         if not math.isfinite(self._loss):
+            if watch := getattr(self.model, "watch", None):
+                watch.check()  # images that are NaN are the cause then, and no divergence
             raise self._diverged()
         if self._alarm.is_watching:
             seen = self.model._loss_tracker

@@ -38,7 +38,13 @@ def address(dataset: Any) -> str:
         return dataset
     expected = f"one of {', '.join(DATASETS)}, or images of your own: a folder or an .npz file"
     is_folder = is_text and bool(dataset) and Path(dataset).expanduser().is_dir()
-    require(is_folder, "dataset", got=repr(dataset), expected=expected, fix="Pass --dataset=mnist or --data=FOLDER.")
+    require(
+        is_folder,
+        "dataset",
+        got=repr(dataset),
+        expected=expected,
+        fix="Pass a name, such as mnist, or a path that is there.",
+    )
     return os.path.join(dataset, "")
 
 
