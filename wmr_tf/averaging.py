@@ -26,7 +26,7 @@ def averaged(model: keras.Model) -> Iterator[None]:
         >>> with averaged(model):
         ...     result = wmr_tf.evaluate_robustness(model.classifier, test, attack, verbose=0)
     """
-    optimizer = getattr(model, "optimizer", None)  # plain Keras has none before `compile`
+    optimizer: Any = getattr(model, "optimizer", None)  # plain Keras has none before `compile`
     optimizer = getattr(optimizer, "inner_optimizer", optimizer)  # within that which scales float16's loss
     is_kept = hasattr(model, "classifier") and getattr(optimizer, "use_ema", False) and optimizer.built
     pairs = _pairs(optimizer) if is_kept else []
