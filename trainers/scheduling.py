@@ -1,5 +1,7 @@
 """The course of a training, step by step: callbacks that set what `trainers.training.Training` says of each epoch."""
 
+import math
+
 import keras
 
 from trainers.training import Training
@@ -24,7 +26,7 @@ class LearningRateByBatch(keras.callbacks.Callback):
         """Set the learning rate, if it is another one."""
         steps = self.params["steps"]
         rate = self._training.learning_rate_at(self._epoch + (batch / steps if steps else 0.0))
-        if rate != self._rate:
+        if not math.isclose(rate, self._rate, rel_tol=1e-6):  # it is kept in float32
             self.model.optimizer.learning_rate = rate
 
     def on_epoch_end(self, epoch: int, logs: dict[str, float] | None = None) -> None:
