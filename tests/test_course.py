@@ -99,16 +99,31 @@ def test_a_fit_trains_with_what_the_settings_say_of_each_batch():
     assert model.optimizer.global_clipnorm == 0.5
 
 
+class KilledOnce(keras.callbacks.Callback):
+    """Raise after the first batch that it is told of."""
+
+    has_killed = False
+
+    def on_train_batch_end(self, batch, logs=None):
+        if not self.has_killed:
+            self.has_killed = True
+            raise Killed
+
+
 def test_a_second_fit_of_the_same_model_as_after_a_rollback_takes_the_checkpoints_of_the_first(tmp_path):
-    settings = training(epsilon_warmup=0.5, alpha_warmup=0.5, epochs=2)
+    settings, killer = training(epsilon_warmup=0.5, alpha_warmup=0.5, epochs=2), KilledOnce()
     model = build_model(settings)
     model.run_eagerly = True
 
     def fit():
-        callbacks = [MethodByEpoch(settings), LearningRateByBatch(settings), ExactResume(tmp_path)]
+        resume = ExactResume(tmp_path, minutes=1e-9)
+        callbacks = [MethodByEpoch(settings), LearningRateByBatch(settings), resume, killer]
         return model.fit(splits().train, epochs=2, verbose=0, callbacks=callbacks).history
 
-    assert fit() == fit()
+    with pytest.raises(Killed):
+        fit()  # in the first epoch, whose radius is not the last one's
+    assert model.method.attack == settings.attack_at(0) != settings.attack_at(1)
+    assert len(fit()["loss"]) == 2
 
 
 def fitted(*callbacks, decay=0.5, epochs=2):
