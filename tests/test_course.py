@@ -100,13 +100,13 @@ def test_a_fit_trains_with_what_the_settings_say_of_each_batch():
 
 
 class KilledOnce(keras.callbacks.Callback):
-    """Raise after the first batch that it is told of."""
+    """Raise after the second batch that it is told of; there is a checkpoint of the first."""
 
-    has_killed = False
+    seen = 0
 
     def on_train_batch_end(self, batch, logs=None):
-        if not self.has_killed:
-            self.has_killed = True
+        self.seen += 1
+        if self.seen == 2:
             raise Killed
 
 
@@ -122,6 +122,7 @@ def test_a_second_fit_of_the_same_model_as_after_a_rollback_takes_the_checkpoint
 
     with pytest.raises(Killed):
         fit()  # in the first epoch, whose radius is not the last one's
+    assert list(tmp_path.iterdir())
     assert model.method.attack == settings.attack_at(0) != settings.attack_at(1)
     assert len(fit()["loss"]) == 2
 
