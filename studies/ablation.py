@@ -8,6 +8,7 @@ A_strong under the suite `strong`: A_sa alone can be won by low confidence, and 
 in --runs, and one that was stopped goes on.
 """
 
+import shutil
 import statistics
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ from studies.runs import NAMES, made_by, publish, spread
 from trainers import run
 from trainers.config import Experiment
 from trainers.recipes import FAST
+from trainers.warming import warm_up
 from wmr_tf import report
 from wmr_tf.callbacks import ExactResume, RobustEvaluation
 from wmr_tf.saving import read_json, write_json
@@ -26,6 +28,7 @@ ALPHA_TEST = 2.0
 
 PARTS: dict[str, dict[str, Any]] = {
     "averaging": {"averaging": 0.99},
+    "warm_start": {"warm_start": 8},
     "one_cycle": {"schedule": "one_cycle"},
     "cosine": {"schedule": "cosine"},
     "clip_norm": {"clip_norm": 1.0},
@@ -72,9 +75,12 @@ def rows(recipe: Experiment, plain: Experiment) -> dict[str, dict[str, Any]]:
 
 def measure(experiment: Experiment, folder: Path) -> dict[str, float]:
     """Return the accuracies on validation images after the last epoch; a finished row is not trained again."""
-    file = folder / "validation.json"
+    file, wanted = folder / "validation.json", repr(experiment)
     if file.exists():
-        return read_json(file, "row", fix="Delete the file: the row is made again.")
+        kept = read_json(file, "row", fix="Delete the file: the row is made again.")
+        if kept.pop("experiment") == wanted:
+            return kept
+        shutil.rmtree(folder)  # of other settings
     print(f"{folder}: {experiment.rounds} epochs", flush=True)
     run.seed_everything(experiment)
     splits = run.load_data(experiment)
@@ -83,10 +89,12 @@ def measure(experiment: Experiment, folder: Path) -> dict[str, float]:
     judge = RobustEvaluation(
         splits.validation, attack, alpha_test=alphas, examples=None, every=experiment.rounds, suite="strong"
     )
-    callbacks = [*run.measuring_callbacks(experiment, judge), ExactResume(folder / "checkpoints")]
+    resume = ExactResume(folder / "checkpoints")
+    callbacks = [*run.measuring_callbacks(experiment, judge), resume]
+    warm_up(experiment, splits, model.classifier, folder, resume)
     history = model.fit(splits.train, epochs=experiment.rounds, callbacks=callbacks, verbose=0).history
     found = {name: history[f"val_{name}"][-1] for name in NAMES}
-    write_json(file, found)
+    write_json(file, {"experiment": wanted, **found})
     return found
 
 
