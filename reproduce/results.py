@@ -15,8 +15,8 @@ _KEPT = ("examples", "attack", "masked", *_ACCURACIES, *(f"{name}_stderr" for na
 _KEPT_BY_ALPHA = ("alpha_test", "A_sa", "A_sa_stderr", "A_tr", "A_tr_stderr")
 _FIX = "Remove the file: the row is run again."
 
-_EPOCH = re.compile(r"; ([\d.]+) s of the epoch's ([\d.]+) s$", re.MULTILINE)
-"""How a trainer's line on an epoch ends: seconds of its validation, and of all of it."""
+_EPOCH = re.compile(r"^ *\d+/\d+ .* ([\d.]+) +[\d.]+(?:  masked|  diverged)?$", re.MULTILINE)
+"""A row of a trainer's table: an epoch, which ends with the seconds of its training and of its evaluation."""
 
 _WARM_START = re.compile(r"^The warm start took ([\d.]+) s$", re.MULTILINE)
 
@@ -38,10 +38,10 @@ def trained_seconds(log: str) -> float | None:
     An epoch that was stopped and gone on with counts with its last part, and so does a warm start.
 
     Example:
-        >>> trained_seconds("The warm start took 8.5 s\\nA_tr 70.00%; 2.0 s of the epoch's 12.5 s")
+        >>> trained_seconds("The warm start took 8.5 s\\n  1/2   1.69  87.50     10.5     2.0")
         19.0
     """
-    trained = sum(float(whole) - float(validation) for validation, whole in _EPOCH.findall(log))
+    trained = sum(map(float, _EPOCH.findall(log)))
     warm = sum(map(float, _WARM_START.findall(log)))
     return round(trained + warm, 1) or None
 

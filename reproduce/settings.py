@@ -21,20 +21,22 @@ class Reproduction(Settings):
 
     table: int  # no flag: each table has its door
     budget: str = setting(
-        "Training time for each model on two cores of the reference machine: " + ", ".join(BUDGETS) + ".", "quarter"
+        "Training time for each model on two cores of the reference machine.", "quarter", choices=BUDGETS
     )
     seeds: tuple[int, ...] = setting("Seeds with commas; every model is trained with each.", (0,))
     rows: tuple[str, ...] = setting(
         "Which models to run, names with commas such as trades,trades-alpha2; none only renders what is there.", (ALL,)
     )
-    data_dir: str | None = setting("Where tensorflow-datasets keeps prepared data; only read if it is there.")
-    train_examples: int | None = setting("How many training images there are; those of the whole set if not given.")
-    eval_examples: int | None = setting("How many test images to evaluate, the first ones; all if not given.")
-    suite: str = setting("Version of AutoAttack beside every A_rob: " + ", ".join(SUITES) + ".", "quick")
+    data_dir: str | None = setting(
+        "Where tensorflow-datasets keeps prepared data; only read if it is there.", unset="its own folder"
+    )
+    train_examples: int | None = setting("How many training images there are.", unset="those of the whole set")
+    eval_examples: int | None = setting("How many test images to evaluate, the first ones.", unset="all")
+    suite: str = setting("Version of AutoAttack beside every A_rob.", "quick", choices=SUITES)
     suite_examples: int = setting("How many test images it attacks, the first ones.", 1000)
     output_dir: str = setting("Folder of the runs; a row that was stopped goes on there.", "runs/reproduce")
     results: str = setting("Folder with a small file for each finished row and seed.", "results/reproduce")
-    output: str | None = setting("The page, .md, with its picture beside it. Default: results/tableN.md.")
+    output: str | None = setting("The page, .md, with its picture beside it.", unset="results/tableN.md")
 
     def __post_init__(self) -> None:
         one_of("table", self.table, TABLES)

@@ -10,7 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from trainers.command import COMMANDS, TRAIN, usage
+import wmr_tf
+from trainers.command import COMMANDS, TRAIN, data_sets, usage
+from wmr_tf.names import DATASETS
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -21,7 +23,7 @@ def wmr(*words, cwd=ROOT):
     return subprocess.run(command, cwd=cwd, env=environment, capture_output=True, text=True, timeout=300, check=False)
 
 
-@pytest.mark.parametrize("module", [*TRAIN.values(), *(module for module, _ in COMMANDS.values())])
+@pytest.mark.parametrize("module", [module for module, _ in (*TRAIN.values(), *COMMANDS.values())])
 def test_each_command_is_a_module(module):
     assert importlib.util.find_spec(module) is not None
 
@@ -35,8 +37,29 @@ def test_the_package_installs_it():
 def test_without_a_command_it_lists_them(words):
     done = wmr(*words)
     assert (done.returncode, done.stdout.rstrip(), done.stderr) == (0, usage(), "")
-    for name in (*COMMANDS, *(f"train {name}" for name in TRAIN)):
+    for name in ("train DATASET", *COMMANDS):
         assert f"  wmr {name} " in done.stdout
+
+
+@pytest.mark.parametrize("words", [("train",), ("train", "--help"), ("train", "-h")])
+def test_without_a_data_set_train_lists_them(words):
+    done = wmr(*words)
+    assert (done.returncode, done.stdout.rstrip(), done.stderr) == (0, data_sets(), "")
+    assert list(TRAIN) == [*DATASETS, "custom"]
+    for name in TRAIN:
+        assert f"  wmr train {name} " in done.stdout
+
+
+def test_it_says_its_version():
+    done = wmr("--version")
+    assert (done.returncode, done.stdout, done.stderr) == (0, f"wmr_tf {wmr_tf.__version__}\n", "")
+
+
+@pytest.mark.parametrize("module", [module for module, _ in (*TRAIN.values(), *COMMANDS.values())])
+def test_each_door_knows_h(module):
+    command, environment = [sys.executable, "-m", module, "-h"], {**os.environ, "PYTHONPATH": str(ROOT)}
+    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 0 and f"-m {module}" in done.stdout or module == "trainers.completion", done.stderr
 
 
 @pytest.mark.parametrize(
@@ -45,7 +68,6 @@ def test_without_a_command_it_lists_them(words):
         (("trian",), "error: wmr: got trian, expected one of train, evaluate, "),
         (("trian",), "Did you mean train?"),
         (("--epochs=3",), "error: wmr: got --epochs=3, expected one of train, "),
-        (("train",), "error: train: got nothing, expected one of digits, mnist, "),
         (("train", "minst"), "Did you mean mnist?"),
         (("train", "digits", "--epoch=3"), "error: command line: got --epoch, expected one of the flags"),
         (("evaluate", "--model=none.keras", "--dataset=digits"), "none.keras"),

@@ -456,25 +456,6 @@ def test_without_flags_it_is_the_recipe():
     assert settings_of(Experiment, "--method=natural", dataset="mnist") == Experiment.of("mnist", "natural")
 
 
-def test_help_tells_the_defaults_of_the_recipe():
-    help_of = {}
-    run_main(
-        lambda _: help_of.update({name: flags.FLAGS[name].help for name in GIVEN if name in flags.FLAGS}),
-        Experiment,
-        dataset="mnist",
-    )
-    assert "Default: 0.0 with natural, 0.5 with pgd, 2.0 with trades" in help_of["alpha_train"]
-    assert help_of["epochs"].endswith("Default: 100.")
-    assert help_of["method"].endswith("Default: trades.")
-    assert help_of["beta"].endswith("Default: 6.0.")
-    assert help_of["eval_attack_step_size"] == (
-        "Step size of the test attack; it follows --eval_epsilon. Default: 0.0333 epsilon."
-    )
-    assert "1.25 epsilon with fast, 1 epsilon with n_fgsm, 1 epsilon with free" in help_of["attack_step_size"]
-    assert help_of["epsilon_max"].endswith("Default: 1.33 epsilon.")
-    assert "Default" not in help_of["data_dir"]
-
-
 def test_recipes_name_only_settings_that_exist():
     names = {field.name for field in dataclasses.fields(Experiment)}
     for dataset in data.SOURCES:

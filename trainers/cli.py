@@ -4,10 +4,9 @@ import contextlib
 import dataclasses
 import difflib
 import sys
-import types
 import typing
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 from absl import app, flags, logging
@@ -15,9 +14,9 @@ from absl import app, flags, logging
 from trainers.runs.folder import check_output_dir
 from trainers.settings.base import Settings
 from trainers.settings.cluster import LostWorker
-from trainers.settings.recipes import recipe
+from trainers.usage import HELP, Flag, as_text, flags_of, help_of
 from wmr_tf.checks import InvalidInput, number_of, one_line, printable, refuse, require
-from wmr_tf.names import METHODS
+from wmr_tf.engine.terminal import RED, YELLOW, painted, wipe
 
 
 class _Parser(flags.ArgumentParser):
@@ -57,10 +56,10 @@ def main(settings: type[Settings], run: Callable[[Any], object], *, shown: str |
         shown: Whose recipe's values --help says; that of the fixed data set if there is one.
         **fixed: Settings that are no flags here, such as `dataset="mnist"`.
     """
-    fields = [field for field in dataclasses.fields(settings) if "help" in field.metadata]
-    names = [field.name for field in fields if field.name not in fixed]
-    beside = [field.name for field in dataclasses.fields(settings) if "is_beside_flags" in field.metadata]
-    _define_flags(settings, names, shown or fixed.get("dataset"))
+    known = list(flags_of(settings, fixed, shown or fixed.get("dataset")))
+    names = [flag.name for flag in known]
+    beside = [field.name for field in dataclasses.fields(settings) if "beside_flags" in field.metadata]
+    _define_flags(known)
 
     def started(argv: list[str]) -> None:
         if not flags.FLAGS["verbosity"].present:
@@ -75,7 +74,13 @@ def main(settings: type[Settings], run: Callable[[Any], object], *, shown: str |
             checked.use_threads()
             run(checked)
 
-    app.run(started, flags_parser=parse)
+    def parsed(argv: list[str]) -> list[str]:
+        if not set(HELP).isdisjoint(argv[1:]):
+            print(help_of(sys.modules["__main__"].__doc__ or "", known))
+            sys.exit(0)
+        return parse(argv)
+
+    app.run(started, flags_parser=parsed)
 
 
 @contextlib.contextmanager
@@ -98,18 +103,13 @@ def as_flag(name: str, value: Any) -> str:
     return f"--{name}={as_text(value)}"
 
 
-def as_text(value: Any) -> str:
-    """Return the text after `--name=` for a value, such as "1.0,2.0" for a pair."""
-    return ",".join(map(str, value)) if isinstance(value, tuple) else str(value)
-
-
 def value_of(settings: type[Settings], name: str, text: str) -> Any:
     """Return the value that `--name=text` stands for.
 
     Raises:
         InvalidInput: If the text is no such value. Whether it is in range is checked by the settings.
     """
-    kind = _without_none(typing.get_type_hints(settings)[name])
+    (kind,) = (flag.kind for flag in flags_of(settings, {}) if flag.name == name)
     parser = _PARSERS[kind]
     try:
         return parser.parse(text)
@@ -119,7 +119,8 @@ def value_of(settings: type[Settings], name: str, text: str) -> Any:
 
 def fail(message: str, status: int = 2) -> typing.NoReturn:
     """Print one line on stderr and exit."""
-    print(f"error: {printable(' '.join(message.split()))}", file=sys.stderr)
+    wipe()
+    print(painted("error:", RED, sys.stderr), printable(" ".join(message.split())), file=sys.stderr)
     sys.exit(status)
 
 
@@ -127,7 +128,8 @@ def _print_warning(
     message: Warning | str, category: type, filename: str, lineno: int, file: Any = None, line: str | None = None
 ) -> None:
     """Print one line on stderr, as `fail` does; where in the code it was said helps nobody here."""
-    print(f"warning: {printable(' '.join(str(message).split()))}", file=sys.stderr)
+    wipe()
+    print(painted("warning:", YELLOW, sys.stderr), printable(" ".join(str(message).split())), file=sys.stderr)
 
 
 def parse(argv: list[str]) -> list[str]:
@@ -147,36 +149,15 @@ def parse(argv: list[str]) -> list[str]:
         sys.exit(0)
 
 
-def _define_flags(settings: type[Settings], names: list[str], dataset: str | None) -> None:
-    # Named as absl names the main module, so that --help shows them without --helpfull.
-    module = sys.argv[0]
-    types_of = typing.get_type_hints(settings)
-    recipes = {method: recipe(dataset, method) for method in METHODS} if dataset else {"": {}}
-    for field in dataclasses.fields(settings):
-        if field.name not in names:
-            continue
-        defaults = {method: values.get(field.name, field.default) for method, values in recipes.items()}
-        help_text = field.metadata["help"] + _shown(defaults)
-        kind = _without_none(types_of[field.name])
-        if kind is bool:
-            flag = flags.BooleanFlag(field.name, None, help_text)
-            flag.parser = _PARSERS[kind]
+def _define_flags(known: Iterable[Flag]) -> None:
+    module = sys.argv[0]  # as absl names the main module
+    for each in known:
+        parser = _PARSERS[each.kind]
+        if each.kind is bool:
+            flag = flags.BooleanFlag(each.name, None, each.help)
+            flag.parser = parser
             flags.DEFINE_flag(flag, module_name=module)
         else:
-            flags.DEFINE(_PARSERS[kind], field.name, None, help_text, module_name=module)
-        if field.metadata["also"]:
-            flags.DEFINE_alias(field.metadata["also"], field.name, module_name=module)
-
-
-def _shown(defaults: dict[str, Any]) -> str:
-    """Return what --help says of a flag's default, given that of each method."""
-    values = {method: as_text(value) for method, value in defaults.items() if value is not None}
-    if len(set(values.values())) > 1:
-        return f" Default: {', '.join(f'{value} with {method}' for method, value in values.items())}."
-    return f" Default: {values.popitem()[1]}." if values else ""
-
-
-def _without_none(hint: Any) -> Any:
-    if isinstance(hint, types.UnionType):
-        return next(kind for kind in typing.get_args(hint) if kind is not type(None))
-    return hint
+            flags.DEFINE(parser, each.name, None, each.help, module_name=module)
+        if each.also:
+            flags.DEFINE_alias(each.also, each.name, module_name=module)

@@ -5,33 +5,45 @@ import runpy
 import sys
 
 from trainers.cli import fail
-from wmr_tf.names import DATASETS
+from trainers.usage import HELP
+from wmr_tf import __version__
 
-TRAIN = {name: f"trainers.{name}" for name in (*DATASETS, "custom")}
+TRAIN = {
+    "digits": ("trainers.digits", "the digits of scikit-learn, 8 x 8, without a download; seconds"),
+    "mnist": ("trainers.mnist", "MNIST, digits of 28 x 28"),
+    "cifar10": ("trainers.cifar10", "CIFAR-10, photos of 32 x 32"),
+    "tiny_imagenet": ("trainers.tiny_imagenet", "Tiny ImageNet, photos of 64 x 64 in 200 classes"),
+    "custom": ("trainers.custom", "images of your own, a folder or an .npz file"),
+}
+"""What `wmr train` runs for a data set, and which that is."""
 
 COMMANDS = {
     "evaluate": ("trainers.evaluate", "measure how robust a saved classifier is"),
     "compare": ("trainers.compare", "print runs side by side, with a picture and a report"),
+    "report": ("trainers.report", "make the report and pictures of runs again, from their numbers"),
     "matched": ("trainers.matched", "evaluate classifiers at equal confidence"),
     "resume": ("trainers.resume", "go on with a run that was stopped"),
     "search": ("tuning.search", "search alpha_train and other settings"),
     **{f"table{number}": (f"reproduce.table{number}", f"make the paper's Table {number}") for number in range(1, 6)},
+    "completion": ("trainers.completion", "print what makes the shell complete commands, flags and choices"),
 }
-"""What a command runs, and what it does."""
+"""What another command runs, and what it does."""
 
 
 def main() -> None:
     """Run the module that the first words of the command line name, with the flags after them."""
     words = sys.argv[1:]
-    if not words or words[0] in ("help", "-h", "--help", "-help", "--helpfull"):
-        print(usage())
-        sys.exit(0)
+    if not words or words[0] in ("help", *HELP):
+        _tell(usage())
+    if words[0] == "--version":
+        _tell(f"wmr_tf {__version__}")
     if words[0] == "train":
-        module, flags = _chosen("train", words[1:2], TRAIN), words[2:]
+        if not words[1:] or words[1] in HELP:
+            _tell(data_sets())
+        module, flags = _chosen("train", words[1], {name: module for name, (module, _) in TRAIN.items()}), words[2:]
     else:
         known = {"train": "", **{name: module for name, (module, _) in COMMANDS.items()}}
-        module, flags = _chosen("wmr", words[:1], known), words[1:]
-    flags = ["--help" if flag == "-h" else flag for flag in flags]
+        module, flags = _chosen("wmr", words[0], known), words[1:]
     sys.argv[1:] = flags
     sys.orig_argv[1:] = ["-m", module, *flags]  # what a run is gone on with, and its config.json says
     runpy.run_module(module, run_name="__main__", alter_sys=True)
@@ -39,23 +51,31 @@ def main() -> None:
 
 def usage() -> str:
     """Return the commands, one a line."""
-    lines = [
-        *((f"train {name}", f"train a classifier on {name}") for name in DATASETS),
-        ("train custom", "train a classifier on images of your own"),
-        *((name, does) for name, (_, does) in COMMANDS.items()),
-    ]
-    return "\n".join(
-        [
-            "usage: wmr COMMAND [--flag=value ...]; wmr COMMAND --help lists its flags",
-            "",
-            *(f"  wmr {name:<20} {does}" for name, does in lines),
-        ]
-    )
+    lines = [("train DATASET", "train a robust classifier; wmr train lists the data sets"), *_told(COMMANDS)]
+    return _listed("usage: wmr COMMAND [--flag=value ...]; wmr COMMAND --help lists its flags", "wmr", lines)
 
 
-def _chosen(what: str, words: list[str], known: dict[str, str]) -> str:
+def data_sets() -> str:
+    """Return the data sets that `wmr train` knows, one a line."""
+    head = "usage: wmr train DATASET [--flag=value ...]; wmr train DATASET --help lists its flags"
+    return _listed(head, "wmr train", _told(TRAIN))
+
+
+def _told(known: dict[str, tuple[str, str]]) -> list[tuple[str, str]]:
+    return [(name, does) for name, (_, does) in known.items()]
+
+
+def _listed(head: str, before: str, lines: list[tuple[str, str]]) -> str:
+    return "\n".join([head, "", *(f"  {before} {name:<14} {does}" for name, does in lines)])
+
+
+def _tell(text: str) -> None:
+    print(text)
+    sys.exit(0)
+
+
+def _chosen(what: str, word: str, known: dict[str, str]) -> str:
     """Return the module of a word; anything else ends the process in one line, with status 2."""
-    word = words[0] if words else "nothing"
     if word in known:
         return known[word]
     alike = difflib.get_close_matches(word, known, n=1)

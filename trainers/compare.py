@@ -6,6 +6,7 @@ Runs that differ in nothing but the seed are one row: python -m trainers.compare
 """
 
 import dataclasses
+import functools
 import os
 from pathlib import Path
 
@@ -57,5 +58,7 @@ class Comparison(Settings):
         require(is_possible, "output", got=repr(self.output), expected=expected, fix=fix)
 
 
+COMMAND = functools.partial(main, Comparison, late("trainers.comparison.comparing:compare", tensorflow=False))
+
 if __name__ == "__main__":
-    main(Comparison, late("trainers.comparison.comparing:compare", tensorflow=False))
+    COMMAND()

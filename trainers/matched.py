@@ -7,13 +7,15 @@ baseline's, and evaluates both models, and the other one also as it is.
 """
 
 import dataclasses
+import functools
 
 from trainers.cli import main
 from trainers.quiet import late
-from trainers.settings.base import arguments, setting
-from trainers.settings.config import TRUST, Evaluation
+from trainers.settings.base import COMMON, arguments, setting
+from trainers.settings.config import Evaluation, trust_flag
 from trainers.settings.dataset import Dataset
 from wmr_tf.checks import require
+from wmr_tf.names import DATASETS
 from wmr_tf.saving import model_file
 
 
@@ -22,9 +24,15 @@ class Pair(Dataset):
     """Two models, and the test images that they are compared on."""
 
     models: tuple[str, ...] = arguments()
-    dataset: str = setting("Data set, or images of your own: a folder or an .npz file.", "mnist", also="data")
-    eval_examples: int | None = setting("How many test images to evaluate, the first ones.")
-    trust: bool = setting(TRUST, False)
+    dataset: str = setting(
+        "Data set, or images of your own: a folder or an .npz file.",
+        "mnist",
+        also="data",
+        choices=DATASETS,
+        section=COMMON,
+    )
+    eval_examples: int | None = setting("How many test images to evaluate, the first ones.", unset="all")
+    trust: bool = trust_flag()
 
     def __post_init__(self) -> None:
         fix = "Write python -m trainers.matched BASELINE.keras OTHER.keras."
@@ -48,5 +56,7 @@ class Pair(Dataset):
         return Evaluation.of(**data, eval_examples=self.eval_examples, trust=self.trust)
 
 
+COMMAND = functools.partial(main, Pair, late("trainers.comparison.matching:compare"))
+
 if __name__ == "__main__":
-    main(Pair, late("trainers.comparison.matching:compare"))
+    COMMAND()

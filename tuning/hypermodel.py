@@ -154,7 +154,7 @@ class ExperimentHyperModel(kt.HyperModel):
         history = model.fit(
             splits.train,
             callbacks=[*measuring, *callbacks],
-            **{"epochs": experiment.rounds, "verbose": 2, **kwargs},
+            **{"epochs": experiment.rounds, "verbose": 0, **kwargs},
         )
         return best_epoch(history, self.objective)
 

@@ -8,11 +8,12 @@ from typing import Any
 
 import keras_tuner as kt
 
-from trainers.cli import as_flag, as_text
+from trainers.cli import as_flag
 from trainers.runs.folder import BEST, METRICS, write_config
 from trainers.runs.naming import training_facts
 from trainers.runs.testing import evaluate, prepare
 from trainers.settings.config import Experiment
+from trainers.usage import as_text
 from tuning.objective import Objective
 from tuning.space import Space
 from tuning.tuner import FAILURE, SearchTuner
@@ -116,14 +117,14 @@ def evaluate_best(tuner: SearchTuner, space: Space, trial: Any, folder: Path) ->
     best = folder / BEST_TRIAL
     metrics = best / METRICS
     if metrics.exists() and read_json(metrics, METRICS, fix="Remove it.").get("trial") == trial.trial_id:
-        print(f"Trial {trial.trial_id} has been evaluated on test images before: {metrics}")
+        print(f"Trial {int(trial.trial_id)} has been evaluated on test images before: {metrics}")
         return
     values = space.values(trial.hyperparameters.copy())
     experiment = space.experiment(values)
     best.mkdir(exist_ok=True)
     save_classifier(tuner.load_model(trial).classifier, best / BEST)
     write_config(best, experiment, command=command(space, values))
-    print(f"Evaluating trial {trial.trial_id} on test images", flush=True)
+    print(f"Evaluating trial {int(trial.trial_id)} on test images", flush=True)
     facts = {"checkpoint": BEST, "trial": trial.trial_id, **training_facts(dataclasses.asdict(experiment))}
     test = prepare(experiment, tuner.hypermodel.splits(experiment))
     evaluate(experiment, test, load_classifier(best / BEST), best, facts)

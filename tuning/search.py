@@ -17,12 +17,13 @@ trial from its last checkpoint. If the chief died, stop the workers and start al
 """
 
 import dataclasses
+import functools
 from collections.abc import Mapping
 from typing import Any, Self
 
 from trainers.cli import main
 from trainers.quiet import late
-from trainers.settings.base import setting
+from trainers.settings.base import COMMON, setting
 from trainers.settings.config import Experiment
 from tuning import space
 from tuning.goal import checked_top_probability, weights_of
@@ -36,8 +37,10 @@ TUNERS = ("bayesian", "random", "hyperband", "grid")
 class Search(Experiment):
     """What all trials share, what is searched, and how."""
 
-    tuner: str = setting("Strategy: " + ", ".join(TUNERS) + ".", "bayesian")
-    max_trials: int | None = setting("How many trials; if not given 12, with grid and hyperband all that there are.")
+    SECTION = COMMON
+
+    tuner: str = setting("Strategy.", "bayesian", choices=TUNERS)
+    max_trials: int | None = setting("How many trials.", unset="12, with grid and hyperband all that there are")
     search: str = setting(
         "What is searched: name:low:high, name:low:high:step, name:low:high:log or name:choice/choice, with commas.",
         "alpha_train:0:4",
@@ -112,6 +115,8 @@ def _check_one_length(trials: space.Space) -> None:
     )
 
 
+# A trial has one device; several trials may run beside each other.
+COMMAND = functools.partial(main, Search, late("tuning.searching:search"), strategy="none")
+
 if __name__ == "__main__":
-    # A trial has one device; several trials may run beside each other.
-    main(Search, late("tuning.searching:search"), strategy="none")
+    COMMAND()

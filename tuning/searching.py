@@ -4,8 +4,10 @@ import dataclasses
 import json
 from pathlib import Path
 
-from trainers.runs.folder import FILES
-from trainers.runs.testing import prepare
+from trainers.runs.folder import BEST, FILES
+from trainers.runs.run import validation_evaluation
+from trainers.runs.telling import conditions_of, filled
+from trainers.runs.testing import prepare, tell_files
 from tuning import results, tuner
 from tuning.hypermodel import ExperimentHyperModel
 from tuning.objective import Objective
@@ -61,16 +63,19 @@ def search(settings: Search) -> None:
 def conclude(settings: Search, searcher: tuner.SearchTuner, objective: Objective, folder: Path) -> None:
     """Write the trials, print them with the best one's command, and evaluate that on test images."""
     trials = settings.space()
+    evaluation = validation_evaluation(settings, searcher.hypermodel.splits(settings))
     rows = results.rows_of(searcher.oracle, trials, folder / tuner.TRIALS)
     results.write(rows, trials, objective, folder)
-    print(results.table(rows, trials, objective))
+    caption = filled(conditions_of(evaluation, short_name(settings.dataset)))
+    print(f"\n{caption}\n\n{results.table(rows, trials, objective)}\n")
     best = results.best_trial(searcher.oracle)
     if best is None:
         reasons = "; ".join(sorted({row["reason"] for row in rows}))
         raise FloatingPointError(f"search: all {len(rows)} trials failed: {reasons}")
     values = trials.values(best.hyperparameters.copy())
     print(
-        f"Best: trial {best.trial_id}, {objective.name} {best.score:.4f}\n{results.command(trials, values)}", flush=True
+        f"Best: trial {int(best.trial_id)}, {objective.name} {best.score:.4f}\n{results.command(trials, values)}",
+        flush=True,
     )
     if said := results.difference_from_trial(settings.tuner, objective):
         print(said, flush=True)
@@ -79,7 +84,8 @@ def conclude(settings: Search, searcher: tuner.SearchTuner, objective: Objective
     results.draw(rows, trials, objective, folder, title)  # last: a picture that fails costs nothing else
     for each in (folder, *(path for path in folder.rglob("*") if path.is_dir())):  # nobody else writes any more
         forget_unfinished(each, (*_FILES, *FILES))
-    print(f"Everything is in {folder}")
+    tell_files(folder / results.BEST_TRIAL, **{BEST: f"the classifier of trial {int(best.trial_id)}, the best"})
+    print(f"The trials are in {folder / 'trials.md'}, {folder / 'tradeoff.png'}")
 
 
 def claim_folder(settings: Search) -> Path:

@@ -1,6 +1,7 @@
 """Keras Tuner's strategies, resumed cleanly and saying why a trial failed."""
 
 import contextlib
+import datetime
 import functools
 import itertools
 import shutil
@@ -13,6 +14,7 @@ from typing import Any
 
 import keras
 import keras_tuner as kt
+from keras_tuner.src.engine.oracle import Display
 from keras_tuner.src.engine.tuner_utils import SaveBestEpoch
 
 from trainers.runs import run
@@ -20,6 +22,8 @@ from tuning.objective import Objective
 from tuning.role import is_worker
 from wmr_tf.callbacks import ExactResume
 from wmr_tf.checks import one_line
+from wmr_tf.engine.progress import shown_time
+from wmr_tf.engine.terminal import wipe
 from wmr_tf.foreign import check_weights
 from wmr_tf.saving import forget_unfinished, write_json, write_text, written_whole
 from wmr_tf.untrusted import read_json, well_formed
@@ -87,7 +91,27 @@ def make_oracle(tuner: str, objective: Objective, *, max_trials: int | None, epo
     # A seed of 0 is none to Keras Tuner.
     oracle = ORACLES[tuner](objective=objective, seed=seed + 1, max_consecutive_failed_trials=None, **settings)
     oracle.max_trials = max_trials  # which Hyperband's constructor does not take
+    oracle._display = TrialLines(oracle)
     return oracle
+
+
+class TrialLines(Display):
+    """Tells of each trial under the number that it has in the table; Keras Tuner's own counts the trials from 1."""
+
+    def on_trial_begin(self, trial: Any) -> None:
+        """Tell its number and values."""
+        self.trial_start[trial.trial_id] = datetime.datetime.now()
+        values = trial.hyperparameters.values.items()
+        told = [f"{name} {self.format_value(value)}" for name, value in values if not name.startswith("tuner/")]
+        print(f"\nTrial {int(trial.trial_id)}: {', '.join(told)}", flush=True)
+
+    def on_trial_end(self, trial: Any) -> None:
+        """Tell what it reached, and which one is the best so far."""
+        took = datetime.datetime.now() - self.trial_start[trial.trial_id]
+        name, best = self.oracle.objective.name, self.oracle.get_best_trials()
+        reached = trial.status.lower() if trial.score is None else f"{name} {trial.score:.4f}"
+        so_far = f"; best so far {best[0].score:.4f} (trial {int(best[0].trial_id)})" if best and best[0].score else ""
+        print(f"Trial {int(trial.trial_id)} took {shown_time(took.total_seconds())}: {reached}{so_far}", flush=True)
 
 
 class BestEpoch(SaveBestEpoch):
@@ -180,7 +204,8 @@ class SearchTuner(kt.Hyperband):
         except Exception as error:
             reason = one_line(error)
             write_text(failure, f"{reason}\n\n{traceback.format_exc()}")
-            print(f"Trial {trial.trial_id} failed: {reason}", flush=True)
+            wipe()
+            print(f"Trial {int(trial.trial_id)} failed: {reason}", flush=True)
             raise kt.errors.FailedTrialError(reason) from None
 
     def _run_and_update_trial(self, *args: Any, **kwargs: Any) -> None:
@@ -241,7 +266,9 @@ def print_workers(oracle: kt.Oracle) -> None:
         told = ""
         while True:
             time.sleep(2)
-            trials = {worker: f" (trial {trial.trial_id})" for worker, trial in list(oracle.ongoing_trials.items())}
+            trials = {
+                worker: f" (trial {int(trial.trial_id)})" for worker, trial in list(oracle.ongoing_trials.items())
+            }
             now = ", ".join(f"{worker}{trials.get(worker, '')}" for worker in sorted(oracle.tuner_ids))
             if now != told:
                 print(f"At work: {now or 'nobody'}", flush=True)

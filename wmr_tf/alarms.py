@@ -5,6 +5,7 @@ import sys
 
 import numpy as np
 
+from wmr_tf.engine.terminal import YELLOW, painted, wipe
 from wmr_tf.evaluation.flags import is_at_chance
 
 WATCHED_STEPS = 200
@@ -33,8 +34,9 @@ EARLY_STEPS = 20
 
 
 def warn(text: str) -> None:
-    """Print a warning, on a line of its own beside whatever progress bar there is."""
-    print(f"\nwarning: {text}", file=sys.stderr, flush=True)
+    """Print a warning, on a line of its own in the place of whatever progress bar there is."""
+    wipe()
+    print(f"{painted('warning:', YELLOW, sys.stderr)} {text}", file=sys.stderr, flush=True)
 
 
 class LossAlarm:

@@ -3,7 +3,6 @@
 import contextlib
 import math
 import os
-import sys
 import time
 import weakref
 from collections.abc import Iterable
@@ -23,6 +22,7 @@ from wmr_tf.checks import seed as checked_seed
 from wmr_tf.divergence import Diverged
 from wmr_tf.engine.memory import AT_MOST, images_at_once
 from wmr_tf.engine.precision import compute_dtypes, float32_compute
+from wmr_tf.engine.terminal import wipe
 from wmr_tf.evaluation import Robustness, RobustnessEvaluator
 from wmr_tf.evaluation.versions import VERSIONS
 from wmr_tf.inputs.batches import LOOKED_AT, CheckedBatches, batches_of, checked_batches
@@ -89,6 +89,7 @@ class RobustEvaluation(keras.callbacks.Callback):
         batch_size: Images attacked together, at most; as many as fit a memory budget if not given.
         on_masked: What to do when the suite lowers A_rob so far that the classifier is hiding: "warn", "stop", or
             "roll_back", which stops with the weights of the last epoch before.
+        verbose: What is shown of the attacks, as `evaluate_robustness` takes it; that of `fit` if not given.
 
     Raises:
         InvalidInput: If a setting is out of range; in `fit`, before the first step, if the data are not what they
@@ -119,8 +120,10 @@ class RobustEvaluation(keras.callbacks.Callback):
         suite: str = "short",
         batch_size: int | None = None,
         on_masked: str = "warn",
+        verbose: int | None = None,
     ) -> None:
         super().__init__()
+        self.verbose = verbose
         self.alpha_test = alphas("alpha_test", alpha_test)
         wanted = [one_of("alpha_tr", alpha, self.alpha_test) for alpha in alpha_tr]
         self.alpha_tr = tuple(dict.fromkeys([self.alpha_test[0], *wanted]))
@@ -184,6 +187,11 @@ class RobustEvaluation(keras.callbacks.Callback):
             warn(f"training ended with a masked classifier. {FINER_ATTACK}")
 
     @property
+    def is_masked(self) -> bool:
+        """Whether the last classifier that was evaluated hides from the test attack."""
+        return self._masking.is_masked
+
+    @property
     def is_in_doubt(self) -> bool:
         """Whether the last classifier was constant: `ExactResume` then keeps a checkpoint from before."""
         return self._constancy.in_a_row > 0
@@ -206,10 +214,10 @@ class RobustEvaluation(keras.callbacks.Callback):
                 suite=self.suite,
                 batch_size=self.batch_size,
             )
-        verbose = self.params["verbose"]
+        verbose = self.params["verbose"] if self.verbose is None else self.verbose
         verbose = 1 if verbose == "auto" else int(verbose)  # "auto" is what `fit` passes on when it is told nothing
-        if verbose == 1 and sys.stdout.isatty():
-            print("\r\033[K", end="")  # wipes the epoch's own progress bar, which is drawn again when the epoch ends
+        if verbose == 1:
+            wipe()  # the epoch's own progress bar, which Keras draws again when the epoch ends
         try:
             result = self._evaluator(self.batches, verbose=verbose)
         except InvalidInput:  # NaN for an image that the suite has attacked; the data were checked before

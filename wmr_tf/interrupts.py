@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator
 from types import FrameType, TracebackType
 from typing import Any, NoReturn, Self
 
+from wmr_tf.engine.terminal import wipe
 from wmr_tf.saving import noted
 
 _PACKAGE = f"{__name__.partition('.')[0]}."
@@ -108,7 +109,8 @@ def _hear(heard: int) -> None:
             if first is None:
                 first = time.monotonic()
                 told = "SIGINT: stopping when the running batch has ended; again: at once"
-                print(f"\n{told}", file=sys.stderr, flush=True)
+                wipe()
+                print(told, file=sys.stderr, flush=True)
             elif time.monotonic() - first > APART:
                 os._exit(130)
 
@@ -142,7 +144,8 @@ def leave(come: signal.Signals, kept: str, command: str) -> NoReturn:
         KeyboardInterrupt: After SIGINT.
         SystemExit: After SIGTERM, with status 143.
     """
-    print(f"\nstopped by {come.name}: {kept}. To go on: {command}", file=sys.stderr, flush=True)
+    wipe()
+    print(f"stopped by {come.name}: {kept}. To go on: {command}", file=sys.stderr, flush=True)
     if come is signal.SIGINT:
         raise KeyboardInterrupt
     sys.exit(128 + come)

@@ -11,7 +11,7 @@ import tensorflow as tf
 
 from wmr_tf.alarms import warn
 from wmr_tf.checks import one_line
-from wmr_tf.engine.progress import Lines
+from wmr_tf.engine.progress import Progress
 from wmr_tf.saving import written_whole
 
 
@@ -96,25 +96,32 @@ class WriteEvents(keras.callbacks.TensorBoard):
 
 
 class LogProgress(keras.callbacks.Callback):
-    """Print a line at least every minute of an epoch where `fit` shows no progress bar, with `verbose=2`.
+    """Show how far an epoch is: on a terminal a bar, which is gone at its end, in a log a line at least every minute.
+
+    With `verbose=1` of `fit` there is Keras's own bar instead, which writes its escape codes into a log too.
 
     Example:
         >>> history = model.fit(train, verbose=0, callbacks=[LogProgress()])
     """
 
-    _lines: Lines | None = None
+    _progress: Progress | None = None
 
     def on_epoch_begin(self, epoch: int, logs: dict[str, float] | None = None) -> None:
         """Forget the epoch before."""
-        self._epoch, self._lines = epoch, None
+        self._epoch, self._progress = epoch, None
 
     def on_train_batch_begin(self, batch: int, logs: dict[str, float] | None = None) -> None:
         """Start the epoch's clock, with the first batch or, in one that is gone on with, a later one."""
-        if self._lines is None and self.params["verbose"] == 2:
+        if self._progress is None and self.params["verbose"] in (0, 2):
             unit = f"epoch {self._epoch + 1}/{self.params['epochs']}: step"
-            self._lines = Lines(self.params["steps"], unit=unit, before=batch)
+            self._progress = Progress(self.params["steps"], unit=unit, verbose=1, before=batch)
 
     def on_train_batch_end(self, batch: int, logs: dict[str, float] | None = None) -> None:
         """Count the batch."""
-        if self._lines is not None:
-            self._lines.add(1, told=f", loss {logs['loss']:.3g}" if logs and "loss" in logs else "")
+        if self._progress is not None:
+            self._progress.add(1, told=f", loss {logs['loss']:.3g}" if logs and "loss" in logs else "")
+
+    def on_epoch_end(self, epoch: int, logs: dict[str, float] | None = None) -> None:
+        """Take the bar away, of an epoch too whose number of steps was not known or that was stopped."""
+        if self._progress is not None:
+            self._progress.expect(0)

@@ -1,9 +1,20 @@
 """The comparison of runs: what `python -m trainers.compare` does."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from trainers.compare import Comparison
-from trainers.comparison.grouping import Run, check_alike, grouped, labels_of, mean_of
+from trainers.comparison.grouping import (
+    MASKED,
+    Run,
+    by_radius,
+    check_alike,
+    conditions,
+    grouped,
+    is_masked,
+    labels_of,
+    mean_of,
+    runs_table,
+)
 from trainers.comparison.pairing import differences, why_unpaired
 from trainers.runs.naming import title
 from wmr_tf import report
@@ -54,7 +65,7 @@ def write(
 
 def _of_seed(label: str, run: Run) -> str:
     """Return what one run of a group is called; the group is masked if one of its runs is."""
-    return f"{label.removesuffix(' MASKED')}, seed {run.metrics['seed']}" + " MASKED" * bool(run.metrics.get("masked"))
+    return f"{label.removesuffix(MASKED)}, seed {run.metrics['seed']}{MASKED * is_masked([run])}"
 
 
 def compare(settings: Comparison) -> None:
@@ -76,17 +87,57 @@ def _compared(settings: Comparison) -> tuple[str, NotWritten | None]:
     """Return the tables as text, and why picture and report are not written, None if they are."""
     runs = list(map(Run.read, settings.runs))
     check_alike(runs)
+    has_curve = len({run.epsilon for run in runs}) > 1
+    told, write_all = (_across_radii if has_curve else _side_by_side)(settings, runs)
+    try:
+        write_all()
+    except NotWritten as fault:
+        return told, fault
+    return f"{told}\nPicture: {settings.picture}\nReport: {settings.page}", None
+
+
+def _side_by_side(settings: Comparison, runs: Sequence[Run]) -> tuple[str, Callable[[], None]]:
+    """Return the tables of runs that were evaluated at one radius, and what writes picture and report."""
     groups = grouped(runs)
     labels = labels_of(groups)
     results = [(label, mean_of(group)) for label, group in zip(labels, groups, strict=True)]
     tables, missing = paired_tables(labels, groups)
+    tables.append(runs_table(labels, groups))
     seeds = [(report.SEEDS, *report.comparison_table(results))] if len(groups) < len(runs) else []
-    told = [report.tables(results, markdown=settings.markdown)]
-    for caption, header, rows in tables:
-        told.append(f"\n{caption}\n\n{report.format_table(header, rows, markdown=settings.markdown)}")
-    told += ["", *missing]
-    try:
-        write(settings, labels, groups, [*seeds, *tables])
-    except NotWritten as fault:
-        return "\n".join(told), fault
-    return "\n".join([*told, f"Picture: {settings.picture}", f"Report: {settings.page}"]), None
+    told = [report.tables(results, markdown=settings.markdown), *_as_text(tables, settings), "", *missing]
+    return "\n".join(told), lambda: write(settings, labels, groups, [*seeds, *tables])
+
+
+def _across_radii(settings: Comparison, runs: Sequence[Run]) -> tuple[str, Callable[[], None]]:
+    """Return the table of runs that were evaluated at several radii, and what writes picture and report."""
+    curves = by_radius(runs)
+    all_runs = [[run for group in curve.values() for run in group] for curve in curves]
+    labels = [label.removesuffix(MASKED) for label in labels_of([next(iter(curve.values())) for curve in curves])]
+    means = [
+        (label + MASKED * is_masked(ours), [mean_of(group) for group in curve.values()])
+        for label, ours, curve in zip(labels, all_runs, curves, strict=True)
+    ]
+    heading = title(runs[0].metrics, radius=False)
+    step = conditions(runs[0].metrics).get("attack step_size", "-")
+    caption = f"{heading}, {runs[0].metrics['examples']:,} test images, steps of {step}"
+    tables: list[Table] = [(caption, *report.epsilon_table(means)), runs_table(labels, all_runs)]
+    results = [
+        (f"{label}, epsilon {epsilon:g}{MASKED * is_masked(group)}", mean_of(group), group[0])
+        for label, curve in zip(labels, curves, strict=True)
+        for epsilon, group in curve.items()
+    ]
+
+    def write_all() -> None:
+        report.plot_epsilon(means, settings.picture, title=heading)
+        pictures = [run.images.pictures if run.images else [] for _, _, run in results]
+        named = [(label, metrics) for label, metrics, _ in results]
+        report.write_report(settings.page, named, pictures=pictures, tables=tables, title=heading)
+
+    return "\n".join([*_as_text(tables, settings), ""]).lstrip("\n"), write_all
+
+
+def _as_text(tables: Sequence[Table], settings: Comparison) -> list[str]:
+    return [
+        f"\n{caption}\n\n{report.format_table(header, rows, markdown=settings.markdown)}"
+        for caption, header, rows in tables
+    ]

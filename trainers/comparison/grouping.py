@@ -19,9 +19,6 @@ from wmr_tf.untrusted import well_formed
 _OF_ONE_RUN = {"budget", "classes", "confidence", "threat", "worst_class"}
 """What has no mean over seeds: each has classes, radii and confidences of its own."""
 
-_SHOWN = 3
-"""How many differing settings go into a defence's name; of more, its folder says which it is."""
-
 
 @dataclasses.dataclass(frozen=True)
 class Run:
@@ -57,6 +54,20 @@ class Run:
         trained_with = {name: settings[name] for name in sorted(known & settings.keys())}
         return cls(folder, metrics, trained_with, Images.read(Path(folder), metrics))
 
+    @property
+    def epsilon(self) -> float:
+        """The radius of the test attack."""
+        return self.metrics["attack"]["epsilon"]
+
+    @property
+    def defence(self) -> str:
+        """What is the same of all runs that differ in nothing but the seed, and the radius that they are tested at."""
+        alphas = [entry["alpha_test"] for entry in self.metrics["non_uniform"]]
+        model = (
+            self.metrics["hashes"]["weights"] if not self.metrics.get("method") and "hashes" in self.metrics else None
+        )
+        return json.dumps([self.settings, alphas, "suite" in self.metrics, model])
+
 
 def _config(folder: Path, metrics: dict[str, Any]) -> dict[str, Any]:
     """Return the config.json beside metrics.json, or beside the checkpoint; nothing if there is none."""
@@ -69,18 +80,23 @@ def _config(folder: Path, metrics: dict[str, Any]) -> dict[str, Any]:
 def conditions(metrics: dict[str, Any]) -> dict[str, Any]:
     """Return what must be alike for two evaluations to be compared: the images and the attacks, but not their seeds.
 
-    Older metrics have neither a suite nor the hash of the data.
+    Nor their radius, in multiples of which lengths are. Older metrics have neither a suite nor the hash of the data.
     """
     settings = {"precision": "float32", **metrics["attack"]}  # older files do not name it
+    radius = settings.pop("epsilon")
     attack = {f"attack {name}": value for name, value in settings.items() if name != "seed"}
     suite = metrics.get("suite", {})
     later = {f"suite {name}": suite[name] for name in ("version", "norm", "epsilon") if name in suite}
     later |= {"hash of the data": metrics["hashes"]["data"][:12]} if "hashes" in metrics else {}
-    return {name: metrics[name] for name in ("dataset", "split", "examples")} | attack | later
+    lengths = {"attack step_size", "suite epsilon"}
+    found = {name: metrics[name] for name in ("dataset", "split", "examples")} | attack | later
+    return {
+        name: f"{value / radius:.4g} epsilon" if name in lengths and radius else value for name, value in found.items()
+    }
 
 
 def check_alike(runs: Sequence[Run]) -> None:
-    """Check that all runs were evaluated on the same images by the same attacks.
+    """Check that all runs were evaluated on the same images by the same attacks, of whatever radius.
 
     Raises:
         InvalidInput: If they were not; the message names the difference, and the run.
@@ -108,36 +124,84 @@ def grouped(runs: Sequence[Run]) -> list[list[Run]]:
     """
     groups: dict[str, list[Run]] = {}
     for run in runs:
-        alphas = [entry["alpha_test"] for entry in run.metrics["non_uniform"]]
-        key = json.dumps([run.settings, alphas, "suite" in run.metrics])
-        groups.setdefault(key, []).append(run)
+        groups.setdefault(run.defence, []).append(run)
     found = []
     for group in groups.values():
-        seeds = {run.metrics.get("seed") for run in group} - {None}
-        found += [group] if len(seeds) == len(group) else [[run] for run in group]
+        found += [group] if _have_seeds(group) else [[run] for run in group]
     return found
 
 
+def _have_seeds(group: Sequence[Run]) -> bool:
+    return len({run.metrics.get("seed") for run in group} - {None}) == len(group)
+
+
+def by_radius(runs: Sequence[Run]) -> list[dict[float, list[Run]]]:
+    """Return for each defence its runs by the radius that they were evaluated at, from the smallest on.
+
+    Raises:
+        InvalidInput: If a radius has several runs of a defence that are not its seeds.
+    """
+    found: dict[str, dict[float, list[Run]]] = {}
+    for run in sorted(runs, key=lambda run: run.epsilon):
+        found.setdefault(run.defence, {}).setdefault(run.epsilon, []).append(run)
+    for epsilon, group in (each for curve in found.values() for each in curve.items()):
+        require(
+            len(group) == 1 or _have_seeds(group),
+            "runs",
+            got=f"{' and '.join(run.folder for run in group)} at epsilon {epsilon:g}, not told apart by their seeds",
+            expected="one run of a defence and seed for each radius",
+            fix="Leave one out.",
+        )
+    first = {run.defence: place for place, run in reversed([*enumerate(runs)])}
+    return [found[defence] for defence in sorted(found, key=lambda defence: first[defence])]
+
+
 def labels_of(groups: Sequence[Sequence[Run]]) -> list[str]:
-    """Return a name for each group of runs: the defence's, and for those of the same name what tells them apart."""
-    names = [defence({**group[0].metrics, "masked": False}) for group in groups]
+    """Return a name for each group of runs: the defence's, and a number where several have it; see `runs_table`."""
+    names = _names(groups)
     labels = []
-    for name, group in zip(names, groups, strict=True):
-        namesakes = [other[0] for other, theirs in zip(groups, names, strict=True) if theirs == name]
-        apart = f" [{_difference(group[0], namesakes)}]" if len(namesakes) > 1 else ""
+    for number, (name, group) in enumerate(zip(names, groups, strict=True), 1):
+        apart = f" [{number}]" if names.count(name) > 1 else ""
         seeds = f", {len(group)} seeds" if len(group) > 1 else ""
-        masked = " MASKED" if any(run.metrics.get("masked") for run in group) else ""
-        labels.append(f"{name}{apart}{seeds}{masked}")
+        labels.append(f"{name}{apart}{seeds}{MASKED * is_masked(group)}")
     return labels
 
 
+MASKED = " MASKED"
+
+
+def is_masked(group: Sequence[Run]) -> bool:
+    """Return whether a run of a group hides from attacks."""
+    return any(run.metrics.get("masked") for run in group)
+
+
+def runs_table(labels: Sequence[str], groups: Sequence[Sequence[Run]]) -> tuple[str, list[str], list[list[str]]]:
+    """Return the table that tells runs apart: caption, header, and for each run its seed, what differs, its folder.
+
+    Args:
+        labels: Of the groups, as `labels_of` returns them.
+        groups: The runs of each defence.
+    """
+    names = _names(groups)
+    rows = []
+    for label, name, group in zip(labels, names, groups, strict=True):
+        namesakes = [other[0] for other, theirs in zip(groups, names, strict=True) if theirs == name]
+        differs = _difference(group[0], namesakes)
+        for run in group:
+            seed = run.metrics.get("seed")
+            rows.append([label.removesuffix(MASKED), "-" if seed is None else str(seed), differs or "-", run.folder])
+    return "The runs", ["Defense", "seed", "what differs", "folder"], rows
+
+
+def _names(groups: Sequence[Sequence[Run]]) -> list[str]:
+    return [defence({**group[0].metrics, "masked": False}) for group in groups]
+
+
 def _difference(run: Run, namesakes: Sequence[Run]) -> str:
-    """Return the settings in which a run differs from others of its name, or its folder if that does not tell them."""
+    """Return the settings in which a run differs from others of its name."""
     known = set.intersection(*(set(other.settings) for other in namesakes))
     differing = [name for name in sorted(known) if len({_setting(other, name) for other in namesakes}) > 1]
-    said = [", ".join(_setting(other, name) for name in differing) for other in namesakes]
-    is_told = len(set(said)) == len(said) and len(differing) <= _SHOWN
-    return ", ".join(_setting(run, name) for name in differing) if is_told else run.folder
+    return ", ".join(_setting(run, name) for name in differing)
 
 
 def _setting(run: Run, name: str) -> str:

@@ -10,7 +10,7 @@ from trainers.runs.classifiers import check_fits
 from trainers.runs.folder import CONFIG, FILES, OUTCOMES, make_folder
 from trainers.runs.naming import defence, training_facts
 from trainers.runs.strategy import make_strategy, only_the_chief_writes
-from trainers.runs.testing import bar_or_lines, prepare
+from trainers.runs.testing import prepare
 from trainers.settings.config import ModelEvaluation
 from wmr_tf import data, diagnose
 from wmr_tf.data.own import short_name
@@ -47,12 +47,11 @@ def evaluate(settings: ModelEvaluation) -> None:
                     norm=settings.eval_norm,
                     batch_size=settings.eval_batch_size,
                     seed=settings.seed,
-                    verbose=bar_or_lines(),
                 )
                 print(diagnosis)
                 facts["diagnosis"] = diagnosis.metrics()
             testing.evaluate(settings, test, classifier, folder, facts, outcomes)
-            print(f"Everything is in {folder}")
+            testing.tell_files(folder)
 
 
 def facts_beside(path: Path, dataset: str) -> dict[str, Any]:

@@ -70,13 +70,19 @@ def changed_settings(metrics: dict[str, Any]) -> Iterator[str]:
             )
 
 
-def title(metrics: dict[str, Any]) -> str:
-    """Return what was evaluated by which attack, in one line."""
+def title(metrics: dict[str, Any], *, radius: bool = True) -> str:
+    """Return what was evaluated by which attack, in one line.
+
+    Args:
+        metrics: What metrics.json says.
+        radius: Whether epsilon is said.
+    """
     attack = metrics["attack"]
     precision = attack.get("precision", "float32")
     faster = "" if precision == "float32" else f", attacked in {precision}"
     name = f"{attack['norm']} {attack['name']}-{attack['steps']}"
-    return f"{short_name(metrics['dataset'])}, {name}, epsilon {attack['epsilon']:g}{faster}"
+    epsilon = f", epsilon {attack['epsilon']:g}" if radius else ""
+    return f"{short_name(metrics['dataset'])}, {name}{epsilon}{faster}"
 
 
 def describe(experiment: Experiment) -> str:

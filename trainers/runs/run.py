@@ -1,7 +1,6 @@
 """A training run from its settings to its folder."""
 
 import dataclasses
-import math
 import shlex
 from collections.abc import Iterable
 from pathlib import Path
@@ -20,20 +19,20 @@ from trainers.runs.folder import (
     HISTORY,
     LAST,
     LOGS,
-    TRAINING_PICTURE,
     forget_checkpoints,
-    read_history,
     run_folder,
     write_config,
 )
 from trainers.runs.naming import describe, training_facts
+from trainers.runs.reporting import draw_training
 from trainers.runs.scheduling import LearningRateByBatch, MethodByEpoch
 from trainers.runs.strategy import lost_worker_reported, make_strategy, only_the_chief_writes
-from trainers.runs.testing import HeldOut, bar_or_lines, evaluate, prepare
+from trainers.runs.telling import AccuracyTable
+from trainers.runs.testing import HeldOut, evaluate, prepare, tell_files
 from trainers.runs.warming import forget_warm_up, warm_up
 from trainers.settings.config import Experiment
 from trainers.settings.network import PRECISIONS
-from wmr_tf import data, report
+from wmr_tf import data
 from wmr_tf.alarms import warn
 from wmr_tf.callbacks import (
     ExactResume,
@@ -143,7 +142,7 @@ def fit_and_evaluate(
     callbacks = run_callbacks(experiment, splits, folder, best, resume)
     try:
         warm_up(experiment, splits, model.classifier, folder, resume)
-        history = model.fit(splits.train, epochs=experiment.rounds, callbacks=callbacks, verbose=bar_or_lines())
+        history = model.fit(splits.train, epochs=experiment.rounds, callbacks=callbacks, verbose=0)
         epoch = best_epoch(best, history.history)
     except Diverged as diverged:
         end_diverged(diverged, folder, best, resume)
@@ -156,11 +155,10 @@ def fit_and_evaluate(
         facts["rollbacks"] = resume.rollbacks
     with model.distribute_strategy.scope():
         classifier = load_classifier(folder / BEST)
-    masked = "MASKED: " * bool(evaluate(experiment, test, classifier, folder, facts).get("masked"))
-    report.plot_training(read_history(folder), folder / TRAINING_PICTURE, title=masked + describe(experiment))
+    draw_training(folder, evaluate(experiment, test, classifier, folder, facts))
     forget_warm_up(folder)
     forget_checkpoints(folder)
-    print(f"Everything is in {folder}")
+    tell_files(folder, **{BEST: f"the classifier of epoch {epoch}, the best"})
 
 
 def end_diverged(diverged: Diverged, folder: Path, best: SaveBestClassifier, resume: ExactResume) -> None:
@@ -242,9 +240,8 @@ def measuring_callbacks(experiment: Experiment, evaluation: RobustEvaluation) ->
         MethodByEpoch(experiment),
         LearningRateByBatch(experiment),
         LogProgress(),
-        keras.callbacks.ProgbarLogger(),  # its line ends here, and the validation gets one of its own
         evaluation,
-        keras.callbacks.LambdaCallback(on_epoch_end=lambda _, logs: print_validation(logs, evaluation)),
+        AccuracyTable(evaluation, short_name(experiment.dataset)),
     ]
 
 
@@ -262,15 +259,8 @@ def validation_evaluation(
         seed=experiment.seed,
         batch_size=experiment.eval_batch_size,
         on_masked=experiment.on_masked,
+        verbose=1,
     )
-
-
-def print_validation(logs: dict[str, float], evaluation: RobustEvaluation) -> None:
-    """Print the accuracies of an epoch, if it was evaluated, and how long that took; history.csv has the others."""
-    if not math.isnan(logs["val_A_nat"]):
-        accuracies = (f"{name} {logs[f'val_{name}']:.2%}" for name in ("A_nat", "A_rob", "A_strong", "A_sa", "A_tr"))
-        took = "{:.1f} s of the epoch's {:.1f} s".format(*evaluation.seconds)
-        print(f"validation, alpha_test {evaluation.alpha_test[0]:g}: {', '.join(accuracies)}; {took}", flush=True)
 
 
 def best_epoch(best: SaveBestClassifier, history: dict[str, list[float]]) -> int:

@@ -2,7 +2,6 @@
 
 import dataclasses
 import datetime
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -12,8 +11,9 @@ import numpy as np
 import tensorflow as tf
 
 from trainers.runs.classifiers import check_fits
-from trainers.runs.folder import IMAGES, METRICS, OUTCOMES, REPORT, ROBUSTNESS_PICTURE, versions
-from trainers.runs.naming import defence, title
+from trainers.runs.folder import IMAGES, METRICS, OUTCOMES, REPORT, versions
+from trainers.runs.naming import defence
+from trainers.runs.reporting import write_report
 from trainers.settings.config import Evaluation
 from wmr_tf import data, report
 from wmr_tf.checks import InvalidInput, at_least, require
@@ -104,7 +104,6 @@ def evaluate(
         facts: What else metrics.json says.
         outcomes: Where the suite keeps what it finds, and goes on from; a file in the folder if not given.
     """
-    verbose = bar_or_lines()
     result = evaluate_robustness(
         classifier,
         test.images,
@@ -113,7 +112,6 @@ def evaluate(
         seed=settings.seed,
         batch_size=settings.eval_batch_size,
         attack_precision=settings.eval_attack_precision,
-        verbose=verbose,
         suite=settings.suite,
         outcomes=outcomes or folder / OUTCOMES,
         radii=None if settings.radii == "none" else settings.radii,
@@ -129,17 +127,14 @@ def evaluate(
         metrics["kl_balls"] = [result.ball(rho) for rho in settings.rho_test]
     wasserstein = settings.wasserstein_attack()
     if wasserstein is not None:
-        how: dict[str, Any] = {"batch_size": settings.eval_batch_size, "verbose": verbose}
+        how: dict[str, Any] = {"batch_size": settings.eval_batch_size}
         metrics["wasserstein"] = evaluate_wasserstein(classifier, test.images, wasserstein, **how).metrics()
     metrics |= {"command": own_command(), "versions": versions(), "date": datetime.date.today().isoformat()}
-    results = [(defence(metrics), metrics)]
-    print(report.tables(results), flush=True)  # first: that a file cannot be written should not hide them
-    save_images(result, folder / IMAGES)
-    report.plot_alpha(results, folder / ROBUSTNESS_PICTURE, title=title(metrics))
-    worst_cases = (report.WORST_CASES, *report.worst_case_table(results))
-    report.write_report(folder / REPORT, results, pictures=[shown], tables=[worst_cases], title=title(metrics))
+    # First: that a file cannot be written should not hide them.
+    print(report.tables([(defence(metrics), metrics)]), flush=True)
+    save_images(result, folder / IMAGES, shown)
+    write_report(folder, metrics, shown)
     write_json(folder / METRICS, metrics)  # last: it is what says that the evaluation is complete
-    print(f"Report: {folder / REPORT}")
     return metrics
 
 
@@ -159,6 +154,14 @@ def name_classes(metrics: dict[str, Any], shown: list[dict[str, Any]], names: Se
         picture.update({name: names[picture[name]] for name in ("label", "prediction")})
 
 
-def bar_or_lines() -> int:
-    """Return Keras's `verbose` for this process: 1, a progress bar, on a terminal, and 2, lines, in a log."""
-    return 1 if sys.stdout.isatty() else 2
+def tell_files(folder: Path, **files: str) -> None:
+    """Say where everything is, and which files to look at, each with what it holds.
+
+    Args:
+        folder: The run's, or the evaluation's.
+        **files: What else there is to look at, by file name.
+    """
+    looked_at = {REPORT: "the findings, with pictures", METRICS: "all numbers", **files}
+    print(
+        f"Everything is in {folder}; look at", *(f"  {name:<13} {holds}" for name, holds in looked_at.items()), sep="\n"
+    )

@@ -35,7 +35,7 @@ def warm_up(
     model.compile(optimizer=keras.optimizers.SGD(warm.learning_rate, momentum=0.9), metrics=["accuracy"])
     kept = ExactResume(folder / CHECKPOINTS, minutes=resume.minutes)
     kept.command = resume.command
-    callbacks = [LearningRateByBatch(warm), LogProgress(), keras.callbacks.ProgbarLogger(), kept]
+    callbacks = [LearningRateByBatch(warm), LogProgress(), kept]
     model.fit(splits.train, epochs=warm.rounds, callbacks=callbacks, verbose=0)
     print(f"The warm start took {time.monotonic() - began:.1f} s", flush=True)
 

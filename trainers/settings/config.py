@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 import wmr_tf
 from trainers.quiet import late
-from trainers.settings.base import if_given, setting
+from trainers.settings.base import COMMON, DATA, EVALUATION, RARE, RUN, if_given, setting
 from trainers.settings.cluster import STRATEGIES, checked_tf_config
 from trainers.settings.dataset import Dataset
 from trainers.settings.method import RECIPES_NORM
@@ -46,9 +46,22 @@ from wmr_tf.saving import model_file
 if TYPE_CHECKING:
     from wmr_tf.evaluation.wasserstein import WassersteinAttack
 
-TRUST = "Load models although they hold code; only for files that you made or whose author you trust."
 
-STRATEGY = "Devices: none (one), mirrored (all of this machine) or multi_worker (those of all workers in TF_CONFIG)."
+def trust_flag() -> Any:
+    """Return the field of `--trust`."""
+    told = "Load models although they hold code; only for files that you made or whose author you trust."
+    return setting(told, False, section=RUN)
+
+
+def _strategy_flag() -> Any:
+    """Return the field of `--strategy`."""
+    return setting(
+        "Devices: one (none), all of this machine (mirrored) or those of all workers in TF_CONFIG (multi_worker).",
+        "none",
+        choices=STRATEGIES,
+        section=RUN,
+    )
+
 
 SELECTABLE = ("val_A_strong", "val_A_rob", "val_A_nat", "val_A_sa", "val_A_tr")
 """What the best epoch can be the best of."""
@@ -61,11 +74,14 @@ REACH = 5
 class Evaluation(Dataset):
     """How a classifier is evaluated, on which data."""
 
+    SECTION = EVALUATION
+
     alpha_test: tuple[float, ...] = setting("Powers of the non-uniform attacker, with commas.", (1.0, 1.5, 2.0))
-    eval_norm: str = setting("Norm of the test attack: " + ", ".join(NORMS) + ".", RECIPES_NORM)
+    eval_norm: str = setting("Norm of the test attack.", RECIPES_NORM, choices=NORMS)
     eval_epsilon: float = setting(
         "Radius of the test attack in its norm, in units of the image range [0, 1], such as 8/255 or 0.031. Usual in "
-        "linf: 0.3 on MNIST, 8/255 on CIFAR-10, 4/255 on larger images."
+        "linf: 0.3 on MNIST, 8/255 on CIFAR-10, 4/255 on larger images.",
+        section=COMMON,
     )
     eval_attack_steps: int = setting(
         "Steps of the test attack; times its step size they should come to at least the radius, better twice that."
@@ -73,44 +89,59 @@ class Evaluation(Dataset):
     eval_attack_step_size: float = setting("Step size of the test attack; it follows --eval_epsilon.")
     eval_restarts: int = setting("Restarts of the test attack; each image keeps the smallest margin.", 1)
     eval_attack_precision: str = setting(
-        "Precision of the attack on test images: float32, or bfloat16, faster and less exact; scored in float32.",
+        "Precision of the attack on test images: bfloat16 is faster and less exact; scores are in float32.",
         "float32",
+        choices=PRECISIONS_OF_ATTACKS,
+        section=RARE,
     )
     suite: str = setting(
-        "Version of AutoAttack that attacks the same images in the same ball: " + ", ".join(SUITES) + ".", "strong"
+        "Version of AutoAttack that attacks the same images in the same ball.", "strong", choices=SUITES
     )
     radii: str = setting(
-        "How to measure the smallest radius at which each test image is misclassified: fab, fab+apgd (eleven times the "
-        "time) or none.",
+        "How to measure the smallest radius at which each test image is misclassified; fab+apgd takes eleven times as "
+        "long as fab.",
         "fab",
+        choices=[*RADII, "none"],
     )
-    trust: bool = setting(TRUST, False)
-    surrogate: str | None = setting("A .keras file of another model, by whose margins an attacker picks test images.")
+    trust: bool = trust_flag()
+    surrogate: str | None = setting(
+        "A .keras file of another model, by whose margins an attacker picks test images.", section=RARE
+    )
     budget: tuple[int, ...] | None = setting(
-        "How many test images to attack, picked by clean margins: numbers with commas. Default: 1 to 100 % of them."
+        "How many test images to attack, picked by clean margins: numbers with commas.",
+        section=RARE,
+        unset="1 to 100 % of them",
     )
     by_class: bool = setting(
         "Refuse to evaluate if a class has too few test images for an interval; otherwise accuracies by class are left "
         "out then.",
         False,
+        section=RARE,
     )
     eval_wasserstein_p: float | None = setting(
         "Attack test images also with a budget on the average perturbation, mean(||delta||^p) <= eval_epsilon^p, of "
-        "this order p > 1, or inf."
+        "this order p > 1, or inf.",
+        section=RARE,
     )
     rho_test: tuple[float, ...] | None = setting(
-        "KL radii in nats, with commas: the alpha_test that each buys, with its A_sa and A_worst."
+        "KL radii in nats, with commas: the alpha_test that each buys, with its A_sa and A_worst.", section=RARE
     )
-    eval_examples: int | None = setting("How many test images to evaluate, the first ones; all if not given.")
+    eval_examples: int | None = setting("How many test images to evaluate, the first ones.", unset="all")
     threads: str = setting(
-        "Threads: auto (each core takes a part of the batch, mostly faster) or tensorflow (as TensorFlow has them).",
+        "Threads: auto gives each core a part of the batch, mostly faster; tensorflow leaves them to TensorFlow.",
         "auto",
+        choices=THREADS,
+        section=RUN,
     )
     eval_batch_size: int | None = setting(
-        "Images that an evaluation attacks together, at most. Default: as many, up to 256, as fit in 1.2 GB."
+        "Images that an evaluation attacks together, at most.",
+        section=RUN,
+        unset="as many, up to 256, as fit in 1.2 GB",
     )
-    seed: int = setting("Seed of weights, order, augmentation and attacks.", 0)
-    output_dir: str | None = setting("The run's own folder.")
+    seed: int = setting("Seed of weights, order, augmentation and attacks.", 0, section=COMMON)
+    output_dir: str | None = setting(
+        "The run's own folder.", section=COMMON, unset="a new one in runs, or that of the same run, stopped"
+    )
 
     @classmethod
     def of(cls, dataset: str = "", method: str = "trades", **changes: Any) -> Self:
@@ -199,11 +230,11 @@ class Evaluation(Dataset):
 class ModelEvaluation(Evaluation):
     """The evaluation of a saved classifier."""
 
-    model: str = setting("The .keras file of a classifier that returns logits.", "")
+    model: str = setting("The .keras file of a classifier that returns logits; it has to be given.", "", section=COMMON)
     diagnose: bool = setting(
-        "Look for what makes robust accuracies wrong, in 18 checks on the first 128 images.", False
+        "Look for what makes robust accuracies wrong, in 18 checks on the first 128 images.", False, section=COMMON
     )
-    strategy: str = setting(STRATEGY, "none")
+    strategy: str = _strategy_flag()
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -227,27 +258,38 @@ class ModelEvaluation(Evaluation):
 class Experiment(Evaluation, Network, Training):
     """A training run and its evaluation."""
 
-    recipe: str = setting(f"Which settings the flags that are not given have: {', '.join(RECIPES)}.", PAPER)
+    recipe: str = setting(
+        "Which settings the flags that are not given have; their defaults here are those of paper.",
+        PAPER,
+        choices=RECIPES,
+        section=COMMON,
+    )
     select: str = setting(
-        "What best.keras is the best epoch of, on validation images: val_A_strong, val_A_rob, val_A_nat, val_A_sa or "
-        "val_A_tr (these two at the first alpha_test).",
+        "What best.keras is the best epoch of, on validation images; val_A_sa and val_A_tr at the first alpha_test.",
         "val_A_strong",
+        choices=SELECTABLE,
     )
     on_masked: str = setting(
-        "What to do when the classifier hides from the test attack: warn, stop, or roll_back (stop, and go back to the "
-        "last epoch before).",
+        "What to do when the classifier hides from the test attack; roll_back stops, and goes back to the last epoch "
+        "before.",
         "warn",
+        choices=ON_MASKED,
+        section=RUN,
     )
     on_divergence: str = setting(
-        "What to do when the loss or a weight is not finite any more, or the classifier has become constant: stop, or "
-        "rollback (go back one checkpoint with half the learning rate, at most three times).",
+        "What to do when the loss or a weight is not finite any more, or the classifier has become constant; rollback "
+        "goes back one checkpoint with half the learning rate, at most three times.",
         "stop",
+        choices=ON_DIVERGENCE,
+        section=RUN,
     )
     eval_every: int = setting("Evaluate on validation images every so many epochs, and after the last.", 1)
-    strategy: str = setting(STRATEGY, "none")
-    deterministic: bool = setting("Whether two runs give identical weights, at some cost in speed.", False)
-    train_examples: int | None = setting("How many training images to use, the first ones; all if not given.")
-    validation_examples: int | None = setting("How many validation images to evaluate each epoch, the first ones.")
+    strategy: str = _strategy_flag()
+    deterministic: bool = setting("Whether two runs give identical weights, at some cost in speed.", False, section=RUN)
+    train_examples: int | None = setting("How many training images to use, the first ones.", section=DATA, unset="all")
+    validation_examples: int | None = setting(
+        "How many validation images to evaluate each epoch, the first ones.", section=DATA, unset="all"
+    )
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 
 import wmr_tf
-from trainers.settings.base import Settings, setting
+from trainers.settings.base import COMMON, DATA, Settings, setting
 from wmr_tf.checks import data_folder
 from wmr_tf.data.own import address
 from wmr_tf.data.source import Source
@@ -16,18 +16,25 @@ from wmr_tf.names import COLORS, DATASETS
 class Dataset(Settings):
     """A data set by its name, or images of one's own."""
 
+    SECTION = DATA
+
     dataset: str = setting(
-        f"Data set: {', '.join(DATASETS)}, or images of your own: a folder with one subfolder a class, or with "
-        "subfolders train, test and validation of such, or an .npz file with x_train, y_train, x_test and y_test.",
+        "Data set: a name, or images of your own: a folder with one subfolder a class, or with subfolders train, test "
+        "and validation of such, or an .npz file with x_train, y_train, x_test and y_test.",
         also="data",
+        choices=DATASETS,
+        section=COMMON,
+        unset="none, it has to be given",
     )
     image_size: tuple[int, ...] | None = setting(
-        "Pixels to which the images of a folder are resized: one number, or height,width. Default: as they are, all "
-        "alike."
+        "Pixels to which the images of a folder are resized: one number, or height,width.",
+        unset="as they are, all alike",
     )
-    color: str | None = setting(f"Into which the images of a folder are turned: {' or '.join(COLORS)}. Default: rgb.")
+    color: str | None = setting("Into which the images of a folder are turned.", choices=COLORS, unset="rgb")
     skip_broken: bool = setting("Leave out images of a folder that cannot be read; otherwise they end the run.", False)
-    data_dir: str | None = setting("Where tensorflow-datasets keeps prepared data; only read if it is there.")
+    data_dir: str | None = setting(
+        "Where tensorflow-datasets keeps prepared data; only read if it is there.", unset="its own folder"
+    )
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "dataset", address(self.dataset))  # so that every record names a folder alike

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from typing import Any
 
 import wmr_tf
-from trainers.settings.base import Settings, setting
+from trainers.settings.base import ATTACK, COMMON, RARE, TRAINING, Settings, setting
 from trainers.settings.weighting import checked_weighting, make_weighting
 from wmr_tf.checks import at_least, nonnegative, one_of, radius, require, step, within
 from wmr_tf.names import METHODS, NOISE, NORMS, OF_THE_PATH, STARTS, WEIGHTINGS
@@ -58,30 +58,39 @@ def settings_of_method(method: str | None) -> list[str]:
 class MethodSettings(Settings):
     """A training method, its attack, and what else it takes."""
 
-    method: str = setting("Training method: " + ", ".join(METHODS) + ".", "trades")
-    alpha_train: float = setting("Power of the non-uniform attacker that is trained against; 0 is the baseline.")
+    SECTION = TRAINING
+
+    method: str = setting("Training method.", "trades", choices=METHODS, section=COMMON)
+    alpha_train: float = setting(
+        "Power of the non-uniform attacker that is trained against; 0 is the baseline.", section=COMMON
+    )
     weighting: str = setting(
-        "How attacked images are weighted: " + ", ".join(WEIGHTINGS) + ", with options such as "
-        "exponential:normalize=true (weights divided by their mean over the batch) or cvar:level=0.5; alpha_train is "
-        "that of exponential.",
+        "How attacked images are weighted, with options such as exponential:normalize=true (weights divided by their "
+        "mean over the batch) or cvar:level=0.5; alpha_train is that of exponential.",
         "exponential",
+        choices=WEIGHTINGS,
     )
     beta: float | None = setting("Weight of the divergence in TRADES (the paper's 1/lambda) and MART.")
     adversarial_weight: float | None = setting("Weight of the adversarial loss in mixed, the lambda of Equation 8.")
-    norm: str = setting("Norm of the training attack: " + ", ".join(NORMS) + ".", RECIPES_NORM)
+    norm: str = setting("Norm of the training attack.", RECIPES_NORM, choices=NORMS, section=ATTACK)
     epsilon: float | None = setting(
-        "Radius of the training attack in its norm, in units of the image range [0, 1], such as 8/255 or 0.031."
+        "Radius of the training attack in its norm, in units of the image range [0, 1], such as 8/255 or 0.031.",
+        section=COMMON,
     )
-    attack_steps: int | None = setting("Steps of the training attack.")
-    attack_step_size: float | None = setting("Step size of the training attack; it follows --epsilon.")
-    attack_start: str | None = setting("Start of the training attack: uniform, gaussian, none or noise (N-FGSM).")
+    attack_steps: int | None = setting("Steps of the training attack.", section=ATTACK)
+    attack_step_size: float | None = setting("Step size of the training attack; it follows --epsilon.", section=ATTACK)
+    attack_start: str | None = setting(
+        "Start of the training attack; noise is that of N-FGSM.", choices=[*STARTS, NOISE], section=ATTACK
+    )
     replays: int | None = setting("How often free trains on each batch; the epochs are divided by it.")
     passes: int | None = setting("Full passes of YOPO for each batch, the m of YOPO-m-n; n is attack_steps.")
-    split: str | None = setting("Layer that YOPO's first part ends with; the first convolution if not given.")
-    radius_growth: float | None = setting("By how much IAAT lets an image's radius grow or shrink.")
-    radius_smoothing: float | None = setting("Fraction of that by which the radius moves, in [0, 1].")
-    radius_warmup: float | None = setting("Fraction of the epochs in which IAAT's radii stay as they are.")
-    epsilon_max: float | None = setting("The largest radius of IAAT.")
+    split: str | None = setting("Layer that YOPO's first part ends with.", section=RARE, unset="the first convolution")
+    radius_growth: float | None = setting("By how much IAAT lets an image's radius grow or shrink.", section=RARE)
+    radius_smoothing: float | None = setting("Fraction of that by which the radius moves, in [0, 1].", section=RARE)
+    radius_warmup: float | None = setting(
+        "Fraction of the epochs in which IAAT's radii stay as they are.", section=RARE
+    )
+    epsilon_max: float | None = setting("The largest radius of IAAT.", section=RARE)
 
     def check_method(self) -> None:
         """Check all of it.

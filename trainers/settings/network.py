@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 
 from trainers.quiet import late
-from trainers.settings.base import if_given, setting
+from trainers.settings.base import COMMON, DATA, RUN, TRAINING, if_given, setting
 from trainers.settings.dataset import Dataset
 from trainers.settings.recipes import BySize
 from wmr_tf.checks import one_of, require
@@ -21,18 +21,26 @@ PRECISIONS = {"float32": "float32", "bfloat16": "mixed_bfloat16", "float16": "mi
 class Network(Dataset):
     """A new network, or a classifier in a file, and the data that it is trained on."""
 
+    SECTION = TRAINING
+
     architecture: str = setting(
-        f"Network: {', '.join(ARCHITECTURES)}, or the .keras file of a classifier that returns logits, whose weights "
-        "training begins with.",
+        "Network: a name, or the .keras file of a classifier that returns logits, whose weights training begins with.",
         also="classifier",
+        choices=ARCHITECTURES,
+        section=COMMON,
     )
-    initialize_from: str | None = setting("A .keras file whose weights to start from.")
+    initialize_from: str | None = setting("A .keras file whose weights to start from.", unset="none, random weights")
     augment: str | None = setting(
-        f"How training images are changed at random: {' or '.join(AUGMENTATIONS)} (shifted by up to 4 pixels, and "
-        "mirrored). Default: crop_flip for cifar10 and tiny_imagenet, else none."
+        "How training images are changed at random; crop_flip shifts them by up to 4 pixels and mirrors them.",
+        choices=AUGMENTATIONS,
+        section=DATA,
+        unset="crop_flip for cifar10 and tiny_imagenet, else none",
     )
     precision: str = setting(
-        "float32, bfloat16, float16 or auto (bfloat16 where it is native); evaluation: float32.", "auto"
+        "In which numbers to train; auto is bfloat16 where it is native, else float32. Evaluations are in float32.",
+        "auto",
+        choices=[*PRECISIONS, "auto"],
+        section=RUN,
     )
 
     def check_network(self) -> None:

@@ -289,6 +289,11 @@ def recipe(dataset: str, method: str, name: str = PAPER) -> dict[str, Any]:
     return settings
 
 
+def names_in_recipes() -> set[str]:
+    """Return the names of the settings that a recipe of any data set and method has."""
+    return {name for each in (*_DATASETS.values(), *_TRAINING_ATTACKS.values(), *_METHODS.values()) for name in each}
+
+
 def _paper(dataset: str, method: str) -> dict[str, Any]:
     if method == "natural":
         schedule = {name: value for name, value in _METHODS[dataset, "pgd"].items() if name != "attack_start"}

@@ -7,7 +7,7 @@ import math
 from typing import Any
 
 import wmr_tf
-from trainers.settings.base import if_given, setting
+from trainers.settings.base import COMMON, RARE, if_given, setting
 from trainers.settings.method import METHOD_SETTINGS, MethodSettings
 from wmr_tf.checks import at_least, fraction, nonnegative, one_of, positive, require, within
 
@@ -27,32 +27,45 @@ class Training(MethodSettings):
     What is a fraction of the epochs scales with them, so that short runs keep the shape.
     """
 
-    epochs: int = setting("Passes over the training images; all that is given in fractions of them scales with them.")
+    epochs: int = setting(
+        "Passes over the training images; all that is given in fractions of them scales with them.", section=COMMON
+    )
     batch_size: int = setting("Images a step, on all devices together.", 128)
     learning_rate: float = setting("Highest learning rate of SGD with momentum 0.9.")
     schedule: str = setting(
-        "Course of the learning rate: milestones (drops), cosine (falls to 0) or one_cycle (rises from 0 in the first "
-        "quarter of the epochs, then falls to 0).",
+        "Course of the learning rate: it drops at milestones, falls to 0 as a cosine, or rises from 0 in the first "
+        "quarter of the epochs and then falls to 0 (one_cycle).",
         "milestones",
+        choices=SCHEDULES,
     )
     milestones: tuple[float, ...] = setting("Fractions of the epochs at which the learning rate drops.")
     learning_rate_drop: float = setting("Factor by which it drops, in (0, 1].")
     weight_decay: float = setting("As in PyTorch: weight_decay * w is added to the gradient.", 0.0)
-    clip_norm: float | None = setting("Largest norm of all gradients together; longer ones are scaled down to it.")
+    clip_norm: float | None = setting(
+        "Largest norm of all gradients together; longer ones are scaled down to it.", section=RARE
+    )
     averaging: float | None = setting(
-        "Evaluate and keep the exponential moving average of the weights, with this decay a step, in [0, 1)."
+        "Evaluate and keep the exponential moving average of the weights, with this decay a step, in [0, 1).",
+        section=RARE,
     )
     warm_start: int = setting(
-        "Epochs of free, with the same radius and weights, before the training itself; its replays count.", 0
+        "Epochs of free, with the same radius and weights, before the training itself; its replays count.",
+        0,
+        section=RARE,
     )
-    epsilon_warmup: float = setting("Fraction of the epochs in which the training attack's radius rises.", 0.0)
+    epsilon_warmup: float = setting(
+        "Fraction of the epochs in which the training attack's radius rises.", 0.0, section=RARE
+    )
     alpha_warmup: float = setting(
-        "Fraction of the epochs in which alpha_train rises; a weighting without it weighs all alike until then.", 0.0
+        "Fraction of the epochs in which alpha_train rises; a weighting without it weighs all alike until then.",
+        0.0,
+        section=RARE,
     )
     coarse: float = setting(
         f"Fraction of the epochs, the first ones, in which the training attack makes 1/{COARSER} of its steps, each "
         f"{COARSER} times as long.",
         0.0,
+        section=RARE,
     )
 
     def check_training(self) -> None:

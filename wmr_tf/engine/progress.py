@@ -2,40 +2,15 @@
 
 import time
 
-import keras
+from wmr_tf.engine.terminal import columns, wipe, writes_over
 
 SECONDS = 60.0
 """How long a log stays silent at most, while there are steps."""
 
+REDRAWN = 0.1
+"""How many seconds a bar stays as it is, at least."""
 
-class Progress:
-    """Tell how far work of a known number of steps is.
-
-    Args:
-        steps: How many there are.
-        unit: What one of them is called.
-        verbose: 0 shows nothing, 1 a progress bar, 2 a line at most every minute, for a log file.
-    """
-
-    def __init__(self, steps: int, *, unit: str, verbose: int) -> None:
-        self._done = 0
-        self._bar = keras.utils.Progbar(steps, verbose=1, unit_name=unit) if verbose == 1 else None
-        self._lines = Lines(steps, unit=unit) if verbose == 2 else None
-
-    def add(self, steps: int) -> None:
-        """Count steps that are done."""
-        self._done += steps
-        if self._bar is not None:
-            self._bar.add(steps)
-        if self._lines is not None:
-            self._lines.add(steps)
-
-    def expect(self, left: int) -> None:
-        """Say how many steps are left, where it has turned out to be another number."""
-        if self._bar is not None:
-            self._bar.target = self._done + left
-        if self._lines is not None:
-            self._lines.expect(left)
+_CELLS = 20  # of a bar
 
 
 class Lines:
@@ -64,10 +39,77 @@ class Lines:
             return
         self._told = now
         each = (now - self._start) / (self._done - self._before)
-        of, left = "", ""
-        if self._steps is not None:
-            of, left = f"/{self._steps}", f", {shown_time(each * (self._steps - self._done))} left"
-        print(f"{self._unit} {self._done}{of}, {each:.3g} s each{left}{told}", flush=True)
+        print(f"{self._unit} {self._counted()}, {each:.3g} s each{self._left(now)}{told}", flush=True)
+
+    def _counted(self) -> str:
+        return f"{self._done}" if self._steps is None else f"{self._done}/{self._steps}"
+
+    def _left(self, now: float) -> str:
+        """Return how long it will take, nothing if that is not known."""
+        if self._steps is None:
+            return ""
+        each = (now - self._start) / (self._done - self._before)
+        return f", {shown_time(each * (self._steps - self._done))} left"
+
+
+class Bar(Lines):
+    """Draw a bar on the line that is being written, with the time that is left; at the end it is gone.
+
+    Args:
+        steps: How many there are; None if that is not known, which takes the bar away and leaves the count.
+        unit: What one of them is called.
+        before: How many of them are done.
+    """
+
+    def expect(self, left: int) -> None:
+        """Say how many steps are left, where it has turned out to be another number."""
+        super().expect(left)
+        if left == 0:
+            wipe()
+
+    def add(self, steps: int, told: str = "") -> None:
+        """Count steps that are done, and draw the bar anew if it is time; `told` stands behind it."""
+        self._done += steps
+        now = time.monotonic()
+        if self._done == self._steps:
+            wipe()
+        elif now - self._told >= REDRAWN:
+            self._told = now
+            width = columns() - 1
+            print(f"\r{self._drawn(now, told)[:width]:{width}}", end="", flush=True)
+
+    def _drawn(self, now: float, told: str) -> str:
+        if self._steps is None:
+            return f"{self._unit} {self._counted()}{told}"
+        full = _CELLS * min(self._done, self._steps) // self._steps
+        bar = "━" * full + "─" * (_CELLS - full)
+        return f"{self._unit} {self._counted()} {bar} {self._left(now).removeprefix(', ')}{told}"
+
+
+class Progress:
+    """Tell how far work of a known number of steps is.
+
+    Args:
+        steps: How many there are; None if that is not known.
+        unit: What one of them is called.
+        verbose: 0 shows nothing, 1 a bar where a line can be written over and else what 2 does, 2 a line at most every
+            minute, for a log file.
+        before: How many of them are done.
+    """
+
+    def __init__(self, steps: int | None, *, unit: str, verbose: int, before: int = 0) -> None:
+        kind = Bar if verbose == 1 and writes_over() else Lines
+        self._shown = kind(steps, unit=unit, before=before) if verbose else None
+
+    def add(self, steps: int, told: str = "") -> None:
+        """Count steps that are done; `told` is added to what is shown."""
+        if self._shown is not None:
+            self._shown.add(steps, told)
+
+    def expect(self, left: int) -> None:
+        """Say how many steps are left, where it has turned out to be another number."""
+        if self._shown is not None:
+            self._shown.expect(left)
 
 
 def shown_time(seconds: float) -> str:

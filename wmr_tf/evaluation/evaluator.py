@@ -145,7 +145,7 @@ class RobustnessEvaluator:
         # The attack of alpha 0 is the plain one, so that one function serves all.
         attacks = [0.0, *self.alphas]
         attacked: list[list[np.ndarray]] = [[] for _ in attacks]  # the logits of each batch
-        progress = Progress(len(batches) * len(attacks), unit="attack", verbose=verbose)
+        progress = Progress(len(batches) * len(attacks), unit="test attack: batch", verbose=verbose)
         position = 0
         clean_logits, attacked_logits = self._on_replicas
         self._trace(batches[0][0])

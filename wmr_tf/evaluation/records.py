@@ -5,7 +5,7 @@ from __future__ import annotations
 import datetime
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -24,12 +24,15 @@ SHOWN = 6
 """How many images of each kind a report shows."""
 
 
-def save_images(result: Robustness, path: str | os.PathLike[str]) -> None:
+def save_images(
+    result: Robustness, path: str | os.PathLike[str], shown: Sequence[Mapping[str, Any]] | None = None
+) -> None:
     """Write labels, logits and outcomes of every image, in one move; `load_images` reads them.
 
     Args:
         result: Of `evaluate_robustness`.
         path: The file (.npz), replaced if it is there.
+        shown: The pictures of a report; those of `pictures` if not given.
 
     Raises:
         InvalidInput: If the result has no logits.
@@ -57,7 +60,7 @@ def save_images(result: Robustness, path: str | os.PathLike[str]) -> None:
         arrays |= {"strong_logits": result.suite.outcomes.logits, "is_robust": result.is_robust}
     if result.radii is not None:
         arrays["radii"] = result.radii.values
-    if shown := pictures(result):
+    if shown := pictures(result) if shown is None else shown:
         facts = [
             {name: value for name, value in each.items() if name not in ("clean", "adversarial")} for each in shown
         ]

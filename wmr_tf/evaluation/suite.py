@@ -198,7 +198,7 @@ class Suite:
         # Runners-up of the clean image by logit; of equal ones the first, as in argmax.
         ranks = np.argsort(-state.clean_logits, axis=1, kind="stable").astype(np.int32)
         left = sum(stage.passes for stage, _ in runs[state.run :]) * len(state.alive())
-        progress = Progress(left, unit="pass", verbose=verbose)
+        progress = Progress(left, unit="stronger attacks: pass", verbose=verbose)
         for stage, run in runs[state.run :]:
             while len(places := state.alive()[: self._at_once(state.clean)]):
                 self._attack_batch(state, stage, run, places, ranks)

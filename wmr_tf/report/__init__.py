@@ -1,6 +1,6 @@
 """Tables and pictures of robustness, from plain values: dictionaries in the form of metrics.json and history.csv."""
 
-from wmr_tf.report.figures import plot_alpha, plot_search, plot_training
+from wmr_tf.report.figures import plot_alpha, plot_epsilon, plot_search, plot_training
 from wmr_tf.report.html import write_report
 from wmr_tf.report.rounding import percent
 from wmr_tf.report.tables import (
@@ -11,6 +11,7 @@ from wmr_tf.report.tables import (
     choosers_table,
     comparison_table,
     difference_table,
+    epsilon_table,
     format_table,
     suite_table,
     tables,
@@ -25,9 +26,11 @@ __all__ = [
     "choosers_table",
     "comparison_table",
     "difference_table",
+    "epsilon_table",
     "format_table",
     "percent",
     "plot_alpha",
+    "plot_epsilon",
     "plot_search",
     "plot_training",
     "suite_table",

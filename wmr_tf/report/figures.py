@@ -131,6 +131,48 @@ def model_handles(results: Sequence[tuple[str, Mapping[str, Any]]]) -> list[Line
     return [Line2D([], [], color=colour, label=label) for label, colour in zip(shown, cycle(COLOURS))]
 
 
+def plot_epsilon(
+    curves: Sequence[tuple[str, Sequence[Mapping[str, Any]]]], path: str | PathLike[str], *, title: str = ""
+) -> Figure:
+    """Draw A_rob and A_strong of one or several models against the radius of the attack, and write the picture as PNG.
+
+    Both start from A_nat, which they equal at a radius of 0. Bars span one standard error to either side.
+
+    Args:
+        curves: For each model its label and its metrics at each radius, in the form of metrics.json.
+        path: The PNG file to write; its folder exists.
+        title: The data set and the attack.
+
+    Returns:
+        The figure that was written.
+
+    Example:
+        >>> found = [{"attack": {"epsilon": epsilon}, "A_nat": 0.98, "A_rob": 0.98 - epsilon} for epsilon in (0.1, 0.2)]
+        >>> figure = plot_epsilon([("TRADES", found)], "epsilon.png")
+    """
+    figure = Figure(figsize=(7.0, 4.5), dpi=150, layout="constrained")
+    axes = figure.subplots()
+    for (_, found), colour in zip(curves, cycle(COLOURS)):
+        points = [(metrics["attack"]["epsilon"], metrics) for metrics in found]
+        for key, style in (("A_rob", {"marker": "s"}), ("A_strong", {"marker": "D", "linestyle": ":"})):
+            shown = [(epsilon, metrics, key) for epsilon, metrics in points if key in metrics]
+            if shown and shown[0][0] > 0 and "A_nat" in shown[0][1]:
+                shown.insert(0, (0.0, shown[0][1], "A_nat"))
+            _draw_points(axes, shown, color=colour, **style)
+    axes.set(xlabel=r"radius of the attack, $\epsilon$", ylabel="accuracy under attack", title=title)
+    axes.set_ylim(bottom=0)
+    axes.yaxis.set_major_formatter(PercentFormatter(xmax=1))
+    axes.grid(alpha=0.25)
+    meanings = [
+        Line2D([], [], color=GREY, marker="s", label=f"{_A_ROB}: under the test attack"),
+        Line2D([], [], color=GREY, marker="D", linestyle=":", label=f"{_A_STRONG}: under stronger attacks too"),
+    ]
+    handles = [*model_handles([(label, {}) for label, _ in curves]), *meanings]
+    axes.legend(handles=handles, loc="best", fontsize="small", handlelength=3)
+    write_figure(figure, path)
+    return figure
+
+
 def plot_search(
     trials: Sequence[Mapping[str, Any]], path: str | PathLike[str], *, x: str, objective: str, title: str = ""
 ) -> Figure:
@@ -187,12 +229,16 @@ def _cuts(learning_rates: Sequence[float]) -> list[float]:
 
 def _draw_curve(axes: Axes, metrics: Mapping[str, Any], key: str, **style: Any) -> None:
     entries = sorted(metrics["non_uniform"], key=lambda entry: entry["alpha_test"])
-    points = [(0.0, metrics, "A_rob"), *((entry["alpha_test"], entry, key) for entry in entries)]
-    alphas, values, errors = zip(
-        *((alpha, where.get(name, math.nan), where.get(f"{name}_stderr", math.nan)) for alpha, where, name in points),
-        strict=True,
-    )
-    axes.errorbar(alphas, values, yerr=errors, capsize=3, elinewidth=1, markersize=5, **style)
+    _draw_points(axes, [(0.0, metrics, "A_rob"), *((entry["alpha_test"], entry, key) for entry in entries)], **style)
+
+
+def _draw_points(axes: Axes, points: Sequence[tuple[float, Mapping[str, Any], str]], **style: Any) -> None:
+    """Draw accuracies with their errors: for each where on the axis, the metrics that have it, and its name."""
+    if points:
+        places, metrics, names = zip(*points, strict=True)
+        values = [found.get(name, math.nan) for found, name in zip(metrics, names, strict=True)]
+        errors = [found.get(f"{name}_stderr", math.nan) for found, name in zip(metrics, names, strict=True)]
+        axes.errorbar(places, values, yerr=errors, capsize=3, elinewidth=1, markersize=5, **style)
 
 
 def write_figure(figure: Figure, path: str | PathLike[str]) -> None:

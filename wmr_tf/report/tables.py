@@ -1,20 +1,28 @@
 """Tables of robustness, from plain values: dictionaries in the form of metrics.json."""
 
 import math
+import textwrap
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from wmr_tf.report.rounding import decimals, of_images, of_point, radius, with_error, with_interval
-from wmr_tf.report.words import alarms
+from wmr_tf.report.words import alarms, conditions, said
+
+MASKED = " MASKED"
+"""What a label ends with whose classifier hides from attacks."""
+
+WIDTH = 80
+"""Letters in a line of text."""
 
 COLUMNS = ("A_nat", "A_rob", "A_strong", "A_sa", "A_tr")
 """The accuracies of a table, in order."""
 
 # What is printed above the table of worst cases.
 WORST_CASES = (
-    "Worst cases: the attacker of alpha_test stays within the KL radius rho of picking all images alike; A_worst is\n"
-    "the lowest accuracy within it, A_sa that where the expected margin is lowest. CVaR 10% is the mean loss of the\n"
-    "worst tenth of the images, CVaR 100% of all."
+    "Worst cases: the attacker of alpha_test stays within the KL radius rho of\n"
+    "picking all images alike; A_worst is the lowest accuracy within it, A_sa that\n"
+    "where the expected margin is lowest. CVaR 10% is the mean loss of the worst\n"
+    "tenth of the images, CVaR 100% of all."
 )
 
 ERRORS = "± is one standard error, over the images."
@@ -24,13 +32,15 @@ SHARE = 0.05
 """The part of the images that the table of attackers who choose beforehand shows."""
 
 CHOOSERS = (
-    "Under attackers who choose before they see the outcome, with all attacks and 95 % intervals: what is left of the\n"
-    "images that the classifier, or another one, is least sure of when they are clean; of the class that was weakest\n"
-    "on validation images; and the mean radius at which the most fragile images break. Temperature does not move whom\n"
-    "these attackers choose, nor a radius; the attacks themselves it moves a little."
+    "Under attackers who choose before they see the outcome, with all attacks and\n"
+    "95 % intervals: what is left of the images that the classifier, or another one,\n"
+    "is least sure of when they are clean; of the class that was weakest on\n"
+    "validation images; and the mean radius at which the most fragile images break.\n"
+    "Temperature does not move whom these attackers choose, nor a radius; the attacks\n"
+    "themselves it moves a little."
 )
 
-SUITES = "Under stronger attacks, one after the other on the images that are left; the last figure is the suite's."
+SUITES = "Under stronger attacks, one after the other on the images that are left; the last\nfigure is the suite's."
 
 
 def format_table(header: Sequence[str], rows: Iterable[Sequence[str]], *, markdown: bool = False) -> str:
@@ -170,6 +180,30 @@ def difference_table(differences: Sequence[Mapping[str, Any]]) -> tuple[list[str
     return header, rows
 
 
+def epsilon_table(curves: Sequence[tuple[str, Sequence[Mapping[str, Any]]]]) -> tuple[list[str], list[list[str]]]:
+    """Return the header and rows of a table of accuracies by the radius of the attack, in percent.
+
+    Args:
+        curves: For each defence its label and its metrics at each radius, in the form of metrics.json.
+
+    Returns:
+        The columns' names, and for each defence and radius a row of as many cells.
+
+    Example:
+        >>> metrics = {"attack": {"epsilon": 0.1}, "A_nat": 0.98, "A_rob": 0.9}
+        >>> epsilon_table([("TRADES", [metrics])])[1]
+        [['TRADES', '0.1', '98.00', '90.00', '-']]
+    """
+    names = COLUMNS[:3]
+    rows = [
+        [label.removesuffix(MASKED) + MASKED * bool(metrics.get("masked")), f"{metrics['attack']['epsilon']:g}"]
+        + [with_error(metrics, name) for name in names]
+        for label, found in curves
+        for metrics in found
+    ]
+    return ["Defense", "epsilon", *(f"{name} (%)" for name in names)], rows
+
+
 def suite_table(results: Sequence[tuple[str, Mapping[str, Any]]]) -> tuple[list[str], list[list[str]]]:
     """Return the header and rows of a table of accuracies after each attack of a suite, in percent.
 
@@ -243,7 +277,9 @@ def _worst_radius(worst: Sequence[Mapping[str, Any]]) -> str:
 
 
 def tables(results: Sequence[tuple[str, Mapping[str, Any]]], *, markdown: bool = False) -> str:
-    """Return the tables of results as text: who is masked, accuracies, suites, worst cases, flags, average budgets.
+    """Return the tables of results as text: who is masked, which images and attacks it was, accuracies, and the rest.
+
+    The rest are suites, worst cases, flags and average budgets, as far as they were measured.
 
     Args:
         results: For each defence its label and its metrics in the form of metrics.json.
@@ -259,8 +295,9 @@ def tables(results: Sequence[tuple[str, Mapping[str, Any]]], *, markdown: bool =
         -------  -----------  ----------  ---------  ---------  ------------  --------  --------
         TRADES             -         2.0          -      95.59             -     52.15     51.52
     """
-    masked = [label.removesuffix(" MASKED") for label, metrics in results if metrics.get("masked")]
+    masked = [label.removesuffix(MASKED) for label, metrics in results if metrics.get("masked")]
     parts = [f"MASKED: {', '.join(masked)}"] if masked else []
+    parts += _conditions(results)
     parts += [format_table(*comparison_table(results), markdown=markdown), *_legend(results)]
     further = {SUITES: suite_table, CHOOSERS: choosers_table, WORST_CASES: worst_case_table}
     for title, make in further.items():
@@ -270,6 +307,13 @@ def tables(results: Sequence[tuple[str, Mapping[str, Any]]], *, markdown: bool =
     parts += [f"Warning: {labels}{': ' * bool(labels)}{message}" for labels, message in alarms(results)]
     parts += [_average_budget(label, metrics["wasserstein"]) for label, metrics in results if "wasserstein" in metrics]
     return "\n\n".join(parts)
+
+
+def _conditions(results: Sequence[tuple[str, Mapping[str, Any]]]) -> list[str]:
+    """Return which images were attacked and how, of those results that say it."""
+    known = [(label, metrics) for label, metrics in results if "attack" in metrics]
+    told = [f"{label}: {text}" if label else text for label, text in said(known, conditions)]
+    return [textwrap.fill(text, WIDTH, break_long_words=False, break_on_hyphens=False) for text in told]
 
 
 def _legend(results: Sequence[tuple[str, Mapping[str, Any]]]) -> list[str]:

@@ -89,7 +89,8 @@ def conditions(metrics: Metrics) -> str:
     if "examples" in metrics:
         of = [f"of {metrics['dataset']}"] if metrics.get("dataset") else []
         parts.append(" ".join([f"{metrics['examples']:,}", *filter(None, [metrics.get("split")]), "images", *of]) + ".")
-    if attack := metrics.get("attack"):
+    attack = metrics.get("attack", {})
+    if "epsilon" in attack:
         size = f" of {attack['step_size']:g}" if "step_size" in attack else ""
         steps = f", {attack['steps']} steps{size}" if "steps" in attack else ""
         name = f"{attack['norm']} {attack.get('name', '')}".strip()
