@@ -1,6 +1,7 @@
 """What a run says when it goes wrong: an exploding loss, a constant classifier, a file that cannot be written."""
 
 import math
+import sys
 
 import keras
 import numpy as np
@@ -81,7 +82,7 @@ def test_chance_is_the_share_of_the_most_frequent_class():
 def test_a_constant_classifier_is_told_in_its_epoch_and_at_the_end(capsys):
     evaluation = callbacks.RobustEvaluation((IMAGES, LABELS), ATTACK)
     model(0.0).fit(IMAGES, LABELS, epochs=2, verbose=0, callbacks=[evaluation])
-    lines = capsys.readouterr().err.split("\n")[1::2]
+    lines = capsys.readouterr().err.splitlines()
     assert [line.partition(" that predicts class 0")[0] for line in lines] == [
         "warning: epoch 1 leaves a classifier",
         "warning: training ended with a classifier",
@@ -92,7 +93,7 @@ def test_a_classifier_at_chance_is_told_after_three_epochs(capsys):
     always_wrong = (IMAGES[:, :3].argmax(axis=1) + 1) % 3
     evaluation = callbacks.RobustEvaluation((IMAGES, always_wrong), ATTACK)
     model(0.0, kernel=5.0).fit(IMAGES, LABELS, epochs=3, verbose=0, callbacks=[evaluation])
-    lines = capsys.readouterr().err.split("\n")[1::2]
+    lines = capsys.readouterr().err.splitlines()
     assert lines[0].startswith("warning: epoch 3 leaves a classifier at chance (A_nat 0.00%)")
     assert lines[1].startswith("warning: training ended with a classifier at chance")
 
@@ -186,16 +187,36 @@ def test_an_epoch_that_is_gone_on_with_counts_from_there(clock, capsys):
     assert capsys.readouterr().out == "step 203/400, 25 s each, 82 min left\n"
 
 
-def test_progress_shows_lines_a_bar_or_nothing(clock, capsys, monkeypatch):
+@pytest.mark.parametrize("is_terminal", [False, True])
+def test_progress_shows_lines_a_bar_or_nothing(clock, capsys, monkeypatch, is_terminal):
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.setenv("COLUMNS", "60")
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: is_terminal)
     shown = {}
     for verbose in (0, 1, 2):
         told = progress.Progress(6, unit="attack", verbose=verbose)
         for _ in range(6):
-            told.add(1)
+            told.add(1, told=", loss 2")
         shown[verbose] = capsys.readouterr().out
     assert shown[0] == ""
-    assert "6/6" in shown[1]
-    assert shown[2] == "attack 3/6, 25 s each, 75 s left\n"
+    assert shown[2] == "attack 3/6, 25 s each, 75 s left, loss 2\n"
+    if not is_terminal:
+        assert shown[1] == shown[2]
+        return
+    first, *_, last, nothing, after = shown[1].removeprefix("\r").split("\r")
+    assert first == f"{'attack 1/6 ━━━───────────────── 2 min left, loss 2':59}"
+    assert last == f"{'attack 5/6 ━━━━━━━━━━━━━━━━──── 25 s left, loss 2':59}"
+    assert (nothing, after) == (" " * 59, "")
+
+
+def test_a_bar_is_gone_where_the_work_ends_early_and_counts_where_its_length_is_not_known(clock, capsys, monkeypatch):
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
+    told = progress.Progress(None, unit="step", verbose=1)
+    told.add(2)
+    assert capsys.readouterr().out.strip() == "step 2"
+    told.expect(0)
+    assert capsys.readouterr().out.split("\r")[1:] == [" " * 79, ""]
 
 
 def test_lengths_of_time_are_written_as_people_do():

@@ -158,8 +158,11 @@ def test_single_runs_are_paired_by_image_against_the_first(tmp_path, compared):
     assert rows["A_strong"][2] == in_points(strong.difference)[0]
     weighted = paired_weighted(first, second, 2.0)
     assert rows["A_sa(2)"][2:] == [*in_points(weighted), "-"]
-    ((caption, _, cells),) = told["tables"]
+    (caption, _, cells), (_, header, ours) = told["tables"]
     assert "Differences to TRADES on the same images" in caption and cells == list(rows.values())
+    assert header == ["Defense", "seed", "what differs", "folder"]
+    assert ours == [["TRADES", "0", "-", "a"], ["TRADES+ours", "0", "-", "b"]]
+    assert printed.startswith("400 test images of mnist. Test attack: linf PGD, epsilon 0.3, 40 steps of 0.01.")
     assert printed.splitlines()[-2:] == ["Picture: comparison.png", "Report: comparison.html"]
     assert told["path"] == "comparison.html"
     assert told["results"] == [("TRADES", read(tmp_path / "a")), ("TRADES+ours", read(tmp_path / "b"))]
@@ -246,7 +249,7 @@ def test_seeds_are_one_row_with_mean_deviation_and_number(tmp_path, compared):
     assert "A_sa(2) at equal confidence" in differences
     assert [label for label, _ in told["results"]][:2] == ["TRADES, 3 seeds, seed 0", "TRADES, 3 seeds, seed 1"]
     assert [metrics for _, metrics in told["results"]] == list(metrics.values())
-    assert [header[1] for _, header, _ in told["tables"]] == ["alpha_train", "accuracy"]
+    assert [header[1] for _, header, _ in told["tables"]] == ["alpha_train", "accuracy", "seed"]
 
 
 def test_the_metrics_of_a_group_are_means_without_the_intervals_of_single_runs(tmp_path):
@@ -273,7 +276,8 @@ def test_a_group_and_a_single_run_have_no_interval_and_it_is_said(tmp_path, comp
     printed, told = compared("a-0", "a-1", "b")
     said = "No differences between TRADES+ours and TRADES, 2 seeds: one of them is a single seed"
     assert said in printed and "McNemar" not in printed
-    assert len(told["tables"]) == 1
+    assert [caption for caption, *_ in told["tables"]] == [report.SEEDS, "The runs"]
+    assert [row[1:] for row in rows_of(printed, "seed")] == [["0", "-", "a-0"], ["1", "-", "a-1"], ["0", "-", "b"]]
 
 
 def test_older_runs_without_images_have_a_table_and_a_line(tmp_path, compared):
@@ -281,11 +285,16 @@ def test_older_runs_without_images_have_a_table_and_a_line(tmp_path, compared):
     write_run(tmp_path / "old", STRONG, images=False, alpha_train=2.0)
     printed, told = compared("a", "old")
     assert "No differences between TRADES+ours and TRADES: old has no images.npz, evaluate it again." in printed
-    assert len(rows_of(printed, "alpha_train")) == 4 and told["tables"] == []
+    assert len(rows_of(printed, "alpha_train")) == 4
+    assert [caption for caption, *_ in told["tables"]] == ["The runs"]
 
 
-def labels(*folders):
-    return grouping.labels_of(grouping.grouped([grouping.Run.read(str(folder)) for folder in folders]))
+def told_apart(*folders):
+    """What each run is called, what differs, and its folder."""
+    groups = grouping.grouped([grouping.Run.read(str(folder)) for folder in folders])
+    labels = grouping.labels_of(groups)
+    _, _, rows = grouping.runs_table(labels, groups)
+    return labels, [(differs, folder) for _, _, differs, folder in rows]
 
 
 def test_runs_of_the_same_name_are_told_apart_by_what_differs(tmp_path):
@@ -296,41 +305,119 @@ def test_runs_of_the_same_name_are_told_apart_by_what_differs(tmp_path):
     ):
         write_run(tmp_path / name, WEAK, config=config)
     a, b, c = (tmp_path / name for name in "abc")
-    assert labels(a, b) == ["TRADES [epochs 5]", "TRADES [epochs 10]"]
-    assert labels(a, b, c) == [
-        "TRADES [epochs 5, learning_rate 0.1]",
-        "TRADES [epochs 10, learning_rate 0.1]",
-        "TRADES [epochs 10, learning_rate 0.01]",
-    ]
-    assert labels(a) == ["TRADES"]
+    assert told_apart(a, b) == (["TRADES [1]", "TRADES [2]"], [("epochs 5", str(a)), ("epochs 10", str(b))])
+    assert told_apart(a, b, c) == (
+        ["TRADES [1]", "TRADES [2]", "TRADES [3]"],
+        [
+            ("epochs 5, learning_rate 0.1", str(a)),
+            ("epochs 10, learning_rate 0.1", str(b)),
+            ("epochs 10, learning_rate 0.01", str(c)),
+        ],
+    )
+    assert told_apart(a) == (["TRADES"], [("-", str(a))])
 
 
-def test_what_no_setting_tells_apart_has_its_folder_for_a_name(tmp_path):
+def test_what_no_setting_tells_apart_has_its_folder(tmp_path):
     write_run(tmp_path / "a", WEAK)
     write_run(tmp_path / "b", WEAK, masked=True)  # the same seed: no group
     a, b = tmp_path / "a", tmp_path / "b"
-    assert labels(a, b) == [f"TRADES [{a}]", f"TRADES [{b}] MASKED"]
+    assert told_apart(a, b) == (["TRADES [1]", "TRADES [2] MASKED"], [("-", str(a)), ("-", str(b))])
     for name in "cd":
         write_run(tmp_path / name, WEAK, method=None, alpha_train=None, seed=None)
     c, d = tmp_path / "c", tmp_path / "d"
-    assert labels(c, d) == [f"best.keras [{c}]", f"best.keras [{d}]"]
+    assert told_apart(c, d) == (["best.keras [1]", "best.keras [2]"], [("-", str(c)), ("-", str(d))])
 
 
 def test_the_settings_of_an_evaluated_checkpoint_are_beside_it(tmp_path):
     for name, epochs in (("a", 5), ("b", 10)):
         write_run(tmp_path / "runs" / name, WEAK, config={"epochs": epochs})
         write_run(tmp_path / "evaluations" / name, WEAK, checkpoint=str(tmp_path / "runs" / name / "best.keras"))
-    found = labels(*(tmp_path / "evaluations" / name for name in "ab"))
-    assert found == ["TRADES [epochs 5]", "TRADES [epochs 10]"]
+    folders = [tmp_path / "evaluations" / name for name in "ab"]
+    told = [("epochs 5", str(folders[0])), ("epochs 10", str(folders[1]))]
+    assert told_apart(*folders) == (["TRADES [1]", "TRADES [2]"], told)
 
 
 def test_seeds_of_other_settings_are_groups_of_their_own(tmp_path):
     for name, epochs, seed in (("a", 5, 0), ("b", 5, 1), ("c", 10, 0), ("d", 10, 1)):
         write_run(tmp_path / name, WEAK, config={"epochs": epochs, "seed": seed}, seed=seed)
-    assert labels(*(tmp_path / name for name in "acbd")) == [
-        "TRADES [epochs 5], 2 seeds",
-        "TRADES [epochs 10], 2 seeds",
+    labels, rows = told_apart(*(tmp_path / name for name in "acbd"))
+    assert labels == ["TRADES [1], 2 seeds", "TRADES [2], 2 seeds"]
+    assert rows == [
+        (f"epochs {epochs}", str(tmp_path / name)) for epochs, name in ((5, "a"), (5, "b"), (10, "c"), (10, "d"))
     ]
+
+
+def at_radius(epsilon, **changed):
+    return {**ATTACK, "epsilon": epsilon, "step_size": epsilon / 30, **changed}
+
+
+@pytest.fixture
+def curves(tmp_path):
+    """Two defences, each at three radii, of which the first has two seeds at the largest."""
+    for epsilon in (0.3, 0.1, 0.2):
+        for name, alpha, gain in (("weak", 0.0, 1.0), ("strong", 2.0, 1.3)):
+            arrays = arrays_of(strength=gain - epsilon)
+            write_run(tmp_path / f"{name}-{epsilon}", arrays, alpha_train=alpha, attack=at_radius(epsilon))
+    write_run(tmp_path / "weak-0.3-again", arrays_of(strength=0.6, seed=1), attack=at_radius(0.3), seed=1)
+    return [path.name for path in sorted(tmp_path.iterdir(), key=lambda path: path.name[0], reverse=True)]
+
+
+def test_runs_that_differ_in_the_radius_alone_are_curves(tmp_path, compared, curves, monkeypatch):
+    drawn = []
+    monkeypatch.setattr(report, "plot_epsilon", lambda found, path, title: drawn.append((found, str(path), title)))
+    printed, told = compared(*curves)
+    rows = rows_of(printed, "epsilon")
+    weak = ["TRADES"] * 3
+    assert [(row[0], row[1]) for row in rows] == [*zip(weak, ("0.1", "0.2", "0.3"), strict=True)] + [
+        ("TRADES+ours", "0.1"),
+        ("TRADES+ours", "0.2"),
+        ("TRADES+ours", "0.3"),
+    ]
+    means = [np.mean([read(tmp_path / name)["A_rob"] for name in names]) for names in (
+        ["weak-0.1"], ["weak-0.2"], ["weak-0.3", "weak-0.3-again"], ["strong-0.1"], ["strong-0.2"], ["strong-0.3"],
+    )]  # fmt: skip
+    assert [float(row[3].split(" ± ")[0]) for row in rows] == pytest.approx([100 * mean for mean in means], abs=0.5)
+    assert printed.startswith("mnist, linf PGD-40, 400 test images, steps of 0.03333 epsilon\n")
+    assert sorted(row[-1] for row in rows_of(printed, "seed")) == sorted(curves)
+    ((found, path, title),) = drawn
+    assert (path, title) == ("comparison.png", "mnist, linf PGD-40")
+    assert [(label, [round(each["attack"]["epsilon"], 1) for each in metrics]) for label, metrics in found] == [
+        ("TRADES", [0.1, 0.2, 0.3]),
+        ("TRADES+ours", [0.1, 0.2, 0.3]),
+    ]
+    labels = [label for label, _ in told["results"]]
+    assert labels[0] == "TRADES, epsilon 0.1" and len(set(labels)) == 6
+    assert printed.splitlines()[-2:] == ["Picture: comparison.png", "Report: comparison.html"]
+
+
+def test_the_curve_is_drawn_from_the_clean_accuracy_on(tmp_path):
+    found = [{"attack": {"epsilon": epsilon}, "A_nat": 0.9, "A_rob": 0.9 - epsilon} for epsilon in (0.1, 0.2)]
+    figure = report.plot_epsilon(
+        [("a", found), ("b", [{**each, "A_strong": 0.5} for each in found])], tmp_path / "x.png"
+    )
+    lines = [line.get_xydata().tolist() for line in figure.axes[0].get_lines() if line.get_marker() in ("s", "D")]
+    robust = [[0.0, 0.9], [0.1, pytest.approx(0.8)], [0.2, pytest.approx(0.7)]]
+    assert lines[0] == robust and lines[1] == robust and lines[2] == [[0.0, 0.9], [0.1, 0.5], [0.2, 0.5]]
+    assert (tmp_path / "x.png").stat().st_size > 0
+
+
+@pytest.mark.parametrize(
+    ("attack", "message"),
+    [
+        (at_radius(0.1, step_size=0.01), "got attack step_size 0.03333 epsilon in 'a' and 0.1 epsilon in 'b'"),
+        (at_radius(0.1, steps=20), "got attack steps 40 in 'a' and 20 in 'b'"),
+        (at_radius(0.3), "runs: got a and b at epsilon 0.3, not told apart by their seeds"),
+    ],
+)
+def test_other_differences_beside_the_radius_are_refused(tmp_path, compared, capsys, attack, message):
+    write_run(tmp_path / "a", WEAK, attack=at_radius(0.3))
+    write_run(tmp_path / "b", WEAK, attack=attack)
+    write_run(tmp_path / "c", WEAK, attack=at_radius(0.2))
+    with pytest.raises(SystemExit) as exit_:
+        compared("a", "b", "c")
+    assert exit_.value.code == 2
+    assert message in refusal(capsys)
+    assert not (tmp_path / "comparison.png").exists()
 
 
 def break_data(path):

@@ -122,7 +122,9 @@ def test_a_run_says_where_it_writes_and_what_came_out(digits):
         f"{Experiment.of('digits').precision}, 2 epochs, seed 3",
         "Writing into new/run",
     ]
-    assert lines[-1] == "Everything is in new/run"
+    assert lines[-4] == "Everything is in new/run; look at"
+    assert [line.split()[0] for line in lines[-3:]] == ["report.html", "metrics.json", "best.keras"]
+    assert all((folder / line.split()[0]).is_file() for line in lines[-3:])
     assert "MASKED: TRADES+ours (attack_steps 2)" in lines
     metrics = read_json(folder / "metrics.json")
     head = next(place for place, line in enumerate(lines) if line.startswith("Defense"))
@@ -139,13 +141,14 @@ def test_a_run_says_where_it_writes_and_what_came_out(digits):
         ]
         for row in metrics["non_uniform"]
     ]
-    for row in read_history(folder):
-        accuracies = ", ".join(
-            f"{name} {float(row[f'val_{name}']):.2%}" for name in ("A_nat", "A_rob", "A_strong", "A_sa", "A_tr")
-        )
-        took = r"; \d+\.\d s of the epoch's \d+\.\d s"
-        told = re.escape(f"validation, alpha_test 1: {accuracies}") + took
-        assert any(re.fullmatch(told, line) for line in lines)
+    head = lines.index("  epoch     loss  A_nat  A_rob  A_strong   A_sa   A_tr train s  eval s")
+    for number, row in enumerate(read_history(folder), 1):
+        accuracies = [
+            f"{100 * float(row[f'val_{name}']):.2f}" for name in ("A_nat", "A_rob", "A_strong", "A_sa", "A_tr")
+        ]
+        cells = lines[head + number].removesuffix("  masked").split()
+        assert cells[:-2] == [f"{number}/2", f"{float(row['loss']):.3g}", *accuracies]
+        assert all(float(took) >= 0 for took in cells[-2:])
     assert "val_A_sa_1" not in printed  # what no one reads on a screen is in history.csv
 
 
@@ -250,7 +253,8 @@ def test_evaluate_reproduces_the_metrics_of_the_run(digits, tmp_path):
         more["wasserstein"]["p"] == 2.0 and 0 < more["wasserstein"]["mean_size"] <= 1.000001 * more["attack"]["epsilon"]
     )
     assert [(ball["rho"], ball["alpha_test"]) for ball in more["kl_balls"]] == [(0.1, ANY), (9.0, "inf")]
-    assert "TRADES+ours" in ended.stdout and ended.stdout.rstrip().endswith("Everything is in evaluation")
+    assert "TRADES+ours" in ended.stdout and "\nEverything is in evaluation; look at\n" in ended.stdout
+    assert [line.split()[0] for line in ended.stdout.splitlines()[-2:]] == ["report.html", "metrics.json"]
     assert (tmp_path / "evaluation/robustness.png").stat().st_size > 10_000
 
 

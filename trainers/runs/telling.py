@@ -16,7 +16,7 @@ WIDTH = 80
 
 
 _HEAD = ["epoch", "loss", *COLUMNS, "train s", "eval s"]
-_WIDTHS = [7, 8, *(len(name) + 2 for name in COLUMNS), 9, 8]
+_WIDTHS = [7, 9, *(max(7, len(name) + 2) for name in COLUMNS), 8, 8]
 
 
 class AccuracyTable(keras.callbacks.Callback):
@@ -52,7 +52,7 @@ class AccuracyTable(keras.callbacks.Callback):
         shown = ["-" if math.isnan(value) else f"{100 * value:.2f}" for value in accuracies]
         evaluated, both = self._evaluation.seconds
         times = [f"{both - evaluated:.1f}", f"{evaluated:.1f}"]
-        row = _row([f"{epoch + 1}/{self.params['epochs']}", f"{loss:.4g}", *shown, *times])
+        row = _row([f"{epoch + 1}/{self.params['epochs']}", f"{loss:.3g}", *shown, *times])
         print(self._marked(row, loss), flush=True)
 
     def _marked(self, row: str, loss: float) -> str:
