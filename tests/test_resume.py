@@ -479,7 +479,7 @@ def test_a_signal_that_comes_in_a_destructor_ends_all_the_same(capsys):
         while time.monotonic() < deadline:
             one_line("")
     assert end.value.code == 143 and time.monotonic() < deadline
-    assert capsys.readouterr().err == "\nstopped by SIGTERM: this keeps it. To go on: python again.py\n"
+    assert capsys.readouterr().err == "stopped by SIGTERM: this keeps it. To go on: python again.py\n"
 
 
 def test_a_signal_that_comes_too_late_for_a_block_is_for_the_one_around_it(capsys):
@@ -488,7 +488,7 @@ def test_a_signal_that_comes_too_late_for_a_block_is_for_the_one_around_it(capsy
             signal.raise_signal(signal.SIGTERM)
         one_line("")
         raise AssertionError
-    assert capsys.readouterr().err.startswith("\nstopped by SIGTERM: this keeps it")
+    assert capsys.readouterr().err.startswith("stopped by SIGTERM: this keeps it")
 
 
 LONG_BATCH = """

@@ -172,7 +172,7 @@ def test_a_run_on_a_terminal_and_in_a_log(tmp_path):
     assert log.returncode == 0, log.stderr
     assert "\r" not in log.stdout + log.stderr and "\033" not in log.stdout + log.stderr
     assert "━" not in log.stdout and re.search(r"\repoch 1/2: step \d/2 ━*─", written)
-    assert "\033[1m  epoch    loss" in written
+    assert "\033[1m  epoch     loss" in written
     lines = seen(written)
     for text in (log.stdout.splitlines(), lines):
         (head,) = (place for place, line in enumerate(text) if line.startswith("  epoch"))

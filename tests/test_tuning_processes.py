@@ -82,8 +82,8 @@ def test_a_search_that_is_terminated_and_killed_in_a_trial_goes_on_to_the_same_b
     assert first.wait(timeout=240) == 0
     for come, after, status in (
         # In the second epoch of a trial.
-        (signal.SIGTERM, r"Running Trial #1.*validation, alpha_test.*Epoch 2", 128 + signal.SIGTERM),
-        (signal.SIGKILL, r"Running Trial #3.*validation, alpha_test.*Epoch 2", -signal.SIGKILL),
+        (signal.SIGTERM, r"Trial 0: .*\n +1/3 ", 128 + signal.SIGTERM),
+        (signal.SIGKILL, r"Trial 2: .*\n +1/3 ", -signal.SIGKILL),
     ):
         log = tmp_path / f"log until {come.name}"
         process = start(folder, log, "--deterministic")
@@ -100,7 +100,10 @@ def test_a_search_that_is_terminated_and_killed_in_a_trial_goes_on_to_the_same_b
     assert_all_accounted_for(folder)
     assert trials_in(folder)[0] == done
     assert [trial | {"message": None} for trial in trials_in(folder)] == trials_in(whole)
-    assert "\nGoing on " in log.read_text() and log.read_text().count("Epoch 1/3") == 1
+    assert "\nGoing on " in log.read_text() and len(re.findall(r"^ +1/3 ", log.read_text(), re.MULTILINE)) == 1
+    rows = json.loads((folder / "trials.json").read_text())
+    (told,) = re.findall(r"^Trial 3 took .*: val_A_sa ([\d.]+); best so far", log.read_text(), re.MULTILINE)
+    assert rows[3]["trial"] == 3 and float(told) == pytest.approx(rows[3]["objective"], abs=1e-4)
 
 
 def free_port() -> int:
@@ -118,7 +121,7 @@ def test_a_chief_and_two_workers_of_which_one_is_killed(tmp_path):
 
     processes = {name: begin(name, name) for name in ("chief", "worker0", "worker1")}
     try:
-        wait_until(lambda: "validation, alpha_test" in (tmp_path / "worker1").read_text())
+        wait_until(lambda: re.search(r"\n +1/3 ", (tmp_path / "worker1").read_text()))
         kill(processes["worker1"])
         # The other one does all that is left but the dead one's trial, for which the chief waits, and says so.
         assert processes["worker0"].wait(timeout=240) == 0, (tmp_path / "worker0").read_text()
