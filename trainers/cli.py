@@ -16,7 +16,7 @@ from trainers.settings.base import Settings
 from trainers.settings.cluster import LostWorker
 from trainers.usage import HELP, Flag, as_text, flags_of, help_of
 from wmr_tf.checks import InvalidInput, number_of, one_line, printable, refuse, require
-from wmr_tf.engine.terminal import RED, YELLOW, painted, wipe
+from wmr_tf.engine.terminal import RED, YELLOW, say
 
 
 class _Parser(flags.ArgumentParser):
@@ -119,8 +119,7 @@ def value_of(settings: type[Settings], name: str, text: str) -> Any:
 
 def fail(message: str, status: int = 2) -> typing.NoReturn:
     """Print one line on stderr and exit."""
-    wipe()
-    print(painted("error:", RED, sys.stderr), printable(" ".join(message.split())), file=sys.stderr)
+    say("error", RED, printable(" ".join(message.split())))
     sys.exit(status)
 
 
@@ -128,8 +127,7 @@ def _print_warning(
     message: Warning | str, category: type, filename: str, lineno: int, file: Any = None, line: str | None = None
 ) -> None:
     """Print one line on stderr, as `fail` does; where in the code it was said helps nobody here."""
-    wipe()
-    print(painted("warning:", YELLOW, sys.stderr), printable(" ".join(str(message).split())), file=sys.stderr)
+    say("warning", YELLOW, printable(" ".join(str(message).split())))
 
 
 def parse(argv: list[str]) -> list[str]:

@@ -1,11 +1,10 @@
 """What a training run says when it goes wrong: one line, while there is time to stop it."""
 
 import math
-import sys
 
 import numpy as np
 
-from wmr_tf.engine.terminal import YELLOW, painted, wipe
+from wmr_tf.engine.terminal import YELLOW, say
 from wmr_tf.evaluation.flags import is_at_chance
 
 WATCHED_STEPS = 200
@@ -35,8 +34,7 @@ EARLY_STEPS = 20
 
 def warn(text: str) -> None:
     """Print a warning, on a line of its own in the place of whatever progress bar there is."""
-    wipe()
-    print(f"{painted('warning:', YELLOW, sys.stderr)} {text}", file=sys.stderr, flush=True)
+    say("warning", YELLOW, text)
 
 
 class LossAlarm:

@@ -3,6 +3,7 @@
 import os
 import shutil
 import sys
+import textwrap
 from typing import TextIO
 
 BOLD, RED, GREEN, YELLOW = "1", "31", "32", "33"
@@ -27,6 +28,15 @@ def columns() -> int:
 def painted(text: str, colour: str, stream: TextIO | None = None) -> str:
     """Return a text in a colour, or as it is where there are none or NO_COLOR asks for none (see no-color.org)."""
     return f"\033[{colour}m{text}\033[0m" if is_terminal(stream) and not os.environ.get("NO_COLOR") else text
+
+
+def say(word: str, colour: str, text: str) -> None:
+    """Print "word: text" on standard error, the word in a colour; one line, which only a terminal breaks at words."""
+    wipe()
+    line = f"{word}: {text}"
+    if is_terminal(sys.stderr):
+        line = textwrap.fill(line, columns() - 1, break_long_words=False, break_on_hyphens=False)
+    print(painted(f"{word}:", colour, sys.stderr) + line.removeprefix(f"{word}:"), file=sys.stderr, flush=True)
 
 
 def wipe() -> None:
