@@ -13,7 +13,7 @@ from matplotlib.patches import Patch
 
 from benchmarks.findings import Comparison
 from benchmarks.readme import relative
-from benchmarks.tables import OURS
+from benchmarks.tables import WMR_TF
 
 COLOURS = {"bfloat16": "#0072B2", "float32": "#E69F00"}
 HEIGHT = 0.38
@@ -21,7 +21,7 @@ HEIGHT = 0.38
 
 
 def draw(comparisons: Sequence[Comparison], path: Path) -> None:
-    """Draw how many times as long each row takes as ours in its precision, one panel a task, all to one scale."""
+    """Draw how many times as long each row takes as wmr_tf in its precision, one panel a task, all to one scale."""
     lines = [comparisons[start : start + 2] for start in range(0, len(comparisons), 2)]
     heights = [max(len(_labels(each)) for each in line) for line in lines]
     figure, grid = plt.subplots(
@@ -40,9 +40,9 @@ def draw(comparisons: Sequence[Comparison], path: Path) -> None:
         axes.set_xlim(0, 1.12 * longest)
         axes.set_ylim(heights[place // 2] - 0.4, -0.6)
         _panel(axes, comparison)
-    figure.suptitle(f"Time of the same step: a multiple of {OURS}'s in the same precision", fontsize="x-large")
+    figure.suptitle(f"Time of the same step: a multiple of {WMR_TF}'s in the same precision", fontsize="x-large")
     bars = [Patch(color=colour, label=precision) for precision, colour in COLOURS.items()]
-    keys = [*bars, Line2D([], [], color="black", label=f"{OURS} = 1")]
+    keys = [*bars, Line2D([], [], color="black", label=f"{WMR_TF} = 1")]
     figure.legend(handles=keys, loc="outside lower center", ncols=len(keys), frameon=False)
     figure.savefig(path, dpi=110)
     plt.close(figure)
@@ -66,4 +66,4 @@ def _panel(axes: Axes, comparison: Comparison) -> None:
 
 def _labels(comparison: Comparison) -> list[str]:
     """Return the peers in the order of the table."""
-    return list(dict.fromkeys(label for label, _ in relative(comparison) if label != OURS))
+    return list(dict.fromkeys(label for label, _ in relative(comparison) if label != WMR_TF))

@@ -42,12 +42,12 @@ from wmr_tf.report.figures import COLOURS
 from wmr_tf.report.rounding import with_interval
 from wmr_tf.saving import load_classifier, read_json, save_classifier, write_json, written_whole
 
-OURS = "wmr_tf"
+WMR_TF = "wmr_tf"
 PEERS = {"trades": "TRADES, public recipe", "fast": "fast AT, public recipe", "art": "ART's TRADES trainer"}
-LIBRARIES = {OURS: "wmr_tf, --recipe=fast", **PEERS}
+LIBRARIES = {WMR_TF: "wmr_tf, --recipe=fast", **PEERS}
 FIGURES = ("A_nat", "A_rob", "A_strong")
 ALPHA = 2.0
-"""alpha_train of ours."""
+"""alpha_train of wmr_tf."""
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -101,7 +101,7 @@ def row(settings: Race, splits: data.Splits, library: str, minutes: float) -> di
     stem.parent.mkdir(parents=True, exist_ok=True)
     if not trained.exists():
         print(f"{LIBRARIES[library]}: {minutes:g} minutes", flush=True)
-        train = train_ours if library == OURS else train_peer
+        train = train_wmr_tf if library == WMR_TF else train_peer
         write_json(trained, train(settings, splits, library, minutes, model))  # last: it says that the model is there
     wanted = {"library": library, "minutes": minutes, "suite": settings.suite, "examples": settings.examples}
     if scored.exists():
@@ -125,7 +125,7 @@ def row(settings: Race, splits: data.Splits, library: str, minutes: float) -> di
     return found
 
 
-def train_ours(settings: Race, splits: data.Splits, library: str, minutes: float, model: Path) -> dict[str, Any]:
+def train_wmr_tf(settings: Race, splits: data.Splits, library: str, minutes: float, model: Path) -> dict[str, Any]:
     """Train by this library into a model file, for as many epochs as fit, and return what is known of it."""
     del splits, library
     name = "time_to_robust"
@@ -184,7 +184,7 @@ def train_peer(settings: Race, splits: data.Splits, library: str, minutes: float
 
 
 def training_images(splits: data.Splits) -> dict[str, Any]:
-    """Return the training images as uint8, which they were, and their labels as int64: those that ours has too."""
+    """Return the training images as uint8, which they were, and their labels as int64: those that wmr_tf has too."""
     batches = [(np.asarray(images), np.asarray(labels)) for images, labels in splits.train]
     images, labels = (np.concatenate(parts) for parts in zip(*batches, strict=True))
     return {"images": np.round(images * 255).astype(np.uint8), "labels": labels.astype(np.int64)}

@@ -19,7 +19,7 @@ import keras
 from absl import app, flags
 
 from studies.paired import draw, table
-from studies.rivals import OURS, ROWS, TUNED, UNWEIGHTED, Row, WarmUp
+from studies.rivals import ROWS, TUNED, UNWEIGHTED, WEIGHTS, Row, WarmUp
 from studies.runs import made_by, publish
 from trainers import run
 from trainers.config import Experiment
@@ -62,7 +62,7 @@ def rows(method: str) -> dict[str, Row]:
     return {
         name: row
         for name, row in ROWS[method].items()
-        if name in (UNWEIGHTED, OURS) or _ROWS.value is None or name in _ROWS.value
+        if name in (UNWEIGHTED, WEIGHTS) or _ROWS.value is None or name in _ROWS.value
     }
 
 
@@ -118,7 +118,7 @@ def rows_of(method: str, seed: int) -> dict[str, dict[str, float]]:
     for name, row in rows(method).items():
         settings = {"weighting": row.weighting(experiment.alpha_train), "warmup": row.warmup}
         folders[name] = measured(name, experiment, functools.partial(trained, experiment, row), settings)
-    top = read_json(folders[OURS] / METRICS, "run", fix=_FIX)["top"]
+    top = read_json(folders[WEIGHTS] / METRICS, "run", fix=_FIX)["top"]
 
     def tuned() -> keras.Model:
         return with_confidence(load_classifier(folders[UNWEIGHTED] / CLASSIFIER), run.load_data(experiment), top)

@@ -26,16 +26,16 @@ def metrics(*, alpha_train, a_rob, entries):
 
 TRADES = metrics(alpha_train=0.0, a_rob=0.9559, entries=[(1.5, 0.5215, 0.5152), (1, 0.80, 0.79)])
 WEIGHTED = metrics(alpha_train=2.0, a_rob=0.95, entries=[(1.0, 0.85, 0.84), (1.5, 0.66714, 0.6561)])
-RESULTS = [("TRADES", TRADES), ("TRADES+ours", WEIGHTED)]
+RESULTS = [("TRADES", TRADES), ("TRADES+weights", WEIGHTED)]
 
 
 def test_table_is_aligned():
-    text = report.format_table(["Defense", "A"], [["PGD", "9.5"], ["TRADES+ours", "53.38"]])
+    text = report.format_table(["Defense", "A"], [["PGD", "9.5"], ["TRADES+weights", "53.38"]])
     assert text.split("\n") == [
         "Defense          A",
         "-----------  -----",
         "PGD            9.5",
-        "TRADES+ours  53.38",
+        "TRADES+weights  53.38",
     ]
 
 
@@ -55,9 +55,9 @@ def test_comparison_lists_all_defences_at_one_alpha_then_the_next():
     assert header == ["Defense", "alpha_train", "alpha_test", *accuracies]
     assert [row[:3] for row in rows] == [
         ["TRADES", "-", "1.0"],
-        ["TRADES+ours", "2.0", "1.0"],
+        ["TRADES+weights", "2.0", "1.0"],
         ["TRADES", "-", "1.5"],
-        ["TRADES+ours", "2.0", "1.5"],
+        ["TRADES+weights", "2.0", "1.5"],
     ]
     assert rows[3][3:] == ["98.77 ± 0.10", "95 ± 2", "-", "66.7 ± 0.8", "65.6 ± 0.9"]
 
@@ -241,7 +241,7 @@ def test_alpha_picture_starts_at_a_rob_and_goes_by_alpha(tmp_path):
     assert ours_sa.get_xydata().tolist() == [[0, 0.95], [1, 0.85], [1.5, 0.66714]]
     assert [line.get_linestyle() for line in (trades_sa, trades_tr, ours_sa, ours_tr)] == ["-", "--", "-", "--"]
     assert trades_sa.get_color() == trades_tr.get_color() != ours_sa.get_color() == ours_tr.get_color()
-    assert [text.get_text() for text in axes.get_legend().get_texts()][:2] == ["TRADES", "TRADES+ours"]
+    assert [text.get_text() for text in axes.get_legend().get_texts()][:2] == ["TRADES", "TRADES+weights"]
 
 
 def test_alpha_picture_has_bars_of_one_standard_error(tmp_path):
@@ -282,7 +282,7 @@ def test_a_weak_attack_is_said_once_below_the_table():
 
 def test_who_is_masked_is_the_first_line():
     masked = {**TRADES, "A_strong": 0.067, "masked": True}
-    first, *_ = report.tables([("TRADES", TRADES), ("TRADES+ours MASKED", masked)]).splitlines()
-    assert first == "MASKED: TRADES+ours"
+    first, *_ = report.tables([("TRADES", TRADES), ("TRADES+weights MASKED", masked)]).splitlines()
+    assert first == "MASKED: TRADES+weights"
     assert not report.tables([("TRADES", {**masked, "masked": False})]).startswith("MASKED")
     assert report.comparison_table([("TRADES", masked)])[1][0][5] == "6.70"

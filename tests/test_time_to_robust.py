@@ -139,7 +139,7 @@ def test_a_finished_row_is_kept_and_one_of_other_images_is_scored_again(tmp_path
     assert json.loads((tmp_path / "fast-3-seed0.json").read_text()) == second
 
 
-def test_ours_trains_for_as_many_epochs_as_fit_by_the_speed_of_a_short_training(tmp_path, monkeypatch):
+def test_wmr_tf_trains_for_as_many_epochs_as_fit_by_the_speed_of_a_short_training(tmp_path, monkeypatch):
     ran = []
 
     def run(command, log):
@@ -151,11 +151,11 @@ def test_ours_trains_for_as_many_epochs_as_fit_by_the_speed_of_a_short_training(
         log.write_text("The warm start took 9.0 s\nA_tr 1.00%; 1.0 s of the epoch's 15.893 s\n")
 
     monkeypatch.setattr(time_to_robust, "run", run)
-    facts = time_to_robust.train_ours(Race(runs=str(tmp_path)), None, "wmr_tf", 30.0, tmp_path / "model.keras")
-    pilot, ours = ran
+    facts = time_to_robust.train_wmr_tf(Race(runs=str(tmp_path)), None, "wmr_tf", 30.0, tmp_path / "model.keras")
+    pilot, main = ran
     assert (pilot["epochs"], pilot["train_examples"], pilot["attack_steps"]) == ("1", "12800", "10")
     quarter = settings_of(Model("mnist", "trades", 2.0), BUDGETS["quarter"])
-    assert (ours["recipe"], ours["epochs"], ours["alpha_train"]) == ("fast", str(quarter["epochs"]), "2.0")
+    assert (main["recipe"], main["epochs"], main["alpha_train"]) == ("fast", str(quarter["epochs"]), "2.0")
     assert facts == {"seconds": 23.9, "epochs": quarter["epochs"]}
     assert (tmp_path / "model.keras").read_bytes() == b"weights"
 

@@ -14,9 +14,9 @@ from wmr_tf.data.own import short_name
 
 
 def defence(metrics: dict[str, Any]) -> str:
-    """Return how the paper's tables name a defence, such as "TRADES" or "TRADES+ours"; else the model file's name.
+    """Return how the paper's tables name a defence, such as "TRADES" or "TRADES+weights"; else the model file's name.
 
-    Settings of the method that are not the recipe's follow in brackets, such as "TRADES+ours (beta 3)", and a
+    Settings of the method that are not the recipe's follow in brackets, such as "TRADES+weights (beta 3)", and a
     classifier that hides from attacks is called "MASKED".
     """
     return _trained(metrics) + (" MASKED" if metrics.get("masked") else "")
@@ -29,14 +29,14 @@ def _trained(metrics: dict[str, Any]) -> str:
     name = method if method == "natural" else method.upper()
     # Older metrics do not name a weighting.
     kind, *options = shown_weighting(metrics.get("weighting") or {"name": "Exponential"})
-    is_weighted = bool(metrics["alpha_train"]) if kind == "ours" else kind != "Uniform"
+    is_weighted = bool(metrics["alpha_train"]) if kind == "weights" else kind != "Uniform"
     changed = ", ".join([*(options if is_weighted else ()), *changed_settings(metrics)])
     return f"{name}{f'+{kind}' if is_weighted else ''}{f' ({changed})' if changed else ''}"
 
 
 def shown_weighting(weighting: dict[str, Any]) -> Iterator[str]:
-    """Yield what a defence's name says of a weighting: its name, "ours" for the paper's, and the options it has."""
-    yield "ours" if weighting["name"] == "Exponential" else weighting["name"]
+    """Yield what a defence's name says of a weighting: its name, "weights" for the paper's, and the options it has."""
+    yield "weights" if weighting["name"] == "Exponential" else weighting["name"]
     for name, value in weighting.items():
         if name not in ("name", "alpha") and value is not False:
             yield name if value is True else f"{name} {value:g}"
