@@ -21,12 +21,12 @@ from absl import app, flags
 from studies.paired import draw, table
 from studies.rivals import ROWS, TUNED, UNWEIGHTED, WEIGHTS, Row, WarmUp
 from studies.runs import made_by, publish
-from trainers import run
-from trainers.config import Experiment
-from trainers.folder import IMAGES, METRICS
-from trainers.images import Images
-from trainers.matching import confidence, with_confidence
-from trainers.testing import first_images
+from trainers.comparison.images import Images
+from trainers.comparison.matching import confidence, with_confidence
+from trainers.runs import run
+from trainers.runs.folder import IMAGES, METRICS
+from trainers.runs.testing import first_images
+from trainers.settings.config import Experiment
 from wmr_tf.checks import one_of
 from wmr_tf.evaluation import evaluate_robustness
 from wmr_tf.evaluation.records import save_images

@@ -7,8 +7,8 @@ import pytest
 
 from studies import faults, paired, rivals, runs
 from studies.planted import FAULTS
-from trainers import run
-from trainers.config import Experiment
+from trainers.runs import run
+from trainers.settings.config import Experiment
 
 
 def test_a_run_is_made_once_for_its_settings(tmp_path, monkeypatch):

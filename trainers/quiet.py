@@ -19,7 +19,7 @@ def late(name: str, *, tensorflow: bool = True) -> Callable[..., Any]:
     """Return a function of a module that takes long to import, which is done when it is called.
 
     Args:
-        name: Of module and function, such as "trainers.run:train".
+        name: Of module and function, such as "trainers.runs.run:train".
         tensorflow: Whether it needs TensorFlow.
 
     Example:
