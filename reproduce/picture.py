@@ -12,7 +12,8 @@ from matplotlib.lines import Line2D
 from reproduce.rendering import Entries
 from reproduce.results import at_alpha, summary
 from reproduce.rows import Row
-from wmr_tf.report.figures import COLOURS, GREY, write_figure
+from trainers.runs.naming import shown_attack
+from wmr_tf.report.figures import BARS, COLOURS, GREY, write_figure
 
 _HERE, _SUITE = COLOURS[0], COLOURS[1]
 _ROW = 0.36
@@ -22,14 +23,14 @@ _APART = 0.24
 
 
 def draw(entries: Entries, path: Path, *, title: str) -> Figure:
-    """Draw each accuracy of a table in a panel, the paper's hollow and those of here filled, and write the picture as PNG.
+    """Draw each accuracy of a table in a panel, the paper's hollow and those of here filled, and write the picture.
 
     A_suite stands in the panel of A_rob. Bars span one standard error over the images, of several seeds their
     standard deviation, to either side. Rows that are not yet run have the paper's figure alone.
 
     Args:
         entries: Rows with their results, at least one row.
-        path: The PNG file to write; its folder exists.
+        path: The PNG file to write; PDF and SVG go beside it. Its folder exists.
         title: Of the whole picture.
 
     Returns:
@@ -44,7 +45,8 @@ def draw(entries: Entries, path: Path, *, title: str) -> Figure:
     panels[0].set_yticks(range(len(entries)), [_label(row) for row, _ in entries])
     panels[0].set_ylim(len(entries) - 0.5, -0.5)  # the first row on top
     figure.suptitle(title)
-    figure.legend(handles=_handles(), loc="outside lower center", ncols=3, fontsize="small")
+    below: dict[str, Any] = {"loc": "outside lower center", "ncols": 3, "frameon": False}
+    figure.legend(handles=_handles(), title=_caption(entries), fontsize="small", title_fontsize="small", **below)
     write_figure(figure, path)
     return figure
 
@@ -71,6 +73,16 @@ def _label(row: Row) -> str:
     alphas = [rf"$\alpha_\mathrm{{train}}$ {row.model.alpha_train:g}"] if row.model.alpha_train else []
     alphas += [] if row.alpha_test is None else [rf"$\alpha_\mathrm{{test}}$ {row.alpha_test:g}"]
     return ", ".join([row.defence, *alphas])
+
+
+def _caption(entries: Entries) -> str:
+    """Return how the models of here were attacked, on how many images, and what their bars are."""
+    found = [result["metrics"] for _, results in entries for result in results]
+    if not found:
+        return "Nothing has run yet."
+    counts = " or ".join(f"{count:,}" for count in sorted({metrics["examples"] for metrics in found}))
+    attacks = " or ".join(sorted({shown_attack(metrics["attack"]) for metrics in found}))
+    return f"Here: {counts} test images, {attacks}. {BARS}"
 
 
 def _handles() -> Sequence[Line2D]:

@@ -25,6 +25,7 @@ from trainers.comparison.images import Images
 from trainers.comparison.matching import confidence, with_confidence
 from trainers.runs import run
 from trainers.runs.folder import IMAGES, METRICS
+from trainers.runs.naming import shown_attack
 from trainers.runs.testing import first_images
 from trainers.settings.config import Experiment
 from wmr_tf.checks import one_of
@@ -166,6 +167,14 @@ def head(picture: Path) -> str:
     )
 
 
+def title() -> str:
+    """Return on which images the models were measured, and by which attack."""
+    experiment = experiment_of("pgd", 0)
+    images = "all" if experiment.eval_examples is None else f"{experiment.eval_examples:,}"
+    attack = shown_attack(experiment.test_attack().describe())
+    return f"{experiment.dataset}, {images} test images, {attack}, alpha_test {ALPHA_TEST:g}"
+
+
 def main(argv: list[str]) -> None:
     """Train, evaluate and write the tables and the picture."""
     del argv
@@ -179,7 +188,7 @@ def main(argv: list[str]) -> None:
             found[method].append(rows_of(method, seed))
     output = Path(_OUTPUT.value)
     picture = output.with_suffix(".png")
-    draw({method.upper(): of for method, of in found.items()}, UNWEIGHTED, SHOWN, picture)
+    draw({method.upper(): of for method, of in found.items()}, UNWEIGHTED, SHOWN, picture, title=title())
     sections = [f"## {method.upper()}\n\n{table(of, UNWEIGHTED)}" for method, of in found.items()]
     publish([head(picture), *sections], output)
 

@@ -57,7 +57,7 @@ def test_differences_are_taken_seed_by_seed():
 
 
 def test_differences_are_drawn(tmp_path):
-    paired.draw({"TRADES": OF_SEEDS}, "plain", ["A_sa"], tmp_path / "picture.png")
+    paired.draw({"TRADES": OF_SEEDS}, "plain", ["A_sa"], tmp_path / "picture.png", title="Made up")
     assert (tmp_path / "picture.png").read_bytes().startswith(b"\x89PNG")
 
 
