@@ -13,8 +13,8 @@ from trainers.settings.weighting import checked_weighting, make_weighting
 from wmr_tf.data.own import short_name
 
 SHOWN_SETTINGS = (
-    *("dataset", "method", "alpha_train", "weighting", "beta", "norm", "epsilon", "attack_steps", "attack_step_size"),
-    *("architecture", "precision", "epochs", "batch_size", "learning_rate", "seed"),
+    *("dataset", "architecture", "method", "alpha_train", "weighting", "beta", "norm", "epsilon", "attack_steps"),
+    *("epochs", "learning_rate", "seed"),
 )
 
 

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
-from PIL import Image, ImageDraw, ImageOps
+from PIL import Image, ImageDraw, ImageFont, ImageOps
 
 
 class Tile(NamedTuple):
@@ -61,7 +61,7 @@ def magnified(change: np.ndarray) -> tuple[np.ndarray, float]:
     return 0.5 + factor * change, factor
 
 
-_SIDE, _GAP, _LINE = 128, 8, 16
+_SIDE, _GAP, _LINE = 128, 8, 20
 """Of a sheet, in pixels: an image, the space around it, and a line of text."""
 
 
@@ -69,7 +69,7 @@ def sheet(pictures: Iterable[Mapping[str, Any]], rows: int) -> np.ndarray:
     """Return images as one picture, of a size that depends on the number of rows alone.
 
     Args:
-        pictures: As `tiles` takes them; of each a row is drawn, clean, attacked and what changed.
+        pictures: As `tiles` takes them; of each a row is drawn, clean, attacked and what changed, magnified.
         rows: For how many there is room; the others are left out.
 
     Returns:
@@ -77,22 +77,18 @@ def sheet(pictures: Iterable[Mapping[str, Any]], rows: int) -> np.ndarray:
 
     Example:
         >>> sheet([], rows=4).shape
-        (624, 416, 3)
+        (640, 416, 3)
     """
     drawn = Image.new("RGB", (3 * _SIDE + 4 * _GAP, rows * (_SIDE + _LINE + _GAP) + 2 * _GAP), "#eeeeee")
-    draw = ImageDraw.Draw(drawn)
+    draw, font = ImageDraw.Draw(drawn), ImageFont.load_default(15)
     for row, picture in zip(range(rows), pictures, strict=False):
         top = _GAP + row * (_SIDE + _LINE + _GAP)
         clean, adversarial = (np.asarray(picture[name], np.float32) for name in ("clean", "adversarial"))
-        shown, factor = magnified(adversarial - clean)
-        told = (
-            f"labelled {picture['label']}, margin {picture['margin']:.2f}",
-            f"taken for {picture['prediction']}",
-            f"change x {factor:.3g}",
-        )
+        shown, _ = magnified(adversarial - clean)
+        told = f"labelled {picture['label']}", f"taken for {picture['prediction']}", f"margin {picture['margin']:.2f}"
         for place, (image, text) in enumerate(zip((clean, adversarial, shown), told, strict=True)):
             left = _GAP + place * (_SIDE + _GAP)
-            draw.text((left, top), text, fill="black")
+            draw.text((left, top), text, fill="black", font=font)
             scaled = ImageOps.contain(_as_pil(image), (_SIDE, _SIDE), Image.Resampling.BOX)
             drawn.paste(scaled, (left, top + _LINE))
     return np.asarray(drawn)
