@@ -42,10 +42,10 @@ class Row(NamedTuple):
     warmup: float = 0.0
 
 
-UNWEIGHTED, WEIGHTS, TUNED = "unweighted", "weights", "tuned"
+UNWEIGHTED, PAPERS, TUNED = "unweighted", "weights", "tuned"
 RIVALS = {
     UNWEIGHTED: Row(lambda alpha: Uniform()),
-    WEIGHTS: Row(Exponential),
+    PAPERS: Row(Exponential),
     "MAIL": Row(lambda alpha: MAIL(), 76 / 120),
     "GAIRAT": Row(lambda alpha: GAIRAT(), 59 / 120),
     "CVaR": Row(lambda alpha: CVaR(LEVEL)),
