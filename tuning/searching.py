@@ -5,9 +5,10 @@ import json
 from pathlib import Path
 
 from trainers.runs.folder import BEST, FILES
+from trainers.runs.naming import describe_validation
 from trainers.runs.run import validation_evaluation
 from trainers.runs.telling import conditions_of, filled
-from trainers.runs.testing import prepare, tell_files
+from trainers.runs.testing import number_of_images, prepare, tell_files
 from tuning import results, tuner
 from tuning.hypermodel import ExperimentHyperModel
 from tuning.objective import Objective
@@ -16,10 +17,13 @@ from tuning.search import Search
 from wmr_tf.checks import refuse, require
 from wmr_tf.data.own import short_name
 from wmr_tf.interrupts import own_command, stoppable
-from wmr_tf.saving import forget_unfinished, noted, read_json, write_json
+from wmr_tf.saving import forget_unfinished, noted, picture_files, read_json, write_json
 
 RECORD = "search.json"
-_FILES = (RECORD, "trials.json", "trials.md", "trials.csv", "tradeoff.png", "oracle.json", "tuner.json", "trial.json")
+_FILES = (
+    *(RECORD, "trials.json", "trials.md", "trials.csv", "oracle.json", "tuner.json", "trial.json"),
+    *(file.name for file in picture_files(results.PICTURE)),
+)
 # A search may be moved, and may go on for longer.
 _MAY_CHANGE = ("max_trials", "output_dir", "data_dir", "trust")
 
@@ -63,7 +67,8 @@ def search(settings: Search) -> None:
 def conclude(settings: Search, searcher: tuner.SearchTuner, objective: Objective, folder: Path) -> None:
     """Write the trials, print them with the best one's command, and evaluate that on test images."""
     trials = settings.space()
-    evaluation = validation_evaluation(settings, searcher.hypermodel.splits(settings))
+    splits = searcher.hypermodel.splits(settings)
+    evaluation = validation_evaluation(settings, splits)
     rows = results.rows_of(searcher.oracle, trials, folder / tuner.TRIALS)
     results.write(rows, trials, objective, folder)
     caption = filled(conditions_of(evaluation, short_name(settings.dataset)))
@@ -80,12 +85,13 @@ def conclude(settings: Search, searcher: tuner.SearchTuner, objective: Objective
     if said := results.difference_from_trial(settings.tuner, objective):
         print(said, flush=True)
     results.evaluate_best(searcher, trials, best, folder)
-    title = f"{short_name(settings.dataset)}, {len(rows)} trials, validation images"
+    judged = describe_validation(settings, number_of_images(splits.validation))
+    title = f"{short_name(settings.dataset)}, {len(rows)} trials\n{judged}"
     results.draw(rows, trials, objective, folder, title)  # last: a picture that fails costs nothing else
     for each in (folder, *(path for path in folder.rglob("*") if path.is_dir())):  # nobody else writes any more
         forget_unfinished(each, (*_FILES, *FILES))
     tell_files(folder / results.BEST_TRIAL, **{BEST: f"the classifier of trial {int(best.trial_id)}, the best"})
-    print(f"The trials are in {folder / 'trials.md'}, {folder / 'tradeoff.png'}")
+    print(f"The trials are in {folder / 'trials.md'}, {folder / results.PICTURE}")
 
 
 def claim_folder(settings: Search) -> Path:

@@ -119,7 +119,7 @@ def _across_radii(settings: Comparison, runs: Sequence[Run]) -> tuple[str, Calla
     ]
     heading = title(runs[0].metrics, radius=False)
     step = conditions(runs[0].metrics).get("attack step_size", "-")
-    caption = f"{heading}, {runs[0].metrics['examples']:,} test images, steps of {step}"
+    caption = f"{heading}, steps of {step}"
     tables: list[Table] = [(caption, *report.epsilon_table(means)), runs_table(labels, all_runs)]
     results = [
         (f"{label}, epsilon {epsilon:g}{MASKED * is_masked(group)}", mean_of(group), group[0])

@@ -17,7 +17,7 @@ from trainers.runs.folder import (
     metrics_of,
     read_history,
 )
-from trainers.runs.naming import defence, describe, title
+from trainers.runs.naming import defence, describe, describe_validation, title
 from wmr_tf import report
 from wmr_tf.untrusted import well_formed
 
@@ -63,5 +63,7 @@ def draw_training(folder: Path, metrics: Mapping[str, Any]) -> None:
         metrics: What its metrics.json says.
     """
     masked = "MASKED: " * bool(metrics.get("masked"))
-    heading = masked + describe(experiment_of(folder))
+    experiment, count = experiment_of(folder), metrics.get("validation_images")
+    heading = masked + describe(experiment)
+    heading += f"\n{describe_validation(experiment, count)}" if count else ""  # older runs do not say it
     report.plot_training(read_history(folder), folder / TRAINING_PICTURE, title=heading)

@@ -23,12 +23,12 @@ from trainers.runs.folder import (
     run_folder,
     write_config,
 )
-from trainers.runs.naming import describe, training_facts
+from trainers.runs.naming import describe, shown_settings, training_facts
 from trainers.runs.reporting import draw_training
 from trainers.runs.scheduling import LearningRateByBatch, MethodByEpoch
 from trainers.runs.strategy import lost_worker_reported, make_strategy, only_the_chief_writes
 from trainers.runs.telling import AccuracyTable
-from trainers.runs.testing import HeldOut, evaluate, prepare, tell_files
+from trainers.runs.testing import HeldOut, evaluate, number_of_images, prepare, tell_files
 from trainers.runs.warming import forget_warm_up, warm_up
 from trainers.settings.config import Experiment
 from trainers.settings.network import PRECISIONS
@@ -155,6 +155,7 @@ def fit_and_evaluate(
         facts["rollbacks"] = resume.rollbacks
     with model.distribute_strategy.scope():
         classifier = load_classifier(folder / BEST)
+    facts["validation_images"] = number_of_images(splits.validation)
     draw_training(folder, evaluate(experiment, test, classifier, folder, facts))
     forget_warm_up(folder)
     forget_checkpoints(folder)
@@ -225,12 +226,13 @@ def run_callbacks(
     experiment: Experiment, splits: data.Splits, folder: Path, best: SaveBestClassifier, resume: ExactResume
 ) -> list[keras.callbacks.Callback]:
     """Return the callbacks of a run; the evaluation comes before those that read its numbers."""
+    evaluation = validation_evaluation(experiment, splits)
     return [
-        *measuring_callbacks(experiment, validation_evaluation(experiment, splits)),
+        *measuring_callbacks(experiment, evaluation),
         best,
         resume,
         WriteHistory(folder / HISTORY),
-        WriteEvents(folder / LOGS, write_graph=False),
+        WriteEvents(folder / LOGS, evaluation, settings=shown_settings(experiment), write_graph=False),
     ]
 
 

@@ -2,7 +2,7 @@
 
 import dataclasses
 import datetime
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence, Sized
 from pathlib import Path
 from typing import Any
 
@@ -73,6 +73,11 @@ def load_surrogate(settings: Evaluation, test: tf.data.Dataset) -> keras.Model:
     return surrogate
 
 
+def number_of_images(batches: Iterable[tuple[Any, Sized]]) -> int:
+    """Return how many images there are in batches of (images, labels)."""
+    return sum(len(labels) for _, labels in batches)
+
+
 def first_images(test: tf.data.Dataset, count: int | None) -> tf.data.Dataset:
     """Return batches of the first `count` test images, of all if it is None.
 
@@ -80,7 +85,7 @@ def first_images(test: tf.data.Dataset, count: int | None) -> tf.data.Dataset:
         InvalidInput: If there are not so many.
     """
     if count is not None:
-        found = sum(len(labels) for _, labels in test)
+        found = number_of_images(test)
         fix = "Lower --eval_examples, or leave it out to evaluate all."
         require(count <= found, "eval_examples", got=count, expected=f"at most {found}", fix=fix)
     return test.unbatch().take(-1 if count is None else at_least("eval_examples", count, 1)).batch(AT_MOST)
