@@ -108,7 +108,9 @@ def describe(experiment: Experiment) -> str:
 
 def describe_validation(experiment: Experiment, count: int) -> str:
     """Return one line that says by how many images and which attack the epochs are judged."""
-    attack = shown_attack(experiment.test_attack().describe())
+    # Not `test_attack`, which takes TensorFlow: a report is made again without it.
+    named = {"name": "PGD", "norm": experiment.eval_norm, "steps": experiment.eval_attack_steps}
+    attack = shown_attack({**named, "epsilon": experiment.eval_epsilon})
     return f"{count:,} validation images, {attack}, alpha_test {experiment.alpha_test[0]:g}"
 
 

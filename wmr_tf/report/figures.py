@@ -186,7 +186,9 @@ def plot_epsilon(
         for key, style in (("A_rob", {"marker": "s"}), ("A_strong", {"marker": "D", "linestyle": ":"})):
             shift = next(places)
             points = [(metrics["attack"]["epsilon"], metrics, key) for metrics in found if key in metrics]
-            if points and points[0][0] > 0 and "A_nat" in points[0][1]:
+            if not points:
+                continue
+            if points[0][0] > 0 and "A_nat" in points[0][1]:
                 points.insert(0, (0.0, points[0][1], "A_nat"))
             _draw_points(axes, [(radius + shift, *point) for radius, *point in points], color=colour, **style)
     axes.set(xlabel=r"radius of the attack, $\epsilon$", ylabel="accuracy under attack", xticks=radii)
