@@ -109,7 +109,11 @@ def begin(experiment: Experiment, folder: Path) -> None:
     is_new = not (folder / CONFIG).exists()
     if is_new:
         write_config(folder, experiment, command=own_command())
-    print(f"{describe(experiment)}\n{'Writing into' if is_new else 'Going on in'} {folder}", flush=True)
+    print(describe(experiment))
+    weights = experiment.initialize_from or (experiment.architecture if experiment.is_own_classifier else None)
+    if is_new and weights:
+        print(f"Training begins with the weights of {weights}")
+    print(f"{'Writing into' if is_new else 'Going on in'} {folder}", flush=True)
 
 
 def tell_memory(model: wmr_tf.AdversarialModel, spec: Any, batch_size: int) -> None:
