@@ -246,7 +246,7 @@ def test_an_npz_file_in_any_other_form_is_refused(case, tmp_path):
 # What is neither
 
 MISTAKES = {
-    "nowhere": "dataset: got 'nowhere', expected one of digits, .* or images of your own: a folder, an .npz file or tfds:",
+    "nowhere": "dataset: got 'nowhere', expected one of digits, .* or images of your own: a folder, .* or tfds:NAME",
     "nowhere/": "data: got 'nowhere', expected an existing folder",
     "nowhere.npz": "data: got 'nowhere.npz', expected an existing .npz file",
     "none": "data: got 0 subfolders in 'none', expected at least two: one subfolder of images a class",

@@ -14,8 +14,8 @@ COLORS = ("rgb", "grayscale")
 AUGMENTATIONS = ("none", "crop_flip")
 """How training images are changed at random."""
 
-ARCHITECTURES = ("digits_cnn", "small_cnn", "thin_resnet", "resnet18", "wide_resnet_34_10")
-WITH_BATCH_NORM = ("thin_resnet", "resnet18", "wide_resnet_34_10")
+ARCHITECTURES = ("digits_cnn", "small_cnn", "thin_resnet", "resnet20", "resnet18", "wide_resnet_34_10")
+WITH_BATCH_NORM = ("thin_resnet", "resnet20", "resnet18", "wide_resnet_34_10")
 """Those of them whose update needs the batch as a whole."""
 
 APPLICATION = "keras.applications:"

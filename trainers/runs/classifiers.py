@@ -3,6 +3,7 @@
 import warnings
 
 import keras
+import numpy as np
 import tensorflow as tf
 
 from trainers.settings.config import Experiment
@@ -10,6 +11,7 @@ from wmr_tf import architectures
 from wmr_tf.architectures.applications import application
 from wmr_tf.checks import InvalidInput, one_line, refuse, require
 from wmr_tf.engine.memory import machine_memory
+from wmr_tf.evaluation import ranges
 from wmr_tf.inputs.batches import LOOKED_AT, check_first_batch
 from wmr_tf.names import APPLICATION
 from wmr_tf.saving import load_classifier
@@ -37,6 +39,13 @@ def make_classifier(experiment: Experiment) -> keras.Model:
     if experiment.initialize_from is not None:
         copy_weights(load_classifier(experiment.initialize_from, trust=experiment.trust), classifier)
     return classifier
+
+
+def warn_of_range(classifier: keras.Model, data: tf.data.Dataset) -> None:
+    """Warn of a classifier that is far more accurate on images in another range, by the first ones of a data set."""
+    few = list(data.unbatch().take(ranges.LOOKED_AT).batch(LOOKED_AT))
+    for found in ranges.other_range(lambda images, _: np.asarray(classifier(images, training=False)), few):
+        warnings.warn(found["message"], stacklevel=2)
 
 
 def check_fits(classifier: keras.Model, test: tf.data.Dataset, num_classes: int) -> None:

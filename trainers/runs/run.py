@@ -11,7 +11,7 @@ import keras
 import tensorflow as tf
 
 import wmr_tf
-from trainers.runs.classifiers import make_classifier
+from trainers.runs.classifiers import make_classifier, warn_of_range
 from trainers.runs.folder import (
     BEST,
     CHECKPOINTS,
@@ -82,6 +82,8 @@ def train(experiment: Experiment) -> Path:
     test = prepare(experiment, splits)
     with strategy.scope():
         model = build_model(experiment, splits.train_examples)
+    if experiment.is_own_classifier:
+        warn_of_range(model.classifier, splits.validation)
     name = f"{short_name(experiment.dataset)}-{experiment.method}-alpha{experiment.alpha_train:g}"
     with only_the_chief_writes(strategy) as elsewhere:
         settings = dataclasses.replace(experiment, output_dir=elsewhere or experiment.output_dir)

@@ -52,7 +52,7 @@ def application(name: str, num_classes: int = 10, input_shape: tuple[int, int, i
 
 
 def _preprocessed(image: keras.KerasTensor, module: str) -> keras.KerasTensor:
-    """Return what `preprocess_input` of a module makes of images, as layers; it is affine, and may swap red and blue."""
+    """Return what `preprocess_input` makes of images, as layers: affine, perhaps with red and blue swapped."""
     preprocess = sys.modules[module].preprocess_input
 
     def of(*colour: float) -> np.ndarray:
