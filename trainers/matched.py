@@ -25,7 +25,7 @@ class Pair(Dataset):
 
     models: tuple[str, ...] = arguments()
     dataset: str = setting(
-        "Data set, or images of your own: a folder or an .npz file.",
+        "Data set, or images of your own: a folder, an .npz file or tfds:NAME.",
         "mnist",
         also="data",
         choices=DATASETS,
