@@ -180,7 +180,9 @@ class SearchTuner(kt.Hyperband):
         kept = [callback for callback in callbacks if not isinstance(callback, SaveBestEpoch)]
         kept.append(BestEpoch(self.oracle.objective, self._get_checkpoint_fname(trial.trial_id)))
         minutes = run.CHECKPOINT_MINUTES
-        kept.append(ExactResume(self._checkpoints(trial), minutes=minutes, on_divergence=self._on_divergence))
+        resume = ExactResume(self._checkpoints(trial), minutes=minutes, on_divergence=self._on_divergence)
+        resume.tells = True
+        kept.append(resume)
         return super()._build_and_fit_model(trial, *args, callbacks=kept, **kwargs)
 
     def on_trial_end(self, trial: Any) -> None:

@@ -231,7 +231,7 @@ class Resumable(keras.callbacks.CallbackList):
         is_over = model.stop_training or self._epoch >= self.params["epochs"]
         # Where Keras's own BackupAndRestore says it too; private, and read after `on_train_begin`.
         model._initial_epoch = self.params["epochs"] if is_over else self._epoch
-        if self.params["verbose"]:
+        if self.params["verbose"] or self._resume.tells:
             said = "The training is complete" if is_over else f"Going on {self._told(self._epoch, self._done)}"
             print(f"{said} ({found.path})", flush=True)
 

@@ -94,6 +94,8 @@ class ExactResume(keras.callbacks.Callback):
         """How many epochs there were up to the last one that left no classifier in doubt."""
         self.command = own_command()
         """What goes on with the training, as messages say it."""
+        self.tells = False
+        """Whether it says where it goes on even if `fit` is silent, as beside a `LogProgress`."""
 
     def create(self) -> None:
         """Create the directory, if it is not there.

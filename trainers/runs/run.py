@@ -98,7 +98,7 @@ def train(experiment: Experiment) -> Path:
                 resume = ExactResume(
                     shared / CHECKPOINTS, minutes=CHECKPOINT_MINUTES, on_divergence=experiment.on_divergence
                 )
-                resume.command = command
+                resume.command, resume.tells = command, True
                 tell_memory(model, splits.train.element_spec, experiment.batch_size)
                 fit_and_evaluate(experiment, splits, test, model, folder, resume)
     return folder
