@@ -62,7 +62,7 @@ def metrics_of(seed, share=0.6, masked=False, command="python -m trainers.digits
     }
     suite = {"version": "quick", "examples": 50, "accuracy": share - 0.1}
     return {
-        "examples": 100, "attack": {"name": "PGD"}, "masked": masked, "seed": seed, "non_uniform": by_alpha, **stated,
+        "examples": 100, "attack": {"name": "PGD", "norm": "linf", "steps": 20, "epsilon": 0.15}, "masked": masked, "seed": seed, "non_uniform": by_alpha, **stated,
         "suite": suite, "command": command, "versions": {"wmr_tf": "0"},
     }  # fmt: skip
 
