@@ -53,7 +53,7 @@ class Comparison(Settings):
         Raises:
             InvalidInput: If it is not.
         """
-        expected = "a file .png, .pdf or .svg that can be written, in an existing folder"
+        expected = "a file that can be written, in an existing folder, .png, .pdf or .svg"
         fix = "Name another file with --output."
         require(is_possible, "output", got=repr(self.output), expected=expected, fix=fix)
 
