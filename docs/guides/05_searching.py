@@ -85,9 +85,8 @@ command = [
     *("--validation_examples=64", "--eval_examples=64", "--suite=short", "--radii=none", "--output_dir=search"),
 ]
 environment = {**os.environ, "TF_CPP_MIN_LOG_LEVEL": "2"}
-run = subprocess.run(
-    [sys.executable, "-m", *command], cwd=folder.name, env=environment, capture_output=True, text=True, check=True
-)
+how = {"cwd": folder.name, "env": environment, "stdout": subprocess.PIPE, "text": True, "check": True}
+run = subprocess.run([sys.executable, "-m", *command], **how)
 print("$ python -m", *command)
 print(run.stdout)
 

@@ -55,9 +55,8 @@ Path(folder.name, "devices.py").write_text(PROGRAM)
 
 def run(devices):
     environment = {**os.environ, "TF_CPP_MIN_LOG_LEVEL": "2"}
-    command = [sys.executable, "devices.py", devices]
-    done = subprocess.run(command, cwd=folder.name, env=environment, capture_output=True, text=True, check=True)
-    print(done.stdout)
+    how = {"cwd": folder.name, "env": environment, "stdout": subprocess.PIPE, "text": True, "check": True}
+    print(subprocess.run([sys.executable, "devices.py", devices], **how).stdout)
 
 
 run("one")

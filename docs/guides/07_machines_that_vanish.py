@@ -65,10 +65,10 @@ folder = tempfile.TemporaryDirectory()
 Path(folder.name, "training.py").write_text(PROGRAM)
 
 
-def train(checkpoints, last_batch):
-    environment = {**os.environ, "TF_CPP_MIN_LOG_LEVEL": "2"}
+def train(checkpoints, last_batch=-1, check=True):
+    how = {"cwd": folder.name, "env": {**os.environ, "TF_CPP_MIN_LOG_LEVEL": "2"}, "stdout": subprocess.PIPE}
     command = [sys.executable, "training.py", checkpoints, str(last_batch)]
-    return subprocess.run(command, cwd=folder.name, env=environment, capture_output=True, text=True)
+    return subprocess.run(command, **how, text=True, check=check)
 
 
 # %%
@@ -77,7 +77,7 @@ def train(checkpoints, last_batch):
 #
 # An epoch has some thirty batches, so batch 50 is in the midst of the second.
 
-killed = train("stopped", last_batch=50)
+killed = train("stopped", last_batch=50, check=False)
 print("killed:", killed.returncode == -signal.SIGKILL)
 print("kept:", *sorted(path.name for path in Path(folder.name, "stopped").iterdir()))
 
@@ -85,11 +85,10 @@ print("kept:", *sorted(path.name for path in Path(folder.name, "stopped").iterdi
 # Go on
 # -----
 #
-# The same command again. It finds the checkpoints, says where it goes on, and trains to the end. The history is that of
-# the whole training.
+# The same command again. It goes on from the newest checkpoint and trains to the end; unless ``verbose=0``, it says
+# where from. The history is that of the whole training.
 
-resumed = train("stopped", last_batch=-1)
-print(resumed.stdout)
+print(train("stopped").stdout)
 
 # %%
 # Compare
@@ -97,8 +96,7 @@ print(resumed.stdout)
 #
 # Once more from the beginning, without an accident:
 
-whole = train("whole", last_batch=-1)
-print(whole.stdout)
+print(train("whole").stdout)
 
 with np.load(Path(folder.name, "stopped.npz")) as one, np.load(Path(folder.name, "whole.npz")) as other:
     same = [np.array_equal(one[name], other[name]) for name in other.files]

@@ -13,7 +13,7 @@ import numpy as np
 import tensorflow as tf
 
 import wmr_tf as wmr
-from wmr_tf.evaluation import weighted_accuracy
+from wmr_tf.evaluation import RobustnessEvaluator, weighted_accuracy
 from wmr_tf.weights import Detached
 
 # %%
@@ -96,16 +96,19 @@ WEIGHTINGS = {
     "focal(2)": Focal(2.0),
 }
 
+keras.utils.set_random_seed(0)
+classifier = wmr.architectures.digits_cnn()
+initial = classifier.get_weights()
+evaluator = RobustnessEvaluator(classifier, test_attack, alpha_test=(), suite="short")
+
 results = {}
 for name, weighting in WEIGHTINGS.items():
-    keras.utils.set_random_seed(0)
+    classifier.set_weights(initial)
     train, validation, _ = wmr.data.load("digits", batch_size=32)
-    model = wmr.AdversarialModel(wmr.architectures.digits_cnn(), wmr.methods.PGD(train_attack, alpha=weighting))
+    model = wmr.AdversarialModel(classifier, wmr.methods.PGD(train_attack, alpha=weighting))
     model.compile(keras.optimizers.Adam(2e-3))
     model.fit(train, epochs=6, verbose=0)
-    results[name] = wmr.evaluate_robustness(
-        model.classifier, validation, test_attack, alpha_test=2.0, suite="short", verbose=0
-    )
+    results[name] = evaluator(validation, verbose=0)
 
 # %%
 # What is it worth?
@@ -126,7 +129,7 @@ for name, result in results.items():
 # %%
 # Look at ``A_strong`` first: a weighting has to earn its place there. Then look at what ``A_sa`` gains as trained, and
 # what is left of that in the last column. One seed and a hundred-odd images decide nothing; what is left of the rival
-# weightings of the literature over several seeds is in ``results/weightings.md``.
+# weightings of the literature over several seeds is in :doc:`/results/weightings`.
 #
 # With a line in ``BY_NAME`` it is ``--weighting=focal:power=2`` on the command line: "How to add something" in
 # :doc:`/ARCHITECTURE`.
