@@ -1,6 +1,6 @@
 """
-How robust is my classifier?
-============================
+Measuring how robust a classifier is
+====================================
 
 Four questions, a call for each: how accurate is it under attack, what does the standard suite of attacks say, can the
 figures be believed, and how do I show them? What your model and your images have to be, how to choose norm and epsilon,

@@ -1,6 +1,6 @@
 """
-Which alpha?
-============
+A sweep of alpha
+================
 
 ``alpha_train`` is the power of the attacker that is trained against: each attacked image counts by
 ``exp(-alpha * margin)``, so that fragile images count more. How much of that is good? This guide trains one network for
@@ -109,7 +109,8 @@ plt.show()
 #
 # On the digits nothing was left of the gain at equal confidence when it was measured over five seeds with longer
 # trainings (:doc:`/results/digits`). Expect no more of this plot, which is of one seed, a few epochs and 120 validation
-# images or so: differences within two standard errors mean nothing.
+# images: differences within two standard errors mean nothing. What is known elsewhere, and what to choose, is in
+# :doc:`/docs/explanation/which-alpha`.
 #
 # To decide for your data, train each alpha with several seeds and let ``wmr compare`` print differences on the same
 # images with intervals, also at equal confidence:
