@@ -11,8 +11,8 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from reproduce.rows import Model, Table
-from trainers.config import Experiment
-from trainers.recipes import FAST
+from trainers.settings.config import Experiment
+from trainers.settings.recipes import FAST
 
 
 @dataclasses.dataclass(frozen=True)
@@ -93,7 +93,7 @@ def passes_of(run: Experiment) -> int:
 
 
 def settings_of(model: Model, budget: Budget, *, train_examples: int | None = None) -> dict[str, Any]:
-    """Return the settings of `trainers.config.Experiment` by which a budget trains a model.
+    """Return the settings of `trainers.settings.config.Experiment` by which a budget trains a model.
 
     The budget `paper` changes nothing. The others take the recipe `fast`, and as many whole epochs as they pay for, at
     least one.

@@ -17,8 +17,8 @@ from reproduce.results import file_of, kept_metrics, read, trained_seconds
 from reproduce.rows import Model, alphas_of
 from reproduce.settings import Reproduction
 from trainers.cli import as_flag
-from trainers.config import Experiment
-from trainers.folder import BEST, METRICS, is_finished, metrics_of
+from trainers.runs.folder import BEST, METRICS, is_finished, metrics_of
+from trainers.settings.config import Experiment
 from wmr_tf.checks import require
 from wmr_tf.engine import processor
 from wmr_tf.saving import write_json

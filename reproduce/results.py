@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from reproduce.rows import Model
-from trainers.grouping import Run, mean_of
+from trainers.comparison.grouping import Run, mean_of
 from wmr_tf.saving import read_json
 from wmr_tf.untrusted import well_formed
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from reproduce.budgets import BUDGETS, DATA
 from reproduce.rows import TABLES, Model, Table
-from trainers.settings import Settings, if_given, setting
+from trainers.settings.base import Settings, if_given, setting
 from wmr_tf.checks import at_least, data_folder, one_of, require
 from wmr_tf.checks import seed as checked_seed
 from wmr_tf.names import SUITES

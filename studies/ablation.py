@@ -16,10 +16,10 @@ from typing import Any
 from absl import app, flags
 
 from studies.runs import NAMES, made_by, publish, spread
-from trainers import run
-from trainers.config import Experiment
-from trainers.recipes import FAST
-from trainers.warming import warm_up
+from trainers.runs import run
+from trainers.runs.warming import warm_up
+from trainers.settings.config import Experiment
+from trainers.settings.recipes import FAST
 from wmr_tf import report
 from wmr_tf.callbacks import ExactResume, RobustEvaluation
 from wmr_tf.saving import read_json, write_json

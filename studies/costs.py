@@ -17,9 +17,9 @@ import tensorflow as tf
 from absl import app, flags
 
 from studies.runs import made_by, publish
-from trainers import run
-from trainers.config import Experiment
-from trainers.network import PRECISIONS
+from trainers.runs import run
+from trainers.settings.config import Experiment
+from trainers.settings.network import PRECISIONS
 from wmr_tf import report, use_all_cores
 
 IMAGES = 128

@@ -12,9 +12,9 @@ from pathlib import Path
 from absl import app, flags
 
 from studies.runs import NAMES, at_alpha, made_by, publish, spread, trained
-from trainers.config import Experiment
-from trainers.folder import BEST
-from trainers.matching import confidence, with_confidence
+from trainers.comparison.matching import confidence, with_confidence
+from trainers.runs.folder import BEST
+from trainers.settings.config import Experiment
 from wmr_tf import data, report
 from wmr_tf.evaluation import evaluate_robustness
 from wmr_tf.saving import load_classifier

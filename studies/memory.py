@@ -14,9 +14,9 @@ from typing import Any
 
 import keras
 
-from trainers import run
-from trainers.config import Experiment
-from trainers.folder import BEST, CHECKPOINTS
+from trainers.runs import run
+from trainers.runs.folder import BEST, CHECKPOINTS
+from trainers.settings.config import Experiment
 from wmr_tf.callbacks import ExactResume, SaveBestClassifier
 from wmr_tf.saving import write_json
 

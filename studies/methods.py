@@ -16,8 +16,8 @@ import keras
 from absl import app, flags
 
 from studies.runs import NAMES, at_alpha, made_by, publish, spread, trained
-from trainers import run
-from trainers.config import Experiment
+from trainers.runs import run
+from trainers.settings.config import Experiment
 from wmr_tf import methods, report
 from wmr_tf.evaluation import evaluate_robustness
 from wmr_tf.saving import read_json, save_classifier, write_json

@@ -16,9 +16,9 @@ import numpy as np
 from absl import app, flags
 
 from studies.runs import NAMES, at_alpha, made_by, publish, spread, trained
-from trainers import run
-from trainers.config import Experiment
-from trainers.folder import BEST
+from trainers.runs import run
+from trainers.runs.folder import BEST
+from trainers.settings.config import Experiment
 from wmr_tf import report
 from wmr_tf.evaluation import Robustness, evaluate_robustness
 from wmr_tf.saving import load_classifier

@@ -11,9 +11,9 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from trainers import run
-from trainers.config import Experiment
-from trainers.folder import METRICS, is_finished
+from trainers.runs import run
+from trainers.runs.folder import METRICS, is_finished
+from trainers.settings.config import Experiment
 from wmr_tf.saving import read_json, write_json, write_text
 
 _FIX = "Delete the folder: the run is made again."

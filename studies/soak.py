@@ -32,10 +32,10 @@ import zipfile
 from pathlib import Path
 from typing import Any
 
-from trainers import run
 from trainers.cli import ends_reported
-from trainers.config import Experiment
-from trainers.folder import BEST, CHECKPOINTS, CONFIG, HISTORY, LAST, METRICS
+from trainers.runs import run
+from trainers.runs.folder import BEST, CHECKPOINTS, CONFIG, HISTORY, LAST, METRICS
+from trainers.settings.config import Experiment
 from wmr_tf import methods
 from wmr_tf.saving import read_json, write_json
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from absl import app, flags
 
 from studies.runs import made_by, publish
-from trainers.config import Experiment
+from trainers.settings.config import Experiment
 from wmr_tf import data, report
 from wmr_tf.evaluation import evaluate_robustness
 from wmr_tf.evaluation.temperature import at_temperature

@@ -29,10 +29,10 @@ from reproduce.results import trained_seconds
 from reproduce.rows import Model
 from studies.runs import made_by, publish
 from trainers.cli import as_flag, main
-from trainers.config import Experiment
-from trainers.folder import BEST
-from trainers.settings import Settings, setting
-from trainers.testing import first_images
+from trainers.runs.folder import BEST
+from trainers.runs.testing import first_images
+from trainers.settings.base import Settings, setting
+from trainers.settings.config import Experiment
 from wmr_tf import architectures, data, report
 from wmr_tf.checks import at_least, data_folder, one_of, positive, require
 from wmr_tf.checks import seed as checked_seed

@@ -21,9 +21,9 @@ import keras
 from absl import app, flags
 
 from studies.runs import made_by, publish
-from trainers import run
-from trainers.config import Experiment
-from trainers.testing import first_images
+from trainers.runs import run
+from trainers.runs.testing import first_images
+from trainers.settings.config import Experiment
 from wmr_tf import AdversarialModel, architectures, attacks, data, methods, report
 from wmr_tf.evaluation import evaluate_robustness
 from wmr_tf.weights import Exponential

@@ -15,9 +15,9 @@ from pathlib import Path
 from typing import Any
 
 from trainers.cli import main
-from trainers.folder import BEST, CONFIG, metrics_of
-from trainers.naming import defence
-from trainers.settings import Settings, arguments, setting
+from trainers.runs.folder import BEST, CONFIG, metrics_of
+from trainers.runs.naming import defence
+from trainers.settings.base import Settings, arguments, setting
 from wmr_tf import zoo
 from wmr_tf.checks import require
 from wmr_tf.evaluation.outcomes import hash_of_weights

@@ -14,8 +14,8 @@ import pytest
 
 from tests.test_config import run_main
 from tests.test_trainers import refusal
-from trainers import comparing, grouping
 from trainers.compare import Comparison
+from trainers.comparison import comparing, grouping
 from wmr_tf import report
 from wmr_tf.evaluation import Robustness, weighted_accuracy
 from wmr_tf.evaluation.statistics import paired, paired_weighted, welch

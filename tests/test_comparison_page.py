@@ -8,9 +8,10 @@ import pytest
 from keras import layers
 
 from tests.test_config import run_main
-from trainers import comparing, evaluating
 from trainers.compare import Comparison
-from trainers.config import Experiment, ModelEvaluation
+from trainers.comparison import comparing
+from trainers.runs import evaluating
+from trainers.settings.config import Experiment, ModelEvaluation
 from wmr_tf import data
 
 pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore:attack. its steps reach")]

@@ -9,9 +9,10 @@ from unittest import mock
 import pytest
 from absl import flags
 
-from trainers import cli, recipes
-from trainers.config import Evaluation, Experiment, ModelEvaluation
-from trainers.method import METHOD_SETTINGS
+from trainers import cli
+from trainers.settings import recipes
+from trainers.settings.config import Evaluation, Experiment, ModelEvaluation
+from trainers.settings.method import METHOD_SETTINGS
 from wmr_tf import attacks, data, methods
 from wmr_tf.checks import InvalidInput
 from wmr_tf.weights import Exponential

@@ -7,11 +7,11 @@ import numpy as np
 import pytest
 
 import wmr_tf
-from trainers import warming
-from trainers.config import Experiment
-from trainers.folder import metrics_of, read_history
-from trainers.run import build_model, train
-from trainers.scheduling import LearningRateByBatch, MethodByEpoch
+from trainers.runs import warming
+from trainers.runs.folder import metrics_of, read_history
+from trainers.runs.run import build_model, train
+from trainers.runs.scheduling import LearningRateByBatch, MethodByEpoch
+from trainers.settings.config import Experiment
 from wmr_tf import data
 from wmr_tf.averaging import averaged
 from wmr_tf.callbacks import ExactResume, RobustEvaluation, SaveBestClassifier

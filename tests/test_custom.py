@@ -9,14 +9,14 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from trainers import run
-from trainers.config import Experiment, ModelEvaluation
-from trainers.evaluating import evaluate
-from trainers.folder import experiment_of
-from trainers.naming import changed_settings, title
-from trainers.recipes import OWN, recipe
-from trainers.settling import settled
-from trainers.testing import name_classes
+from trainers.runs import run
+from trainers.runs.evaluating import evaluate
+from trainers.runs.folder import experiment_of
+from trainers.runs.naming import changed_settings, title
+from trainers.runs.testing import name_classes
+from trainers.settings.config import Experiment, ModelEvaluation
+from trainers.settings.recipes import OWN, recipe
+from trainers.settings.settling import settled
 from tuning import results
 from tuning.search import Search
 from wmr_tf import attacks, methods

@@ -13,8 +13,8 @@ import pytest
 from studies.soak import FEW
 from tests.test_resume import Killed, Killer, start
 from trainers import resume
-from trainers.config import Experiment
-from trainers.folder import is_unfinished, make_folder, metrics_of, read_history, run_folder
+from trainers.runs.folder import is_unfinished, make_folder, metrics_of, read_history, run_folder
+from trainers.settings.config import Experiment
 from wmr_tf import AdversarialModel, InvalidInput, attacks, checkpoints, data, methods, resumable, rollback
 from wmr_tf.alarms import ConstantAlarm
 from wmr_tf.callbacks import ExactResume, RobustEvaluation

@@ -16,10 +16,10 @@ from tests.hostile import MARKER
 from tests.hostile.models import lambda_layer, with_layer
 from tests.hostile.weights import legacy
 from tests.test_methods import data, method_named
-from trainers import run, testing
-from trainers.config import Experiment
-from trainers.folder import experiment_of, run_folder, write_config
-from trainers.run import resume_command
+from trainers.runs import run, testing
+from trainers.runs.folder import experiment_of, run_folder, write_config
+from trainers.runs.run import resume_command
+from trainers.settings.config import Experiment
 from wmr_tf import AdversarialModel, InvalidInput, methods
 from wmr_tf.callbacks import SaveBestClassifier
 from wmr_tf.data import load

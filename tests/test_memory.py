@@ -11,7 +11,7 @@ import tensorflow as tf
 from keras import layers
 
 import wmr_tf
-from trainers.run import tell_memory
+from trainers.runs.run import tell_memory
 from wmr_tf.engine import memory
 from wmr_tf.engine.frozen import freeze
 from wmr_tf.evaluation import RobustnessEvaluator

@@ -25,8 +25,8 @@ from tests.mistakes import CALLS, COMMANDS
 from tests.test_compare import ATTACK, WEAK, metrics_of
 from trainers import cli
 from trainers.compare import Comparison
-from trainers.config import Experiment, ModelEvaluation
 from trainers.matched import Pair
+from trainers.settings.config import Experiment, ModelEvaluation
 from tuning.search import Search
 from wmr_tf import InvalidInput, architectures, attacks, callbacks, methods
 from wmr_tf.evaluation import minimal_radii

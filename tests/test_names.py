@@ -14,9 +14,9 @@ import pytest
 
 import tuning
 import wmr_tf
-from trainers.config import Experiment
-from trainers.method import METHOD_SETTINGS
-from trainers.recipes import recipe
+from trainers.settings.config import Experiment
+from trainers.settings.method import METHOD_SETTINGS
+from trainers.settings.recipes import recipe
 from tuning.search import TUNERS
 from tuning.tuner import ORACLES
 from wmr_tf import architectures, attacks, data, methods, names, weights

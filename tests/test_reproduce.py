@@ -8,8 +8,8 @@ import pytest
 
 from reproduce.budgets import BUDGETS, DATA, Budget, minutes_of, passes_of, settings_of
 from reproduce.rows import TABLES, Model, alphas_of
-from trainers.config import Experiment
-from trainers.recipes import recipe
+from trainers.settings.config import Experiment
+from trainers.settings.recipes import recipe
 from wmr_tf.names import ARCHITECTURES
 
 PAPER = Path(__file__).resolve().parents[2] / "shared" / "paper.txt"

@@ -18,7 +18,7 @@ from reproduce.jobs import Job
 from reproduce.results import file_of, of_model
 from reproduce.rows import Model, Row, Table
 from reproduce.settings import Reproduction
-from trainers.folder import write_config
+from trainers.runs.folder import write_config
 from wmr_tf import InvalidInput
 from wmr_tf.saving import read_json, write_json
 

@@ -20,10 +20,11 @@ import tensorflow as tf
 
 import wmr_tf
 from tests.test_methods import method_named
-from trainers import resume, run
-from trainers.config import Experiment
-from trainers.folder import is_unfinished, run_folder
-from trainers.scheduling import LearningRateByBatch, MethodByEpoch
+from trainers import resume
+from trainers.runs import run
+from trainers.runs.folder import is_unfinished, run_folder
+from trainers.runs.scheduling import LearningRateByBatch, MethodByEpoch
+from trainers.settings.config import Experiment
 from wmr_tf import AdversarialModel, checkpoints, data, methods
 from wmr_tf.callbacks import ExactResume, RobustEvaluation, SaveBestClassifier
 from wmr_tf.checks import InvalidInput, one_line

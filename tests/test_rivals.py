@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from tests.test_methods import method_named
-from trainers.config import Experiment
-from trainers.naming import defence, describe, training_facts
+from trainers.runs.naming import defence, describe, training_facts
+from trainers.settings.config import Experiment
 from wmr_tf import AdversarialModel, InvalidInput, attacks, methods, names, weights
 from wmr_tf.evaluation import dro
 from wmr_tf.losses import cross_entropy, kl_divergence, mart_loss, weighted_cross_entropy

@@ -22,8 +22,8 @@ import pytest
 import tensorflow as tf
 from keras import layers
 
-from trainers.cluster import checked_tf_config
-from trainers.strategy import make_strategy
+from trainers.runs.strategy import make_strategy
+from trainers.settings.cluster import checked_tf_config
 from wmr_tf import AdversarialModel, attacks, callbacks, methods
 from wmr_tf.checks import InvalidInput
 from wmr_tf.engine import distribution, seeds
@@ -441,7 +441,7 @@ def test_a_missing_tf_config_ends_a_trainer_with_status_2(tmp_path):
 
 @pytest.mark.slow
 def test_a_worker_whose_others_never_come_ends(tmp_path):
-    code = "from trainers import strategy; strategy.WAIT_MINUTES = 0.1; strategy.make_strategy('multi_worker')"
+    code = "from trainers.runs import strategy; strategy.WAIT_MINUTES = 0.1; strategy.make_strategy('multi_worker')"
     process = launch(["-c", code], tmp_path / "log", TF_CONFIG=cluster()[1])
     try:
         assert process.wait(timeout=120) == 1
@@ -511,7 +511,7 @@ def test_when_a_worker_is_killed_the_other_ends_clearly_and_the_run_can_go_on(ki
 
 
 # A trainer that writes a checkpoint at the end of every epoch.
-OFTEN = ["-c", "import runpy; from trainers import run; run.CHECKPOINT_MINUTES = 1e-9; "]
+OFTEN = ["-c", "import runpy; from trainers.runs import run; run.CHECKPOINT_MINUTES = 1e-9; "]
 OFTEN[1] += "runpy.run_module('trainers.digits', run_name='__main__')"
 
 

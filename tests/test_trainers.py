@@ -23,10 +23,11 @@ import pytest
 import tensorflow as tf
 
 from tests.test_config import run_main
-from trainers import classifiers, comparing, evaluating, matching, naming, run
 from trainers.compare import Comparison
-from trainers.config import Experiment, ModelEvaluation
-from trainers.folder import is_finished, make_folder
+from trainers.comparison import comparing, matching
+from trainers.runs import classifiers, evaluating, naming, run
+from trainers.runs.folder import is_finished, make_folder
+from trainers.settings.config import Experiment, ModelEvaluation
 from wmr_tf import data, report
 from wmr_tf.callbacks import RobustEvaluation
 from wmr_tf.checks import InvalidInput
@@ -449,7 +450,7 @@ def test_runs_of_the_same_second_get_a_folder_each(tmp_path, monkeypatch):
             return cls(2026, 11, 22, 10, 30, 59)
 
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("trainers.folder.datetime.datetime", Clock)
+    monkeypatch.setattr("trainers.runs.folder.datetime.datetime", Clock)
     experiment = Experiment.of("digits", seed=3)
     with concurrent.futures.ThreadPoolExecutor(8) as threads:
         found = sorted(threads.map(lambda _: str(make_folder(experiment, "digits")), range(8)))

@@ -8,8 +8,8 @@ import functools
 import keras
 import pytest
 
-from trainers import run
-from trainers.config import Experiment
+from trainers.runs import run
+from trainers.settings.config import Experiment
 from wmr_tf import AdversarialModel, architectures, attacks, data, methods
 from wmr_tf.evaluation import evaluate_robustness
 

@@ -18,9 +18,9 @@ import pytest
 import tuning
 import wmr_tf as wmr
 from tests.test_config import run_main, settings_of
-from trainers import run
-from trainers.config import Experiment
-from trainers.folder import read_history
+from trainers.runs import run
+from trainers.runs.folder import read_history
+from trainers.settings.config import Experiment
 from tuning import results, space
 from tuning.hypermodel import ExperimentHyperModel, best_epoch
 from tuning.role import check_role, is_chief, is_worker
@@ -177,7 +177,7 @@ def test_a_search_attacks_for_the_a_tr_that_it_maximises(monkeypatch, objective,
     hypermodel = ExperimentHyperModel(trials, tuning.Objective(objective, (1.0, 1.5, 2.0)), top_probability=0.9)
     found = []
     monkeypatch.setattr(
-        "trainers.run.measuring_callbacks", lambda experiment, evaluation: found.append(evaluation) or []
+        "trainers.runs.run.measuring_callbacks", lambda experiment, evaluation: found.append(evaluation) or []
     )
 
     class Stop(Exception):

@@ -32,7 +32,7 @@ FLAGS = [
 
 
 # A search that writes a checkpoint after every batch.
-OFTEN = "import runpy; from trainers import run; run.CHECKPOINT_MINUTES = 1e-9; "
+OFTEN = "import runpy; from trainers.runs import run; run.CHECKPOINT_MINUTES = 1e-9; "
 OFTEN += "runpy.run_module('tuning.search', run_name='__main__')"
 
 

@@ -10,9 +10,9 @@ import pytest
 import tensorflow as tf
 
 from tests.test_methods import method_named
-from trainers.config import Experiment
-from trainers.naming import defence, training_facts
-from trainers.weighting import make_weighting
+from trainers.runs.naming import defence, training_facts
+from trainers.settings.config import Experiment
+from trainers.settings.weighting import make_weighting
 from wmr_tf import AdversarialModel, InvalidInput, attacks, evaluate_robustness, methods, names, weights
 from wmr_tf.losses import cross_entropy
 from wmr_tf.weights import Exponential, Weighting, importance_weights, of_unit_size, probability_margin

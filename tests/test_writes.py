@@ -18,7 +18,7 @@ from studies.soak import FEW
 from tests.faults import Fault, Lives, shim
 from tests.test_resume import fit
 from trainers.cli import ends_reported
-from trainers.folder import FILES
+from trainers.runs.folder import FILES
 from wmr_tf import checkpoints
 from wmr_tf.callbacks import ExactResume, SaveBestClassifier, WriteEvents, WriteHistory
 from wmr_tf.interrupts import stoppable
@@ -395,7 +395,7 @@ def test_a_file_is_on_the_disk_before_it_has_its_name(tmp_path, monkeypatch):
 # Who opens a file to write it, or hands its path to somebody who does, does so within `written_whole`; but for these.
 OTHERS = {
     "studies/faults.py": 2,  # sources in a copy of this repository
-    "trainers/strategy.py": 1,  # the null device
+    "trainers/runs/strategy.py": 1,  # the null device
     "wmr_tf/checkpoints.py": 4,  # files of a folder that is renamed
     "wmr_tf/report/svg.py": 1,  # a file in memory
 }

@@ -2,13 +2,13 @@
 
 python -m trainers.cifar10 --alpha_train=2.0
 
-The recipe (trainers/recipes.py says what of it is the paper's) has 100 epochs of a ResNet-18 with attacks of 10 steps:
-days on a CPU, a task for a GPU.
+The recipe (trainers/settings/recipes.py says what of it is the paper's) has 100 epochs of a ResNet-18 with attacks of
+10 steps: days on a CPU, a task for a GPU.
 """
 
 from trainers.cli import main
-from trainers.config import Experiment
 from trainers.quiet import late
+from trainers.settings.config import Experiment
 
 if __name__ == "__main__":
-    main(Experiment, late("trainers.run:train"), dataset="cifar10")
+    main(Experiment, late("trainers.runs.run:train"), dataset="cifar10")

@@ -12,10 +12,10 @@ from typing import Any
 
 from absl import app, flags, logging
 
-from trainers.cluster import LostWorker
-from trainers.folder import check_output_dir
-from trainers.recipes import recipe
-from trainers.settings import Settings
+from trainers.runs.folder import check_output_dir
+from trainers.settings.base import Settings
+from trainers.settings.cluster import LostWorker
+from trainers.settings.recipes import recipe
 from wmr_tf.checks import InvalidInput, number_of, one_line, printable, refuse, require
 from wmr_tf.names import METHODS
 

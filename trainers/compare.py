@@ -10,9 +10,9 @@ import os
 from pathlib import Path
 
 from trainers.cli import main
-from trainers.folder import metrics_of
 from trainers.quiet import late
-from trainers.settings import Settings, arguments, setting
+from trainers.runs.folder import metrics_of
+from trainers.settings.base import Settings, arguments, setting
 from wmr_tf.checks import require
 
 
@@ -58,4 +58,4 @@ class Comparison(Settings):
 
 
 if __name__ == "__main__":
-    main(Comparison, late("trainers.comparing:compare", tensorflow=False))
+    main(Comparison, late("trainers.comparison.comparing:compare", tensorflow=False))

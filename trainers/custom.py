@@ -10,9 +10,9 @@ step sizes follow the radii.
 """
 
 from trainers.cli import main
-from trainers.config import Experiment
 from trainers.quiet import late
-from trainers.recipes import OWN
+from trainers.settings.config import Experiment
+from trainers.settings.recipes import OWN
 
 if __name__ == "__main__":
-    main(Experiment, late("trainers.run:train"), shown=OWN)
+    main(Experiment, late("trainers.runs.run:train"), shown=OWN)

@@ -6,8 +6,8 @@ The recipe's 30 epochs and the evaluation take about 25 s on 2 cores.
 """
 
 from trainers.cli import main
-from trainers.config import Experiment
 from trainers.quiet import late
+from trainers.settings.config import Experiment
 
 if __name__ == "__main__":
-    main(Experiment, late("trainers.run:train"), dataset="digits")
+    main(Experiment, late("trainers.runs.run:train"), dataset="digits")

@@ -4,8 +4,8 @@ python -m trainers.evaluate --model=runs/NAME/best.keras --dataset=mnist --suite
 """
 
 from trainers.cli import main
-from trainers.config import ModelEvaluation
 from trainers.quiet import late
+from trainers.settings.config import ModelEvaluation
 
 if __name__ == "__main__":
-    main(ModelEvaluation, late("trainers.evaluating:evaluate"))
+    main(ModelEvaluation, late("trainers.runs.evaluating:evaluate"))

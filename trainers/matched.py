@@ -9,10 +9,10 @@ baseline's, and evaluates both models, and the other one also as it is.
 import dataclasses
 
 from trainers.cli import main
-from trainers.config import TRUST, Evaluation
-from trainers.dataset import Dataset
 from trainers.quiet import late
-from trainers.settings import arguments, setting
+from trainers.settings.base import arguments, setting
+from trainers.settings.config import TRUST, Evaluation
+from trainers.settings.dataset import Dataset
 from wmr_tf.checks import require
 from wmr_tf.saving import model_file
 
@@ -49,4 +49,4 @@ class Pair(Dataset):
 
 
 if __name__ == "__main__":
-    main(Pair, late("trainers.matching:compare"))
+    main(Pair, late("trainers.comparison.matching:compare"))

@@ -2,8 +2,8 @@
 
 python -m trainers.mnist --alpha_train=2.0
 
-The recipe, mostly that of the public TRADES code (trainers/recipes.py), has 100 epochs with attacks of 40 steps: hours
-on a CPU. A short schedule,
+The recipe, mostly that of the public TRADES code (trainers/settings/recipes.py), has 100 epochs with attacks of 40
+steps: hours on a CPU. A short schedule,
 
 python -m trainers.mnist --alpha_train=2.0 --precision=bfloat16 --epochs=8 --attack_steps=10 --attack_step_size=0.05 \
     --learning_rate=0.02
@@ -12,8 +12,8 @@ reaches an A_rob of 93.3 %, an A_strong of 89.4 % and, at alpha_test 2, an A_sa 
 """
 
 from trainers.cli import main
-from trainers.config import Experiment
 from trainers.quiet import late
+from trainers.settings.config import Experiment
 
 if __name__ == "__main__":
-    main(Experiment, late("trainers.run:train"), dataset="mnist")
+    main(Experiment, late("trainers.runs.run:train"), dataset="mnist")

@@ -11,8 +11,8 @@ import sys
 from pathlib import Path
 
 from trainers.cli import ends_reported
-from trainers.folder import check_has_not_diverged, experiment_of, is_unfinished
 from trainers.quiet import late
+from trainers.runs.folder import check_has_not_diverged, experiment_of, is_unfinished
 from wmr_tf.checks import require
 
 
@@ -38,7 +38,7 @@ def resume(arguments: list[str]) -> None:
     experiment = dataclasses.replace(experiment_of(folder), trust="--trust" in arguments)
     experiment.check_place()
     experiment.use_threads()
-    late("trainers.run:train")(experiment)
+    late("trainers.runs.run:train")(experiment)
 
 
 if __name__ == "__main__":

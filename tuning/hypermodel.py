@@ -9,9 +9,9 @@ from typing import Any
 import keras
 import keras_tuner as kt
 
-from trainers import run
-from trainers.config import Experiment
-from trainers.dataset import Dataset
+from trainers.runs import run
+from trainers.settings.config import Experiment
+from trainers.settings.dataset import Dataset
 from tuning.objective import MatchedEvaluation, Objective, check_evaluation
 from tuning.space import Space
 from wmr_tf import AdversarialModel

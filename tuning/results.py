@@ -9,10 +9,10 @@ from typing import Any
 import keras_tuner as kt
 
 from trainers.cli import as_flag, as_text
-from trainers.config import Experiment
-from trainers.folder import BEST, METRICS, write_config
-from trainers.naming import training_facts
-from trainers.testing import evaluate, prepare
+from trainers.runs.folder import BEST, METRICS, write_config
+from trainers.runs.naming import training_facts
+from trainers.runs.testing import evaluate, prepare
+from trainers.settings.config import Experiment
 from tuning.objective import Objective
 from tuning.space import Space
 from tuning.tuner import FAILURE, SearchTuner

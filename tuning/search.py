@@ -21,9 +21,9 @@ from collections.abc import Mapping
 from typing import Any, Self
 
 from trainers.cli import main
-from trainers.config import Experiment
 from trainers.quiet import late
-from trainers.settings import setting
+from trainers.settings.base import setting
+from trainers.settings.config import Experiment
 from tuning import space
 from tuning.goal import checked_top_probability, weights_of
 from tuning.role import check_role

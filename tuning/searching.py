@@ -4,8 +4,8 @@ import dataclasses
 import json
 from pathlib import Path
 
-from trainers.folder import FILES
-from trainers.testing import prepare
+from trainers.runs.folder import FILES
+from trainers.runs.testing import prepare
 from tuning import results, tuner
 from tuning.hypermodel import ExperimentHyperModel
 from tuning.objective import Objective

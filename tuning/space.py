@@ -8,8 +8,8 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from trainers.cli import value_of
-from trainers.config import Evaluation, Experiment
-from trainers.method import METHOD_SETTINGS
+from trainers.settings.config import Evaluation, Experiment
+from trainers.settings.method import METHOD_SETTINGS
 from wmr_tf.checks import InvalidInput, one_of, require
 from wmr_tf.names import METHODS
 
@@ -82,8 +82,8 @@ class Space:
     """Which experiments there are to choose from.
 
     Args:
-        given: The settings that all trials share, by the names of `trainers.config.Experiment`. A trial takes all
-            other settings from the recipe of its method.
+        given: The settings that all trials share, by the names of `trainers.settings.config.Experiment`. A trial
+            takes all other settings from the recipe of its method.
         searched: The settings that differ from trial to trial.
 
     Raises:

@@ -15,7 +15,7 @@ import keras
 import keras_tuner as kt
 from keras_tuner.src.engine.tuner_utils import SaveBestEpoch
 
-from trainers import run
+from trainers.runs import run
 from tuning.objective import Objective
 from tuning.role import is_worker
 from wmr_tf.callbacks import ExactResume

@@ -10,12 +10,12 @@ from trainers.quiet import import_tensorflow
 import_tensorflow()
 
 from tests.faults import Fault  # noqa: E402
-from trainers import run  # noqa: E402
 from trainers.cli import ends_reported  # noqa: E402
 from trainers.compare import Comparison  # noqa: E402
-from trainers.comparing import compare  # noqa: E402
-from trainers.config import Experiment, ModelEvaluation  # noqa: E402
-from trainers.evaluating import evaluate  # noqa: E402
+from trainers.comparison.comparing import compare  # noqa: E402
+from trainers.runs import run  # noqa: E402
+from trainers.runs.evaluating import evaluate  # noqa: E402
+from trainers.settings.config import Experiment, ModelEvaluation  # noqa: E402
 from tuning.search import Search  # noqa: E402
 from tuning.searching import search  # noqa: E402
 

@@ -9,9 +9,18 @@ import keras_tuner as kt
 
 from tests.hostile import Hostile
 from tests.hostile.records import NESTED
-from trainers.config import Experiment
-from trainers.evaluating import facts_beside
-from trainers.folder import CHECKPOINTS, CONFIG, HISTORY, LOGS, experiment_of, read_history, run_folder, write_config
+from trainers.runs.evaluating import facts_beside
+from trainers.runs.folder import (
+    CHECKPOINTS,
+    CONFIG,
+    HISTORY,
+    LOGS,
+    experiment_of,
+    read_history,
+    run_folder,
+    write_config,
+)
+from trainers.settings.config import Experiment
 from tuning.objective import Objective
 from tuning.tuner import TRIALS, SearchTuner, make_oracle, opened
 

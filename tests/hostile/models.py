@@ -13,7 +13,7 @@ import numpy as np
 import tensorflow as tf
 
 from tests.hostile import MARKER, Hostile, beside
-from trainers.classifiers import check_fits
+from trainers.runs.classifiers import check_fits
 from wmr_tf.saving import load_classifier, save_classifier
 
 CONFIG, METADATA, WEIGHTS = "config.json", "metadata.json", "model.weights.h5"

@@ -14,7 +14,7 @@ import numpy as np
 from tests.hostile import Hostile, Payload
 from tests.hostile.weights import directory, endless, fifo, text
 from trainers.compare import Comparison
-from trainers.comparing import compare
+from trainers.comparison.comparing import compare
 from wmr_tf import checkpoints
 from wmr_tf.evaluation.outcomes import load_outcomes
 from wmr_tf.evaluation.records import load_images

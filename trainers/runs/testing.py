@@ -11,10 +11,10 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from trainers.classifiers import check_fits
-from trainers.config import Evaluation
-from trainers.folder import IMAGES, METRICS, OUTCOMES, REPORT, ROBUSTNESS_PICTURE, versions
-from trainers.naming import defence, title
+from trainers.runs.classifiers import check_fits
+from trainers.runs.folder import IMAGES, METRICS, OUTCOMES, REPORT, ROBUSTNESS_PICTURE, versions
+from trainers.runs.naming import defence, title
+from trainers.settings.config import Evaluation
 from wmr_tf import data, report
 from wmr_tf.checks import InvalidInput, at_least, require
 from wmr_tf.engine.memory import AT_MOST

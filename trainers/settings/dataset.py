@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 
 import wmr_tf
-from trainers.settings import Settings, setting
+from trainers.settings.base import Settings, setting
 from wmr_tf.checks import data_folder
 from wmr_tf.data.own import address
 from wmr_tf.data.source import Source

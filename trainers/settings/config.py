@@ -10,15 +10,15 @@ import os
 from typing import TYPE_CHECKING, Any, Self
 
 import wmr_tf
-from trainers.cluster import STRATEGIES, checked_tf_config
-from trainers.dataset import Dataset
-from trainers.method import RECIPES_NORM
-from trainers.network import Network
 from trainers.quiet import late
-from trainers.recipes import PAPER, RECIPES
-from trainers.settings import if_given, setting
-from trainers.settling import check_own_radii, settled
-from trainers.training import Training
+from trainers.settings.base import if_given, setting
+from trainers.settings.cluster import STRATEGIES, checked_tf_config
+from trainers.settings.dataset import Dataset
+from trainers.settings.method import RECIPES_NORM
+from trainers.settings.network import Network
+from trainers.settings.recipes import PAPER, RECIPES
+from trainers.settings.settling import check_own_radii, settled
+from trainers.settings.training import Training
 from wmr_tf.checks import (
     alphas,
     at_least,

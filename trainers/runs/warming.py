@@ -7,8 +7,8 @@ from pathlib import Path
 import keras
 
 import wmr_tf
-from trainers.config import Experiment
-from trainers.scheduling import LearningRateByBatch
+from trainers.runs.scheduling import LearningRateByBatch
+from trainers.settings.config import Experiment
 from wmr_tf import data
 from wmr_tf.callbacks import ExactResume, LogProgress
 

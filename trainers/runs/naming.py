@@ -5,11 +5,11 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from trainers.config import Experiment
-from trainers.method import settings_of_method
-from trainers.recipes import PAPER, recipe
-from trainers.settling import settled
-from trainers.weighting import checked_weighting, make_weighting
+from trainers.settings.config import Experiment
+from trainers.settings.method import settings_of_method
+from trainers.settings.recipes import PAPER, recipe
+from trainers.settings.settling import settled
+from trainers.settings.weighting import checked_weighting, make_weighting
 from wmr_tf.data.own import short_name
 
 

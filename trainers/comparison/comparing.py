@@ -3,9 +3,9 @@
 from collections.abc import Sequence
 
 from trainers.compare import Comparison
-from trainers.grouping import Run, check_alike, grouped, labels_of, mean_of
-from trainers.naming import title
-from trainers.pairing import differences, why_unpaired
+from trainers.comparison.grouping import Run, check_alike, grouped, labels_of, mean_of
+from trainers.comparison.pairing import differences, why_unpaired
+from trainers.runs.naming import title
 from wmr_tf import report
 from wmr_tf.saving import NotWritten
 from wmr_tf.untrusted import well_formed

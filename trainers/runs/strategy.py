@@ -10,7 +10,7 @@ from pathlib import Path
 
 import tensorflow as tf
 
-from trainers.cluster import STRATEGIES, LostWorker, checked_tf_config
+from trainers.settings.cluster import STRATEGIES, LostWorker, checked_tf_config
 from wmr_tf.checks import one_line, one_of
 from wmr_tf.engine.distribution import is_chief, workers
 

@@ -6,10 +6,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from trainers.config import Evaluation, Experiment
-from trainers.folder import CONFIG, METRICS, metrics_of
-from trainers.images import Images
-from trainers.naming import defence, title
+from trainers.comparison.images import Images
+from trainers.runs.folder import CONFIG, METRICS, metrics_of
+from trainers.runs.naming import defence, title
+from trainers.settings.config import Evaluation, Experiment
 from wmr_tf import report
 from wmr_tf.checks import require
 from wmr_tf.evaluation.statistics import Seeds

@@ -3,8 +3,8 @@
 from collections.abc import Mapping
 from typing import Any
 
-from trainers.method import RECIPES_NORM
-from trainers.recipes import PAPER, Epsilons, lengths, recipe
+from trainers.settings.method import RECIPES_NORM
+from trainers.settings.recipes import PAPER, Epsilons, lengths, recipe
 from wmr_tf.checks import nonnegative, require
 
 

@@ -5,13 +5,13 @@ import shlex
 from pathlib import Path
 from typing import Any
 
-from trainers import testing
-from trainers.classifiers import check_fits
-from trainers.config import ModelEvaluation
-from trainers.folder import CONFIG, FILES, OUTCOMES, make_folder
-from trainers.naming import defence, training_facts
-from trainers.strategy import make_strategy, only_the_chief_writes
-from trainers.testing import bar_or_lines, prepare
+from trainers.runs import testing
+from trainers.runs.classifiers import check_fits
+from trainers.runs.folder import CONFIG, FILES, OUTCOMES, make_folder
+from trainers.runs.naming import defence, training_facts
+from trainers.runs.strategy import make_strategy, only_the_chief_writes
+from trainers.runs.testing import bar_or_lines, prepare
+from trainers.settings.config import ModelEvaluation
 from wmr_tf import data, diagnose
 from wmr_tf.data.own import short_name
 from wmr_tf.interrupts import own_command, stoppable

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from trainers.folder import IMAGES
+from trainers.runs.folder import IMAGES
 from wmr_tf.checks import require
 from wmr_tf.evaluation.records import load_images, pictures_in
 from wmr_tf.evaluation.temperature import probability_margins, temperature_for

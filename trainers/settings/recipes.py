@@ -268,7 +268,7 @@ _FASTER_METHODS: dict[str, dict[str, Any]] = {
 
 
 def recipe(dataset: str, method: str, name: str = PAPER) -> dict[str, Any]:
-    """Return the settings of a data set and method, by the names of `trainers.config.Experiment`.
+    """Return the settings of a data set and method, by the names of `trainers.settings.config.Experiment`.
 
     Some are `Epsilons` or `BySize`.
     Natural training takes the schedule of PGD training, and no attack.

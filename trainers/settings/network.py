@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import dataclasses
 
-from trainers.dataset import Dataset
 from trainers.quiet import late
-from trainers.recipes import BySize
-from trainers.settings import if_given, setting
+from trainers.settings.base import if_given, setting
+from trainers.settings.dataset import Dataset
+from trainers.settings.recipes import BySize
 from wmr_tf.checks import one_of, require
 from wmr_tf.data.source import Source
 from wmr_tf.engine import processor

@@ -3,7 +3,7 @@
 import keras
 import tensorflow as tf
 
-from trainers.config import Experiment
+from trainers.settings.config import Experiment
 from wmr_tf import architectures
 from wmr_tf.checks import InvalidInput, one_line, refuse, require
 from wmr_tf.engine.memory import machine_memory

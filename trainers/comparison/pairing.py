@@ -5,9 +5,9 @@ from typing import Any
 
 import numpy as np
 
-from trainers.folder import IMAGES
-from trainers.grouping import Run
-from trainers.images import Images
+from trainers.comparison.grouping import Run
+from trainers.comparison.images import Images
+from trainers.runs.folder import IMAGES
 from wmr_tf.checks import InvalidInput
 from wmr_tf.evaluation import weighted_accuracy
 from wmr_tf.evaluation.statistics import Difference, paired, paired_weighted, welch

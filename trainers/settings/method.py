@@ -9,8 +9,8 @@ from collections.abc import Callable
 from typing import Any
 
 import wmr_tf
-from trainers.settings import Settings, setting
-from trainers.weighting import checked_weighting, make_weighting
+from trainers.settings.base import Settings, setting
+from trainers.settings.weighting import checked_weighting, make_weighting
 from wmr_tf.checks import at_least, nonnegative, one_of, radius, require, step, within
 from wmr_tf.names import METHODS, NOISE, NORMS, OF_THE_PATH, STARTS, WEIGHTINGS
 

@@ -11,9 +11,8 @@ import keras
 import tensorflow as tf
 
 import wmr_tf
-from trainers.classifiers import make_classifier
-from trainers.config import Experiment
-from trainers.folder import (
+from trainers.runs.classifiers import make_classifier
+from trainers.runs.folder import (
     BEST,
     CHECKPOINTS,
     CONFIG,
@@ -27,12 +26,13 @@ from trainers.folder import (
     run_folder,
     write_config,
 )
-from trainers.naming import describe, training_facts
-from trainers.network import PRECISIONS
-from trainers.scheduling import LearningRateByBatch, MethodByEpoch
-from trainers.strategy import lost_worker_reported, make_strategy, only_the_chief_writes
-from trainers.testing import HeldOut, bar_or_lines, evaluate, prepare
-from trainers.warming import forget_warm_up, warm_up
+from trainers.runs.naming import describe, training_facts
+from trainers.runs.scheduling import LearningRateByBatch, MethodByEpoch
+from trainers.runs.strategy import lost_worker_reported, make_strategy, only_the_chief_writes
+from trainers.runs.testing import HeldOut, bar_or_lines, evaluate, prepare
+from trainers.runs.warming import forget_warm_up, warm_up
+from trainers.settings.config import Experiment
+from trainers.settings.network import PRECISIONS
 from wmr_tf import data, report
 from wmr_tf.alarms import warn
 from wmr_tf.callbacks import (

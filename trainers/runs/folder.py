@@ -16,8 +16,8 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 import wmr_tf
-from trainers.config import Evaluation, Experiment
-from trainers.settings import Settings
+from trainers.settings.base import Settings
+from trainers.settings.config import Evaluation, Experiment
 from wmr_tf.checks import InvalidInput, refuse, require
 from wmr_tf.names import RADII
 from wmr_tf.saving import forget_unfinished, read_json, taken, write_json

@@ -7,8 +7,8 @@ import math
 from typing import Any
 
 import wmr_tf
-from trainers.method import METHOD_SETTINGS, MethodSettings
-from trainers.settings import if_given, setting
+from trainers.settings.base import if_given, setting
+from trainers.settings.method import METHOD_SETTINGS, MethodSettings
 from wmr_tf.checks import at_least, fraction, nonnegative, one_of, positive, require, within
 
 SCHEDULES = ("milestones", "cosine", "one_cycle")

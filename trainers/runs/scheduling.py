@@ -1,10 +1,10 @@
-"""The course of a training, step by step: callbacks that set what `trainers.training.Training` says of each epoch."""
+"""The course of a training, step by step: callbacks that set what `Training` says of each epoch."""
 
 import math
 
 import keras
 
-from trainers.training import Training
+from trainers.settings.training import Training
 
 
 class LearningRateByBatch(keras.callbacks.Callback):

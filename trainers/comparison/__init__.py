@@ -1,0 +1,1 @@
+"""Finished runs beside each other: which are one defence, and how they differ on the same images."""
