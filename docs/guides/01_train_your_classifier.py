@@ -130,7 +130,7 @@ print(wmr.evaluate_robustness(loaded, test, attack, alpha_test=1.0, verbose=0))
 
 mine.set_weights(loaded.get_weights())
 images, labels = next(iter(test))
-print(np.array_equal(mine(images).numpy().argmax(axis=1), loaded(images).numpy().argmax(axis=1)))
+print("the same predictions:", np.array_equal(np.argmax(mine(images), axis=1), np.argmax(loaded(images), axis=1)))
 
 # %%
 # From the command line it is ``wmr train custom --data=FOLDER --classifier=mine.keras --epsilon=8/255``. In a program
