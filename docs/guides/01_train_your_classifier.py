@@ -45,7 +45,7 @@ mine = keras.Sequential(
     ]
 )
 mine.compile("adam", "sparse_categorical_crossentropy")
-mine.fit(train, epochs=10, shuffle=False, verbose=0)  # the data set shuffles itself
+_ = mine.fit(train, epochs=10, shuffle=False, verbose=0)  # the data set shuffles itself
 
 # %%
 # Attacks need logits, and say so:
