@@ -59,13 +59,13 @@ for name, result in results.items():
     radii = np.sort(result.radii.values)
     axes.step(np.r_[0, radii], np.r_[1, 1 - np.arange(1, len(radii) + 1) / len(radii)], where="post", label=name)
 axes.axvline(attack.epsilon, color="grey", linestyle=":", label="epsilon of the test")
-axes.set(xlabel="radius (linf)", ylabel="accuracy under FAB", xlim=(0, 0.4), ylim=(0, 1.02))
+axes.set(xlabel="radius (linf)", ylabel="accuracy", xlim=(0, 0.4), ylim=(0, 1.02))
 axes.legend()
 plt.show()
 
 # %%
-# Each curve starts at ``A_nat`` and falls; where it is higher, the classifier is more robust *at that radius*. Curves
-# may cross.
+# The step at epsilon is what the other attacks broke there. Each curve starts at ``A_nat`` and falls; where it is
+# higher, the classifier is more robust *at that radius*. Curves may cross.
 #
 # What does AutoAttack say?
 # -------------------------
@@ -97,7 +97,7 @@ class Rounded(keras.layers.Layer):
 
 hiding = keras.Sequential([keras.Input([8, 8, 1]), Rounded(), plain])
 for flag in wmr.diagnose(hiding, test, epsilon=attack.epsilon, examples=32, verbose=0).flags:
-    print(f"{flag['name']}: {flag['message']}")
+    print(flag["message"])
 
 # %%
 # How do I show it?
@@ -111,8 +111,8 @@ wmr.save_report(results, report, facts={"dataset": "scikit-learn's digits", "spl
 print(f"{report.name}: {report.stat().st_size // 1024} kB")
 
 # %%
-# The hardest images are those that break at the smallest radius. They tell whether the attacker's change is one that
-# you would not notice, which no number does:
+# The hardest images are those that break at the smallest radius; above each stands its class and that radius. They tell
+# whether the attacker's change is one that you would not notice, which no number does:
 
 images, labels = (np.concatenate(parts) for parts in zip(*test, strict=True))
 hardest = np.argsort(results["hardened"].radii.values)[:8]

@@ -94,7 +94,7 @@ for number, (name, accuracies) in enumerate(lines.items()):
     shifted = np.array(ALPHAS) + 0.04 * number  # so that bars do not hide one another
     axes.errorbar(shifted, values, errors, marker="o", capsize=3, label=name)
 axes.set(xlabel="alpha_train", ylabel=f"accuracy, alpha_test {ALPHA_TEST:g}", ylim=(0, 1.02))
-axes.legend()
+figure.legend(loc="outside upper center", ncols=2)
 plt.show()
 
 # %%

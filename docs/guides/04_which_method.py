@@ -76,7 +76,7 @@ figure, axes = plt.subplots(figsize=(6, 4), layout="constrained")
 for name, points in curves.items():
     axes.plot(*zip(*points, strict=True), marker="o", label=name)
 axes.set(xlabel="passes through the network, an image", ylabel="A_strong on validation images", ylim=(0, 1))
-axes.legend()
+figure.legend(loc="outside right upper")
 plt.show()
 
 # %%
