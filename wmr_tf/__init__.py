@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from wmr_tf.inputs.mending import with_input_range, without_softmax
     from wmr_tf.model import AdversarialModel
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 
 __all__ = [
     "AdversarialModel",
