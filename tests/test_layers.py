@@ -36,6 +36,7 @@ LIBRARY = {
         "callbacks",
         "averaging",
         "divergence",
+        "events",
         "logs",
         "model",
         "reading",
