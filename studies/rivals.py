@@ -42,17 +42,17 @@ class Row(NamedTuple):
     warmup: float = 0.0
 
 
-UNWEIGHTED, OURS, TUNED = "unweighted", "ours", "tuned"
+UNWEIGHTED, PAPERS, TUNED = "unweighted", "weights", "tuned"
 RIVALS = {
     UNWEIGHTED: Row(lambda alpha: Uniform()),
-    OURS: Row(Exponential),
+    PAPERS: Row(Exponential),
     "MAIL": Row(lambda alpha: MAIL(), 76 / 120),
     "GAIRAT": Row(lambda alpha: GAIRAT(), 59 / 120),
     "CVaR": Row(lambda alpha: CVaR(LEVEL)),
     "KLBall": Row(lambda alpha: KLBall(RADIUS)),
 }
 VARIANTS = {
-    "ours normalised and detached": Row(lambda alpha: Exponential(alpha, stop_gradient=True, normalize=True)),
+    "weights normalised and detached": Row(lambda alpha: Exponential(alpha, stop_gradient=True, normalize=True)),
     "KLBall of logit margins": Row(lambda alpha: LogitBall(RADIUS)),
 }
 ROWS = {"trades": {**RIVALS, **VARIANTS}, "pgd": RIVALS}

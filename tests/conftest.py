@@ -20,6 +20,7 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
 
 # All of these are read once, when the library is imported.
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")  # as in a command
 os.environ.setdefault("TF_NUM_INTEROP_THREADS", "1")  # one stream also where a command is run within the process
 if "PYTEST_XDIST_WORKER" in os.environ:  # workers share the cores: one thread each, and in the processes they start
     for threads in ("TF_NUM_INTRAOP_THREADS", "OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"):

@@ -1,5 +1,6 @@
 """The code of the pages in docs/ runs word for word, and prints what they say that it prints."""
 
+import functools
 import json
 import os
 import re
@@ -13,12 +14,19 @@ import keras
 import pytest
 import tensorflow as tf
 
+import wmr_tf
 from tests.test_html import Page
 from wmr_tf.evaluation.versions import VERSIONS
 
 DOCS = Path(__file__).resolve().parents[1] / "docs"
+EXPLANATIONS = sorted(path.relative_to(DOCS).as_posix() for path in (DOCS / "explanation").glob("*.md"))
+WITH_CODE = [page for page in EXPLANATIONS if "```python" in (DOCS / page).read_text(encoding="utf-8")]
 BLOCKS = re.compile(r"^```(\w*)\n(.*?)^```$", flags=re.DOTALL | re.MULTILINE)
 NUMBER = re.compile(r"[+-]?\d+(?:\.\d+)?(?:e-\d+)?")
+FIGURE = re.compile(r"(?<![\w.])\d+(?:,\d{3})*(?:\.\d+)?")
+WITH_ERROR = re.compile(rf"{FIGURE.pattern} ± \d+(?:\.\d+)?")
+NO_FIGURES = re.compile(r"^```.*?^```$|`[^`]*`|\$\$.*?\$\$|\$[^$]*\$", flags=re.DOTALL | re.MULTILINE)
+LINK = re.compile(r"\]\(([^)]*)\)")
 
 
 def code_and_output(page: str) -> Iterator[tuple[str, str]]:
@@ -39,12 +47,54 @@ def a_strong(output: str) -> float:
     return float(re.search(r"A_strong ([\d.]+)", output)[1]) / 100
 
 
-def test_the_page_on_a_sa_prints_what_it_says(capsys):
+def figures_of(text: str) -> set[str]:
+    """Return the numbers of a text without signs, alone and with errors; none of a word or of a link's address."""
+    text = " ".join(LINK.sub("]", text).split())
+    return {figure.replace(",", "") for figure in FIGURE.findall(text) + WITH_ERROR.findall(text)}
+
+
+def cited(page: str) -> Iterator[tuple[str, list[Path]]]:
+    """Yield each paragraph or row of a table that links to results, without code and formulas, and these files.
+
+    What is said with a link before a colon holds for the table below it.
+    """
+    text = re.sub(r":\n\n\|", ":\n|", NO_FIGURES.sub(" ", (DOCS / page).read_text(encoding="utf-8")))
+    for paragraph in text.split("\n\n"):
+        head = paragraph.split("\n|")[0]
+        parts = [paragraph] if "results/" in head and not head.startswith("|") else paragraph.splitlines()
+        for part in parts:
+            links = [(DOCS / page).parent / link for link in LINK.findall(part) if "results/" in link]
+            if links:
+                yield part, links
+
+
+@pytest.mark.parametrize("page", WITH_CODE)
+def test_a_page_of_explanation_prints_what_it_says(page, capsys):
     names: dict = {}
-    for code, output in code_and_output("what-a-sa-says.md"):
-        exec(compile(code, "what-a-sa-says.md", "exec"), names)
+    for code, output in code_and_output(page):
+        exec(compile(code, page, "exec"), names)
         assert capsys.readouterr().out == output
-    assert names["spread"].min() == -0.42  # the last block has run
+
+
+@pytest.mark.parametrize("page", EXPLANATIONS)
+def test_a_page_of_explanation_links_to_files_and_names_what_is_there(page):
+    text = (DOCS / page).read_text(encoding="utf-8")
+    for link in LINK.findall(text):
+        if not link.startswith("http"):
+            assert ((DOCS / page).parent / link.split("#")[0]).is_file() or link.startswith("#"), link
+    for name in re.findall(r"`wmr_tf\.([\w.]+)", text):
+        functools.reduce(getattr, name.split("."), wmr_tf)
+
+
+@pytest.mark.parametrize("page", EXPLANATIONS)
+def test_the_figures_of_a_page_are_those_of_the_results_that_it_links_to(page):
+    for part, links in cited(page):
+        found = set().union(*(figures_of(path.read_text(encoding="utf-8")) for path in links))
+        assert figures_of(part) <= found, part
+
+
+def test_the_figures_of_the_explanation_are_looked_at():
+    assert sum(len(figures_of(part)) for page in EXPLANATIONS for part, _ in cited(page)) > 100
 
 
 @pytest.mark.slow

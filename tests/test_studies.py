@@ -5,10 +5,11 @@ import json
 import numpy as np
 import pytest
 
-from studies import faults, paired, rivals, runs
+from studies import alphas, faults, judged, paired, rivals, runs, weightings
 from studies.planted import FAULTS
 from trainers.runs import run
 from trainers.settings.config import Experiment
+from wmr_tf.checks import InvalidInput
 
 
 def test_a_run_is_made_once_for_its_settings(tmp_path, monkeypatch):
@@ -67,6 +68,29 @@ def test_weights_of_logit_margins_do_not_see_confidence():
     weights = [rivals.LogitBall(0.3)(scale * logits, labels).numpy() for scale in (0.5, 1.0, 8.0)]
     np.testing.assert_allclose(weights, [weights[1]] * 3, rtol=1e-3)
     assert weights[1].max() > 2
+
+
+@pytest.mark.parametrize(("flag", "value"), [("alphas", (2.0, 1.0)), ("alphas", ()), ("seeds", 1), ("method", "mart")])
+def test_a_study_of_alphas_refuses(flag, value):
+    with pytest.raises(InvalidInput, match=flag):
+        alphas.Alphas(**{flag: value})
+
+
+@pytest.mark.slow
+def test_both_studies_of_weights_share_their_models(tmp_path, monkeypatch):
+    monkeypatch.setitem(judged.SHORT, "digits", {"epochs": 1, "train_examples": 128})
+    shared = {"seeds": 2, "eval_examples": 400, "runs": str(tmp_path / "runs")}
+    weightings.compare(
+        weightings.Weightings(**shared, methods=("trades",), rows=("MAIL",), output=str(tmp_path / "weightings.md"))
+    )
+    made = {path: path.stat().st_mtime_ns for path in (tmp_path / "runs").rglob("*.keras")}
+    assert len(made) == 2 * 4  # unweighted, weights, MAIL, tuned
+    alphas.compare(alphas.Alphas(**shared, alphas=(1.0, 2.0), output=str(tmp_path / "alphas.md")))
+    now = {path: path.stat().st_mtime_ns for path in (tmp_path / "runs").rglob("*.keras")}
+    assert len(now) == len(made) + 2 * 2 and made.items() <= now.items()  # alpha 1 and its tuned one are new
+    table = (tmp_path / "alphas.md").read_text()
+    assert all(f"| {name} " in table for name in ("unweighted", "alpha 1", "tuned to alpha 2"))
+    assert (tmp_path / "alphas.png").stat().st_size > 10_000
 
 
 @pytest.mark.parametrize("fault", FAULTS, ids=lambda fault: fault.what)

@@ -6,6 +6,7 @@ import gc
 import importlib
 import os
 import pkgutil
+import platform
 import sys
 import tempfile
 from collections.abc import Callable, Iterator
@@ -62,6 +63,8 @@ def _kept_for_good() -> Iterator[None]:
 def _import_quietly() -> None:
     """Import TensorFlow and look for devices."""
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    if platform.machine() in ("x86_64", "AMD64"):  # TensorFlow does so itself, but with AVX2 alone it does not
+        os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
     sys.stderr.flush()
     stderr = os.dup(2)
     with tempfile.TemporaryFile("w+", errors="replace") as printed:

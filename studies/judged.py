@@ -1,0 +1,163 @@
+"""Models that a study trains briefly, seed by seed, and judges by what confidence moves and by what it does not."""
+
+import dataclasses
+import functools
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import keras
+
+from studies.rivals import Row, WarmUp
+from trainers.comparison.images import Images
+from trainers.comparison.matching import confidence, with_confidence
+from trainers.runs import run
+from trainers.runs.folder import IMAGES, METRICS
+from trainers.runs.testing import first_images
+from trainers.settings.base import Settings, if_given, setting
+from trainers.settings.config import Experiment
+from wmr_tf.checks import at_least, data_folder, one_of, require
+from wmr_tf.evaluation import evaluate_robustness
+from wmr_tf.evaluation.records import save_images
+from wmr_tf.evaluation.weighted import weighted_accuracy
+from wmr_tf.names import RADII
+from wmr_tf.saving import load_classifier, read_json, save_classifier, write_json
+
+ALPHA_TEST = 2.0
+SHORT: dict[str, dict[str, Any]] = {
+    "digits": {"epochs": 12},
+    "mnist": {"epochs": 4, "attack_steps": 10, "attack_step_size": 0.05, "learning_rate": 0.02, "precision": "auto"},
+}
+"""What is changed of the recipes, so that a run takes a minute, or five on MNIST."""
+
+Numbers = Mapping[str, float]
+CLASSIFIER = "classifier.keras"
+_FIX = "Delete the folder: the run is made again."
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Judged(Settings):
+    """Which models, and how they are judged."""
+
+    dataset: str = setting("Data set: " + ", ".join(SHORT) + ".", "digits")
+    seeds: int = setting("How many seeds, from 0.", 5)
+    radii: str = setting("How radii are measured: fab or fab+apgd.", "fab")
+    eval_examples: int | None = setting("How many test images, the first ones; all if not given.")
+    data_dir: str | None = setting("Where tensorflow-datasets keeps prepared data.")
+    runs: str = setting("Folder of the runs.", "runs/weightings")
+    output: str = setting("The tables, as Markdown; the picture goes beside it.", "results/weightings.md")
+
+    def __post_init__(self) -> None:
+        one_of("dataset", self.dataset, SHORT)
+        at_least("seeds", self.seeds, 2)
+        one_of("radii", self.radii, RADII)
+        if_given(at_least, "eval_examples", self.eval_examples, 1)
+        require(Path(self.output).suffix == ".md", "output", got=self.output, expected="a .md file", fix="Name one.")
+
+    def check_place(self) -> None:
+        """Check that the data are where they should be; see `Settings.check_place`."""
+        if self.data_dir is not None:
+            data_folder(self.data_dir)
+
+    def experiment(self, method: str, seed: int) -> Experiment:
+        """Return the recipe of a run, shortened."""
+        given: dict[str, Any] = {**SHORT[self.dataset], "seed": seed, "data_dir": self.data_dir}
+        return Experiment.of(self.dataset, method, eval_examples=self.eval_examples, **given)
+
+    def how(self) -> str:
+        """Return what was measured how, for the head of a page."""
+        changed = ", ".join(f"{name} {value}" for name, value in SHORT[self.dataset].items())
+        return (
+            f"seeds 0 to {self.seeds - 1}. {self.dataset}, the recipes with {changed}; the last epoch. alpha_test "
+            f"{ALPHA_TEST:g}; {self.experiment('pgd', 0).test_attack()} and the suite strong, radii by {self.radii}. "
+            "Radii are in percent of the images' range, the rest in percent. Mean ± standard deviation over seeds."
+        )
+
+    def trained(self, method: str, name: str, row: Row, seed: int) -> Path:
+        """Return the folder of a row's model and its evaluation."""
+        experiment = self.experiment(method, seed)
+        weighting = row.weighting(experiment.alpha_train)
+        make = functools.partial(_trained, experiment, row)
+        return self.measured(name, experiment, make, {"weighting": weighting, "warmup": row.warmup})
+
+    def measured(
+        self, name: str, experiment: Experiment, make: Callable[[], keras.Model], wanted: Mapping[str, Any]
+    ) -> Path:
+        """Return the folder with the evaluation of a model, made unless it is there with what is wanted of it."""
+        folder = Path(self.runs) / f"{experiment.dataset}-{experiment.method}-{name}-{experiment.seed}".replace(
+            " ", "_"
+        )
+        file = folder / METRICS
+        known = {**wanted, "experiment": dataclasses.asdict(experiment), "radii": self.radii}
+        known = {key: repr(value) for key, value in known.items()}
+        if file.exists() and metrics_in(folder)["wanted"] == known:
+            return folder
+        print(f"{experiment.dataset}, {experiment.method}, seed {experiment.seed}: {name}", flush=True)
+        classifier = make()
+        folder.mkdir(parents=True, exist_ok=True)
+        save_classifier(classifier, folder / CLASSIFIER)
+        splits = run.load_data(experiment)
+        found = evaluate_robustness(
+            classifier,
+            first_images(splits.test, experiment.eval_examples),
+            experiment.test_attack(),
+            alpha_test=ALPHA_TEST,
+            seed=experiment.seed,
+            verbose=0,
+            radii=self.radii,
+        )
+        save_images(found, folder / IMAGES)
+        top = confidence(classifier, splits)
+        write_json(file, {"wanted": known, "top": top, **found.metrics()})  # last: it is done
+        return folder
+
+
+def metrics_in(folder: Path) -> dict[str, Any]:
+    """Return what is known of a model, "top" its confidence on validation images."""
+    return read_json(folder / METRICS, "run", fix=_FIX)
+
+
+def with_confidence_of(folder: Path, experiment: Experiment, top: float) -> keras.Model:
+    """Return a trained model, its logits divided until its mean top probability on validation images is `top`."""
+    return with_confidence(load_classifier(folder / CLASSIFIER), run.load_data(experiment), top)
+
+
+def numbers_of(folders: Mapping[str, Path], baseline: str) -> dict[str, Numbers]:
+    """Return the numbers of models by name, A_sa also at the confidence of the baseline on clean images."""
+    confident = metrics_in(folders[baseline])["confidence"]["top_probability"]
+    return {name: _numbers(folder, confident) for name, folder in folders.items()}
+
+
+def _trained(experiment: Experiment, row: Row) -> keras.Model:
+    """Return a classifier after the last epoch."""
+    run.seed_everything(experiment)
+    splits = run.load_data(experiment)
+    model = run.build_model(experiment, splits.train_examples)
+    rate = keras.callbacks.LearningRateScheduler(lambda epoch, _: experiment.learning_rate_at(epoch))
+    warm_up = WarmUp(row.weighting(experiment.alpha_train), round(row.warmup * experiment.rounds))
+    model.fit(splits.train, epochs=experiment.rounds, callbacks=[rate, warm_up], verbose=0)
+    return model.classifier
+
+
+def _numbers(folder: Path, top_probability: float) -> Numbers:
+    metrics = metrics_in(folder)
+    of_images = Images.read(folder, metrics)
+    assert of_images is not None  # `measured` writes it before the metrics
+    weighted = metrics["non_uniform"][0]
+    picked = next(of["points"] for of in metrics["budget"] if of["chooser"] == "clean_margin")
+    share = {round(point["images"] / metrics["examples"], 2): point["accuracy"] for point in picked}
+    radius = {worst["fraction"]: worst["radius"] for worst in metrics["threat"]["worst"]}
+    return {
+        "A_nat": metrics["A_nat"],
+        "A_rob": metrics["A_rob"],
+        "A_sa": weighted["A_sa"],
+        "A_tr": weighted["A_tr"],
+        "top probability": metrics["confidence"]["top_probability"],
+        "A_strong": metrics["A_strong"],
+        "A_sa matched": weighted_accuracy(of_images.smallest_margins(top_probability), ALPHA_TEST).value,
+        "worst class": min(of["A_strong"] for of in metrics["classes"]),
+        "budget 5 %": share[0.05],
+        "budget 20 %": share[0.2],
+        "budget 50 %": share[0.5],
+        "radius worst 5 %": radius[0.05],
+    }
