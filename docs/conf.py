@@ -31,6 +31,7 @@ exclude_patterns = [
     "docs/guides/*.py",
     "docs/gallery/*.ipynb",
     "docs/gallery/sg_execution_times.rst",
+    "README.md",
     "CODE_OF_CONDUCT.md",
     "SECURITY.md",
 ]

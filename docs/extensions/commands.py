@@ -3,72 +3,19 @@
 .. command:: train mnist
 """
 
-import contextlib
-import dataclasses
-import importlib.util
+import importlib
 import inspect
-import io
-import runpy
-import sys
-import typing
 from typing import Any
-from unittest import mock
 
 from docutils import nodes
 from sphinx.application import Sphinx
 from sphinx.util.docutils import SphinxDirective
 
+from docs.extensions.public import doors, flags_of
 from docs.extensions.reading import parsed, table
-from trainers import cli, command
+from trainers import cli
 from trainers.settings.recipes import OWN, recipe
 from wmr_tf.names import DATASETS, METHODS
-
-
-def doors() -> dict[str, tuple[str, str]]:
-    """Return the module behind each command and what it does, by what follows `wmr`."""
-    train = {f"train {name}": (door, f"train a classifier on {name}") for name, door in command.TRAIN.items()}
-    return {**train, **command.COMMANDS}
-
-
-@dataclasses.dataclass(frozen=True)
-class Flag:
-    """A flag: its name, what `--help` says of it, what stands after the equals sign, and its default."""
-
-    name: str
-    help: str
-    expected: str
-    default: str
-    also: str | None
-
-
-def flags_of(door: str) -> list[Flag]:
-    """Return the flags of a command: the fields of the settings that its module hands to `main`.
-
-    A module that hands over nothing, such as `trainers.resume`, has none.
-    """
-    argv, path = mock.patch.object(sys, "argv", [door]), importlib.util.find_spec(door).origin
-    with (
-        argv,
-        mock.patch.object(cli, "main") as main,
-        contextlib.suppress(SystemExit),
-        contextlib.redirect_stderr(io.StringIO()),
-    ):
-        runpy.run_path(path, run_name="__main__")
-    if not main.called:
-        return []
-    settings, fixed = main.call_args.args[0], main.call_args.kwargs
-    kinds = typing.get_type_hints(settings)
-    return [
-        Flag(
-            name=field.name,
-            help=field.metadata["help"],
-            expected=cli._PARSERS[cli._without_none(kinds[field.name])].syntactic_help,
-            default=cli._shown({"": field.default}).strip(),
-            also=field.metadata["also"],
-        )
-        for field in dataclasses.fields(settings)
-        if "help" in field.metadata and field.name not in fixed
-    ]
 
 
 class Commands(SphinxDirective):

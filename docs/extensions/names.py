@@ -2,7 +2,7 @@
 
     .. public-names:: wmr_tf.attacks
 
-What several modules offer is documented in the first of MODULES, and a link in the others.
+What several modules offer is documented in the first of `MODULES`, and a link in the others.
 """
 
 import importlib
@@ -13,45 +13,11 @@ from types import ModuleType
 from docutils import nodes
 from sphinx.application import Sphinx
 from sphinx.pycode import ModuleAnalyzer
+from sphinx.util import logging
 from sphinx.util.docutils import SphinxDirective
 
+from docs.extensions.public import MODULES, names_in
 from docs.extensions.reading import parsed, table
-
-MODULES = (
-    "wmr_tf",
-    "wmr_tf.methods",
-    "wmr_tf.attacks",
-    "wmr_tf.weights",
-    "wmr_tf.losses",
-    "wmr_tf.architectures",
-    "wmr_tf.data",
-    "wmr_tf.callbacks",
-    "wmr_tf.evaluation",
-    "wmr_tf.evaluation.dro",
-    "wmr_tf.evaluation.statistics",
-    "wmr_tf.evaluation.temperature",
-    "wmr_tf.evaluation.wasserstein",
-    "wmr_tf.report",
-    "wmr_tf.zoo",
-    "wmr_tf.saving",
-    "wmr_tf.alarms",
-    "wmr_tf.divergence",
-    "tuning",
-)
-"""What has a place in the reference."""
-
-
-def names_in(module: ModuleType) -> list[str]:
-    """Return the public names of a module: its `__all__`, or the classes and functions that it defines."""
-    if hasattr(module, "__all__"):
-        return sorted(module.__all__, key=str.lower)
-    return [
-        name
-        for name, value in vars(module).items()
-        if not name.startswith("_")
-        and (inspect.isclass(value) or inspect.isroutine(value))
-        and value.__module__ == module.__name__
-    ]
 
 
 class Name:
@@ -117,6 +83,9 @@ class PublicNames(SphinxDirective):
         """Return a table of the names, and below it each with its docstring."""
         module = importlib.import_module(self.arguments[0])
         names = [Name(module, name) for name in names_in(module)]
+        for name in names:
+            if not name.comment:
+                logging.getLogger(__name__).warning("%s has no docstring", name.full, location=self.get_location())
         entries = [line for name in names for line in name.entry()]
         rows = table(["Name", "What it is"], [name.row() for name in names])
         return parsed(self, [f".. py:module:: {module.__name__}", "", *rows, *entries])

@@ -6,7 +6,7 @@
     ```
 
 `:language: python` runs Python. `:head:` and `:tail:` say how many lines of the output to show. What a page's commands
-write is in docs/_build/run/PAGE, and is made again when one of them or the library has changed.
+write is in docs/_build/run/PAGE. As the guides, they run again when one of them has changed, or after `make clean`.
 """
 
 import hashlib
@@ -66,8 +66,6 @@ class Shell(SphinxDirective):
 
     def run(self) -> list[nodes.Node]:
         """Return a block of code, and one of its output if there is any to show."""
-        for path in sources():
-            self.env.note_dependency(str(path))
         language, code = self.options.get("language", "sh"), "\n".join(self.content)
         output = "\n".join(self._shown(self._output(language, code)))
         blocks = [(language, code), *([("text", output)] if output and "silent" not in self.options else [])]
@@ -75,7 +73,7 @@ class Shell(SphinxDirective):
 
     def _output(self, language: str, code: str) -> str:
         folder = RUN / Path(self.env.docname).name
-        before = self.env.temp_data.get("shell", digest_of_sources())
+        before = self.env.temp_data.get("shell", "")
         digest = hashlib.sha256(f"{before}{code}".encode()).hexdigest()
         kept = folder / f".{digest}"
         if not kept.exists():
