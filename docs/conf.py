@@ -16,6 +16,7 @@ project = "wmr_tf"
 version = release = wmr_tf.__version__
 copyright = "the authors of wmr_tf, Apache-2.0"
 language = "en"
+smartquotes = False  # "--flag" stays what it is
 
 root_doc = "docs/index"
 include_patterns = ["docs/**", "results/*.md", "*.md"]

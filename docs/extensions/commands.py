@@ -24,8 +24,8 @@ class Commands(SphinxDirective):
     def run(self) -> list[nodes.Node]:
         """Return the table."""
         rows = [
-            [f"`wmr {name}`", f"`python -m {module}`", does[0].upper() + does[1:] + "."]
-            for name, (module, does) in doors().items()
+            [f"`wmr {name}`", f"`python -m {door}`", _escaped(" ".join(_docstring(door).partition("\n\n")[0].split()))]
+            for name, door in doors().items()
         ]
         return parsed(self, table(["Command", "The same as", "What it does"], rows))
 
@@ -39,13 +39,17 @@ class Command(SphinxDirective):
     def run(self) -> list[nodes.Node]:
         """Return the docstring of its module, and an entry for each flag."""
         name = self.arguments[0]
-        door, _ = doors()[name]
-        lines = [*_shown(inspect.getdoc(importlib.import_module(door)) or ""), f".. program:: wmr {name}", ""]
+        door = doors()[name]
+        lines = [*_shown(_docstring(door)), f".. program:: wmr {name}", ""]
         for flag in flags_of(door):
             also = f", --{flag.also}" if flag.also else ""
             said = " ".join(filter(None, [flag.help, flag.default, flag.expected and f"({flag.expected})"]))
             lines += [f".. option:: --{flag.name}{also}", "", f"   {_escaped(said)}", ""]
         return parsed(self, lines)
+
+
+def _docstring(door: str) -> str:
+    return inspect.getdoc(importlib.import_module(door)) or ""
 
 
 def _shown(docstring: str) -> list[str]:

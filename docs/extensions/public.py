@@ -50,10 +50,10 @@ def names_in(module: ModuleType) -> list[str]:
     ]
 
 
-def doors() -> dict[str, tuple[str, str]]:
-    """Return the module behind each command and what it does, by what follows `wmr`."""
-    train = {f"train {name}": (door, f"train a classifier on {name}") for name, door in command.TRAIN.items()}
-    return {**train, **command.COMMANDS}
+def doors() -> dict[str, str]:
+    """Return the module behind each command, by what follows `wmr`."""
+    train = {f"train {name}": door for name, door in command.TRAIN.items()}
+    return train | {name: door for name, (door, _) in command.COMMANDS.items()}
 
 
 @dataclasses.dataclass(frozen=True)
