@@ -26,7 +26,7 @@ from trainers.runs.folder import (
     run_folder,
     write_config,
 )
-from trainers.runs.naming import describe, training_facts
+from trainers.runs.naming import describe, describe_validation, shown_settings, training_facts
 from trainers.runs.scheduling import LearningRateByBatch, MethodByEpoch
 from trainers.runs.strategy import lost_worker_reported, make_strategy, only_the_chief_writes
 from trainers.runs.testing import HeldOut, bar_or_lines, evaluate, prepare
@@ -156,8 +156,10 @@ def fit_and_evaluate(
         facts["rollbacks"] = resume.rollbacks
     with model.distribute_strategy.scope():
         classifier = load_classifier(folder / BEST)
-    masked = "MASKED: " * bool(evaluate(experiment, test, classifier, folder, facts).get("masked"))
-    report.plot_training(read_history(folder), folder / TRAINING_PICTURE, title=masked + describe(experiment))
+    metrics = evaluate(experiment, test, classifier, folder, facts)
+    masked = "MASKED: " * bool(metrics.get("masked"))
+    title = f"{masked}{describe(experiment)}\n{describe_validation(experiment, splits.validation)}"
+    report.plot_training(read_history(folder), folder / TRAINING_PICTURE, title=title)
     forget_warm_up(folder)
     forget_checkpoints(folder)
     print(f"Everything is in {folder}")
@@ -227,12 +229,13 @@ def run_callbacks(
     experiment: Experiment, splits: data.Splits, folder: Path, best: SaveBestClassifier, resume: ExactResume
 ) -> list[keras.callbacks.Callback]:
     """Return the callbacks of a run; the evaluation comes before those that read its numbers."""
+    evaluation = validation_evaluation(experiment, splits)
     return [
-        *measuring_callbacks(experiment, validation_evaluation(experiment, splits)),
+        *measuring_callbacks(experiment, evaluation),
         best,
         resume,
         WriteHistory(folder / HISTORY),
-        WriteEvents(folder / LOGS, write_graph=False),
+        WriteEvents(folder / LOGS, evaluation, settings=shown_settings(experiment), write_graph=False),
     ]
 
 
