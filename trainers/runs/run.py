@@ -11,7 +11,7 @@ import keras
 import tensorflow as tf
 
 import wmr_tf
-from trainers.runs.classifiers import make_classifier
+from trainers.runs.classifiers import make_classifier, warn_of_range
 from trainers.runs.folder import (
     BEST,
     CHECKPOINTS,
@@ -82,6 +82,8 @@ def train(experiment: Experiment) -> Path:
     test = prepare(experiment, splits)
     with strategy.scope():
         model = build_model(experiment, splits.train_examples)
+    if experiment.is_own_classifier:
+        warn_of_range(model.classifier, splits.validation)
     name = f"{short_name(experiment.dataset)}-{experiment.method}-alpha{experiment.alpha_train:g}"
     with only_the_chief_writes(strategy) as elsewhere:
         settings = dataclasses.replace(experiment, output_dir=elsewhere or experiment.output_dir)
@@ -109,7 +111,11 @@ def begin(experiment: Experiment, folder: Path) -> None:
     is_new = not (folder / CONFIG).exists()
     if is_new:
         write_config(folder, experiment, command=own_command())
-    print(f"{describe(experiment)}\n{'Writing into' if is_new else 'Going on in'} {folder}", flush=True)
+    print(describe(experiment))
+    weights = experiment.initialize_from or (experiment.architecture if experiment.is_own_classifier else None)
+    if is_new and weights:
+        print(f"Training begins with the weights of {weights}")
+    print(f"{'Writing into' if is_new else 'Going on in'} {folder}", flush=True)
 
 
 def tell_memory(model: wmr_tf.AdversarialModel, spec: Any, batch_size: int) -> None:
