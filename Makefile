@@ -69,7 +69,7 @@ bench: $(BENCH_INSTALLED) ## Measure speed against the peers, in an environment 
 lock: ## Write the requirements again, with hashes (versions stay; UPGRADE=--upgrade takes the newest; needs the network)
 	$(PYTHON) -m venv .venv-lock
 	.venv-lock/bin/python -m pip install uv
-	$(COMPILE) --output-file requirements.txt pyproject.toml
+	$(COMPILE) --extra all --output-file requirements.txt pyproject.toml
 	sed -n 's/^\([a-z0-9-]*\)==.*/--no-emit-package \1/p' requirements.txt | xargs \
 		$(COMPILE) --extra dev --constraints requirements.txt --output-file requirements-dev.txt pyproject.toml
 	sed -n 's/^\([a-z0-9-]*\)==.*/--no-emit-package \1/p' requirements.txt | xargs \

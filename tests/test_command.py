@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+import wmr_tf
 from trainers.command import COMMANDS, TRAIN, usage
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -37,6 +38,20 @@ def test_without_a_command_it_lists_them(words):
     assert (done.returncode, done.stdout.rstrip(), done.stderr) == (0, usage(), "")
     for name in (*COMMANDS, *(f"train {name}" for name in TRAIN)):
         assert f"  wmr {name} " in done.stdout
+
+
+def test_it_tells_the_versions_of_what_a_result_depends_on():
+    done = wmr("--version")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.startswith(f"wmr_tf {wmr_tf.__version__}, tensorflow 2.") and ", keras 3." in done.stdout
+
+
+def test_the_version_is_said_once_more_only_in_the_citation():
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())
+    assert project["project"]["dynamic"] == ["version"]
+    assert project["tool"]["setuptools"]["dynamic"]["version"] == {"attr": "wmr_tf.__version__"}
+    assert f"\nversion: {wmr_tf.__version__}\n" in (ROOT / "CITATION.cff").read_text()
+    assert f"## {wmr_tf.__version__} (" in (ROOT / "CHANGELOG.md").read_text()
 
 
 @pytest.mark.parametrize(

@@ -5,6 +5,7 @@ import runpy
 import sys
 
 from trainers.cli import fail
+from trainers.runs.folder import versions
 from wmr_tf.names import DATASETS
 
 TRAIN = {name: f"trainers.{name}" for name in (*DATASETS, "custom")}
@@ -26,6 +27,9 @@ def main() -> None:
     if not words or words[0] in ("help", "-h", "--help", "-help", "--helpfull"):
         print(usage())
         sys.exit(0)
+    if words == ["--version"]:
+        print(", ".join(f"{name} {version}" for name, version in versions().items()))
+        sys.exit(0)
     if words[0] == "train":
         module, flags = _chosen("train", words[1:2], TRAIN), words[2:]
     else:
@@ -46,7 +50,7 @@ def usage() -> str:
     ]
     return "\n".join(
         [
-            "usage: wmr COMMAND [--flag=value ...]; wmr COMMAND --help lists its flags",
+            "usage: wmr COMMAND [--flag=value ...]; wmr COMMAND --help lists its flags, wmr --version all versions",
             "",
             *(f"  wmr {name:<20} {does}" for name, does in lines),
         ]

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from trainers.runs.folder import FILES
 from trainers.runs.naming import describe_validation
-from trainers.runs.testing import prepare
+from trainers.runs.testing import prepare, tell_of_missing_report
 from tuning import results, tuner
 from tuning.hypermodel import ExperimentHyperModel
 from tuning.objective import Objective
@@ -38,6 +38,7 @@ def search(settings: Search) -> None:
     hypermodel = ExperimentHyperModel(trials, objective, settings.top_probability)
     hypermodel.build_model(settings)  # the first trial's: loads the data too
     prepare(settings, hypermodel.splits(settings))  # for its checks: the best trial is evaluated at the end
+    tell_of_missing_report()
     folder = claim_folder(settings)
     print(f"Searching {settings.search} for the highest {objective.name}\nWriting into {folder}", flush=True)
 

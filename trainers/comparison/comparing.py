@@ -7,6 +7,7 @@ from trainers.comparison.grouping import Run, check_alike, grouped, labels_of, m
 from trainers.comparison.pairing import differences, why_unpaired
 from trainers.runs.naming import title
 from wmr_tf import report
+from wmr_tf.extras import is_installed, mend
 from wmr_tf.saving import NotWritten
 from wmr_tf.untrusted import well_formed
 
@@ -85,6 +86,8 @@ def _compared(settings: Comparison) -> tuple[str, NotWritten | None]:
     for caption, header, rows in tables:
         told.append(f"\n{caption}\n\n{report.format_table(header, rows, markdown=settings.markdown)}")
     told += ["", *missing]
+    if not is_installed("report"):
+        return "\n".join([*told, f"Neither picture nor report; for them run {mend('report')}"]), None
     try:
         write(settings, labels, groups, [*seeds, *tables])
     except NotWritten as fault:

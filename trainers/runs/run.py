@@ -29,7 +29,7 @@ from trainers.runs.folder import (
 from trainers.runs.naming import describe, describe_validation, shown_settings, training_facts
 from trainers.runs.scheduling import LearningRateByBatch, MethodByEpoch
 from trainers.runs.strategy import lost_worker_reported, make_strategy, only_the_chief_writes
-from trainers.runs.testing import HeldOut, bar_or_lines, evaluate, prepare
+from trainers.runs.testing import HeldOut, bar_or_lines, evaluate, prepare, tell_of_missing_report
 from trainers.runs.warming import forget_warm_up, warm_up
 from trainers.settings.config import Experiment
 from trainers.settings.network import PRECISIONS
@@ -47,6 +47,7 @@ from wmr_tf.checks import require
 from wmr_tf.data.own import short_name
 from wmr_tf.divergence import Diverged
 from wmr_tf.engine.memory import free_memory, training_bytes
+from wmr_tf.extras import is_installed
 from wmr_tf.interrupts import own_command, stoppable
 from wmr_tf.methods import BY_NAME
 from wmr_tf.saving import load_classifier, save_classifier, write_json
@@ -107,6 +108,7 @@ def train(experiment: Experiment) -> Path:
 
 def begin(experiment: Experiment, folder: Path) -> None:
     """Write what makes a folder one of an unfinished run, unless it is one, and say which folder it is."""
+    tell_of_missing_report()
     (folder / CHECKPOINTS).mkdir(exist_ok=True)  # first: a config without them would be of a finished run
     is_new = not (folder / CONFIG).exists()
     if is_new:
@@ -164,8 +166,9 @@ def fit_and_evaluate(
         classifier = load_classifier(folder / BEST)
     metrics = evaluate(experiment, test, classifier, folder, facts)
     masked = "MASKED: " * bool(metrics.get("masked"))
-    title = f"{masked}{describe(experiment)}\n{describe_validation(experiment, splits.validation)}"
-    report.plot_training(read_history(folder), folder / TRAINING_PICTURE, title=title)
+    if is_installed("report"):
+        title = f"{masked}{describe(experiment)}\n{describe_validation(experiment, splits.validation)}"
+        report.plot_training(read_history(folder), folder / TRAINING_PICTURE, title=title)
     forget_warm_up(folder)
     forget_checkpoints(folder)
     print(f"Everything is in {folder}")

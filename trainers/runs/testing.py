@@ -21,6 +21,7 @@ from wmr_tf.engine.memory import AT_MOST
 from wmr_tf.evaluation import choosers, evaluate_robustness
 from wmr_tf.evaluation.records import pictures, save_images
 from wmr_tf.evaluation.wasserstein import evaluate_wasserstein
+from wmr_tf.extras import is_installed, mend
 from wmr_tf.interrupts import own_command
 from wmr_tf.saving import load_classifier, write_json
 
@@ -96,6 +97,8 @@ def evaluate(
 ) -> dict[str, Any]:
     """Evaluate a classifier; print the tables and write metrics.json, images.npz, robustness.png and report.html.
 
+    The last two are left out where the extra `report` is not installed.
+
     Args:
         settings: The test attack and all else.
         test: The images, and what attackers know beforehand.
@@ -135,12 +138,19 @@ def evaluate(
     results = [(defence(metrics), metrics)]
     print(report.tables(results), flush=True)  # first: that a file cannot be written should not hide them
     save_images(result, folder / IMAGES)
-    report.plot_alpha(results, folder / ROBUSTNESS_PICTURE, title=title(metrics))
-    worst_cases = (report.WORST_CASES, *report.worst_case_table(results))
-    report.write_report(folder / REPORT, results, pictures=[shown], tables=[worst_cases], title=title(metrics))
+    if is_installed("report"):
+        report.plot_alpha(results, folder / ROBUSTNESS_PICTURE, title=title(metrics))
+        worst_cases = (report.WORST_CASES, *report.worst_case_table(results))
+        report.write_report(folder / REPORT, results, pictures=[shown], tables=[worst_cases], title=title(metrics))
+        print(f"Report: {folder / REPORT}")
     write_json(folder / METRICS, metrics)  # last: it is what says that the evaluation is complete
-    print(f"Report: {folder / REPORT}")
     return metrics
+
+
+def tell_of_missing_report() -> None:
+    """Say, before anything is written, that there will be neither pictures nor report where nothing can draw them."""
+    if not is_installed("report"):
+        print(f"Neither pictures nor {REPORT} will be written; for them run {mend('report')}", flush=True)
 
 
 def name_classes(metrics: dict[str, Any], shown: list[dict[str, Any]], names: Sequence[str] | None) -> None:

@@ -1,6 +1,7 @@
 """Training methods: one file each, and their names on the command line."""
 
-from wmr_tf.methods.base import AdversarialMethod, Batch, Learner, LossFn, Method
+from wmr_tf.engine.frozen import freeze
+from wmr_tf.methods.base import AdversarialMethod, Batch, Learner, LossFn, Method, PairMethod, loss_of_pairs
 from wmr_tf.methods.fast import Fast
 from wmr_tf.methods.free import Free
 from wmr_tf.methods.iaat import IAAT
@@ -41,4 +42,7 @@ __all__ = [
     "Method",
     "Mixed",
     "Natural",
+    "PairMethod",
+    "freeze",
+    "loss_of_pairs",
 ]
