@@ -24,6 +24,7 @@ BY_NAME: dict[str, type[Method]] = {
     "yopo": YOPO,
     "iaat": IAAT,
 }
+"""The methods by their names on the command line."""
 
 __all__ = [
     "BY_NAME",
