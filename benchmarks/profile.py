@@ -39,7 +39,7 @@ SETTINGS: dict[str, dict[str, Any]] = {
     "small_cnn": {"epsilon": 0.3, "step_size": 0.01, "steps": 40},
     "resnet18": {"epsilon": 0.031, "step_size": 0.007, "steps": 10},
 }
-LIBRARIES = ("plain_keras", "ours")
+LIBRARIES = ("plain_keras", "wmr_tf")
 FLOOR = Plan(rounds=3, seconds=150, at_least=0.1)
 # What waits for other kernels, and the runtime's own brackets around them.
 WAITING = {"While", "StatelessWhile", "PartitionedCall", "StatefulPartitionedCall", "IteratorGetNext", "Process", "Run"}
@@ -48,7 +48,7 @@ WAITING = {"While", "StatelessWhile", "PartitionedCall", "StatefulPartitionedCal
 def main() -> None:
     """Print the table of one task, or write those of all."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("--library", default="ours", choices=LIBRARIES)
+    parser.add_argument("--library", default="wmr_tf", choices=LIBRARIES)
     parser.add_argument("--kind", default="trades", choices=["trades", "pgd", "attack"])
     parser.add_argument("--architecture", default="small_cnn", choices=sorted(SETTINGS))
     parser.add_argument("--precision", default="bfloat16", choices=["float32", "bfloat16"])
@@ -96,7 +96,7 @@ def apart(library: str, architecture: str) -> str:
 def floor_section(task: Task) -> str:
     """Return the floor of a task and our step, measured in turns."""
     say(f"Floor of {task.kind}, {task.architecture}")
-    step, *kernels = alternate([Row("step", "ours", task), *floor.kernel_rows(task)], FLOOR, say)
+    step, *kernels = alternate([Row("step", "wmr_tf", task), *floor.kernel_rows(task)], FLOOR, say)
     return floor.section(task, floor.best_seconds(task, kernels), step)
 
 

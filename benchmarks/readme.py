@@ -5,7 +5,7 @@ from collections.abc import Iterable
 
 from benchmarks.findings import Comparison
 from benchmarks.rounds import Measurement, ratios
-from benchmarks.tables import COMPILED, OURS, PLAIN, PRECISIONS, PUBLIC, STREAMS, TUNED
+from benchmarks.tables import COMPILED, PLAIN, PRECISIONS, PUBLIC, STREAMS, TUNED, WMR_TF
 from benchmarks.text import number, table
 
 COLUMNS = {
@@ -18,31 +18,31 @@ COLUMNS = {
 
 
 def table_of(comparisons: Iterable[Comparison]) -> str:
-    """Return images a second of ours, and how many times as long the others take in the same precision."""
+    """Return images a second of wmr_tf, and how many times as long the others take in the same precision."""
     columns = ["work", "this library, images/s", *COLUMNS.values(), "libraries, float32"]
     return table(columns, [_row(comparison) for comparison in comparisons])
 
 
 def relative(comparison: Comparison) -> dict[tuple[str, str], float]:
-    """Return how many times as long each row takes as ours in its precision, by label and precision.
+    """Return how many times as long each row takes as wmr_tf in its precision, by label and precision.
 
-    It is the median over rounds. Rows that did not run, or that ours did not run for, are missing.
+    It is the median over rounds. Rows that did not run, or that wmr_tf did not run for, are missing.
     """
     rows = {(m.row.label, m.row.task.precision): m for m in comparison.measured if m.seconds}
     return {
-        (label, precision): statistics.median(ratios(m, rows[OURS, precision]))
+        (label, precision): statistics.median(ratios(m, rows[WMR_TF, precision]))
         for (label, precision), m in rows.items()
-        if (OURS, precision) in rows
+        if (WMR_TF, precision) in rows
     }
 
 
 def _row(comparison: Comparison) -> list[str]:
     times = relative(comparison)
-    ours = [m for m in comparison.measured if m.row.label == OURS]
-    others = [(label, value) for (label, _), value in times.items() if label not in {OURS, *COLUMNS}]
+    own = [m for m in comparison.measured if m.row.label == WMR_TF]
+    others = [(label, value) for (label, _), value in times.items() if label not in {WMR_TF, *COLUMNS}]
     return [
         comparison.title,
-        " / ".join(map(_rate, ours)),
+        " / ".join(map(_rate, own)),
         *(_pair(times, label) for label in COLUMNS),
         ", ".join(f"{label.split(',')[0]} {_times(value)}" for label, value in others),
     ]

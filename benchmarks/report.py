@@ -7,7 +7,7 @@ import numpy as np
 from benchmarks import flops
 from benchmarks.findings import Comparison, Findings, Growth
 from benchmarks.rounds import Measurement, ratios
-from benchmarks.tables import DROPPED, OURS, PRECISIONS, WHAT
+from benchmarks.tables import DROPPED, PRECISIONS, WHAT, WMR_TF
 from benchmarks.task import Task
 from benchmarks.text import number, spread, table
 
@@ -44,7 +44,7 @@ def header(findings: Findings, peak: dict[str, float]) -> str:
         "",
         "Every row of a table does the same work on the same random images with the same architecture, each library in",
         "a process of its own; a round gives every row one turn. A cell is the median over rounds, in brackets the",
-        "smallest and the largest. *x ours* is how many times as long the row takes as wmr_tf in that precision,",
+        "smallest and the largest. *x wmr_tf* is how many times as long the row takes as wmr_tf in that precision,",
         "compared round by round. *Of peak* is the work that the method cannot do without (see Operations), over the",
         "median time and the peak of the row's precision. Where one takes long, float32 has fewer rounds.",
         "",
@@ -58,9 +58,9 @@ def header(findings: Findings, peak: dict[str, float]) -> str:
 def speed_section(comparison: Comparison, peak: dict[str, float]) -> str:
     """Return one comparison with the peers."""
     measured = comparison.measured
-    ours = {m.row.task.precision: m for m in measured if m.row.label == OURS}
-    columns = ["", "precision", "images/s", "ms a step", *(f"x ours {p}" for p in PRECISIONS), "of peak"]
-    rows = [_speed_row(m, ours, peak) for m in measured]
+    own = {m.row.task.precision: m for m in measured if m.row.label == WMR_TF}
+    columns = ["", "precision", "images/s", "ms a step", *(f"x {WMR_TF} {p}" for p in PRECISIONS), "of peak"]
+    rows = [_speed_row(m, own, peak) for m in measured]
     rounds = max(len(m.seconds) for m in measured)
     title = f"## {comparison.title}\n\nBatch {measured[0].row.task.size}, rounds: {rounds}."
     errors = [f"- {m.row.label}, {m.row.task.precision}, did not run: {m.error}" for m in measured if m.error]
@@ -114,11 +114,11 @@ def products_section(products: list[Measurement]) -> str:
     return "## Matrix products\n\n" + table(["", "precision", "rows and columns", "TFLOP/s"], rows)
 
 
-def _speed_row(m: Measurement, ours: dict[str, Measurement], peak: dict[str, float]) -> list[str]:
+def _speed_row(m: Measurement, own: dict[str, Measurement], peak: dict[str, float]) -> list[str]:
     task = m.row.task
     if m.error:
-        return [m.row.label, task.precision, *["-"] * (3 + len(ours))]
+        return [m.row.label, task.precision, *["-"] * (3 + len(own))]
     rates = [task.size / seconds for seconds in m.seconds]
-    compared = ["-" if own.error else spread(ratios(m, own)) for own in ours.values()]
+    compared = ["-" if base.error else spread(ratios(m, base)) for base in own.values()]
     of_peak = flops.operations(task) / m.median / peak[task.precision] if peak[task.precision] else float("nan")
     return [m.row.label, task.precision, spread(rates), spread(m.seconds, 1e3), *compared, f"{of_peak:.1%}"]

@@ -19,9 +19,9 @@ from benchmarks.task import Task
 from benchmarks.text import number, spread, table
 
 WAYS = {
-    "TensorFlow's threads": "ours_threads",
-    "streams, a thread a kernel": "ours_streams",
-    "streams, all threads a kernel": "ours_streams_wide",
+    "TensorFlow's threads": "wmr_tf_threads",
+    "streams, a thread a kernel": "wmr_tf_streams",
+    "streams, all threads a kernel": "wmr_tf_streams_wide",
 }
 CHOSEN = "streams, a thread a kernel"
 CHOSEN_IF_WIDE = "streams, all threads a kernel"

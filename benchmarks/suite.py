@@ -37,7 +37,7 @@ def main() -> None:
     parser.add_argument("--examples", type=int, default=500, help="the first test images")
     parser.add_argument("--epsilon", type=float, default=0.3)
     parser.add_argument("--attacks", default=",".join(ATTACKS), help="which of the standard's, with commas")
-    parser.add_argument("--sides", default=",".join(SIDES), help="which, with commas; ours comes first")
+    parser.add_argument("--sides", default=",".join(SIDES), help="which, with commas; wmr_tf comes first")
     parser.add_argument("--output", type=Path, default=Path("results/suite_speed.md"))
     parser.add_argument("--busy", action="store_true", help="measure at once, whatever else the machine does")
     parser.add_argument("--side", help=argparse.SUPPRESS)
@@ -71,7 +71,7 @@ def answer(arguments: argparse.Namespace) -> None:
     """Run one side and write its seconds and which images are robust after each attack `[attacks, images]`."""
     given, names = arguments.exchange / "given.npz", arguments.attacks.split(",")
     if arguments.side == "wmr_tf":
-        seconds, robust = ours(arguments, names, given)
+        seconds, robust = of_wmr_tf(arguments, names, given)
     elif arguments.side == "pgd":
         seconds, robust = of_pgd(arguments, given)
     else:
@@ -79,7 +79,7 @@ def answer(arguments: argparse.Namespace) -> None:
     np.savez(arguments.exchange / f"{arguments.side}.npz", seconds=seconds, robust=robust)
 
 
-def ours(arguments: argparse.Namespace, names: list[str], given: Path) -> tuple[float, np.ndarray]:
+def of_wmr_tf(arguments: argparse.Namespace, names: list[str], given: Path) -> tuple[float, np.ndarray]:
     """Run this library, and write weights, images, labels and logits for the others."""
     import wmr_tf
     from wmr_tf import data

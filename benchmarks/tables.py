@@ -5,7 +5,7 @@ import dataclasses
 from benchmarks.rounds import Plan, Row
 from benchmarks.task import Task
 
-OURS = "wmr_tf"
+WMR_TF = "wmr_tf"
 PLAIN = "plain Keras"
 TUNED = "PyTorch tuned"
 COMPILED = "PyTorch compiled"
@@ -13,7 +13,7 @@ STREAMS = "PyTorch in streams"
 PUBLIC = "public TRADES code"
 PRECISIONS = ("float32", "bfloat16")
 WHAT = {
-    OURS: "as a user of it trains, after `wmr_tf.use_all_cores()`.",
+    WMR_TF: "as a user of it trains, after `wmr_tf.use_all_cores()`.",
     PLAIN: "what a Keras user writes: a `tf.function` with a `GradientTape` over `model(x)`, sign and clip, in a loop.",
     TUNED: "channels last, autocast, clean probabilities once, no gradient or pass that is not needed.",
     COMPILED: "the tuned one with `torch.compile` around the classifier.",
@@ -24,7 +24,7 @@ WHAT = {
 DROPPED = (
     "Rows that said nothing more are no longer measured: Foolbox on PyTorch (slower than on TensorFlow), ART's attack "
     "alone\n(its training steps are nearly all attack), and on ResNet-18, where a step of theirs takes half a minute, "
-    "ART and all of\nfloat32 but ours and PyTorch, tuned."
+    "ART and all of\nfloat32 but wmr_tf and PyTorch, tuned."
 )
 
 
@@ -91,7 +91,7 @@ QUICK = Scale(
 )
 
 
-_KERAS = {OURS: "ours", PLAIN: "plain_keras"}
+_KERAS = {WMR_TF: WMR_TF, PLAIN: "plain_keras"}
 _TUNED = _KERAS | {TUNED: "torch_competent", COMPILED: "torch_compiled", STREAMS: "torch_streams"}
 
 
@@ -139,19 +139,19 @@ def few(rows: list[Row]) -> list[Row]:
     return [
         dataclasses.replace(row, rounds=1) if row.task.precision == "float32" else row
         for row in rows
-        if row.task.precision == "bfloat16" or row.label in (OURS, TUNED)
+        if row.task.precision == "bfloat16" or row.label in (WMR_TF, TUNED)
     ]
 
 
 def curves(scale: Scale) -> list[Curve]:
-    """Return what cost is linear in; SmallCNN, ours, bfloat16 (an evaluation always attacks in float32)."""
+    """Return what cost is linear in; SmallCNN, wmr_tf, bfloat16 (an evaluation always attacks in float32)."""
     task = Task(
         "pgd", "bfloat16", scale.images, "small_cnn", epsilon=0.3, step_size=0.01, steps=min(10, scale.cnn_steps)
     )
     evaluation = dataclasses.replace(task, kind="evaluation")
 
     def curve(title: str, unit: str, points: list[int], tasks: list[Task]) -> Curve:
-        rows = [Row(f"{unit}: {point}", "ours", task) for point, task in zip(points, tasks, strict=True)]
+        rows = [Row(f"{unit}: {point}", WMR_TF, task) for point, task in zip(points, tasks, strict=True)]
         return Curve(title, unit, points, rows, scale.curve)
 
     return [
@@ -178,7 +178,7 @@ def curves(scale: Scale) -> list[Curve]:
 
 def matmul_rows(scale: Scale) -> list[Row]:
     """Return products of square matrices, whose best time gives the machine's peak."""
-    libraries = {"TensorFlow": "ours", "PyTorch": "torch_competent"}
+    libraries = {"TensorFlow": WMR_TF, "PyTorch": "torch_competent"}
     return [
         Row(label, library, Task("matmul", precision, size))
         for precision in PRECISIONS

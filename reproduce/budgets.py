@@ -156,17 +156,17 @@ def told(table: Table, budget: Budget, *, train_examples: int | None = None) -> 
     if budget.minutes is None:
         return f"Budget {budget.name}: the paper's recipe word for word, {takes}."
     network, rate = next(iter(DATA[table.dataset].rates.items()))
-    ours: dict[str, list[str]] = {}
+    chosen: dict[str, list[str]] = {}
     usual: dict[str, list[str]] = {}
     for model in table.models:
         recipe = Experiment.of(model.dataset, model.method)
         settings = settings_of(model, budget, train_examples=train_examples)
         for name in ("recipe", "architecture", "epochs"):
-            ours.setdefault(name, []).append(str(settings[name]))
+            chosen.setdefault(name, []).append(str(settings[name]))
             usual.setdefault(name, []).append(str(getattr(recipe, name)))
     changed = [
         f"{name} ({', '.join(dict.fromkeys(values))} for {', '.join(dict.fromkeys(usual[name]))})"
-        for name, values in ours.items()
+        for name, values in chosen.items()
         if values != usual[name]
     ]
     return (

@@ -1,4 +1,4 @@
-"""The picture of a table: the paper's figures and ours, row by row."""
+"""The picture of a table: the paper's figures and those of here, row by row."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -12,24 +12,25 @@ from matplotlib.lines import Line2D
 from reproduce.rendering import Entries
 from reproduce.results import at_alpha, summary
 from reproduce.rows import Row
-from wmr_tf.report.figures import COLOURS, GREY, write_figure
+from trainers.runs.naming import shown_attack
+from wmr_tf.report.figures import BARS, COLOURS, GREY, write_figure
 
-_OURS, _SUITE = COLOURS[0], COLOURS[1]
+_HERE, _SUITE = COLOURS[0], COLOURS[1]
 _ROW = 0.36
 """Inches of height for each row."""
 _APART = 0.24
-"""Parts of a row between the paper's figure, ours and the suite's, so that none hides another."""
+"""Parts of a row between the paper's figure, that of here and the suite's, so that none hides another."""
 
 
 def draw(entries: Entries, path: Path, *, title: str) -> Figure:
-    """Draw each accuracy of a table in a panel, the paper's hollow and ours filled, and write the picture as PNG.
+    """Draw each accuracy of a table in a panel, the paper's hollow and those of here filled, and write the picture.
 
     A_suite stands in the panel of A_rob. Bars span one standard error over the images, of several seeds their
     standard deviation, to either side. Rows that are not yet run have the paper's figure alone.
 
     Args:
         entries: Rows with their results, at least one row.
-        path: The PNG file to write; its folder exists.
+        path: The PNG file to write; PDF and SVG go beside it. Its folder exists.
         title: Of the whole picture.
 
     Returns:
@@ -44,7 +45,8 @@ def draw(entries: Entries, path: Path, *, title: str) -> Figure:
     panels[0].set_yticks(range(len(entries)), [_label(row) for row, _ in entries])
     panels[0].set_ylim(len(entries) - 0.5, -0.5)  # the first row on top
     figure.suptitle(title)
-    figure.legend(handles=_handles(), loc="outside lower center", ncols=3, fontsize="small")
+    below: dict[str, Any] = {"loc": "outside lower center", "ncols": 3, "frameon": False}
+    figure.legend(handles=_handles(), title=_caption(entries), fontsize="small", title_fontsize="small", **below)
     write_figure(figure, path)
     return figure
 
@@ -53,7 +55,7 @@ def _draw_panel(axes: Axes, name: str, entries: Entries) -> None:
     for place, (row, results) in enumerate(entries):
         axes.plot(row.figures[name], place - _APART, marker="o", markersize=6, color=GREY, fillstyle="none")
         metrics = at_alpha(summary(results), row.alpha_test) if results else {}
-        _draw_point(axes, metrics, name, place, color=_OURS, marker="o")
+        _draw_point(axes, metrics, name, place, color=_HERE, marker="o")
         if name == "A_rob":
             _draw_point(axes, metrics, "A_suite", place + _APART, color=_SUITE, marker="D")
     axes.set_xlabel(rf"$A_\mathrm{{{name.removeprefix('A_')}}}$ (%)")
@@ -73,10 +75,20 @@ def _label(row: Row) -> str:
     return ", ".join([row.defence, *alphas])
 
 
+def _caption(entries: Entries) -> str:
+    """Return how the models of here were attacked, on how many images, and what their bars are."""
+    found = [result["metrics"] for _, results in entries for result in results]
+    if not found:
+        return "Nothing has run yet."
+    counts = " or ".join(f"{count:,}" for count in sorted({metrics["examples"] for metrics in found}))
+    attacks = " or ".join(sorted({shown_attack(metrics["attack"]) for metrics in found}))
+    return f"Here: {counts} test images, {attacks}. {BARS}"
+
+
 def _handles() -> Sequence[Line2D]:
     shared: dict[str, Any] = {"linestyle": "none"}
     return [
         Line2D([], [], color=GREY, marker="o", markersize=6, fillstyle="none", label="paper", **shared),
-        Line2D([], [], color=_OURS, marker="o", markersize=4, label="ours", **shared),
-        Line2D([], [], color=_SUITE, marker="D", markersize=4, label="ours, under the suite", **shared),
+        Line2D([], [], color=_HERE, marker="o", markersize=4, label="here", **shared),
+        Line2D([], [], color=_SUITE, marker="D", markersize=4, label="here, under the suite", **shared),
     ]

@@ -44,7 +44,7 @@ def comparison(entries: Entries) -> tuple[list[str], list[list[str]]]:
     is_uniform = first.alpha_test is None
     header = ["Defense", *["1/lambda"] * is_uniform, "alpha_train", *["alpha_test"] * (not is_uniform)]
     for name in first.figures:
-        header += [f"{name} paper", f"{name} ours", "diff"] + ["A_suite ours"] * (name == "A_rob")
+        header += [f"{name} paper", f"{name} here", "diff"] + ["A_suite here"] * (name == "A_rob")
     return [*header, "seeds"], [_cells(row, results) for row, results in entries]
 
 
@@ -78,8 +78,8 @@ def notes(table: Table, entries: Entries) -> list[str]:
         tested = {result["metrics"]["examples"] for result in found}
         versions = " and ".join(sorted({result["suite"]["version"] for result in found}))
         said += [
-            f"Ours are trained on {_first(trained, data.train_examples)} training images and evaluated on "
-            f"{_first(tested, data.test_examples)} test images. {SEEDS}",
+            f"The models of here are trained on {_first(trained, data.train_examples)} training images and evaluated "
+            f"on {_first(tested, data.test_examples)} test images; the paper's name of +weights is +ours. {SEEDS}",
             _SUITE.format(versions=versions),
         ]
         said += [_CONFIDENCE] if "A_sa" in table.accuracies else []
@@ -104,7 +104,7 @@ def as_page(settings: Reproduction, entries: Entries) -> str:
     table = settings.of_table
     budget = told(table, BUDGETS[settings.budget], train_examples=settings.train_examples)
     head = [f"# {settings.title}", _filled(f"`{own_command(settings)}`, {datetime.date.today()}. {budget}")]
-    after = [*map(_filled, notes(table, entries)), f"![Paper and ours]({settings.picture.name})"]
+    after = [*map(_filled, notes(table, entries)), f"![Paper and here]({settings.picture.name})"]
     shown = report.format_table(*comparison(entries), markdown=True)
     return "\n\n".join([*head, shown, *after, *_making(entries)]) + "\n"
 

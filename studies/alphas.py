@@ -83,21 +83,22 @@ def tuned(alpha: float) -> str:
     return f"{TUNED} to alpha {alpha:g}"
 
 
-def draw(found: Sequence[Mapping[str, Numbers]], alphas: Sequence[float], path: Path) -> None:
+def draw(found: Sequence[Mapping[str, Numbers]], alphas: Sequence[float], path: Path, *, title: str) -> None:
     """Draw each number against alpha, the tuned model's dashed, and what the weights gain over it.
 
     Args:
         found: For each seed the numbers of each row by name.
         alphas: The rows' alphas, 0 among them.
         path: The picture to write; its folder exists.
+        title: On what it was measured.
     """
     figure = Figure(figsize=(11.0, 4.2), dpi=130, layout="constrained")
     panels = figure.subplots(1, len(PANELS) + 1)
-    for axes, (title, names) in zip(panels, PANELS.items(), strict=False):
+    for axes, (group, names) in zip(panels, PANELS.items(), strict=False):
         for name, colour in zip(names, COLOURS, strict=False):
             _line(axes, found, alphas, weighted, name, color=colour, marker="o", label=name)
             _line(axes, found, alphas, tuned, name, color=colour, linestyle="--", linewidth=0.9)
-        axes.set(title=f"what {title}", ylabel="percent", ylim=(0, 102))
+        axes.set(title=f"what {group}", ylabel="percent", ylim=(-3, 105))
         axes.legend(fontsize="small")
     gains, above = panels[-1], [alpha for alpha in alphas if alpha]
     for place, (name, colour) in enumerate(zip(("A_sa", "A_strong", "budget 50 %"), COLOURS, strict=False)):
@@ -114,8 +115,10 @@ def draw(found: Sequence[Mapping[str, Numbers]], alphas: Sequence[float], path: 
     for axes in panels:
         axes.set_xlabel("alpha_train")
         axes.grid(alpha=0.25)
-    explained = "Solid: trained with weights. Dashed: unweighted, logits divided to the same confidence."
-    figure.suptitle(explained, fontsize="small")
+    explained = (
+        "Solid: trained with weights, bars one standard deviation over seeds. Dashed: unweighted, logits divided"
+    )
+    figure.suptitle(f"{title}\n{explained} to the same confidence.", fontsize="small")
     write_figure(figure, path)
 
 
@@ -138,7 +141,7 @@ def compare(study: Alphas) -> None:
     found = [measured(study, seed) for seed in range(study.seeds)]
     output = Path(study.output)
     picture = output.with_suffix(".png")
-    draw(found, [0.0, *study.alphas], picture)
+    draw(found, [0.0, *study.alphas], picture, title=study.title())
     head = (
         f"# Which alpha_train?\n\n{made_by('studies.alphas')}, {study.method.upper()}, {study.how()}\n\n"
         f"![Accuracies against alpha_train]({picture.name})"

@@ -20,7 +20,7 @@ from wmr_tf.evaluation import evaluate_robustness
 from wmr_tf.saving import load_classifier
 
 ALPHA_TEST = 2.0
-DEFENCES = {"natural": ("natural", 0.0), "TRADES": ("trades", 0.0), "TRADES+ours": ("trades", 2.0)}
+DEFENCES = {"natural": ("natural", 0.0), "TRADES": ("trades", 0.0), "TRADES+weights": ("trades", 2.0)}
 
 _SEEDS = flags.DEFINE_integer("seeds", 5, "How many seeds, from 0.", lower_bound=2)
 _RUNS = flags.DEFINE_string("runs", "runs/digits_seeds", "Folder of the runs.")
@@ -38,13 +38,13 @@ def measure(seed: int, splits: data.Splits) -> dict[str, dict[str, float]]:
         classifiers[defence] = load_classifier(folder / BEST)
         measured[defence] = {"top": confidence(classifiers[defence], splits), **at_alpha(metrics, ALPHA_TEST)}
     result = evaluate_robustness(
-        with_confidence(classifiers["TRADES+ours"], splits, measured["TRADES"]["top"]),
+        with_confidence(classifiers["TRADES+weights"], splits, measured["TRADES"]["top"]),
         splits.test,
         Experiment.of("digits").test_attack(),
         alpha_test=[ALPHA_TEST],
         seed=seed,
     )
-    measured["TRADES+ours, confidence of TRADES"] = {
+    measured["TRADES+weights, confidence of TRADES"] = {
         "top": measured["TRADES"]["top"],
         **at_alpha(result.metrics(), ALPHA_TEST),
     }
@@ -59,9 +59,12 @@ def tables(measured: list[dict[str, dict[str, float]]]) -> str:
         for defence in measured[0]
     ]
     gains = [
-        [f"{ours} - TRADES", *(spread([of[ours][name] - of["TRADES"][name] for of in measured]) for name in NAMES)]
-        for ours in measured[0]
-        if ours.startswith("TRADES+ours")
+        [
+            f"{weighted} - TRADES",
+            *(spread([of[weighted][name] - of["TRADES"][name] for of in measured]) for name in NAMES),
+        ]
+        for weighted in measured[0]
+        if weighted.startswith("TRADES+weights")
     ]
     return (
         report.format_table(header, rows, markdown=True)

@@ -13,6 +13,7 @@ from trainers.comparison.images import Images
 from trainers.comparison.matching import confidence, with_confidence
 from trainers.runs import run
 from trainers.runs.folder import IMAGES, METRICS
+from trainers.runs.naming import shown_attack
 from trainers.runs.testing import first_images
 from trainers.settings.base import Settings, if_given, setting
 from trainers.settings.config import Experiment
@@ -72,6 +73,13 @@ class Judged(Settings):
             f"{ALPHA_TEST:g}; {self.experiment('pgd', 0).test_attack()} and the suite strong, radii by {self.radii}. "
             "Radii are in percent of the images' range, the rest in percent. Mean ± standard deviation over seeds."
         )
+
+    def title(self) -> str:
+        """Return on which images models are measured, and by which attack, for a picture."""
+        experiment = self.experiment("pgd", 0)
+        images = "all" if self.eval_examples is None else f"{self.eval_examples:,}"
+        attack = shown_attack(experiment.test_attack().describe())
+        return f"{self.dataset}, {images} test images, {attack}, alpha_test {ALPHA_TEST:g}"
 
     def trained(self, method: str, name: str, row: Row, seed: int) -> Path:
         """Return the folder of a row's model and its evaluation."""

@@ -8,7 +8,7 @@ from matplotlib.figure import Figure
 
 from wmr_tf import report
 from wmr_tf.evaluation.statistics import Seeds
-from wmr_tf.saving import written_whole
+from wmr_tf.report.figures import COLOURS, GREY, write_figure
 
 Measured = Sequence[Mapping[str, Mapping[str, float]]]
 """For each seed the numbers of each model by name, as fractions of 1."""
@@ -44,33 +44,38 @@ def difference(measured: Measured, model: str, baseline: str, name: str) -> tupl
     return found.mean, found.deviation / math.sqrt(found.number)
 
 
-def draw(measured: Mapping[str, Measured], baseline: str, names: Sequence[str], path: Path) -> None:
+def draw(measured: Mapping[str, Measured], baseline: str, names: Sequence[str], path: Path, *, title: str) -> None:
     """Draw differences to the baseline, with two standard errors.
 
     Args:
         measured: By group of models, which is a row of panels.
         baseline: The model that the others are compared with, seed by seed.
         names: The numbers, each a column of panels.
-        path: The PNG file to write; its folder exists.
+        path: The PNG file to write; PDF and SVG go beside it. Its folder exists.
+        title: On what it was measured.
     """
     groups = list(measured.items())
-    heights = [0.8 + 0.25 * len(of_seeds[0]) for _, of_seeds in groups]
-    figure = Figure(figsize=(1.5 + 1.4 * len(names), 0.5 + sum(heights)), dpi=110, layout="constrained")
+    heights = [0.7 + 0.3 * len(of_seeds[0]) for _, of_seeds in groups]
+    figure = Figure(figsize=(1.5 + 1.4 * len(names), 0.9 + sum(heights)), dpi=110, layout="constrained")
     grid = figure.subplots(len(groups), len(names), squeeze=False, sharey="row", height_ratios=heights)
     for line, (group, of_seeds) in zip(grid, groups, strict=True):
         models = [model for model in of_seeds[0] if model != baseline]
         for axes, name in zip(line, names, strict=True):
             found = [difference(of_seeds, model, baseline, name) for model in models]
             means, errors = ([100 * value for value in values] for values in zip(*found, strict=True))
-            axes.errorbar(means, models, xerr=[2 * error for error in errors], fmt="o", color="#0072B2", capsize=2)
-            axes.axvline(0, color="#777777", linewidth=1)
+            axes.errorbar(means, models, xerr=[2 * error for error in errors], fmt="o", color=COLOURS[0], capsize=2)
+            axes.axvline(0, color=GREY, linewidth=1)
+            axes.margins(x=0.12)
+            axes.grid(alpha=0.25)
             axes.set_title(name, fontsize=9)
             axes.tick_params(labelsize=8)
         line[0].set_ylabel(group)
         line[0].set_ylim(len(models) - 0.5, -0.5)  # the first on top
-    figure.supxlabel(f"difference to the {baseline} model in points, with two standard errors", fontsize=9)
-    with written_whole(path) as unfinished:
-        figure.savefig(unfinished, format="png", metadata={"Software": None})
+    figure.suptitle(title, fontsize=10)
+    seeds = len(groups[0][1])
+    told = f"difference to the {baseline} model in points, mean over {seeds} seeds; bars: two standard errors"
+    figure.supxlabel(told, fontsize=9)
+    write_figure(figure, path)
 
 
 def _shown(found: Seeds) -> str:

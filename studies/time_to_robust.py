@@ -30,6 +30,7 @@ from reproduce.rows import Model
 from studies.runs import made_by, publish
 from trainers.cli import as_flag, main
 from trainers.runs.folder import BEST
+from trainers.runs.naming import shown_attack
 from trainers.runs.testing import first_images
 from trainers.settings.base import Settings, setting
 from trainers.settings.config import Experiment
@@ -38,16 +39,19 @@ from wmr_tf.checks import at_least, data_folder, one_of, positive, require
 from wmr_tf.checks import seed as checked_seed
 from wmr_tf.evaluation import evaluate_robustness
 from wmr_tf.names import SUITES
-from wmr_tf.report.figures import COLOURS
+from wmr_tf.report.figures import COLOURS, write_figure
 from wmr_tf.report.rounding import with_interval
 from wmr_tf.saving import load_classifier, read_json, save_classifier, write_json, written_whole
 
-OURS = "wmr_tf"
+WMR_TF = "wmr_tf"
 PEERS = {"trades": "TRADES, public recipe", "fast": "fast AT, public recipe", "art": "ART's TRADES trainer"}
-LIBRARIES = {OURS: "wmr_tf, --recipe=fast", **PEERS}
+LIBRARIES = {WMR_TF: "wmr_tf, --recipe=fast", **PEERS}
 FIGURES = ("A_nat", "A_rob", "A_strong")
 ALPHA = 2.0
-"""alpha_train of ours."""
+"""alpha_train of wmr_tf."""
+
+_APART = 0.006
+"""Between two lines of the picture, as a part of its width, so that their bars stand side by side."""
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -91,7 +95,9 @@ def race(settings: Race) -> None:
     rows = [row(settings, splits, name, minutes) for minutes in settings.minutes for name in LIBRARIES]
     output = Path(settings.output)
     publish(sections(rows, settings, output.with_suffix(".png").name), output)
-    draw(rows, output.with_suffix(".png"))
+    attack = shown_attack(Experiment.of("mnist").test_attack().describe())
+    title = f"mnist, {settings.examples:,} test images, {attack}; A_strong: suite {settings.suite} too"
+    draw(rows, output.with_suffix(".png"), title=title)
 
 
 def row(settings: Race, splits: data.Splits, library: str, minutes: float) -> dict[str, Any]:
@@ -101,7 +107,7 @@ def row(settings: Race, splits: data.Splits, library: str, minutes: float) -> di
     stem.parent.mkdir(parents=True, exist_ok=True)
     if not trained.exists():
         print(f"{LIBRARIES[library]}: {minutes:g} minutes", flush=True)
-        train = train_ours if library == OURS else train_peer
+        train = train_wmr_tf if library == WMR_TF else train_peer
         write_json(trained, train(settings, splits, library, minutes, model))  # last: it says that the model is there
     wanted = {"library": library, "minutes": minutes, "suite": settings.suite, "examples": settings.examples}
     if scored.exists():
@@ -125,7 +131,7 @@ def row(settings: Race, splits: data.Splits, library: str, minutes: float) -> di
     return found
 
 
-def train_ours(settings: Race, splits: data.Splits, library: str, minutes: float, model: Path) -> dict[str, Any]:
+def train_wmr_tf(settings: Race, splits: data.Splits, library: str, minutes: float, model: Path) -> dict[str, Any]:
     """Train by this library into a model file, for as many epochs as fit, and return what is known of it."""
     del splits, library
     name = "time_to_robust"
@@ -184,7 +190,7 @@ def train_peer(settings: Race, splits: data.Splits, library: str, minutes: float
 
 
 def training_images(splits: data.Splits) -> dict[str, Any]:
-    """Return the training images as uint8, which they were, and their labels as int64: those that ours has too."""
+    """Return the training images as uint8, which they were, and their labels as int64: those that wmr_tf has too."""
     batches = [(np.asarray(images), np.asarray(labels)) for images, labels in splits.train]
     images, labels = (np.concatenate(parts) for parts in zip(*batches, strict=True))
     return {"images": np.round(images * 255).astype(np.uint8), "labels": labels.astype(np.int64)}
@@ -223,25 +229,31 @@ def sections(rows: Sequence[Mapping[str, Any]], settings: Race, picture: str) ->
     ]
 
 
-def draw(rows: Sequence[Mapping[str, Any]], path: Path) -> None:
-    """Draw A_rob and A_strong against the minutes of training, a colour a library."""
-    figure = Figure(figsize=(7, 4), layout="constrained")
+def draw(rows: Sequence[Mapping[str, Any]], path: Path, *, title: str) -> None:
+    """Draw A_rob and A_strong against the minutes of training, a colour a library; bars are 95 % intervals."""
+    figure = Figure(figsize=(7, 5), dpi=110, layout="constrained")
     axes = figure.subplots()
-    for colour, (library, label) in zip(COLOURS, LIBRARIES.items(), strict=False):
+    styles: dict[str, dict[str, Any]] = {
+        "A_rob": {"linestyle": "--", "marker": "o", "mfc": "none"},
+        "A_strong": {"marker": "s"},
+    }
+    lines = [(library, name) for library in LIBRARIES for name in styles]
+    apart = _APART * max(each["seconds"] / 60 for each in rows)
+    for number, (library, name) in enumerate(lines):
         of_library = sorted((each for each in rows if each["library"] == library), key=lambda each: each["minutes"])
-        minutes = [each["seconds"] / 60 for each in of_library]
-        styles: dict[str, dict[str, Any]] = {
-            "A_rob": {"linestyle": "--", "marker": "o", "mfc": "none"},
-            "A_strong": {"marker": "s"},
-        }
-        for name, style in styles.items():
-            values = [100 * each[name] for each in of_library]
-            axes.plot(minutes, values, color=colour, label=f"{label}: {name}", **style)
-    axes.set(xlabel="minutes of training", ylabel="accuracy (%)", ylim=(0, 100))
-    axes.grid(alpha=0.3)
-    figure.legend(*axes.get_legend_handles_labels(), loc="outside right upper", fontsize="small")
-    with written_whole(path) as unfinished:
-        figure.savefig(unfinished, dpi=110)
+        shift = apart * (number - (len(lines) - 1) / 2)
+        minutes = [each["seconds"] / 60 + shift for each in of_library]
+        values = [100 * each[name] for each in of_library]
+        ends = [[100 * end for end in each[f"{name}_interval"]] for each in of_library]
+        bars = [[value - low, high - value] for value, (low, high) in zip(values, ends, strict=True)]
+        style = {**styles[name], "color": COLOURS[list(LIBRARIES).index(library)], "capsize": 2, "elinewidth": 1}
+        axes.errorbar(minutes, values, list(zip(*bars, strict=True)), label=f"{LIBRARIES[library]}: {name}", **style)
+    axes.set(xlabel="minutes of training", ylabel="accuracy (%)", ylim=(-3, 105))
+    axes.set_title(title, fontsize="medium")
+    axes.grid(alpha=0.25)
+    legend: dict[str, Any] = {"loc": "outside lower center", "ncols": 2, "frameon": False, "fontsize": "small"}
+    figure.legend(*axes.get_legend_handles_labels(), title="Bars: 95 % intervals, over the images.", **legend)
+    write_figure(figure, path)
 
 
 if __name__ == "__main__":

@@ -66,7 +66,7 @@ def compare(study: Weightings) -> None:
             found[method].append(measured(study, method, seed))
     output = Path(study.output)
     picture = output.with_suffix(".png")
-    draw({method.upper(): of for method, of in found.items()}, UNWEIGHTED, SHOWN, picture)
+    draw({method.upper(): of for method, of in found.items()}, UNWEIGHTED, SHOWN, picture, title=study.title())
     alphas = ", ".join(f"{study.experiment(method, 0).alpha_train:g} in {method.upper()}" for method in study.methods)
     head = (
         f"# Weightings\n\n{made_by('studies.weightings')}, {study.how()} The paper's alpha: {alphas}.\n\n"

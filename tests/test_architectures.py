@@ -15,8 +15,8 @@ from wmr_tf.checks import InvalidInput
 from wmr_tf.engine.frozen import freeze
 from wmr_tf.engine.training import training_logits
 
-NAMES = ["digits_cnn", "small_cnn", "thin_resnet", "resnet18", "wide_resnet_34_10"]
-RESNETS = ["thin_resnet", "resnet18", "wide_resnet_34_10"]
+NAMES = ["digits_cnn", "small_cnn", "thin_resnet", "resnet20", "resnet18", "wide_resnet_34_10"]
+RESNETS = ["thin_resnet", "resnet20", "resnet18", "wide_resnet_34_10"]
 PREACTIVATION = ["thin_resnet", "wide_resnet_34_10"]
 
 
@@ -73,6 +73,7 @@ def count(weights):
         ("digits_cnn", 38_314, 0),
         ("small_cnn", 312_202, 0),
         ("thin_resnet", 691_258, 1440),
+        ("resnet20", 272_474, 1568),
         ("resnet18", 11_173_962, 9_600),
         ("wide_resnet_34_10", 46_160_474, 22_432),
     ],
@@ -99,6 +100,7 @@ def test_parameter_counts_of_small_cnn_layer_by_layer(fresh):
     ("name", "last_block", "shape"),
     [
         ("thin_resnet", "stage3_block1_add", (None, 4, 4, 192)),
+        ("resnet20", "stage3_block3_add", (None, 16, 16, 64)),
         ("resnet18", "stage4_block2_add", (None, 8, 8, 512)),
         ("wide_resnet_34_10", "stage3_block5_add", (None, 16, 16, 640)),
     ],
@@ -223,7 +225,14 @@ def test_only_stock_layers(fresh, name):
 
 @pytest.mark.parametrize(
     ("name", "norms"),
-    [("digits_cnn", 0), ("small_cnn", 0), ("thin_resnet", 7), ("resnet18", 20), ("wide_resnet_34_10", 31)],
+    [
+        ("digits_cnn", 0),
+        ("small_cnn", 0),
+        ("thin_resnet", 7),
+        ("resnet20", 21),
+        ("resnet18", 20),
+        ("wide_resnet_34_10", 31),
+    ],
 )
 def test_batch_norm_is_pytorchs(fresh, name, norms):
     found = of_type(fresh[name], layers.BatchNormalization)
@@ -233,7 +242,7 @@ def test_batch_norm_is_pytorchs(fresh, name, norms):
 
 
 def test_dropout_is_in_small_cnn_after_the_first_dense_layer_only(fresh):
-    assert [len(of_type(fresh[name], layers.Dropout)) for name in NAMES] == [0, 1, 0, 0, 0]
+    assert [len(of_type(fresh[name], layers.Dropout)) for name in NAMES] == [0, 1, 0, 0, 0, 0]
     model = fresh["small_cnn"]
     dropout = model.get_layer("dropout")
     assert dropout.rate == 0.5
@@ -241,7 +250,9 @@ def test_dropout_is_in_small_cnn_after_the_first_dense_layer_only(fresh):
     assert model.get_layer("dense2").input is dropout.output
 
 
-@pytest.mark.parametrize(("name", "followed"), [("thin_resnet", 3), ("resnet18", 20), ("wide_resnet_34_10", 15)])
+@pytest.mark.parametrize(
+    ("name", "followed"), [("thin_resnet", 3), ("resnet20", 21), ("resnet18", 20), ("wide_resnet_34_10", 15)]
+)
 def test_batch_norm_directly_follows_its_convolution(fresh, name, followed):
     outputs = {id(layer.output) for layer in of_type(fresh[name], layers.Conv2D)}
     norms = of_type(fresh[name], layers.BatchNormalization)
@@ -312,9 +323,15 @@ class Reference:
         return self.dense(relu(self.dense(x, "dense2")), "logits")
 
     def resnet18(self, x):
+        return self.resnet(x, stages=4, blocks=2)
+
+    def resnet20(self, x):
+        return self.resnet(x, stages=3, blocks=3)
+
+    def resnet(self, x, stages, blocks):
         x = relu(self.conv_bn(x, "stem"))
-        for stage in (1, 2, 3, 4):
-            for block in (1, 2):
+        for stage in range(1, stages + 1):
+            for block in range(1, blocks + 1):
                 name, downsamples = f"stage{stage}_block{block}", stage > 1 and block == 1
                 stride = 2 if downsamples else 1
                 residual = self.conv_bn(relu(self.conv_bn(x, f"{name}_conv1", stride)), f"{name}_conv2")
@@ -419,7 +436,7 @@ def test_logits_are_float32_and_the_rest_follows_the_policy(policy, name):
 
 
 @pytest.mark.filterwarnings("ignore:__array__ implementation")  # Keras's own, when it saves under NumPy 2
-@pytest.mark.parametrize("name", ["digits_cnn", "small_cnn", "thin_resnet", "resnet18"])
+@pytest.mark.parametrize("name", ["digits_cnn", "small_cnn", "thin_resnet", "resnet20", "resnet18"])
 def test_saved_model_returns_the_same_logits(scrambled, name, tmp_path):
     model = scrambled[name]
     model.save(tmp_path / "model.keras")
@@ -427,6 +444,11 @@ def test_saved_model_returns_the_same_logits(scrambled, name, tmp_path):
     x = images(model)
     assert np.ptp(model(x)) > 0
     np.testing.assert_array_equal(loaded(x), model(x))
+
+
+def test_multiply_adds_of_resnet20():
+    model = build("resnet20", 10, 32)
+    assert multiply_adds(model) == 40_813_184 and "40.8 M multiply-adds" in architectures.resnet20.__doc__
 
 
 # Mistakes

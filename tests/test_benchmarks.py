@@ -13,7 +13,8 @@ import tensorflow as tf
 import wmr_tf
 from benchmarks import floor, flops, machine, plot, profile, readme, report, rounds, tables
 from benchmarks.findings import Comparison, Findings, Growth
-from benchmarks.libraries import kernels, ours, plain_keras
+from benchmarks.libraries import kernels, plain_keras
+from benchmarks.libraries import wmr_tf as library_of_wmr_tf
 from benchmarks.rounds import Measurement, Plan, Row
 from benchmarks.task import Task
 
@@ -105,12 +106,12 @@ def test_rows_take_turns_up_to_their_rounds_with_a_process_for_each_architecture
 def test_thread_settings_are_those_of_the_architecture(monkeypatch):
     called = []
     monkeypatch.setattr(wmr_tf, "use_all_cores", lambda **settings: called.append(settings))
-    monkeypatch.setattr(ours, "attack_alone", lambda task: called.append(task.architecture))
-    ours.use_all_cores.cache_clear()
-    ours.prepare(Task("matmul", "float32", 2))
+    monkeypatch.setattr(library_of_wmr_tf, "attack_alone", lambda task: called.append(task.architecture))
+    library_of_wmr_tf.use_all_cores.cache_clear()
+    library_of_wmr_tf.prepare(Task("matmul", "float32", 2))
     for task in (CNN, CNN, RESNET):
-        ours.prepare(dataclasses.replace(task, kind="attack"))
-    ours.use_all_cores.cache_clear()
+        library_of_wmr_tf.prepare(dataclasses.replace(task, kind="attack"))
+    library_of_wmr_tf.use_all_cores.cache_clear()
     cnn, resnet = {"batch_norm": False}, {"batch_norm": True}
     assert called == [cnn, "small_cnn", "small_cnn", resnet, "resnet18"]
 
@@ -118,14 +119,14 @@ def test_thread_settings_are_those_of_the_architecture(monkeypatch):
 def test_no_table_mixes_architectures():
     for table in tables.speed_tables(tables.FULL):
         assert len({row.task.architecture for row in table.rows}) == 1
-        assert table.rows[0].label == tables.OURS
+        assert table.rows[0].label == tables.WMR_TF
         slow = [row for row in table.rows if row.task == dataclasses.replace(row.task, precision="float32")]
         if "ResNet" in table.title:
-            assert {(row.label, row.rounds) for row in slow} == {(tables.OURS, 1), (tables.TUNED, 1)}
+            assert {(row.label, row.rounds) for row in slow} == {(tables.WMR_TF, 1), (tables.TUNED, 1)}
 
 
 def _findings() -> Findings:
-    """Return made-up measurements: plain Keras takes 1.5 times as long as ours, in float32 twice as long."""
+    """Return made-up measurements: plain Keras takes 1.5 times as long as wmr_tf, in float32 twice as long."""
     numbers = random.Random(0)
 
     def measured(row):
@@ -200,7 +201,7 @@ def test_the_floor_sums_the_best_time_of_every_kernel_of_the_step():
     assert best["conv2", "forward"] == (1.0, "in parts") and best["conv3", "forward"] == (2.0, "all threads")
     # Of 7 layers: 4 forward, 4 gradients of inputs and 3 of the first one's, 1 of weights.
     assert floor.floor(task, best) == 6 * 2 * (4 + 4 + 1) + 2 * (4 + 1) + 0.5 * 3 - 4 * 1
-    text = floor.section(task, best, Measurement(Row("step", "ours", task), [240.0, 231.0]))
+    text = floor.section(task, best, Measurement(Row("step", "wmr_tf", task), [240.0, 231.0]))
     assert "the step takes 2.04 times its floor" in text and "| 1000 p |" in text
     measured[0].error = "broken"
     with pytest.raises(ValueError, match="conv1: forward, all threads: broken"):
@@ -250,7 +251,7 @@ def test_a_profile_keeps_what_was_written_by_hand(tmp_path, monkeypatch):
         profile.write(arguments)
         text = path.read_text()
         assert text.startswith("# Title\n\nBy hand.\n\n## Measured by") and "Old" not in text
-        assert text.endswith("## Floor of resnet18\n\n## plain_keras resnet18\n\n## ours resnet18\n")
+        assert text.endswith("## Floor of resnet18\n\n## plain_keras resnet18\n\n## wmr_tf resnet18\n")
 
 
 # The peers do the same work.
@@ -263,7 +264,7 @@ def _small(task):
 
 
 def _losses(monkeypatch, task):
-    """Return the losses of two steps, ours and plain Keras's, from the same starts of the attack."""
+    """Return the losses of two steps, wmr_tf and plain Keras's, from the same starts of the attack."""
     noise = np.random.default_rng(0).normal(size=task.images().shape).astype(np.float32)
     monkeypatch.setattr(
         plain_keras.tf.random, "uniform", lambda shape, low, high: high * tf.clip_by_value(noise, -1, 1)
@@ -272,9 +273,9 @@ def _losses(monkeypatch, task):
     starts = {"uniform": task.epsilon * np.clip(noise, -1, 1), "gaussian": 0.001 * noise}
     for name, moved in starts.items():
         monkeypatch.setitem(wmr_tf.attacks.STARTS, name, lambda ball, seed, moved=moved: ball.clean + moved)
-    monkeypatch.setattr(ours, "use_all_cores", lambda **_: None)
+    monkeypatch.setattr(library_of_wmr_tf, "use_all_cores", lambda **_: None)
     found = []
-    for library in (ours, plain_keras):
+    for library in (library_of_wmr_tf, plain_keras):
         monkeypatch.setattr(library, "build", _small)
         step = library.prepare(task)
         found.append([step(), step()])

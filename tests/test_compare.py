@@ -147,7 +147,7 @@ def test_single_runs_are_paired_by_image_against_the_first(tmp_path, compared):
     printed, told = compared("a", "b")
     rows = {row[1]: row for row in rows_of(printed, "accuracy")}
     assert list(rows)[:7] == ["A_nat", "A_rob", "A_strong", "A_sa(1)", "A_tr(1)", "A_sa(2)", "A_tr(2)"]
-    assert {row[0] for row in rows.values()} == {"TRADES+ours"}
+    assert {row[0] for row in rows.values()} == {"TRADES+weights"}
     first, second = (margins_of(arrays["logits"], arrays["labels"]) for arrays in (WEAK, STRONG))
     found = paired(first > 0, second > 0)
     _, _, value, interval, p_value = rows["A_rob"]
@@ -162,7 +162,7 @@ def test_single_runs_are_paired_by_image_against_the_first(tmp_path, compared):
     assert "Differences to TRADES on the same images" in caption and cells == list(rows.values())
     assert printed.splitlines()[-2:] == ["Picture: comparison.png", "Report: comparison.html"]
     assert told["path"] == "comparison.html"
-    assert told["results"] == [("TRADES", read(tmp_path / "a")), ("TRADES+ours", read(tmp_path / "b"))]
+    assert told["results"] == [("TRADES", read(tmp_path / "a")), ("TRADES+weights", read(tmp_path / "b"))]
 
 
 def test_runs_are_compared_without_tensorflow(tmp_path):
@@ -233,7 +233,7 @@ def test_seeds_are_one_row_with_mean_deviation_and_number(tmp_path, compared):
     names = list(metrics)
     printed, told = compared(*names)
     rows = rows_of(printed, "alpha_train")
-    assert [row[0] for row in rows] == ["TRADES, 3 seeds", "TRADES+ours, 3 seeds"] * 2
+    assert [row[0] for row in rows] == ["TRADES, 3 seeds", "TRADES+weights, 3 seeds"] * 2
     values = [100 * metrics[name]["A_rob"] for name in names[:3]]
     mean, deviation = np.mean(values), np.std(values, ddof=1)
     digits = int(deviation <= 1.8)
@@ -271,7 +271,7 @@ def test_a_group_and_a_single_run_have_no_interval_and_it_is_said(tmp_path, comp
         write_run(tmp_path / f"a-{seed}", arrays_of(strength=1.0, seed=seed), seed=seed)
     write_run(tmp_path / "b", STRONG, alpha_train=2.0)
     printed, told = compared("a-0", "a-1", "b")
-    said = "No differences between TRADES+ours and TRADES, 2 seeds: one of them is a single seed"
+    said = "No differences between TRADES+weights and TRADES, 2 seeds: one of them is a single seed"
     assert said in printed and "McNemar" not in printed
     assert len(told["tables"]) == 1
 
@@ -280,7 +280,7 @@ def test_older_runs_without_images_have_a_table_and_a_line(tmp_path, compared):
     write_run(tmp_path / "a", WEAK)
     write_run(tmp_path / "old", STRONG, images=False, alpha_train=2.0)
     printed, told = compared("a", "old")
-    assert "No differences between TRADES+ours and TRADES: old has no images.npz, evaluate it again." in printed
+    assert "No differences between TRADES+weights and TRADES: old has no images.npz, evaluate it again." in printed
     assert len(rows_of(printed, "alpha_train")) == 4 and told["tables"] == []
 
 

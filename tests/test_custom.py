@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import re
+import warnings
 
 import keras
 import numpy as np
@@ -10,6 +11,7 @@ import pytest
 from PIL import Image
 
 from trainers.runs import run
+from trainers.runs.classifiers import warn_of_range
 from trainers.runs.evaluating import evaluate
 from trainers.runs.folder import experiment_of
 from trainers.runs.naming import changed_settings, title
@@ -19,7 +21,7 @@ from trainers.settings.recipes import OWN, recipe
 from trainers.settings.settling import settled
 from tuning import results
 from tuning.search import Search
-from wmr_tf import attacks, methods
+from wmr_tf import attacks, data, methods
 from wmr_tf.checks import InvalidInput
 
 # Few steps on purpose: what is tested here needs no strong attack.
@@ -89,6 +91,7 @@ def test_a_classifier_of_ones_own_is_trained_from_its_weights(place, monkeypatch
     experiment = Experiment.of("photos.npz", "pgd", **few)
     assert experiment.precision == "float32" and experiment.source().augment
     folder = run.train(experiment)
+    assert "\nTraining begins with the weights of mine.keras\nWriting into " in capsys.readouterr().out
     metrics = read(folder / "metrics.json")
     assert (metrics["dataset"], metrics["examples"], metrics["A_nat"]) == ("photos.npz", 20, 1.0)
     trained, before = (keras.models.load_model(path) for path in (folder / "best.keras", "mine.keras"))
@@ -109,6 +112,18 @@ def test_a_classifier_for_other_images_is_refused_before_a_folder_is_made(place,
     with pytest.raises(InvalidInput, match=complaint):
         run.train(Experiment.of("photos", "pgd", **FEW, **{"color": "grayscale"} | settings))
     assert sorted(place.rglob("*")) == before
+
+
+def test_a_classifier_of_another_range_is_told_before_it_is_trained(place, monkeypatch):
+    monkeypatch.chdir(place)
+    classifier = keras.models.load_model("mine.keras")
+    splits = data.load("photos.npz", batch_size=5)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        warn_of_range(classifier, splits.train)
+    classifier.set_weights([np.full([64, 2], [-0.5, 0.5]), 255 * np.array([12.0, -12.0])])
+    with pytest.warns(UserWarning, match=r"scaled to \[0, 255\].* take wmr_tf.with_input_range\(model, 0, 255\)"):
+        warn_of_range(classifier, splits.train)
 
 
 def test_a_search_prints_the_command_of_a_trial_on_ones_own_images(place, monkeypatch):

@@ -35,6 +35,7 @@ LIBRARY = {
         "callbacks",
         "averaging",
         "divergence",
+        "events",
         "logs",
         "model",
         "reading",

@@ -33,6 +33,7 @@ ROOT = Path(__file__).resolve().parents[1]
     [
         (names.DATASETS, data.SOURCES),
         (names.ARCHITECTURES, architectures.__all__),
+        (names.APPLICATIONS, [name for name in dir(keras.applications) if name[0].isupper()]),
         (names.NORMS, attacks.NORMS),
         (names.STARTS, attacks.STARTS),
         (names.PRECISIONS_OF_ATTACKS, COMPUTE),
@@ -42,7 +43,19 @@ ROOT = Path(__file__).resolve().parents[1]
         (names.WEIGHTINGS, weights.BY_NAME),
         (TUNERS, ORACLES),
     ],
-    ids=["data", "networks", "norms", "starts", "precisions", "suites", "radii", "methods", "weightings", "tuners"],
+    ids=[
+        "data",
+        "networks",
+        "applications",
+        "norms",
+        "starts",
+        "precisions",
+        "suites",
+        "radii",
+        "methods",
+        "weightings",
+        "tuners",
+    ],
 )
 def test_names_are_those_of_the_registry(known, registry):
     assert sorted(known) == sorted(registry)

@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from wmr_tf.checks import InvalidInput
-from wmr_tf.data import folder, info, load
+from wmr_tf.data import decoding, info, load
 from wmr_tf.data.cutting import Given, arrays_of
 from wmr_tf.data.pictures import pixels
 from wmr_tf.data.pipeline import place_of
@@ -78,7 +78,7 @@ def test_a_folder_is_cut_by_class_into_splits_that_share_nothing_and_are_those_o
 def test_images_that_do_not_fit_into_memory_stay_in_their_files_and_the_batches_are_the_same(photos, monkeypatch):
     kept = load(str(photos), batch_size=4, seed=3, with_index=True)
     monkeypatch.setattr("wmr_tf.engine.memory.free_memory", lambda: 0)
-    monkeypatch.setattr(folder, "_read", counted := Counted(folder._read))
+    monkeypatch.setattr(decoding, "_read", counted := Counted(decoding._read))
     streamed = load(str(photos), batch_size=4, seed=3, with_index=True)
     assert [type(each.images).__name__ for each in counted.results] == ["Pictures"]
     for one, other in zip(kept, streamed, strict=True):
@@ -171,7 +171,7 @@ def test_images_that_cannot_be_read_are_named_or_left_out(tmp_path):
     (tmp_path / "cat/a text.png").write_text("no image")
     with pytest.raises(InvalidInput, match="got 2 images that cannot be read, .*a text.png.*cut.png.*--skip_broken"):
         load(str(tmp_path))
-    with pytest.warns(UserWarning, match="2 images that cannot be read, .*are left out"):
+    with pytest.warns(UserWarning, match="left out 2 images that cannot be read, .*a text.png"):
         splits = load(info(str(tmp_path), skip_broken=True), batch_size=1)
     assert sum(len(collected(split)[1]) for split in splits) == 30
 
@@ -214,6 +214,11 @@ REFUSED = {
     "missing": ({"y_test": None}, "without y_test, expected arrays x_train, y_train, x_test, y_test"),
     "pickles": ({"y_train": np.array([{}] * 40, object)}, "holds objects, which only pickle reads"),
     "integers": ({"x": lambda x: x.astype(np.int64)}, "x_train: got dtype int64, expected uint8, or floats in"),
+    "texts": ({"y": lambda y: np.array(list("abcd"))[y]}, r"got dtype <U1.*Number the classes: np.unique\(labels, "),
+    "transparency": (
+        {"x": lambda x: np.stack([x] * 4, -1)},
+        r"got shape \[40, 6, 8, 4\].*the transparency: x\[..., :3\]",
+    ),
     "range": ({"x": lambda x: x.astype(np.float32)}, "train images: got values from 0 to 255, expected"),
     "channels": ({"x": lambda x: np.stack([x] * 3, 1)}, r"got shape \[40, 3, 6, 8\].*channels last: np.moveaxis"),
     "unlike": ({"x_test": noise(0, (10, 8, 6))}, "x_test: got uint8 of shape"),
@@ -241,7 +246,7 @@ def test_an_npz_file_in_any_other_form_is_refused(case, tmp_path):
 # What is neither
 
 MISTAKES = {
-    "nowhere": "dataset: got 'nowhere', expected one of digits, .* or images of your own: a folder or an .npz file",
+    "nowhere": "dataset: got 'nowhere', expected one of digits, .* or images of your own: a folder, .* or tfds:NAME",
     "nowhere/": "data: got 'nowhere', expected an existing folder",
     "nowhere.npz": "data: got 'nowhere.npz', expected an existing .npz file",
     "none": "data: got 0 subfolders in 'none', expected at least two: one subfolder of images a class",
@@ -278,7 +283,7 @@ def test_a_mistake_is_one_line_and_leaves_nothing(name, tmp_path, monkeypatch):
 @pytest.mark.parametrize("option", [{"image_size": [8]}, {"color": "rgb"}, {"skip_broken": True}])
 def test_only_folders_take_the_options_of_folders(option, tmp_path):
     for name in ("digits", write_npz(tmp_path / "own.npz")):
-        with pytest.raises(InvalidInput, match="expected nothing, since only folders of images have it"):
+        with pytest.raises(InvalidInput, match="expected nothing, since only folders of images and tfds:NAME have it"):
             info(name, **option)
     assert info(str(write_folder(tmp_path / "photos", count=1)), image_size=[8]).image_shape == (8, 8, 3)
 

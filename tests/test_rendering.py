@@ -25,15 +25,15 @@ def result(seed, share, masked=False, suite=0.5):
 def test_the_table_by_hand():
     entries = [(DIGITS.rows[0], [result(0, 0.68), result(1, 0.72)]), (DIGITS.rows[1], [])]
     header, (pgd, trades) = rendering.comparison(entries)
-    assert header[:7] == ["Defense", "alpha_train", "alpha_test", "A_rob paper", "A_rob ours", "diff", "A_suite ours"]
+    assert header[:7] == ["Defense", "alpha_train", "alpha_test", "A_rob paper", "A_rob here", "diff", "A_suite here"]
     # 0.68 and 0.72: mean 0.7, deviation 0.0283; A_sa is 0.1 below, A_tr 0.2.
     assert pgd == ["PGD", "-", "1.0", "70.00", "70 ± 3", "+0", "50 ± 0 of 400",
                    "50.00", "60 ± 3", "+10", "49.25", "50 ± 3", "+1", "2"]  # fmt: skip
-    assert trades == ["TRADES+ours", "2.0", "1.0", "70.00", "not yet run", "-", "-",
+    assert trades == ["TRADES+weights", "2.0", "1.0", "70.00", "not yet run", "-", "-",
                       "50.00", "not yet run", "-", "49.25", "not yet run", "-", "0"]  # fmt: skip
     header, (row,) = rendering.comparison([(UNIFORM.rows[0], [result(0, 0.61, masked=True)])])
-    assert header == ["Defense", "1/lambda", "alpha_train", "A_nat paper", "A_nat ours", "diff",
-                      "A_rob paper", "A_rob ours", "diff", "A_suite ours", "seeds"]  # fmt: skip
+    assert header == ["Defense", "1/lambda", "alpha_train", "A_nat paper", "A_nat here", "diff",
+                      "A_rob paper", "A_rob here", "diff", "A_suite here", "seeds"]  # fmt: skip
     # The suite's standard error is sqrt(0.5 * 0.5 / 400) = 0.025; that of the metrics 0.02.
     assert row == ["TRADES MASKED", "3", "2.0", "90.00", "61 ± 2", "-29", "60.00", "61 ± 2", "+1", "50 ± 2 of 400", "1"]
 
@@ -62,7 +62,7 @@ def test_the_page_says_how_it_was_made_and_its_lines_are_short():
     assert "How they were made" not in nothing and nothing.count("not yet run") == 12
 
 
-def test_the_picture_has_the_paper_ours_and_the_suite(tmp_path):
+def test_the_picture_has_the_paper_here_and_the_suite(tmp_path):
     entries = [(DIGITS.rows[0], [result(0, 0.68, suite=0.4)]), (DIGITS.rows[1], [])]
     figure = picture.draw(entries, tmp_path / "table.png", title="Made up")
     panels = figure.axes
@@ -71,7 +71,7 @@ def test_the_picture_has_the_paper_ours_and_the_suite(tmp_path):
     points = [{round(float(x), 2) for x in xs} for xs in drawn]
     assert {70.0, 68.0, 40.0} <= points[0] and {50.0, 58.0} <= points[1] and {49.25, 48.0} <= points[2]
     assert [label.get_text() for label in panels[0].get_yticklabels()] == [
-        r"PGD, $\alpha_\mathrm{test}$ 1", r"TRADES+ours, $\alpha_\mathrm{train}$ 2, $\alpha_\mathrm{test}$ 1",
+        r"PGD, $\alpha_\mathrm{test}$ 1", r"TRADES+weights, $\alpha_\mathrm{train}$ 2, $\alpha_\mathrm{test}$ 1",
     ]  # fmt: skip
     figure.draw_without_rendering()
     frame = figure.bbox

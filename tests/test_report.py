@@ -1,10 +1,12 @@
 import math
+import re
 
 import matplotlib.image
 import numpy as np
 import pytest
 
 from wmr_tf import report
+from wmr_tf.saving import picture_files
 
 NAN = math.nan
 
@@ -26,16 +28,16 @@ def metrics(*, alpha_train, a_rob, entries):
 
 TRADES = metrics(alpha_train=0.0, a_rob=0.9559, entries=[(1.5, 0.5215, 0.5152), (1, 0.80, 0.79)])
 WEIGHTED = metrics(alpha_train=2.0, a_rob=0.95, entries=[(1.0, 0.85, 0.84), (1.5, 0.66714, 0.6561)])
-RESULTS = [("TRADES", TRADES), ("TRADES+ours", WEIGHTED)]
+RESULTS = [("TRADES", TRADES), ("TRADES+weights", WEIGHTED)]
 
 
 def test_table_is_aligned():
-    text = report.format_table(["Defense", "A"], [["PGD", "9.5"], ["TRADES+ours", "53.38"]])
+    text = report.format_table(["Defense", "A"], [["PGD", "9.5"], ["TRADES+weights", "53.38"]])
     assert text.split("\n") == [
-        "Defense          A",
-        "-----------  -----",
-        "PGD            9.5",
-        "TRADES+ours  53.38",
+        "Defense             A",
+        "--------------  -----",
+        "PGD               9.5",
+        "TRADES+weights  53.38",
     ]
 
 
@@ -55,9 +57,9 @@ def test_comparison_lists_all_defences_at_one_alpha_then_the_next():
     assert header == ["Defense", "alpha_train", "alpha_test", *accuracies]
     assert [row[:3] for row in rows] == [
         ["TRADES", "-", "1.0"],
-        ["TRADES+ours", "2.0", "1.0"],
+        ["TRADES+weights", "2.0", "1.0"],
         ["TRADES", "-", "1.5"],
-        ["TRADES+ours", "2.0", "1.5"],
+        ["TRADES+weights", "2.0", "1.5"],
     ]
     assert rows[3][3:] == ["98.77 ± 0.10", "95 ± 2", "-", "66.7 ± 0.8", "65.6 ± 0.9"]
 
@@ -223,8 +225,8 @@ def test_training_picture_marks_where_the_learning_rate_was_cut(tmp_path):
 
 def test_training_picture_leaves_out_what_was_never_evaluated(tmp_path):
     never = {**HISTORY, "val_A_tr": [NAN] * 4}
-    accuracy = report.plot_training(never, tmp_path / "training.png").axes[0]
-    assert [text.get_text().partition(":")[0] for text in accuracy.get_legend().get_texts()] == [
+    (legend,) = report.plot_training(never, tmp_path / "training.png").legends
+    assert [text.get_text().partition(":")[0] for text in legend.get_texts()] == [
         r"$A_\mathrm{nat}$",
         r"$A_\mathrm{rob}$",
         r"$A_\mathrm{sa}$",
@@ -234,14 +236,41 @@ def test_training_picture_leaves_out_what_was_never_evaluated(tmp_path):
 
 
 def test_alpha_picture_starts_at_a_rob_and_goes_by_alpha(tmp_path):
-    (axes,) = report.plot_alpha(RESULTS, tmp_path / "alpha.png").axes
-    (trades_sa, trades_tr, ours_sa, ours_tr) = [container.lines[0] for container in axes.containers]
-    assert trades_sa.get_xydata().tolist() == [[0, 0.9559], [1, 0.80], [1.5, 0.5215]]
-    assert trades_tr.get_xydata().tolist() == [[0, 0.9559], [1, 0.79], [1.5, 0.5152]]
-    assert ours_sa.get_xydata().tolist() == [[0, 0.95], [1, 0.85], [1.5, 0.66714]]
-    assert [line.get_linestyle() for line in (trades_sa, trades_tr, ours_sa, ours_tr)] == ["-", "--", "-", "--"]
-    assert trades_sa.get_color() == trades_tr.get_color() != ours_sa.get_color() == ours_tr.get_color()
-    assert [text.get_text() for text in axes.get_legend().get_texts()][:2] == ["TRADES", "TRADES+ours"]
+    figure = report.plot_alpha(RESULTS, tmp_path / "alpha.png")
+    (axes,) = figure.axes
+    lines = trades_sa, trades_tr, weights_sa, weights_tr = [container.lines[0] for container in axes.containers]
+    assert trades_sa.get_ydata().tolist() == [0.9559, 0.80, 0.5215]
+    assert trades_tr.get_ydata().tolist() == [0.9559, 0.79, 0.5152]
+    assert weights_sa.get_ydata().tolist() == [0.95, 0.85, 0.66714]
+    assert [line.get_linestyle() for line in lines] == ["-", "--", "-", "--"]
+    assert trades_sa.get_color() == trades_tr.get_color() != weights_sa.get_color() == weights_tr.get_color()
+    (legend,) = figure.legends
+    assert [text.get_text() for text in legend.get_texts()][:2] == ["TRADES", "TRADES+weights"]
+    assert legend.get_title().get_text().startswith("Bars: one standard error over the images")
+    assert axes.get_xticks().tolist() == [0, 1, 1.5]
+
+
+@pytest.mark.parametrize("models", [1, 2, 7])
+def test_bars_of_the_alpha_picture_stand_side_by_side(models, tmp_path):
+    (axes,) = report.plot_alpha(models * RESULTS[:1], tmp_path / "alpha.png").axes
+    places = np.array([container.lines[0].get_xdata() for container in axes.containers], float)
+    assert places.shape == (2 * models, 3)
+    assert (np.diff(places, axis=0) > 0.01).all()  # no bar hides another
+    assert (np.abs(places - [0, 1, 1.5]) < 0.25).all()  # and each is nearest to its own alpha
+    np.testing.assert_allclose(places.mean(axis=0), [0, 1, 1.5], atol=1e-9)
+
+
+def test_the_two_samplings_are_told_apart_in_words(tmp_path):
+    (legend,) = report.plot_alpha(RESULTS, tmp_path / "alpha.png").legends
+    said = [text.get_text().partition(": ")[2] for text in legend.get_texts()][2:]
+    assert said == ["plain attack, fragile images picked more often", "the same, and the attack is weighted too"]
+
+
+def test_the_search_picture_has_no_key_of_what_was_not_measured(tmp_path):
+    trial = {"x": 1.0, "objective": 0.5, "A_nat": 0.9, "A_rob": 0.8, "A_sa": 0.7, "A_tr": 0.6}
+    for strong, count in ((None, 4), (0.75, 5)):
+        figure = report.plot_search([{**trial, "A_strong": strong}], tmp_path / "it.png", x="x", objective="A_sa")
+        assert len(figure.legends[0].get_texts()) == count
 
 
 def test_alpha_picture_has_bars_of_one_standard_error(tmp_path):
@@ -254,15 +283,20 @@ def test_alpha_picture_has_bars_of_one_standard_error(tmp_path):
 def test_alpha_picture_of_quoted_rows_without_errors(tmp_path):
     quoted = {"A_rob": 0.4929, "non_uniform": [{"alpha_test": 1.5, "A_sa": 0.1733, "A_tr": 0.151}]}
     (axes,) = report.plot_alpha([("PGD", quoted)], tmp_path / "alpha.png").axes
-    assert axes.containers[1].lines[0].get_xydata().tolist() == [[0, 0.4929], [1.5, 0.151]]
+    assert axes.containers[1].lines[0].get_ydata().tolist() == [0.4929, 0.151]
 
 
 @pytest.mark.parametrize(("plot", "values"), [(report.plot_training, HISTORY), (report.plot_alpha, RESULTS)])
-def test_pictures_are_png_in_colour_and_the_same_each_time(plot, values, tmp_path):
+def test_pictures_are_in_colour_and_the_same_each_time(plot, values, tmp_path):
     first, second = tmp_path / "first.png", tmp_path / "second.png"
-    figure = plot(values, first)
-    plot(values, second)
-    assert first.read_bytes() == second.read_bytes()
+    figure = plot(values, first, title="On digits")
+    plot(values, second, title="On digits")
+    for one, other in zip(picture_files(first), picture_files(second), strict=True):
+        assert one.read_bytes() == other.read_bytes()
+        assert not re.search(rb"CreationDate|Producer|20\d\d-\d\d-\d\d", one.read_bytes())
+    pdf, svg = picture_files(first)[1].read_bytes(), picture_files(first)[2].read_text()
+    assert pdf.startswith(b"%PDF") and b"/CIDFontType2" in pdf and b"/Type3" not in pdf  # TrueType: text can be edited
+    assert ">On digits</text>" in svg  # text, not its outline
     pixels = matplotlib.image.imread(first)[..., :3]
     assert pixels.shape[:2] == tuple(int(150 * inches) for inches in figure.get_size_inches()[::-1])
     for colour in ("#0072B2", "#D55E00"):
@@ -282,7 +316,7 @@ def test_a_weak_attack_is_said_once_below_the_table():
 
 def test_who_is_masked_is_the_first_line():
     masked = {**TRADES, "A_strong": 0.067, "masked": True}
-    first, *_ = report.tables([("TRADES", TRADES), ("TRADES+ours MASKED", masked)]).splitlines()
-    assert first == "MASKED: TRADES+ours"
+    first, *_ = report.tables([("TRADES", TRADES), ("TRADES+weights MASKED", masked)]).splitlines()
+    assert first == "MASKED: TRADES+weights"
     assert not report.tables([("TRADES", {**masked, "masked": False})]).startswith("MASKED")
     assert report.comparison_table([("TRADES", masked)])[1][0][5] == "6.70"

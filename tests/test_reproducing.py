@@ -25,7 +25,7 @@ from wmr_tf.saving import read_json, write_json
 ROOT = Path(__file__).resolve().parents[1]
 PGD, TRADES = Model("digits", "pgd"), Model("digits", "trades", 2.0)
 FIGURES = {"A_rob": 70.0, "A_sa": 50.0, "A_tr": 49.25}
-ROWS = [("PGD", PGD, 1.0), ("TRADES+ours", TRADES, 1.0), ("PGD", PGD, 2.0), ("TRADES+ours", TRADES, 2.0)]
+ROWS = [("PGD", PGD, 1.0), ("TRADES+weights", TRADES, 1.0), ("PGD", PGD, 2.0), ("TRADES+weights", TRADES, 2.0)]
 DIGITS = Table(9, "digits", tuple(Row(name, model, FIGURES, alpha) for name, model, alpha in ROWS), "Made up.")
 UNIFORM = Table(8, "digits", (Row("TRADES", TRADES, {"A_nat": 90.0, "A_rob": 60.0}, beta=3.0),))
 

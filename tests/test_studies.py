@@ -39,7 +39,7 @@ def test_publish_writes_and_prints_the_sections(tmp_path, capsys):
 
 
 OF_SEEDS = [
-    {"plain": {"A_nat": 0.9, "A_sa": 0.5}, "ours": {"A_nat": 0.9 + noise, "A_sa": 0.6 + noise}}
+    {"plain": {"A_nat": 0.9, "A_sa": 0.5}, "weighted": {"A_nat": 0.9 + noise, "A_sa": 0.6 + noise}}
     for noise in (-0.02, 0.0, 0.02)
 ]
 
@@ -50,7 +50,7 @@ def test_differences_are_taken_seed_by_seed():
         for seed, one in enumerate(OF_SEEDS)
     ]
     for measured in (OF_SEEDS, moved):  # what all models of a seed share does not count
-        mean, error = paired.difference(measured, "ours", "plain", "A_sa")
+        mean, error = paired.difference(measured, "weighted", "plain", "A_sa")
         np.testing.assert_allclose([mean, error], [0.1, 0.02 / np.sqrt(3)])
     table = paired.table(OF_SEEDS, "plain")
     assert "**+10.0 ± 1.2**" in table and "+0.0 ± 1.2" in table and "**+0.0" not in table
@@ -58,7 +58,7 @@ def test_differences_are_taken_seed_by_seed():
 
 
 def test_differences_are_drawn(tmp_path):
-    paired.draw({"TRADES": OF_SEEDS}, "plain", ["A_sa"], tmp_path / "picture.png")
+    paired.draw({"TRADES": OF_SEEDS}, "plain", ["A_sa"], tmp_path / "picture.png", title="Made up")
     assert (tmp_path / "picture.png").read_bytes().startswith(b"\x89PNG")
 
 

@@ -123,12 +123,12 @@ def test_a_run_says_where_it_writes_and_what_came_out(digits):
         "Writing into new/run",
     ]
     assert lines[-1] == "Everything is in new/run"
-    assert "MASKED: TRADES+ours (attack_steps 2)" in lines
+    assert "MASKED: TRADES+weights (attack_steps 2)" in lines
     metrics = read_json(folder / "metrics.json")
     head = next(place for place, line in enumerate(lines) if line.startswith("Defense"))
     assert [re.split(r"\s{2,}", line) for line in lines[head + 2 : head + 4]] == [
         [
-            "TRADES+ours (attack_steps 2) MASKED",
+            "TRADES+weights (attack_steps 2) MASKED",
             "2.0",
             str(row["alpha_test"]),
             *(
@@ -250,7 +250,7 @@ def test_evaluate_reproduces_the_metrics_of_the_run(digits, tmp_path):
         more["wasserstein"]["p"] == 2.0 and 0 < more["wasserstein"]["mean_size"] <= 1.000001 * more["attack"]["epsilon"]
     )
     assert [(ball["rho"], ball["alpha_test"]) for ball in more["kl_balls"]] == [(0.1, ANY), (9.0, "inf")]
-    assert "TRADES+ours" in ended.stdout and ended.stdout.rstrip().endswith("Everything is in evaluation")
+    assert "TRADES+weights" in ended.stdout and ended.stdout.rstrip().endswith("Everything is in evaluation")
     assert (tmp_path / "evaluation/robustness.png").stat().st_size > 10_000
 
 
@@ -289,7 +289,7 @@ def test_half_precision_trains_and_leaves_float32_classifiers(tmp_path, capsys, 
     attack = Experiment.of("digits", **FEW).test_attack()
     in_float32 = evaluate_robustness(classifier, test, attack, alpha_test=[1.0])
     assert metrics["non_uniform"][0]["A_tr"] == pytest.approx(in_float32.A_tr(1.0).value, abs=1e-6)
-    assert {"pgd": "PGD+ours (attack_steps 2) ", "natural": "natural "}[method] in capsys.readouterr().out
+    assert {"pgd": "PGD+weights (attack_steps 2) ", "natural": "natural "}[method] in capsys.readouterr().out
 
 
 def test_the_training_model_is_as_the_design_says(digits):
@@ -336,12 +336,12 @@ def test_compare_prints_the_table_and_draws_the_picture(digits, tmp_path, capsys
     printed = compared("baseline", str(digits[0]), "foreign", "--output=all.png")
     rows = [line.split() for line in printed.splitlines()]
     first = next(number for number, row in enumerate(rows) if row[:1] == ["Defense"]) + 2  # and a rule
-    assert [row[0] for row in rows[first : first + 6]] == ["TRADES", "TRADES+ours", "mine.keras"] * 2
+    assert [row[0] for row in rows[first : first + 6]] == ["TRADES", "TRADES+weights", "mine.keras"] * 2
     assert "1.0" in rows[first] and "1.5" in rows[first + 3] and "12.5" in rows[first]
     assert rows[-2:] == [["Picture:", "all.png"], ["Report:", "all.html"]]
     assert matplotlib.image.imread("all.png").std() > 0
     assert printed.startswith(
-        "MASKED: TRADES (attack_steps 2), TRADES+ours (attack_steps 2), mine.keras\n"
+        "MASKED: TRADES (attack_steps 2), TRADES+weights (attack_steps 2), mine.keras\n"
     )  # its attack of two steps is nothing to rely on
     assert "\n\n| Defense" in compared("baseline", "--markdown", "--output=all.png")
 
@@ -350,18 +350,22 @@ def test_compare_prints_the_table_and_draws_the_picture(digits, tmp_path, capsys
     ("method", "changes", "label"),
     [
         ("natural", {}, "natural"),
-        ("trades", {}, "TRADES+ours"),
+        ("trades", {}, "TRADES+weights"),
         ("trades", {"alpha_train": 0.0, "beta": 6.0}, "TRADES (beta 6)"),
-        ("pgd", {"weighting": "exponential:normalize=true"}, "PGD+ours (normalize)"),
-        ("pgd", {"weighting": "exponential", "epsilon": 0.15}, "PGD+ours"),
-        ("mixed", {"adversarial_weight": 0.0, "attack_steps": 5}, "MIXED+ours (adversarial_weight 0, attack_steps 5)"),
-        ("fast", {"epsilon": 0.1}, "FAST+ours (epsilon 0.1)"),  # whose step size follows
-        ("pgd", {"norm": "l1", "epsilon": 5.0}, "PGD+ours (norm l1, epsilon 5)"),
-        ("iaat", {"epsilon": 0.1, "radius_growth": 0.5}, "IAAT+ours (epsilon 0.1, radius_growth 0.5)"),
+        ("pgd", {"weighting": "exponential:normalize=true"}, "PGD+weights (normalize)"),
+        ("pgd", {"weighting": "exponential", "epsilon": 0.15}, "PGD+weights"),
+        (
+            "mixed",
+            {"adversarial_weight": 0.0, "attack_steps": 5},
+            "MIXED+weights (adversarial_weight 0, attack_steps 5)",
+        ),
+        ("fast", {"epsilon": 0.1}, "FAST+weights (epsilon 0.1)"),  # whose step size follows
+        ("pgd", {"norm": "l1", "epsilon": 5.0}, "PGD+weights (norm l1, epsilon 5)"),
+        ("iaat", {"epsilon": 0.1, "radius_growth": 0.5}, "IAAT+weights (epsilon 0.1, radius_growth 0.5)"),
         (
             "pgd",
             {"norm": "l2", "epsilon": 2.0, "attack_step_size": 0.2},
-            "PGD+ours (norm l2, epsilon 2, attack_step_size 0.2)",
+            "PGD+weights (norm l2, epsilon 2, attack_step_size 0.2)",
         ),
     ],
 )

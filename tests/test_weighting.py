@@ -215,6 +215,6 @@ def test_the_text_of_a_weighting_says_which_and_with_what(text, expected):
 
 
 def test_a_baseline_is_not_named_by_weights_that_are_all_1():
-    for alpha, name in ((0.0, "FREE"), (2.0, "FREE+ours (normalize)")):
+    for alpha, name in ((0.0, "FREE"), (2.0, "FREE+weights (normalize)")):
         facts = training_facts(dataclasses.asdict(Experiment.of("digits", "free", alpha_train=alpha)))
         assert defence({"dataset": "digits", **facts}) == name

@@ -14,6 +14,7 @@ from trainers.quiet import late
 from trainers.runs.folder import metrics_of
 from trainers.settings.base import Settings, arguments, setting
 from wmr_tf.checks import require
+from wmr_tf.saving import picture_files
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -21,19 +22,19 @@ class Comparison(Settings):
     """What is compared, and where the result goes."""
 
     runs: tuple[str, ...] = arguments()
-    output: str = setting("The picture; the report goes beside it, as .html.", "comparison.png")
+    output: str = setting("The picture, .png, .pdf or .svg; all three and the report go beside it.", "comparison.png")
     markdown: bool = setting("Print the tables as Markdown.", False)
 
     def __post_init__(self) -> None:
         fix = "Write python -m trainers.compare runs/a runs/b."
         require(bool(self.runs), "command line", got="no runs", expected="folders of runs", fix=fix)
-        self.check_output(self.picture.name != "" and self.page != self.picture)
+        self.check_output(self.picture.name != "" and self.picture in picture_files(self.picture))
 
     def check_place(self) -> None:
         """Check that the runs are finished, and that the picture has a place; see `Settings.check_place`."""
         for run in self.runs:
             metrics_of(run)
-        folder, names = self.picture.parent, (self.picture, self.page)
+        folder, names = self.picture.parent, (*picture_files(self.picture), self.page)
         self.check_output(os.access(folder, os.W_OK) and folder.is_dir() and not any(path.is_dir() for path in names))
 
     @property
@@ -52,7 +53,7 @@ class Comparison(Settings):
         Raises:
             InvalidInput: If it is not.
         """
-        expected = "a file that can be written, in an existing folder, and no .html"
+        expected = "a file .png, .pdf or .svg that can be written, in an existing folder"
         fix = "Name another file with --output."
         require(is_possible, "output", got=repr(self.output), expected=expected, fix=fix)
 

@@ -22,7 +22,9 @@ class Pair(Dataset):
     """Two models, and the test images that they are compared on."""
 
     models: tuple[str, ...] = arguments()
-    dataset: str = setting("Data set, or images of your own: a folder or an .npz file.", "mnist", also="data")
+    dataset: str = setting(
+        "Data set, or images of your own: a folder, an .npz file or tfds:NAME.", "mnist", also="data"
+    )
     eval_examples: int | None = setting("How many test images to evaluate, the first ones.")
     trust: bool = setting(TRUST, False)
 

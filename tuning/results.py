@@ -22,6 +22,7 @@ from wmr_tf.data.own import address, is_own
 from wmr_tf.saving import load_classifier, read_json, save_classifier, write_json, write_text, written_whole
 
 ACCURACIES = ("A_nat", "A_rob", "A_strong", "A_sa", "A_tr")
+PICTURE = "tradeoff.png"
 BEST_TRIAL = "best"
 """The folder of the best trial, like that of a run."""
 
@@ -85,12 +86,12 @@ def write(rows: list[dict[str, Any]], space: Space, objective: Objective, folder
 
 
 def draw(rows: list[dict[str, Any]], space: Space, objective: Objective, folder: Path, title: str) -> None:
-    """Write tradeoff.png, if there is a completed trial with the setting on its horizontal axis."""
+    """Write the picture, if there is a completed trial with the setting on its horizontal axis."""
     names = [item.name for item in space.searched]
     x = "alpha_train" if "alpha_train" in names else names[0]
     shown = [row for row in rows if row["objective"] is not None and x in row]
     if shown:
-        report.plot_search(shown, folder / "tradeoff.png", x=x, objective=objective.name, title=title)
+        report.plot_search(shown, folder / PICTURE, x=x, objective=objective.name, title=title)
 
 
 def command(space: Space, values: dict[str, Any]) -> str:

@@ -5,6 +5,7 @@ import json
 from pathlib import Path
 
 from trainers.runs.folder import FILES
+from trainers.runs.naming import describe_validation
 from trainers.runs.testing import prepare
 from tuning import results, tuner
 from tuning.hypermodel import ExperimentHyperModel
@@ -14,10 +15,13 @@ from tuning.search import Search
 from wmr_tf.checks import refuse, require
 from wmr_tf.data.own import short_name
 from wmr_tf.interrupts import own_command, stoppable
-from wmr_tf.saving import forget_unfinished, noted, read_json, write_json
+from wmr_tf.saving import forget_unfinished, noted, picture_files, read_json, write_json
 
 RECORD = "search.json"
-_FILES = (RECORD, "trials.json", "trials.md", "trials.csv", "tradeoff.png", "oracle.json", "tuner.json", "trial.json")
+_FILES = (
+    *(RECORD, "trials.json", "trials.md", "trials.csv", "oracle.json", "tuner.json", "trial.json"),
+    *(file.name for file in picture_files(results.PICTURE)),
+)
 # A search may be moved, and may go on for longer.
 _MAY_CHANGE = ("max_trials", "output_dir", "data_dir", "trust")
 
@@ -75,7 +79,8 @@ def conclude(settings: Search, searcher: tuner.SearchTuner, objective: Objective
     if said := results.difference_from_trial(settings.tuner, objective):
         print(said, flush=True)
     results.evaluate_best(searcher, trials, best, folder)
-    title = f"{short_name(settings.dataset)}, {len(rows)} trials, validation images"
+    judged = describe_validation(settings, searcher.hypermodel.splits(settings).validation)
+    title = f"{short_name(settings.dataset)}, {len(rows)} trials\n{judged}"
     results.draw(rows, trials, objective, folder, title)  # last: a picture that fails costs nothing else
     for each in (folder, *(path for path in folder.rglob("*") if path.is_dir())):  # nobody else writes any more
         forget_unfinished(each, (*_FILES, *FILES))

@@ -25,8 +25,9 @@ from wmr_tf.engine.memory import AT_MOST, images_at_once
 from wmr_tf.engine.precision import compute_dtypes, float32_compute
 from wmr_tf.evaluation import Robustness, RobustnessEvaluator
 from wmr_tf.evaluation.versions import VERSIONS
+from wmr_tf.events import WriteEvents
 from wmr_tf.inputs.batches import LOOKED_AT, CheckedBatches, batches_of, checked_batches
-from wmr_tf.logs import LogProgress, WriteEvents, WriteHistory
+from wmr_tf.logs import LogProgress, WriteHistory
 from wmr_tf.names import ON_MASKED, log_key
 from wmr_tf.resume import ExactResume
 from wmr_tf.saving import classifier_of, save_classifier
@@ -126,6 +127,8 @@ class RobustEvaluation(keras.callbacks.Callback):
         self.alpha_tr = tuple(dict.fromkeys([self.alpha_test[0], *wanted]))
         self.seconds = 0.0, 0.0
         """How long the last epoch's validation took, and the epoch with it."""
+        self.result: Robustness | None = None
+        """What the epoch's evaluation found, until the next epoch begins."""
         self._began = time.monotonic()
         check_attack(attack)
         warn_if_weak(attack)
@@ -159,7 +162,8 @@ class RobustEvaluation(keras.callbacks.Callback):
             self.batches = batches.split(self.batch_size or images_at_once(classifier, batches[0][0].shape[1:]))
 
     def on_epoch_begin(self, epoch: int, logs: dict[str, float] | None = None) -> None:
-        """Look at the clock."""
+        """Look at the clock, and let go of what was found: it may be large."""
+        self.result = None
         self._began = time.monotonic()
 
     def on_epoch_end(self, epoch: int, logs: dict[str, float] | None = None) -> None:
@@ -173,6 +177,7 @@ class RobustEvaluation(keras.callbacks.Callback):
                 self._act_if_masked(epoch, result, logs or {})
         if logs is not None:
             logs.update(self._values(result))
+        self.result = result
         self.seconds = time.monotonic() - began, time.monotonic() - self._began
 
     def on_train_end(self, logs: dict[str, float] | None = None) -> None:

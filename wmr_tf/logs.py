@@ -1,16 +1,11 @@
-"""What a `fit` tells while it runs: its history in a file, events for TensorBoard, lines in a log."""
+"""What a `fit` tells while it runs: its history in a file, lines in a log."""
 
 import csv
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import keras
-import numpy as np
-import tensorflow as tf
 
-from wmr_tf.alarms import warn
-from wmr_tf.checks import one_line
 from wmr_tf.engine.progress import Lines
 from wmr_tf.saving import written_whole
 
@@ -49,50 +44,6 @@ class WriteHistory(keras.callbacks.Callback):
             writer = csv.DictWriter(file, ["epoch", *names])
             writer.writeheader()
             writer.writerows(self.rows)
-
-
-class WriteEvents(keras.callbacks.TensorBoard):
-    """Keras's TensorBoard, except that a training goes on without it, with a warning, if nothing can be written.
-
-    And except that memory does not grow with each batch: TensorFlow keeps every number of Python's that it has made a
-    tensor of, and Keras's has it do so with those that it does not write, too.
-    """
-
-    _is_lost = False
-
-    def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:
-        """Open the file."""
-        self._try(super().on_train_begin, logs)
-
-    def on_train_batch_end(self, batch: int, logs: dict[str, Any] | None = None) -> None:
-        """Write the batch's values, if that is asked for."""
-        self._try(super().on_train_batch_end, batch, None if self.update_freq == "epoch" else logs)
-
-    def on_test_begin(self, logs: dict[str, Any] | None = None) -> None:
-        """Open the file of a validation by Keras."""
-        self._try(super().on_test_begin, logs)
-
-    def on_test_end(self, logs: dict[str, Any] | None = None) -> None:
-        """Write what it found."""
-        self._try(super().on_test_end, logs)
-
-    def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
-        """Write the epoch's values."""
-        self._try(super().on_epoch_end, epoch, {name: np.float32(value) for name, value in (logs or {}).items()})
-
-    def on_train_end(self, logs: dict[str, Any] | None = None) -> None:
-        """Write what is left and close the files."""
-        self._try(super().on_train_end, logs)
-
-    def _try(self, write: Callable[..., object], *arguments: Any) -> None:
-        if self._is_lost:
-            return
-        try:
-            write(*arguments)
-        except (OSError, tf.errors.OpError) as error:
-            self._is_lost = True
-            told = f"TensorBoard's events in {self.log_dir} could not be written ({one_line(error)})"
-            warn(f"{told}. The training goes on without them.")
 
 
 class LogProgress(keras.callbacks.Callback):

@@ -14,9 +14,25 @@ COLORS = ("rgb", "grayscale")
 AUGMENTATIONS = ("none", "crop_flip")
 """How training images are changed at random."""
 
-ARCHITECTURES = ("digits_cnn", "small_cnn", "thin_resnet", "resnet18", "wide_resnet_34_10")
-WITH_BATCH_NORM = ("thin_resnet", "resnet18", "wide_resnet_34_10")
+ARCHITECTURES = ("digits_cnn", "small_cnn", "thin_resnet", "resnet20", "resnet18", "wide_resnet_34_10")
+WITH_BATCH_NORM = ("thin_resnet", "resnet20", "resnet18", "wide_resnet_34_10")
 """Those of them whose update needs the batch as a whole."""
+
+APPLICATION = "keras.applications:"
+"""What comes before the name of a network of `keras.applications`."""
+
+# fmt: off
+APPLICATIONS = (
+    "ConvNeXtBase", "ConvNeXtLarge", "ConvNeXtSmall", "ConvNeXtTiny", "ConvNeXtXLarge", "DenseNet121",
+    "DenseNet169", "DenseNet201", "EfficientNetB0", "EfficientNetB1", "EfficientNetB2", "EfficientNetB3",
+    "EfficientNetB4", "EfficientNetB5", "EfficientNetB6", "EfficientNetB7", "EfficientNetV2B0", "EfficientNetV2B1",
+    "EfficientNetV2B2", "EfficientNetV2B3", "EfficientNetV2L", "EfficientNetV2M", "EfficientNetV2S",
+    "InceptionResNetV2", "InceptionV3", "MobileNet", "MobileNetV2", "MobileNetV3Large", "MobileNetV3Small",
+    "NASNetLarge", "NASNetMobile", "ResNet101", "ResNet101V2", "ResNet152", "ResNet152V2", "ResNet50", "ResNet50V2",
+    "VGG16", "VGG19", "Xception",
+)
+# fmt: on
+"""The networks of `keras.applications`."""
 
 NORMS = ("linf", "l2", "l1")
 PRECISIONS_OF_ATTACKS = ("float32", "bfloat16")

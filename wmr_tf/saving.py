@@ -101,6 +101,19 @@ def written_whole(path: str | os.PathLike[str]) -> Iterator[Path]:
             unfinished.unlink(missing_ok=True)
 
 
+def picture_files(path: str | os.PathLike[str]) -> list[Path]:
+    """Return what a picture is written as: for a screen as PNG, and for a paper as PDF and SVG.
+
+    Args:
+        path: One of them.
+
+    Example:
+        >>> [file.name for file in picture_files("training.png")]
+        ['training.png', 'training.pdf', 'training.svg']
+    """
+    return [Path(path).with_suffix(suffix) for suffix in (".png", ".pdf", ".svg")]
+
+
 def flush(path: Path) -> None:
     """Have the disk take what has been written into a file, or which files are in a folder."""
     descriptor = os.open(path, os.O_RDONLY)

@@ -1,4 +1,4 @@
-"""The Keras classifiers that ours and every TensorFlow peer are measured on."""
+"""The Keras classifiers that wmr_tf and every TensorFlow peer are measured on."""
 
 import functools
 from collections.abc import Callable

@@ -1,13 +1,19 @@
 """The classifier of a run, and what a saved one must be, to be evaluated on a data set or trained further."""
 
+import warnings
+
 import keras
+import numpy as np
 import tensorflow as tf
 
 from trainers.settings.config import Experiment
 from wmr_tf import architectures
+from wmr_tf.architectures.applications import application
 from wmr_tf.checks import InvalidInput, one_line, refuse, require
 from wmr_tf.engine.memory import machine_memory
+from wmr_tf.evaluation import ranges
 from wmr_tf.inputs.batches import LOOKED_AT, check_first_batch
+from wmr_tf.names import APPLICATION
 from wmr_tf.saving import load_classifier
 
 
@@ -24,12 +30,22 @@ def make_classifier(experiment: Experiment) -> keras.Model:
         classifier = load_classifier(experiment.architecture, what="classifier", trust=experiment.trust)
         black = tf.zeros([LOOKED_AT, *source.image_shape]), tf.zeros([LOOKED_AT], tf.int32)
         check_fits(classifier, tf.data.Dataset.from_tensors(black), source.num_classes)
+    elif experiment.is_application:
+        name = experiment.architecture.removeprefix(APPLICATION)
+        classifier = application(name, source.num_classes, source.image_shape)
     else:
         build = getattr(architectures, experiment.architecture)
         classifier = build(num_classes=source.num_classes, input_shape=source.image_shape)
     if experiment.initialize_from is not None:
         copy_weights(load_classifier(experiment.initialize_from, trust=experiment.trust), classifier)
     return classifier
+
+
+def warn_of_range(classifier: keras.Model, data: tf.data.Dataset) -> None:
+    """Warn of a classifier that is far more accurate on images in another range, by the first ones of a data set."""
+    few = list(data.unbatch().take(ranges.LOOKED_AT).batch(LOOKED_AT))
+    for found in ranges.other_range(lambda images, _: np.asarray(classifier(images, training=False)), few):
+        warnings.warn(found["message"], stacklevel=2)
 
 
 def check_fits(classifier: keras.Model, test: tf.data.Dataset, num_classes: int) -> None:
@@ -44,7 +60,7 @@ def check_fits(classifier: keras.Model, test: tf.data.Dataset, num_classes: int)
         InvalidInput: If it was made for images of another shape, for other classes, or returns no logits.
     """
     expected, got = tuple(test.element_spec[0].shape[1:]), input_shape(classifier)
-    fix = "Choose the --dataset that it was trained on."
+    fix = "Choose the --dataset that it was trained on; images of your own --image_size and --color can change."
     require(
         got is None or len(got) == len(expected) and all(a in (None, b) for a, b in zip(got, expected, strict=True)),
         "model",
@@ -95,13 +111,27 @@ def input_shape(classifier: keras.Model) -> tuple[int | None, ...] | None:
 
 
 def copy_weights(source: keras.Model, target: keras.Model) -> None:
-    """Copy all weights from a classifier of the same architecture."""
-    shapes = [[tuple(weight.shape) for weight in model.weights] for model in (source, target)]
+    """Copy all weights from a classifier of the same architecture, but those of the last layer if it is for others.
+
+    The user is warned of a last layer that stays new.
+
+    Raises:
+        InvalidInput: If it is of another architecture.
+    """
+    head = target.layers[-1]
+    before = [weight for weight in target.weights if not any(weight is each for each in head.weights)]
+    shapes = [[tuple(weight.shape) for weight in weights] for weights in (source.weights, target.weights, before)]
+    of_source, of_target, of_features = shapes
+    is_whole = of_source == of_target
     require(
-        shapes[0] == shapes[1],
+        is_whole or of_source[: len(of_features)] == of_features,
         "initialize_from",
-        got=f"a model with {len(shapes[0])} weights of other shapes",
-        expected=f"the {len(shapes[1])} weights of {target.name}",
-        fix="Name a classifier of the same architecture and data set.",
+        got=f"a model with {len(of_source)} weights of other shapes",
+        expected=f"the {len(of_target)} weights of {target.name}",
+        fix="Name a classifier of the same architecture, for images of the same size and channels.",
     )
-    target.set_weights(source.get_weights())
+    for weight, value in zip(target.weights if is_whole else before, source.get_weights(), strict=False):
+        weight.assign(value)
+    if not is_whole:
+        told = f"initialize_from: the last layer of {target.name} is new, since that of the file is for other classes"
+        warnings.warn(f"{told}.", stacklevel=2)

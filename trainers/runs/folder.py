@@ -20,7 +20,7 @@ from trainers.settings.base import Settings
 from trainers.settings.config import Evaluation, Experiment
 from wmr_tf.checks import InvalidInput, refuse, require
 from wmr_tf.names import RADII
-from wmr_tf.saving import forget_unfinished, read_json, taken, write_json
+from wmr_tf.saving import forget_unfinished, picture_files, read_json, taken, write_json
 from wmr_tf.untrusted import check_file, well_formed
 
 BEST, LAST = "best.keras", "classifier.keras"
@@ -33,7 +33,8 @@ CHECKPOINTS, DIVERGED = "checkpoints", "diverged.json"
 
 FILES = (
     *(BEST, LAST, CONFIG, HISTORY, METRICS, OUTCOMES, *(f"outcomes-{measure}.npz" for measure in RADII)),
-    *(IMAGES, TRAINING_PICTURE, ROBUSTNESS_PICTURE, REPORT, DIVERGED),
+    *(file.name for name in (TRAINING_PICTURE, ROBUSTNESS_PICTURE) for file in picture_files(name)),
+    *(IMAGES, REPORT, DIVERGED),
 )
 """What a run or an evaluation writes besides checkpoints and logs."""
 

@@ -1,7 +1,7 @@
 """How runs and evaluations are called in tables, titles and metrics."""
 
 import dataclasses
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sized
 from pathlib import Path
 from typing import Any
 
@@ -12,11 +12,16 @@ from trainers.settings.settling import settled
 from trainers.settings.weighting import checked_weighting, make_weighting
 from wmr_tf.data.own import short_name
 
+SHOWN_SETTINGS = (
+    *("dataset", "architecture", "method", "alpha_train", "weighting", "beta", "norm", "epsilon", "attack_steps"),
+    *("epochs", "learning_rate", "seed"),
+)
+
 
 def defence(metrics: dict[str, Any]) -> str:
-    """Return how the paper's tables name a defence, such as "TRADES" or "TRADES+ours"; else the model file's name.
+    """Return how the paper's tables name a defence, such as "TRADES" or "TRADES+weights"; else the model file's name.
 
-    Settings of the method that are not the recipe's follow in brackets, such as "TRADES+ours (beta 3)", and a
+    Settings of the method that are not the recipe's follow in brackets, such as "TRADES+weights (beta 3)", and a
     classifier that hides from attacks is called "MASKED".
     """
     return _trained(metrics) + (" MASKED" if metrics.get("masked") else "")
@@ -29,14 +34,14 @@ def _trained(metrics: dict[str, Any]) -> str:
     name = method if method == "natural" else method.upper()
     # Older metrics do not name a weighting.
     kind, *options = shown_weighting(metrics.get("weighting") or {"name": "Exponential"})
-    is_weighted = bool(metrics["alpha_train"]) if kind == "ours" else kind != "Uniform"
+    is_weighted = bool(metrics["alpha_train"]) if kind == "weights" else kind != "Uniform"
     changed = ", ".join([*(options if is_weighted else ()), *changed_settings(metrics)])
     return f"{name}{f'+{kind}' if is_weighted else ''}{f' ({changed})' if changed else ''}"
 
 
 def shown_weighting(weighting: dict[str, Any]) -> Iterator[str]:
-    """Yield what a defence's name says of a weighting: its name, "ours" for the paper's, and the options it has."""
-    yield "ours" if weighting["name"] == "Exponential" else weighting["name"]
+    """Yield what a defence's name says of a weighting: its name, "weights" for the paper's, and the options it has."""
+    yield "weights" if weighting["name"] == "Exponential" else weighting["name"]
     for name, value in weighting.items():
         if name not in ("name", "alpha") and value is not False:
             yield name if value is True else f"{name} {value:g}"
@@ -71,12 +76,17 @@ def changed_settings(metrics: dict[str, Any]) -> Iterator[str]:
 
 
 def title(metrics: dict[str, Any]) -> str:
-    """Return what was evaluated by which attack, in one line."""
+    """Return on which images which attack was evaluated, in one line."""
     attack = metrics["attack"]
     precision = attack.get("precision", "float32")
     faster = "" if precision == "float32" else f", attacked in {precision}"
-    name = f"{attack['norm']} {attack['name']}-{attack['steps']}"
-    return f"{short_name(metrics['dataset'])}, {name}, epsilon {attack['epsilon']:g}{faster}"
+    images = f"{metrics['examples']:,} {metrics['split']} images"
+    return f"{short_name(metrics['dataset'])}, {images}, {shown_attack(attack)}{faster}"
+
+
+def shown_attack(attack: dict[str, Any]) -> str:
+    """Return the norm, name, steps and radius of an attack that is described as in metrics.json."""
+    return f"{attack['norm']} {attack['name']}-{attack['steps']}, epsilon {attack['epsilon']:g}"
 
 
 def describe(experiment: Experiment) -> str:
@@ -88,6 +98,19 @@ def describe(experiment: Experiment) -> str:
         f"{short_name(experiment.dataset)}: {experiment.method}{beta}, {weights}, "
         f"{experiment.architecture}, {experiment.precision}, {experiment.epochs} epochs, seed {experiment.seed}"
     )
+
+
+def describe_validation(experiment: Experiment, validation: Iterable[tuple[Any, Sized]]) -> str:
+    """Return one line that says by which images and which attack the epochs are judged."""
+    count = sum(len(labels) for _, labels in validation)
+    attack = shown_attack(experiment.test_attack().describe())
+    return f"{count:,} validation images, {attack}, alpha_test {experiment.alpha_test[0]:g}"
+
+
+def shown_settings(experiment: Experiment) -> dict[str, bool | int | float | str]:
+    """Return the settings that TensorBoard shows beside a run's accuracies; the same ones of every run."""
+    values = {**dataclasses.asdict(experiment), "dataset": short_name(experiment.dataset)}
+    return {name: "none" if values[name] is None else values[name] for name in SHOWN_SETTINGS}
 
 
 def training_facts(config: dict[str, Any]) -> dict[str, Any]:

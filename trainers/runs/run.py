@@ -11,7 +11,7 @@ import keras
 import tensorflow as tf
 
 import wmr_tf
-from trainers.runs.classifiers import make_classifier
+from trainers.runs.classifiers import make_classifier, warn_of_range
 from trainers.runs.folder import (
     BEST,
     CHECKPOINTS,
@@ -26,7 +26,7 @@ from trainers.runs.folder import (
     run_folder,
     write_config,
 )
-from trainers.runs.naming import describe, training_facts
+from trainers.runs.naming import describe, describe_validation, shown_settings, training_facts
 from trainers.runs.scheduling import LearningRateByBatch, MethodByEpoch
 from trainers.runs.strategy import lost_worker_reported, make_strategy, only_the_chief_writes
 from trainers.runs.testing import HeldOut, bar_or_lines, evaluate, prepare
@@ -82,6 +82,8 @@ def train(experiment: Experiment) -> Path:
     test = prepare(experiment, splits)
     with strategy.scope():
         model = build_model(experiment, splits.train_examples)
+    if experiment.is_own_classifier:
+        warn_of_range(model.classifier, splits.validation)
     name = f"{short_name(experiment.dataset)}-{experiment.method}-alpha{experiment.alpha_train:g}"
     with only_the_chief_writes(strategy) as elsewhere:
         settings = dataclasses.replace(experiment, output_dir=elsewhere or experiment.output_dir)
@@ -109,7 +111,11 @@ def begin(experiment: Experiment, folder: Path) -> None:
     is_new = not (folder / CONFIG).exists()
     if is_new:
         write_config(folder, experiment, command=own_command())
-    print(f"{describe(experiment)}\n{'Writing into' if is_new else 'Going on in'} {folder}", flush=True)
+    print(describe(experiment))
+    weights = experiment.initialize_from or (experiment.architecture if experiment.is_own_classifier else None)
+    if is_new and weights:
+        print(f"Training begins with the weights of {weights}")
+    print(f"{'Writing into' if is_new else 'Going on in'} {folder}", flush=True)
 
 
 def tell_memory(model: wmr_tf.AdversarialModel, spec: Any, batch_size: int) -> None:
@@ -156,8 +162,10 @@ def fit_and_evaluate(
         facts["rollbacks"] = resume.rollbacks
     with model.distribute_strategy.scope():
         classifier = load_classifier(folder / BEST)
-    masked = "MASKED: " * bool(evaluate(experiment, test, classifier, folder, facts).get("masked"))
-    report.plot_training(read_history(folder), folder / TRAINING_PICTURE, title=masked + describe(experiment))
+    metrics = evaluate(experiment, test, classifier, folder, facts)
+    masked = "MASKED: " * bool(metrics.get("masked"))
+    title = f"{masked}{describe(experiment)}\n{describe_validation(experiment, splits.validation)}"
+    report.plot_training(read_history(folder), folder / TRAINING_PICTURE, title=title)
     forget_warm_up(folder)
     forget_checkpoints(folder)
     print(f"Everything is in {folder}")
@@ -227,12 +235,13 @@ def run_callbacks(
     experiment: Experiment, splits: data.Splits, folder: Path, best: SaveBestClassifier, resume: ExactResume
 ) -> list[keras.callbacks.Callback]:
     """Return the callbacks of a run; the evaluation comes before those that read its numbers."""
+    evaluation = validation_evaluation(experiment, splits)
     return [
-        *measuring_callbacks(experiment, validation_evaluation(experiment, splits)),
+        *measuring_callbacks(experiment, evaluation),
         best,
         resume,
         WriteHistory(folder / HISTORY),
-        WriteEvents(folder / LOGS, write_graph=False),
+        WriteEvents(folder / LOGS, evaluation, settings=shown_settings(experiment), write_graph=False),
     ]
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 
 import wmr_tf
 from trainers.settings.base import Settings, setting
@@ -18,15 +19,18 @@ class Dataset(Settings):
 
     dataset: str = setting(
         f"Data set: {', '.join(DATASETS)}, or images of your own: a folder with one subfolder a class, or with "
-        "subfolders train, test and validation of such, or an .npz file with x_train, y_train, x_test and y_test.",
+        "subfolders train, test and validation of such; an .npz file with x_train, y_train, x_test and y_test; or "
+        "tfds:NAME, any image classification set that tensorflow-datasets has prepared in --data_dir.",
         also="data",
     )
     image_size: tuple[int, ...] | None = setting(
-        "Pixels to which the images of a folder are resized: one number, or height,width. Default: as they are, all "
-        "alike."
+        "Pixels to which the images of a folder or of tfds:NAME are resized: one number, or height,width. Default: as "
+        "they are, all alike."
     )
-    color: str | None = setting(f"Into which the images of a folder are turned: {' or '.join(COLORS)}. Default: rgb.")
-    skip_broken: bool = setting("Leave out images of a folder that cannot be read; otherwise they end the run.", False)
+    color: str | None = setting(
+        f"Into which these images are turned: {' or '.join(COLORS)}. Default: rgb; for tfds:NAME what they are."
+    )
+    skip_broken: bool = setting("Leave out those of them that cannot be read; otherwise they end the run.", False)
     data_dir: str | None = setting("Where tensorflow-datasets keeps prepared data; only read if it is there.")
 
     def __post_init__(self) -> None:
@@ -44,6 +48,14 @@ class Dataset(Settings):
         Raises:
             InvalidInput: If it is not there, or not what it should be.
         """
+        return self._source
+
+    @functools.cached_property
+    def _source(self) -> Source:  # once: to list a large folder takes a while
         return wmr_tf.data.info(
-            self.dataset, image_size=self.image_size, color=self.color, skip_broken=self.skip_broken
+            self.dataset,
+            image_size=self.image_size,
+            color=self.color,
+            skip_broken=self.skip_broken,
+            data_dir=self.data_dir,
         )

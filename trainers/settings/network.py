@@ -11,7 +11,7 @@ from trainers.settings.recipes import BySize
 from wmr_tf.checks import one_of, require
 from wmr_tf.data.source import Source
 from wmr_tf.engine import processor
-from wmr_tf.names import ARCHITECTURES, AUGMENTATIONS, WITH_BATCH_NORM
+from wmr_tf.names import APPLICATION, APPLICATIONS, ARCHITECTURES, AUGMENTATIONS, WITH_BATCH_NORM
 from wmr_tf.saving import model_file
 
 PRECISIONS = {"float32": "float32", "bfloat16": "mixed_bfloat16", "float16": "mixed_float16"}
@@ -22,11 +22,13 @@ class Network(Dataset):
     """A new network, or a classifier in a file, and the data that it is trained on."""
 
     architecture: str = setting(
-        f"Network: {', '.join(ARCHITECTURES)}, or the .keras file of a classifier that returns logits, whose weights "
-        "training begins with.",
+        f"Network: {', '.join(ARCHITECTURES)}, keras.applications:NAME with new weights, or the .keras file of a "
+        "classifier that returns logits, whose weights training begins with.",
         also="classifier",
     )
-    initialize_from: str | None = setting("A .keras file whose weights to start from.")
+    initialize_from: str | None = setting(
+        "A .keras file whose weights to start from; those of its last layer stay out if it is for other classes."
+    )
     augment: str | None = setting(
         f"How training images are changed at random: {' or '.join(AUGMENTATIONS)} (shifted by up to 4 pixels, and "
         "mirrored). Default: crop_flip for cifar10 and tiny_imagenet, else none."
@@ -43,8 +45,11 @@ class Network(Dataset):
         """
         if isinstance(self.architecture, BySize):
             object.__setattr__(self, "architecture", self.architecture.of(self.source().image_shape))
-        if not self.is_own_classifier:
-            one_of("architecture", self.architecture, ARCHITECTURES)
+        if self.is_application:
+            one_of("architecture", self.architecture.removeprefix(APPLICATION), APPLICATIONS)
+        elif not self.is_own_classifier:
+            choices = [*ARCHITECTURES, f"{APPLICATION}NAME", "FILE.keras"]
+            one_of("architecture", self.architecture, choices)
         if_given(one_of, "augment", self.augment, AUGMENTATIONS)
         one_of("precision", self.precision, [*PRECISIONS, "auto"])
         if self.precision == "auto":  # settled here, so that every record of the run says what it was
@@ -79,9 +84,14 @@ class Network(Dataset):
         return self.architecture.endswith(".keras")
 
     @property
+    def is_application(self) -> bool:
+        """Whether the network is one of `keras.applications`."""
+        return self.architecture.startswith(APPLICATION)
+
+    @property
     def may_have_batch_norm(self) -> bool:
         """Whether the update of the network may need the batch as a whole."""
-        return self.is_own_classifier or self.architecture in WITH_BATCH_NORM
+        return self.is_own_classifier or self.is_application or self.architecture in WITH_BATCH_NORM
 
 
 def _native_precision() -> str:

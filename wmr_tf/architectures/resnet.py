@@ -1,4 +1,4 @@
-"""ResNet-18 for small images."""
+"""ResNets for small images: ResNet-18, and the ResNet-20 of CIFAR-10."""
 
 import keras
 from keras import layers
@@ -33,15 +33,50 @@ def resnet18(num_classes: int = 10, input_shape: tuple[int, int, int] = (32, 32,
     Source: He et al., "Deep Residual Learning for Image Recognition" (CVPR 2016), and the `BasicBlock` of
     `models/resnet.py` in https://github.com/kuangliu/pytorch-cifar.
     """
+    return _resnet("resnet18", num_classes, input_shape, widths=(64, 128, 256, 512), blocks=2)
+
+
+def resnet20(num_classes: int = 10, input_shape: tuple[int, int, int] = (32, 32, 3)) -> keras.Model:
+    """Return a new ResNet-20, the small one made for CIFAR-10: 272,474 trainable parameters at ten classes.
+
+    A 3x3 convolution at stride 1, three stages of three post-activation blocks (16, 32 and 64 filters; the last two
+    stages halve the image), the global average and the logits: 40.8 M multiply-adds for 32x32. Initialised as
+    `resnet18`.
+
+    Args:
+        num_classes: Number of classes, at least 2.
+        input_shape: `(height, width, channels)` of an image; height and width at least 8.
+
+    Returns:
+        A Keras model of images `[batch, *input_shape]` in [0, 1] that returns float32 logits `[batch, num_classes]`.
+
+    Raises:
+        InvalidInput: If `num_classes` or `input_shape` is out of these ranges.
+
+    Example:
+        >>> from wmr_tf import architectures
+        >>> architectures.resnet20(num_classes=3, input_shape=(28, 28, 1)).output_shape
+        (None, 3)
+
+    Note: Where a block widens, its shortcut is a 1x1 convolution with BatchNorm; the paper's fills up with zeros.
+
+    Source: He et al., "Deep Residual Learning for Image Recognition" (CVPR 2016), section 4.2.
+    """
+    return _resnet("resnet20", num_classes, input_shape, widths=(16, 32, 64), blocks=3)
+
+
+def _resnet(
+    name: str, num_classes: int, input_shape: tuple[int, int, int], *, widths: tuple[int, ...], blocks: int
+) -> keras.Model:
     image = _layers.image_input(input_shape)
-    x = layers.ReLU(name="stem_relu")(_conv_bn(image, 64, 3, 1, "stem"))
-    for stage, filters in enumerate((64, 128, 256, 512), start=1):
-        for block in (1, 2):
+    x = layers.ReLU(name="stem_relu")(_conv_bn(image, widths[0], 3, 1, "stem"))
+    for stage, filters in enumerate(widths, start=1):
+        for block in range(1, blocks + 1):
             stride = 2 if stage > 1 and block == 1 else 1
             x = _block(x, filters, stride, f"stage{stage}_block{block}")
     x = layers.GlobalAveragePooling2D(name="average")(x)
     outputs = _layers.logits(x, num_classes, bias=_layers.torch_bias(x.shape[-1]))
-    return keras.Model(image, outputs, name="resnet18")
+    return keras.Model(image, outputs, name=name)
 
 
 def _block(x: keras.KerasTensor, filters: int, stride: int, name: str) -> keras.KerasTensor:

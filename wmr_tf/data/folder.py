@@ -1,24 +1,17 @@
 """A folder of images with one subfolder a class."""
 
 import dataclasses
-import math
 import os
-import warnings
-from collections.abc import Iterator
 from pathlib import Path
 
-import numpy as np
-
 from wmr_tf.checks import refuse, require
-from wmr_tf.data.cutting import SPLITS, Given, arrays_of, digest, listed
-from wmr_tf.data.pictures import FORMATS, SUFFIXES, Pictures, pixels_of_each, size_of
-from wmr_tf.data.source import Arrays, Images
+from wmr_tf.data.cutting import SPLITS, listed
+from wmr_tf.data.decoding import Encoded, decode
+from wmr_tf.data.pictures import FORMATS, SUFFIXES, size_of
+from wmr_tf.data.source import Arrays
 from wmr_tf.untrusted import Unsafe
 
 _LAYOUT = "one subfolder of images a class, or subfolders train, test and validation (or val) that hold these"
-_COPIES = 4
-"""How many times the images of a data set are in memory for a while: read, cut into splits, and in TensorFlow."""
-
 _SPLIT_OF = {**{name: name for name in SPLITS}, "val": "validation"}
 
 
@@ -66,12 +59,13 @@ class Folder:
             files[split] = [(file, label) for label, name in enumerate(classes) for file in _files(root / name)]
         return cls(path, tuple(classes), files)
 
-    def image_shape(self, size: tuple[int, int] | None, channels: int) -> tuple[int, int, int]:
-        """Return (height, width, channels) of the images: `size`, or that of the first image that can be read.
+    def image_shape(self, size: tuple[int, int] | None, channels: int | None) -> tuple[int, int, int]:
+        """Return (height, width, channels), given what is asked for; else the size of the first image, and 3 channels.
 
         Raises:
             InvalidInput: If no image can be read.
         """
+        channels = channels or 3
         if size is not None:
             return (*size, channels)
         for path, _ in (file for files in self.files.values() for file in files):
@@ -87,97 +81,9 @@ class Folder:
         )
 
     def read(self, image_shape: tuple[int, int, int], *, resize: bool, skip_broken: bool) -> Arrays:
-        """Return the images and labels of all splits, decoded into memory if they fit.
-
-        Args:
-            image_shape: (height, width, channels) of all images.
-            resize: Whether images of other sizes are resized, or refused.
-            skip_broken: Whether images that cannot be read are left out, with a warning, or refused.
-
-        Raises:
-            InvalidInput: If an image cannot be read, has another size, or a class has no or too few images.
-        """
-        files = {split: self._sound(each, image_shape, resize=resize) for split, each in self.files.items()}
-        keep = _fit_in_memory(sum(map(len, self.files.values())), image_shape)
-        broken: list[tuple[str, str]] = []
-        given = {split: _read(each, image_shape, keep, broken) for split, each in files.items()}
-        self._tell_broken(broken, skip_broken)
-        for split, each in given.items():
-            empty = [self.classes[label] for label in set(range(len(self.classes))) - set(each.labels.tolist())]
-            got = f"no {split} image that can be read of {listed(sorted(empty))}"
-            require(not empty, "data", got=got, expected="images of every class", fix="Add images or leave it out.")
-        return arrays_of(given)
-
-    def _sound(
-        self, files: list[tuple[str, int]], image_shape: tuple[int, int, int], *, resize: bool
-    ) -> Iterator[tuple[str, int, str | None]]:
-        """Yield the path of each image, its label, and what is wrong with its header, if anything."""
-        for path, label in files:
-            try:
-                size = size_of(path)
-            except Unsafe as error:
-                yield path, label, str(error)
-                continue
-            height, width = image_shape[:2]
-            require(
-                resize or size == (height, width),
-                "data",
-                got=f"{path!r} of {size[0]} x {size[1]} pixels where others have {height} x {width}",
-                expected="images of one size",
-                fix=f"Pass --image_size={height},{width} (height and width) to resize all.",
-            )
-            yield path, label, None
-
-    @staticmethod
-    def _tell_broken(broken: list[tuple[str, str]], skip: bool) -> None:
-        if broken:
-            found = (
-                f"{len(broken)} images that cannot be read, {listed((f'{path} ({why})' for path, why in broken), 3)}"
-            )
-            fix = "Mend or remove them, or pass --skip_broken to go on without."
-            require(skip, "data", got=found, expected=f"images in {', '.join(FORMATS)}", fix=fix)
-            warnings.warn(f"data: {found}, are left out.", stacklevel=2)
-
-
-def _read(
-    files: Iterator[tuple[str, int, str | None]],
-    image_shape: tuple[int, int, int],
-    keep: bool,
-    broken: list[tuple[str, str]],
-) -> Given:
-    """Return a split, each image decoded once to learn whether it can be; those that cannot join the broken ones."""
-    sound = []
-    for path, label, wrong in files:
-        if wrong is None:
-            sound.append((path, label))
-        else:
-            broken.append((path, wrong))
-    memory = np.empty([len(sound) if keep else 0, *image_shape], np.uint8)
-    paths: list[str] = []
-    labels: list[int] = []
-    digests: list[bytes] = []
-    for (path, label), (image, wrong) in zip(
-        sound, pixels_of_each([path for path, _ in sound], image_shape), strict=True
-    ):
-        if image is None:
-            broken.append((path, str(wrong)))
-            continue
-        if keep:
-            memory[len(paths)] = image
-        paths.append(path)
-        labels.append(label)
-        digests.append(digest(image))
-    in_files = Pictures(np.array(paths, object), image_shape)
-    images: Images = memory[: len(paths)] if keep else in_files
-    return Given(images, np.array(labels, np.int64), digests, paths)
-
-
-def _fit_in_memory(examples: int, image_shape: tuple[int, int, int]) -> bool:
-    """Return whether so many images, as bytes, fit into the memory that is free."""
-    from wmr_tf.engine.memory import free_memory  # late, since it imports TensorFlow
-
-    free = free_memory()
-    return free is None or _COPIES * examples * math.prod(image_shape) <= free
+        """Return the images and labels of all splits; see `wmr_tf.data.decoding.decode`."""
+        files = {split: [Encoded(path, path, label) for path, label in each] for split, each in self.files.items()}
+        return decode(files, self.classes, image_shape, resize=resize, skip_broken=skip_broken)
 
 
 def _subfolders(folder: Path) -> list[str]:

@@ -58,8 +58,9 @@ def load(
         batch_size: Examples a batch, >= 1.
         seed: Of the training order and of the augmentation, in [0, 2**31).
         data_dir: An existing folder where tensorflow-datasets keeps prepared data; a copy found there is only read.
-            None: its default folder. What is not prepared is downloaded into that folder. For Tiny ImageNet also a
-            folder with tiny-imagenet-200.zip, or with that in downloads/manual; it is prepared once.
+            None: its default folder. MNIST and CIFAR-10 are downloaded into that folder if they are not there. For
+            Tiny ImageNet also a folder with tiny-imagenet-200.zip, or with that in downloads/manual; it is prepared
+            once.
         train_examples: Keep only so many training images; None keeps all.
         validation_examples: Keep only so many validation images; None keeps all.
         with_index: Whether training images come as {"image": images, "index": index}: the index, int32 [batch], is the
@@ -83,7 +84,7 @@ def load(
         The training batches have addresses: batch k of epoch e is the same whatever was read before. The data set
         itself counts how often it has been read; `wmr_tf.callbacks.ExactResume` has it begin where a training stopped.
     """
-    source = name if isinstance(name, Source) else info(name)
+    source = name if isinstance(name, Source) else info(name, data_dir=data_dir)
     batch_size = at_least("batch_size", batch_size, 1)
     seed = checked_seed(seed)
     raw = _with_validation(source.read(None if data_dir is None else data_folder(data_dir)), source.validation_examples)

@@ -39,6 +39,7 @@ def facts(path: Path) -> tuple[int, tuple[int, int, int], int]:
     (_, *shape), dtype = shapes["x_train"][0] or (0,), shapes["x_train"][1]
     shape = shape if len(shape) == 3 else [*shape, 1]
     fix = "Put the channels last: np.moveaxis(x, 1, -1)." if shape[:1] in ([1], [3]) else "Reshape the images."
+    fix = "Leave out the transparency: x[..., :3]." if shape[2:] == [4] else fix
     is_shape = len(shape) == 3 and shape[-1] in _CHANNELS and min(shape) > 0
     require(is_shape, "x_train", got=f"shape {list(shapes['x_train'][0])}", expected=_SHAPE, fix=fix)
     height, width, channels = shape

@@ -1,6 +1,7 @@
-"""Images of one's own as a data set: a folder with one subfolder a class, or an .npz file.
+"""Images of one's own as a data set: a folder with one subfolder a class, an .npz file, or tfds:NAME.
 
-Such a data set is called by its address: the path of a folder, which ends in a slash, or of an .npz file.
+Such a data set is called by its address: the path of a folder, which ends in a slash, or of an .npz file, or the name
+of a set of tensorflow-datasets after "tfds:".
 """
 
 import functools
@@ -11,6 +12,7 @@ from typing import Any
 
 from wmr_tf.checks import at_least, one_of, require
 from wmr_tf.data import npz
+from wmr_tf.data.catalogue import PREFIX, Prepared
 from wmr_tf.data.folder import Folder
 from wmr_tf.data.source import Source
 from wmr_tf.names import COLORS, DATASETS
@@ -27,7 +29,7 @@ def address(dataset: Any) -> str:
         dataset: A name or a path.
 
     Raises:
-        InvalidInput: If it is no name, no .npz file and no folder that is there.
+        InvalidInput: If it is no name, no .npz file, no tfds:NAME and no folder that is there.
 
     Example:
         >>> address("mnist"), address("photos.npz")
@@ -36,7 +38,7 @@ def address(dataset: Any) -> str:
     is_text = isinstance(dataset, str)
     if is_text and (dataset in DATASETS or is_own(dataset)):
         return dataset
-    expected = f"one of {', '.join(DATASETS)}, or images of your own: a folder or an .npz file"
+    expected = f"one of {', '.join(DATASETS)}, or images of your own: a folder, an .npz file or tfds:NAME"
     is_folder = is_text and bool(dataset) and Path(dataset).expanduser().is_dir()
     require(
         is_folder,
@@ -50,7 +52,7 @@ def address(dataset: Any) -> str:
 
 def is_own(dataset: str) -> bool:
     """Return whether what `address` returned is of images of one's own."""
-    return dataset.endswith((".npz", "/", os.sep))
+    return dataset.startswith(PREFIX) or dataset.endswith((".npz", "/", os.sep))
 
 
 def short_name(dataset: str) -> str:
@@ -60,9 +62,11 @@ def short_name(dataset: str) -> str:
         dataset: What `address` returned.
 
     Example:
-        >>> short_name("mnist"), short_name("/data/photos/"), short_name("photos.npz")
-        ('mnist', 'photos', 'photos')
+        >>> short_name("mnist"), short_name("/data/photos/"), short_name("photos.npz"), short_name("tfds:beans")
+        ('mnist', 'photos', 'photos', 'beans')
     """
+    if dataset.startswith(PREFIX):
+        return dataset.removeprefix(PREFIX).replace("/", "-").replace(":", "-")
     return Path(dataset).resolve().stem if is_own(dataset) else dataset
 
 
@@ -72,6 +76,7 @@ def source(
     image_size: Iterable[int] | None = None,
     color: str | None = None,
     skip_broken: bool = False,
+    data_dir: str | os.PathLike[str] | None = None,
 ) -> Source:
     """Return images of one's own as a data set, looked at but not yet read.
 
@@ -81,6 +86,7 @@ def source(
             them as they are, all alike.
         color: "rgb" or "grayscale", into which those of a folder are turned; None is "rgb".
         skip_broken: Whether images of a folder that cannot be read are left out, with a warning.
+        data_dir: Where tensorflow-datasets keeps prepared data, None for its default folder.
 
     Raises:
         InvalidInput: If the data are not there, or not what they should be.
@@ -91,12 +97,12 @@ def source(
         classes, shape, scale = npz.facts(path)
         return Source(lambda _: npz.read(path), num_classes=classes, image_shape=shape, scale=scale)
     size = None if image_size is None else checked_size(image_size)
-    channels = _CHANNELS[one_of("color", color or COLORS[0], COLORS)]
-    folder = Folder.listing(path)
-    shape = folder.image_shape(size, channels)
-    read = functools.partial(folder.read, shape, resize=size is not None, skip_broken=skip_broken)
-    names = folder.classes
-    return Source(lambda _: read(), num_classes=len(names), image_shape=shape, class_names=names)
+    channels = None if color is None else _CHANNELS[one_of("color", color, COLORS)]
+    is_prepared = dataset.startswith(PREFIX)
+    found: Folder | Prepared = Prepared.found(dataset, data_dir) if is_prepared else Folder.listing(path)
+    shape = found.image_shape(size, channels)
+    read = functools.partial(found.read, shape, resize=size is not None, skip_broken=skip_broken)
+    return Source(lambda _: read(), num_classes=len(found.classes), image_shape=shape, class_names=found.classes)
 
 
 def checked_size(size: Iterable[int]) -> tuple[int, int]:
@@ -114,5 +120,5 @@ def refuse_options(dataset: str, **options: object) -> None:
         InvalidInput: If there is one.
     """
     for name, value in options.items():
-        expected, fix = "nothing, since only folders of images have it", f"Leave out --{name}."
+        expected, fix = "nothing, since only folders of images and tfds:NAME have it", f"Leave out --{name}."
         require(not value, name, got=f"{value} with data set {dataset!r}", expected=expected, fix=fix)

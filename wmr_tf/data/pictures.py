@@ -1,6 +1,7 @@
-"""Images in files: their size, their pixels, and a set of them that stays in its files."""
+"""Encoded images, in files or in memory: their size, their pixels, and a set of them that stays as it is."""
 
 import dataclasses
+import io
 import os
 import warnings
 from collections.abc import Iterable, Iterator
@@ -19,23 +20,27 @@ SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".gif")
 """How the names of image files end, in small letters."""
 
 
+Encoded = str | os.PathLike[str] | bytes
+"""The path of an image's file, or what such a file holds."""
+
+
 @dataclasses.dataclass(frozen=True)
 class Pictures:
-    """Images that stay in their files until a batch needs them.
+    """Images that stay encoded until a batch needs them.
 
     Args:
-        paths: Those of the files, [examples].
+        encoded: The paths of their files, or what the files hold, [examples].
         image_shape: (height, width, channels), channels 1 or 3; images of another size are resized.
     """
 
-    paths: np.ndarray
+    encoded: np.ndarray
     image_shape: tuple[int, int, int]
 
     def __len__(self) -> int:
-        return len(self.paths)
+        return len(self.encoded)
 
     def __getitem__(self, index: Any) -> "Pictures":
-        return Pictures(self.paths[index], self.image_shape)
+        return Pictures(self.encoded[index], self.image_shape)
 
     def read(self, index: np.ndarray) -> np.ndarray:
         """Return the images of some numbers, [batch], as uint8 [batch, *image_shape].
@@ -44,15 +49,15 @@ class Pictures:
             Unsafe: If one cannot be read any more.
         """
         with ThreadPoolExecutor() as threads:
-            read = threads.map(lambda path: pixels(path, self.image_shape), self.paths[index])
+            read = threads.map(lambda image: pixels(image, self.image_shape), self.encoded[index])
             return np.stack(list(read))
 
 
-def size_of(path: str | os.PathLike[str]) -> tuple[int, int]:
+def size_of(encoded: Encoded) -> tuple[int, int]:
     """Return height and width of an image in pixels, as the header of its file tells them.
 
     Args:
-        path: A file in one of `FORMATS`, whatever its name.
+        encoded: A file in one of `FORMATS`, whatever its name.
 
     Raises:
         Unsafe: If it is no such file, or has more pixels than any photograph.
@@ -66,18 +71,17 @@ def size_of(path: str | os.PathLike[str]) -> tuple[int, int]:
     with warnings.catch_warnings():
         warnings.simplefilter("error", Image.DecompressionBombWarning)
         try:
-            check_file(path)
-            with Image.open(path, formats=FORMATS) as image:
+            with Image.open(_checked(encoded), formats=FORMATS) as image:
                 return image.height, image.width
         except Exception as error:  # which one Pillow raises depends on what is wrong
-            raise _unreadable(error, path) from error
+            raise _unreadable(error, encoded) from error
 
 
-def pixels(path: str | os.PathLike[str], image_shape: tuple[int, int, int]) -> np.ndarray:
+def pixels(encoded: Encoded, image_shape: tuple[int, int, int]) -> np.ndarray:
     """Return the image in a file (of a GIF the first picture), without its transparency.
 
     Args:
-        path: A file of which `size_of` knows the size.
+        encoded: A file of which `size_of` knows the size.
         image_shape: (height, width, channels). An image of another size is resized, bilinearly and with antialiasing,
             whatever its aspect; one in colour becomes grey if there is one channel.
 
@@ -89,7 +93,7 @@ def pixels(path: str | os.PathLike[str], image_shape: tuple[int, int, int]) -> n
     """
     height, width, channels = image_shape
     try:
-        with Image.open(path, formats=FORMATS) as opened:
+        with Image.open(_checked(encoded), formats=FORMATS) as opened:
             image: Image.Image = opened
             if image.mode.startswith("I"):  # 16 bits, of which Pillow would keep the lower ones
                 image = Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
@@ -100,23 +104,33 @@ def pixels(path: str | os.PathLike[str], image_shape: tuple[int, int, int]) -> n
                 image = image.resize((width, height), Image.Resampling.BILINEAR)
             return np.asarray(image, np.uint8).reshape(image_shape)
     except Exception as error:  # which one Pillow raises depends on where the damage is
-        raise _unreadable(error, path) from error
+        raise _unreadable(error, encoded) from error
 
 
 def pixels_of_each(
-    paths: Iterable[str], image_shape: tuple[int, int, int]
+    images: Iterable[Encoded], image_shape: tuple[int, int, int]
 ) -> Iterator[tuple[np.ndarray | None, str | None]]:
     """Yield each image and None, or None and what is wrong with its file."""
 
-    def tried(path: str) -> tuple[np.ndarray | None, str | None]:
+    def tried(image: Encoded) -> tuple[np.ndarray | None, str | None]:
         try:
-            return pixels(path, image_shape), None
+            return pixels(image, image_shape), None
         except Unsafe as error:
             return None, str(error)
 
     with ThreadPoolExecutor() as threads:
-        yield from threads.map(tried, paths)
+        yield from threads.map(tried, images)
 
 
-def _unreadable(error: Exception, path: object) -> Unsafe:
-    return Unsafe(one_line(error).removesuffix(f" {str(path)!r}").rstrip("."))
+def _checked(encoded: Encoded) -> Any:
+    """Return what Pillow opens: a plain file's path, or its content as a file."""
+    if isinstance(encoded, bytes):
+        return io.BytesIO(encoded)
+    check_file(encoded)
+    return encoded
+
+
+def _unreadable(error: Exception, encoded: Encoded) -> Unsafe:
+    if isinstance(encoded, bytes):
+        return Unsafe(one_line(error).partition(" <_io.BytesIO")[0].rstrip("."))
+    return Unsafe(one_line(error).removesuffix(f" {str(encoded)!r}").rstrip("."))

@@ -44,7 +44,8 @@ def evaluate_robustness(
         data: Batches of (images, labels) as a `tf.data.Dataset`, a list or a `keras.utils.PyDataset`, or a pair of
             arrays.
         attack: The test attack; among its restarts each image keeps the smallest margin. A warning is given if it
-            cannot reach the edge of its ball, and if the classifier is no better than guessing.
+            cannot reach the edge of its ball, if the classifier is no better than guessing, and if it is far more
+            accurate on images scaled to [0, 255] or [-1, 1].
         alpha_test: Powers of the non-uniform attacker, one or several, each >= 0.
         seed: Of the attack's random start, which is keyed by the image's position in the data.
         batch_size: Images attacked together, at most; as many as fit a memory budget if not given, see

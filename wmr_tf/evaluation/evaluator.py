@@ -19,7 +19,7 @@ from wmr_tf.engine.frozen import freeze_in
 from wmr_tf.engine.memory import images_at_once
 from wmr_tf.engine.precision import COMPUTE
 from wmr_tf.engine.progress import Progress
-from wmr_tf.evaluation.flags import warn_at_chance
+from wmr_tf.evaluation.ranges import warn_of_clean
 from wmr_tf.evaluation.robustness import Logits, Robustness
 from wmr_tf.evaluation.suite import Suite
 from wmr_tf.inputs.batches import CheckedBatches, batches_of, checked_batches
@@ -132,7 +132,8 @@ class RobustnessEvaluator:
                 images in the same order each time; a `CheckedBatches` is not looked at again.
             verbose: 1 shows a progress bar, 2 prints a line a minute, 0 nothing.
             outcomes: The file in which the suite keeps what it finds, see `auto_attack`.
-            at_chance: Whether to warn, before the attacks, of a classifier that is no better than guessing.
+            at_chance: Whether to warn, before the attacks, of a classifier that is no better than guessing, or that
+                seems to expect images in another range.
 
         Returns:
             Margins and losses, and the accuracies that follow.
@@ -152,8 +153,7 @@ class RobustnessEvaluator:
         clean = [[np.asarray(part) for part in clean_logits(images, labels)] for images, labels in batches]
         of_clean, has_no_gradient = map(np.concatenate, zip(*clean, strict=True))
         labels = np.concatenate([labels for _, labels in batches])
-        if at_chance:
-            warn_at_chance(of_clean, labels)
+        found = warn_of_clean(lambda x, y: np.asarray(clean_logits(x, y)[0]), batches, of_clean) if at_chance else []
         for images, of_images in batches:
             positions = tf.range(position, position + len(images))
             position += len(images)
@@ -166,7 +166,8 @@ class RobustnessEvaluator:
         if self._suite and np.isfinite([of_clean, plain]).all():
             suite = self._suite(batches, outcomes=outcomes, verbose=verbose)
         zero_gradients = int(has_no_gradient.sum())
-        return Robustness.of(logits, self.attack, suite=suite, zero_gradients=zero_gradients, settings=self._settings)
+        more: dict[str, Any] = {"zero_gradients": zero_gradients, "found": found, "settings": self._settings}
+        return Robustness.of(logits, self.attack, suite=suite, **more)
 
     def _trace(self, images: tf.Tensor) -> None:
         """Trace both functions, once, for batches of any size: the last one is often smaller."""

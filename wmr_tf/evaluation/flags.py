@@ -1,7 +1,6 @@
 """What can be wrong with a robust accuracy: flags, each with the number that raised it and what to do."""
 
 import math
-import warnings
 from collections.abc import Mapping
 from typing import Any
 
@@ -20,6 +19,9 @@ SMALL_SAMPLE = 100.0
 
 SQUARE_HELPS = 0.002
 """By how much random search may lower the accuracy that gradients have left; the threshold of the public code."""
+
+OTHER_RANGE = 0.1
+"""By how much, at least, another range of the images must raise A_nat to be called the one that is expected."""
 
 CHANCE = 0.01
 """How often a true share that is just at its limit may raise a flag; a diagnosis asks a dozen times."""
@@ -96,11 +98,23 @@ def chance_flags(is_correct: np.ndarray, labels: np.ndarray) -> list[Flag]:
     return [flag("near_chance", message, accuracy, chance)]
 
 
-def warn_at_chance(logits: np.ndarray, labels: np.ndarray) -> None:
-    """Warn of a classifier that is no better than guessing, given its logits for clean images `[images, classes]`."""
-    if np.isfinite(logits).all():
-        for found in chance_flags(logits.argmax(axis=1) == labels, labels):
-            warnings.warn(found["message"], stacklevel=1)
+def range_flags(is_correct: np.ndarray, would_be: np.ndarray, scaled: tuple[float, float]) -> list[Flag]:
+    """Return the flag of a classifier that is far more accurate on images in another range, none if it is not.
+
+    Args:
+        is_correct: Whether each image in [0, 1] is classified correctly `[images]`.
+        would_be: Whether it is when scaled to the other range `[images]`.
+        scaled: That range.
+    """
+    gains = would_be.astype(float) - is_correct
+    gain, threshold = float(gains.mean()), max(OTHER_RANGE, 3 * float(gains.std()) / math.sqrt(len(gains)))
+    low, high = scaled
+    message = (
+        f"on the first {len(gains)} images A_nat is {100 * is_correct.mean():.1f} %, and {100 * would_be.mean():.1f} % "
+        f"if they are scaled to [{low:g}, {high:g}], which the classifier seems to expect: take "
+        f"wmr_tf.with_input_range(model, {low:g}, {high:g})."
+    )
+    return [flag("input_range", message, gain, threshold)] if gain > threshold else []
 
 
 def _chance(labels: Any) -> float:

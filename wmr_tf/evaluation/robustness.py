@@ -2,7 +2,7 @@
 
 import dataclasses
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -53,6 +53,7 @@ class Robustness:
         attack: The test attack, None if it is not known.
         suite: What a suite of stronger attacks has found on the same images, None if there was none.
         zero_gradients: For how many clean images the gradient of the attack's loss is 0 in all values.
+        found: Flags that were raised before the attacks.
         logits: What margins and losses were computed from, None if it is not known.
         radii: The smallest radii at which the images are misclassified, None if they were not measured.
         choosers: What attackers know who choose before they see the outcome.
@@ -74,6 +75,7 @@ class Robustness:
     attack: Attack | None = None
     suite: SuiteResult | None = None
     zero_gradients: int = 0
+    found: Sequence[Mapping[str, Any]] = ()
     logits: Logits | None = None
     radii: Radii | None = None
     choosers: Choosers = Choosers()
@@ -124,6 +126,7 @@ class Robustness:
         if self.logits is not None and self.is_finite:
             found += constant_flags(self.logits.clean.argmax(axis=1), self.clean_margins > 0)
             found += chance_flags(self.clean_margins > 0, self.logits.labels)
+        found += map(dict, self.found)
         return found + zero_gradient_flags(self.zero_gradients, len(self.margins)) + self._small_samples()
 
     @property

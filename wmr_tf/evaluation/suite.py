@@ -19,8 +19,9 @@ from wmr_tf.engine.frozen import freeze_in
 from wmr_tf.engine.memory import AT_MOST, images_at_once
 from wmr_tf.engine.precision import COMPUTE
 from wmr_tf.engine.progress import Progress
-from wmr_tf.evaluation.flags import Flag, suite_flags, warn_at_chance
+from wmr_tf.evaluation.flags import Flag, suite_flags
 from wmr_tf.evaluation.outcomes import Outcomes, file_for, identity_of, resumed
+from wmr_tf.evaluation.ranges import warn_of_clean
 from wmr_tf.evaluation.stages import Batch, Stage
 from wmr_tf.evaluation.statistics import Accuracy
 from wmr_tf.evaluation.versions import PUBLISHED, stages_of
@@ -167,7 +168,8 @@ class Suite:
             batches: The images and labels.
             outcomes: The file to keep the outcomes in, and to go on from where it is there.
             verbose: 1 shows a progress bar, 2 prints a line a minute, 0 nothing.
-            at_chance: Whether to warn, before the attacks, of a classifier that is no better than guessing.
+            at_chance: Whether to warn, before the attacks, of a classifier that is no better than guessing, or that
+                seems to expect images in another range.
 
         Raises:
             InvalidInput: If the file is of another evaluation, or the classifier gives NaN for a clean or an attacked
@@ -178,7 +180,7 @@ class Suite:
         logits = self._clean_logits(batches.split(self._at_once(images)))
         _check_finite(logits, "clean images", expected="finite logits on every image")
         if at_chance:
-            warn_at_chance(logits, labels)
+            warn_of_clean(lambda x, y: self._clean_logits(CheckedBatches([(x, y)])), batches, logits)
         state = Outcomes.begin(images, labels, logits)
         classes = state.logits.shape[1]
         runs = [(stage, run) for stage in self.stages for run in range(stage.runs_for(classes))]

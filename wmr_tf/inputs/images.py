@@ -74,7 +74,8 @@ def _put_before(low: int, high: int) -> str:
 
 def _check_integers(labels: np.ndarray, num_classes: int | None) -> None:
     got = f"dtype {labels.dtype} of shape {list(labels.shape)}"
-    fix = "Cast class numbers to int32."
+    numbered = "Number the classes: np.unique(labels, return_inverse=True)[1]."
+    fix = "Cast class numbers to int32." if labels.dtype.kind == "f" else numbered
     require(labels.dtype.kind in "iu", "labels", got=got, expected="integers, or one-hot rows", fix=fix)
     low, high = int(labels.min()), int(labels.max())
     expected = "class numbers >= 0" if num_classes is None else f"class numbers in [0, {num_classes})"

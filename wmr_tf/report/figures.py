@@ -1,4 +1,7 @@
-"""Pictures of robustness, from plain values: dictionaries in the form of metrics.json and history.csv."""
+"""Pictures of robustness, from plain values: dictionaries in the form of metrics.json and history.csv.
+
+Each is written three times, under one name: as PNG, and for a paper as PDF and SVG.
+"""
 
 import math
 import textwrap
@@ -7,41 +10,64 @@ from itertools import cycle, pairwise
 from os import PathLike
 from typing import Any
 
+import matplotlib
+import numpy as np
+from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 
-from wmr_tf.saving import written_whole
+from wmr_tf.saving import picture_files, written_whole
 
 # Okabe and Ito's colours, told apart by colour-blind readers too; without their yellow, too pale for a line.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 GREY = "#777777"
 
-_LABEL_WIDTH = 46  # letters, in a legend
+SAVED: Any = {  # matplotlib types the names of its settings one by one
+    "pdf.fonttype": 42,  # text stays text, in its font, in both
+    "svg.fonttype": "none",
+    "svg.hashsalt": "wmr_tf",  # the same picture gives the same bytes
+}
+# Neither do matplotlib's version and the date make them others.
+NOTHING_ELSE: dict[str, dict[str, None]] = {
+    ".png": {"Software": None},
+    ".pdf": dict.fromkeys(("Creator", "Producer", "CreationDate")),
+    ".svg": dict.fromkeys(("Creator", "Date", "Format", "Type")),
+}
+
+BARS = "Bars: one standard error over the images to either side, of several seeds their standard deviation."
+
+_LABEL_WIDTH, _TITLE_WIDTH = 46, 88  # letters, in a legend and above a picture
+_LIMITS = (-0.03, 1.05)  # of accuracies, so that no marker touches the frame
+_APART = 0.016
+"""Between two curves of a picture, as a part of its width, so that their bars stand side by side."""
 
 _A_NAT, _A_ROB, _A_STRONG, _A_SA, _A_TR = (rf"$A_\mathrm{{{name}}}$" for name in ("nat", "rob", "strong", "sa", "tr"))
+
+_SAMPLED = f"{_A_SA}: plain attack, fragile images picked more often"
+_WEIGHTED = f"{_A_TR}: the same, and the attack is weighted too"
 
 # What the accuracy panel of a training picture shows: key of the history, label, and how the line is drawn.
 _ACCURACIES = (
     ("val_A_nat", f"{_A_NAT}: clean", {"color": COLOURS[0], "marker": "o"}),
     ("val_A_rob", f"{_A_ROB}: attacked", {"color": COLOURS[1], "marker": "s"}),
     ("val_A_strong", f"{_A_STRONG}: also by stronger attacks", {"color": COLOURS[4], "marker": "D", "linestyle": ":"}),
-    ("val_A_sa", f"{_A_SA}: attacked, sampled by weight", {"color": COLOURS[2], "marker": "^"}),
-    ("val_A_tr", f"{_A_TR}: attacked and sampled by weight", {"color": COLOURS[3], "marker": "v", "linestyle": "--"}),
+    ("val_A_sa", _SAMPLED, {"color": COLOURS[2], "marker": "^"}),
+    ("val_A_tr", _WEIGHTED, {"color": COLOURS[3], "marker": "v", "linestyle": "--"}),
     ("accuracy", "training images, as the update saw them", {"color": GREY, "linestyle": ":"}),
 )
 
 
 def plot_training(history: Mapping[str, Sequence[float]], path: str | PathLike[str], *, title: str = "") -> Figure:
-    """Draw accuracy, clean and under attack, and the loss by epoch, and write the picture as PNG.
+    """Draw accuracy, clean and under attack, and the loss by epoch, and write the picture.
 
     An epoch that was not evaluated (NaN) has no marker; the line passes over it. Vertical grey lines mark where the
     learning rate was cut.
 
     Args:
         history: Values by epoch under the names of history.csv: `loss`, and at least one accuracy.
-        path: The PNG file to write; its folder exists.
+        path: The PNG file to write; PDF and SVG go beside it. Its folder exists.
         title: What was trained, and at which alpha_test it was evaluated.
 
     Returns:
@@ -50,7 +76,7 @@ def plot_training(history: Mapping[str, Sequence[float]], path: str | PathLike[s
     Example:
         >>> figure = plot_training({"loss": [1.2, 0.7], "val_A_rob": [0.4, 0.6]}, "training.png")
     """
-    figure = Figure(figsize=(7.0, 6.0), dpi=150, layout="constrained")
+    figure = Figure(figsize=(7.0, 6.6), dpi=150, layout="constrained")
     accuracy, loss = figure.subplots(2, 1, sharex=True, height_ratios=(2, 1))
     for key, label, style in _ACCURACIES:
         _draw_by_epoch(accuracy, history.get(key, ()), label=label, **style)
@@ -62,9 +88,8 @@ def plot_training(history: Mapping[str, Sequence[float]], path: str | PathLike[s
             across = axes.get_xaxis_transform()  # x in epochs, y from the bottom of the panel to its top
             axes.vlines(cuts, 0, 1, transform=across, color=GREY, linewidth=0.8, label="learning rate cut")
         axes.grid(alpha=0.25)
-    accuracy.set(title=title, ylabel="accuracy", ylim=(0, 1.02))
-    accuracy.yaxis.set_major_formatter(PercentFormatter(xmax=1))
-    accuracy.legend(loc="best", fontsize="small", handlelength=3)
+    accuracy.set(ylabel="accuracy")
+    _finish(accuracy, title, _LIMITS, accuracy.get_legend_handles_labels()[0])
     loss.set(xlabel="epoch", ylabel="training loss", xlim=(0.5, len(history["loss"]) + 0.5))
     loss.xaxis.set_major_locator(MaxNLocator(integer=True))
     write_figure(figure, path)
@@ -74,13 +99,13 @@ def plot_training(history: Mapping[str, Sequence[float]], path: str | PathLike[s
 def plot_alpha(
     results: Sequence[tuple[str, Mapping[str, Any]]], path: str | PathLike[str], *, title: str = ""
 ) -> Figure:
-    """Draw A_sa and A_tr of one or several models against alpha_test, and write the picture as PNG.
+    """Draw A_sa and A_tr of one or several models against alpha_test, and write the picture.
 
     Both start from A_rob, which they equal at alpha_test = 0. Bars span one standard error to either side.
 
     Args:
         results: For each model its label and its metrics in the form of metrics.json (fractions of 1).
-        path: The PNG file to write; its folder exists.
+        path: The PNG file to write; PDF and SVG go beside it. Its folder exists.
         title: The data set and the attack.
 
     Returns:
@@ -90,16 +115,16 @@ def plot_alpha(
         >>> metrics = {"A_rob": 0.9559, "non_uniform": [{"alpha_test": 2.0, "A_sa": 0.5215, "A_tr": 0.5152}]}
         >>> figure = plot_alpha([("TRADES", metrics)], "alpha.png")
     """
-    figure = Figure(figsize=(7.0, 4.5), dpi=150, layout="constrained")
+    figure = Figure(figsize=(7.0, 5.2), dpi=150, layout="constrained")
     axes = figure.subplots()
-    axes.legend(handles=draw_alpha(axes, results), loc="best", fontsize="small", handlelength=3)
-    axes.set_title(title)
+    handles = draw_alpha(axes, results)
+    _finish(axes, title, (-0.03 * axes.get_ylim()[1], axes.get_ylim()[1]), handles, caption=BARS)
     write_figure(figure, path)
     return figure
 
 
 def draw_alpha(axes: Axes, results: Sequence[tuple[str, Mapping[str, Any]]]) -> list[Line2D]:
-    """Draw A_sa and A_tr of models against alpha_test into given axes.
+    """Draw A_sa and A_tr of models against alpha_test into given axes, side by side where their bars would overlap.
 
     Args:
         axes: Where to draw.
@@ -108,18 +133,21 @@ def draw_alpha(axes: Axes, results: Sequence[tuple[str, Mapping[str, Any]]]) -> 
     Returns:
         What a legend needs: a line for each model and for each of the two accuracies.
     """
+    alphas = sorted({0.0, *(entry["alpha_test"] for _, metrics in results for entry in metrics["non_uniform"])})
+    places = iter(_side_by_side(alphas, 2 * len(results)))
     for (_, metrics), colour in zip(results, cycle(COLOURS)):
-        _draw_curve(axes, metrics, "A_sa", color=colour, marker="o")
-        _draw_curve(axes, metrics, "A_tr", color=colour, marker="v", linestyle="--")
-    axes.set(ylabel="accuracy under attack")
+        _draw_curve(axes, metrics, "A_sa", next(places), color=colour, marker="o")
+        _draw_curve(axes, metrics, "A_tr", next(places), color=colour, marker="v", linestyle="--")
+    axes.set(ylabel="accuracy under attack", xticks=alphas)
     axes.set_xlabel(rf"power of the attacker, $\alpha_\mathrm{{test}}$ (0 gives {_A_ROB})")
+    axes.margins(y=0.08)
     axes.set_ylim(bottom=0)
     axes.yaxis.set_major_formatter(PercentFormatter(xmax=1))
     axes.grid(alpha=0.25)
     return [
         *model_handles(results),
-        Line2D([], [], color=GREY, marker="o", label=f"{_A_SA}: attacked, sampled by weight"),
-        Line2D([], [], color=GREY, marker="v", linestyle="--", label=f"{_A_TR}: attacked and sampled by weight"),
+        Line2D([], [], color=GREY, marker="o", label=_SAMPLED),
+        Line2D([], [], color=GREY, marker="v", linestyle="--", label=_WEIGHTED),
     ]
 
 
@@ -134,14 +162,14 @@ def model_handles(results: Sequence[tuple[str, Mapping[str, Any]]]) -> list[Line
 def plot_search(
     trials: Sequence[Mapping[str, Any]], path: str | PathLike[str], *, x: str, objective: str, title: str = ""
 ) -> Figure:
-    """Draw the objective of a search, and below it the accuracies, against a searched setting; write it as PNG.
+    """Draw the objective of a search, and below it the accuracies, against a searched setting; write it.
 
     A star marks the trial of the highest objective.
 
     Args:
         trials: For each trial the setting under its name, "objective", "A_nat", "A_rob", "A_sa", "A_tr", and
             "A_strong" where it is known.
-        path: The PNG file to write; its folder exists.
+        path: The PNG file to write; PDF and SVG go beside it. Its folder exists.
         x: The setting's name; its values are numbers or words.
         objective: What was maximised.
         title: The data set and where it was measured.
@@ -153,7 +181,7 @@ def plot_search(
         >>> trial = {"alpha_train": 2.0, "objective": 0.5, "A_nat": 0.98, "A_rob": 0.8, "A_sa": 0.5, "A_tr": 0.46}
         >>> figure = plot_search([trial], "tradeoff.png", x="alpha_train", objective="val_A_sa")
     """
-    figure = Figure(figsize=(7.0, 6.0), dpi=150, layout="constrained")
+    figure = Figure(figsize=(7.0, 6.6), dpi=150, layout="constrained")
     above, below = figure.subplots(2, 1, sharex=True, height_ratios=(1, 2))
     trials = sorted(trials, key=lambda trial: trial[x])
     settings = [trial[x] for trial in trials]
@@ -162,12 +190,14 @@ def plot_search(
     above.plot(settings, scores, color="black", marker=".", linestyle="none")
     above.plot([best[x]], [best["objective"]], color=COLOURS[1], marker="*", markersize=12, linestyle="none")
     for key, label, style in _ACCURACIES[:5]:
-        values = [trial.get(key.removeprefix("val_"), math.nan) for trial in trials]
-        below.plot(settings, values, label=label, markersize=4, **{**style, "linestyle": "none"})
-    above.set(title=title, ylabel=objective)
-    below.set(xlabel=x, ylabel="accuracy", ylim=(0, 1.02))
-    below.yaxis.set_major_formatter(PercentFormatter(xmax=1))
-    below.legend(loc="best", fontsize="small")
+        values = [trial.get(key.removeprefix("val_")) for trial in trials]
+        if any(value is not None for value in values):
+            below.plot(settings, values, label=label, markersize=4, **{**style, "linestyle": "none"})
+    above.set(ylabel=objective)
+    above.margins(y=0.15)
+    _title(above, title)
+    below.set(xlabel=x, ylabel="accuracy")
+    _finish(below, "", _LIMITS, below.get_legend_handles_labels()[0])
     for axes in (above, below):
         axes.grid(alpha=0.25)
     write_figure(figure, path)
@@ -185,18 +215,51 @@ def _cuts(learning_rates: Sequence[float]) -> list[float]:
     return [epoch - 0.5 for epoch, (before, after) in enumerate(pairwise(learning_rates), 2) if after < before]
 
 
-def _draw_curve(axes: Axes, metrics: Mapping[str, Any], key: str, **style: Any) -> None:
+def _side_by_side(alphas: Sequence[float], count: int) -> list[float]:
+    """Return by how much each of so many curves is shifted, less than to the middle between two alphas."""
+    apart = min(_APART * (alphas[-1] - alphas[0]), 0.6 * min(np.diff(alphas), default=0.0) / count)
+    return [apart * (number - (count - 1) / 2) for number in range(count)]
+
+
+def _draw_curve(axes: Axes, metrics: Mapping[str, Any], key: str, shift: float, **style: Any) -> None:
     entries = sorted(metrics["non_uniform"], key=lambda entry: entry["alpha_test"])
     points = [(0.0, metrics, "A_rob"), *((entry["alpha_test"], entry, key) for entry in entries)]
     alphas, values, errors = zip(
         *((alpha, where.get(name, math.nan), where.get(f"{name}_stderr", math.nan)) for alpha, where, name in points),
         strict=True,
     )
-    axes.errorbar(alphas, values, yerr=errors, capsize=3, elinewidth=1, markersize=5, **style)
+    axes.errorbar(
+        [alpha + shift for alpha in alphas], values, yerr=errors, capsize=3, elinewidth=1, markersize=5, **style
+    )
+
+
+def _title(axes: Axes, title: str) -> None:
+    lines = [textwrap.fill(line, _TITLE_WIDTH) for line in title.splitlines()]
+    axes.set_title("\n".join(lines), fontsize="medium")
+
+
+def _finish(axes: Axes, title: str, limits: tuple[float, float], handles: Sequence[Artist], caption: str = "") -> None:
+    """Set title, limits and percents, and put the legend below all, where it hides nothing."""
+    _title(axes, title)
+    axes.set_ylim(*limits)
+    axes.yaxis.set_major_formatter(PercentFormatter(xmax=1))
+    figure = axes.get_figure()
+    assert figure
+    below: dict[str, Any] = {"loc": "outside lower center", "ncols": 2, "frameon": False, "handlelength": 3}
+    figure.legend(handles=handles, title=caption, fontsize="small", title_fontsize="small", **below)
 
 
 def write_figure(figure: Figure, path: str | PathLike[str]) -> None:
-    """Write a figure as PNG."""
-    # Without matplotlib's version inside, the same values give the same bytes.
-    with written_whole(path) as unfinished:
-        figure.savefig(unfinished, format="png", metadata={"Software": None})
+    """Write a figure as PNG, PDF and SVG; the same values give the same bytes.
+
+    Args:
+        figure: What to write.
+        path: One of the files; the others go beside it.
+
+    Raises:
+        NotWritten: If one cannot be written.
+    """
+    with matplotlib.rc_context(SAVED):
+        for file in picture_files(path):
+            with written_whole(file) as unfinished:
+                figure.savefig(unfinished, format=file.suffix[1:], metadata=NOTHING_ELSE[file.suffix])

@@ -9,7 +9,7 @@ from matplotlib.lines import Line2D
 
 from wmr_tf.report import charts, words
 from wmr_tf.report.charts import Results
-from wmr_tf.report.figures import draw_alpha
+from wmr_tf.report.figures import BARS, draw_alpha
 from wmr_tf.report.rounding import of_point, radius, with_interval
 from wmr_tf.report.svg import svg
 from wmr_tf.report.tables import suite_table
@@ -45,7 +45,7 @@ def sections(results: Results) -> Iterator[Section]:
         draw_alpha,
         words.alpha,
         results,
-        note="Bars span one standard error to either side.",
+        note=BARS,
     )
     yield from _section(
         "budget",

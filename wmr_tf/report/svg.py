@@ -11,15 +11,14 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from wmr_tf.report.figures import COLOURS
+from wmr_tf.report.figures import COLOURS, NOTHING_ELSE, SAVED
 
 _INK = "#010203"  # stands for the colour of the page's text; a true black would be left out of the file
 _WIDTH = 4.0  # inches; narrow, so that letters stay readable when a telephone shrinks it
 _LEGEND_LINE = 0.19  # inches
 
 _STYLE: Any = {  # matplotlib types the names of its settings one by one
-    "svg.fonttype": "none",  # text stays text
-    "svg.hashsalt": "wmr_tf",  # the same picture gives the same bytes
+    **SAVED,
     "font.size": 9,
     "grid.linewidth": 0.5,
     "axes.spines.top": False,
@@ -54,8 +53,7 @@ def svg(draw: Callable[[Axes], Sequence[Line2D]], *, name: str, alt: str, height
             figure.set_size_inches(_WIDTH, height + _LEGEND_LINE * lines)
             figure.legend(handles=handles, loc="outside lower left", frameon=False, handlelength=3)
         file = io.StringIO()
-        nothing = dict.fromkeys(("Creator", "Date", "Format", "Type"))
-        figure.savefig(file, format="svg", transparent=True, metadata=nothing)
+        figure.savefig(file, format="svg", transparent=True, metadata=NOTHING_ELSE[".svg"])
     return _for_page(file.getvalue(), name, alt)
 
 

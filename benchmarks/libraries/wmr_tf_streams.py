@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from typing import Any
 
-from benchmarks.libraries import ours
+from benchmarks.libraries import wmr_tf
 from benchmarks.task import Task
 
 EAGER = False
@@ -11,5 +11,5 @@ EAGER = False
 
 def prepare(task: Task) -> Callable[[], Any]:
     """Return one step of a task."""
-    ours.use_all_cores(batch_norm=False)
-    return ours.step_of(task)
+    wmr_tf.use_all_cores(batch_norm=False)
+    return wmr_tf.step_of(task)
