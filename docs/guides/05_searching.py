@@ -45,12 +45,12 @@ def build(hp):
 # objective is a key of the logs, ``val_A_strong`` by default, or a sum such as ``"0.7*val_A_strong+0.3*val_A_nat"``.
 # Choose ``val_A_sa`` only with care: it rises as confidence falls, and ``val_A_sa_matched`` does not.
 
-evaluation = wmr.callbacks.RobustEvaluation(validation, test_attack, every=3)
+evaluation = wmr.callbacks.RobustEvaluation(validation, test_attack, every=2)
 hypermodel = tuning.RobustHyperModel(build, evaluation, objective="0.7*val_A_strong+0.3*val_A_nat")
 tuner = keras_tuner.RandomSearch(
     hypermodel, hypermodel.objective, max_trials=3, seed=1, directory=folder.name, project_name="mine"
 )
-tuner.search(train, epochs=6, verbose=0)
+tuner.search(train, epochs=4, verbose=0)
 
 for trial in tuner.oracle.get_best_trials(3):
     values = ", ".join(f"{name} {value:.4g}" for name, value in trial.hyperparameters.values.items())
@@ -80,9 +80,9 @@ print(wmr.evaluate_robustness(classifier, test.take(8), test_attack, suite="shor
 # the best settings as a command, and one evaluation on test images. Started again, it goes on where it was stopped.
 
 command = [
-    *("tuning.search", "--dataset=digits", "--method=pgd", "--tuner=random", "--max_trials=2", "--epochs=2"),
-    *("--search=alpha_train:0:3,learning_rate:0.02/0.05", "--attack_steps=5", "--eval_attack_steps=5"),
-    *("--validation_examples=64", "--eval_examples=64", "--suite=short", "--radii=none", "--output_dir=search"),
+    *("tuning.search", "--dataset=digits", "--method=pgd", "--tuner=random", "--max_trials=2", "--epochs=4"),
+    *("--search=alpha_train:0:3,learning_rate:0.02/0.05", "--attack_steps=5", "--attack_step_size=0.05"),
+    *("--eval_examples=128", "--suite=short", "--radii=none", "--output_dir=search"),
 ]
 environment = {**os.environ, "TF_CPP_MIN_LOG_LEVEL": "2"}
 how = {"cwd": folder.name, "env": environment, "stdout": subprocess.PIPE, "text": True, "check": True}
