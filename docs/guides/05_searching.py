@@ -34,9 +34,9 @@ test_attack = wmr.attacks.PGD(epsilon=0.15, step_size=0.03, steps=10)
 
 
 def build(hp):
-    alpha = wmr.weights.Exponential(hp.Float("alpha_train", 0.0, 3.0), normalize=True)
+    alpha = wmr.weights.Exponential(hp.Float("alpha_train", 0.0, 2.0), normalize=True)
     model = wmr.AdversarialModel(wmr.architectures.digits_cnn(), wmr.methods.PGD(attack, alpha=alpha))
-    model.compile(keras.optimizers.Adam(hp.Float("learning_rate", 1e-3, 5e-3, sampling="log")), metrics=["accuracy"])
+    model.compile(keras.optimizers.Adam(hp.Float("learning_rate", 1e-3, 3e-3, sampling="log")), metrics=["accuracy"])
     return model
 
 
@@ -48,11 +48,11 @@ def build(hp):
 evaluation = wmr.callbacks.RobustEvaluation(validation, test_attack, every=3)
 hypermodel = tuning.RobustHyperModel(build, evaluation, objective="0.7*val_A_strong+0.3*val_A_nat")
 tuner = keras_tuner.RandomSearch(
-    hypermodel, hypermodel.objective, max_trials=3, seed=1, directory=folder.name, project_name="mine"
+    hypermodel, hypermodel.objective, max_trials=2, seed=1, directory=folder.name, project_name="mine"
 )
 tuner.search(train, epochs=6, verbose=0)
 
-for trial in tuner.oracle.get_best_trials(3):
+for trial in tuner.oracle.get_best_trials(2):
     values = ", ".join(f"{name} {value:.4g}" for name, value in trial.hyperparameters.values.items())
     print(values, "->", trial.message.splitlines()[-1] if trial.score is None else f"{trial.score:.3f}")
 
@@ -60,7 +60,7 @@ for trial in tuner.oracle.get_best_trials(3):
 # A trial that diverged, or whose classifier hid from the test attack in every epoch, has a message instead of a score
 # and stands last.
 #
-# A trial is a training with one seed, so the first of three may be the first by luck. Look at the distance between the
+# A trial is a training with one seed, so the first of two may be the first by luck. Look at the distance between the
 # scores, and at how many images they are of, before you read anything into the order.
 #
 # The best model is the one of its best epoch:
@@ -70,7 +70,7 @@ print(wmr.evaluate_robustness(classifier, test.take(8), test_attack, suite="shor
 
 # %%
 # Test images had no part in the choice, so this figure may be quoted. The validation score of the best trial may not:
-# it is the best of several.
+# it is the best of some.
 #
 # From the command line
 # ---------------------
@@ -78,17 +78,18 @@ print(wmr.evaluate_robustness(classifier, test.take(8), test_attack, suite="shor
 # ``wmr search``, the same as ``python -m tuning.search``, searches any flags of the trainers, with random, Bayesian or
 # Hyperband search. ``--search`` takes a range or a choice for each. It ends with a table, a picture of the trade-off,
 # the best settings as a command, and one evaluation on test images. Started again, it goes on where it was stopped.
+# Here is the end of what it prints:
 
 command = [
-    *("tuning.search", "--dataset=digits", "--method=pgd", "--tuner=random", "--max_trials=2", "--epochs=2"),
-    *("--search=alpha_train:0:3,learning_rate:0.02/0.05", "--attack_steps=5", "--eval_attack_steps=5"),
-    *("--validation_examples=64", "--eval_examples=64", "--suite=short", "--radii=none", "--output_dir=search"),
+    *("tuning.search", "--dataset=digits", "--method=pgd", "--tuner=random", "--max_trials=2", "--epochs=4"),
+    *("--search=alpha_train:0:3,learning_rate:0.02/0.05", "--attack_steps=5", "--attack_step_size=0.05"),
+    *("--eval_examples=128", "--suite=short", "--radii=none", "--output_dir=search"),
 ]
 environment = {**os.environ, "TF_CPP_MIN_LOG_LEVEL": "2"}
 how = {"cwd": folder.name, "env": environment, "stdout": subprocess.PIPE, "text": True, "check": True}
 run = subprocess.run([sys.executable, "-m", *command], **how)
 print("$ python -m", *command)
-print(run.stdout)
+print(run.stdout[run.stdout.index("| trial") :])
 
 # %%
 # Several processes or machines can share a search, and one that dies is replaced; see "A search in several processes"
