@@ -122,7 +122,7 @@ def missing_packages() -> list[str]:
 def test_the_site_builds_without_a_warning_and_needs_no_network(tmp_path):
     html, options = (
         tmp_path / "html",
-        ["-W", "--keep-going", "-q", "-D", "plot_gallery=0"],
+        ["-W", "--keep-going", "-q", "-t", "without_guides"],
     )  # test_guides runs the guides
     command = [sys.executable, "-m", "sphinx", *options, "-c", str(DOCS), "-d", str(tmp_path / "doctrees"), str(ROOT)]
     done = subprocess.run([*command, str(html)], capture_output=True, text=True, cwd=ROOT)
