@@ -2,6 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 INSTALLED := .venv/.installed
+DOCS_INSTALLED := .venv/.docs
 BENCH := .venv-bench/bin
 BENCH_INSTALLED := .venv-bench/.installed
 DEMO := runs/demo
@@ -13,7 +14,7 @@ COMPILE := .venv-lock/bin/uv pip compile --quiet --universal --python-version 3.
 
 export TF_CPP_MIN_LOG_LEVEL ?= 2
 
-.PHONY: help .venv test test-all check demo bench lock clean
+.PHONY: help .venv test test-all check demo docs bench lock clean
 
 help: ## List the targets
 	@sed -n 's/^\([a-z.-]*\):.*## \(.*\)/\1\t\2/p' $(MAKEFILE_LIST) | expand -t 12
@@ -46,6 +47,13 @@ demo: $(INSTALLED) ## Train three models on the embedded digits and compare them
 	$(BIN)/python -m trainers.digits --alpha_train=2 --output_dir=$(DEMO)/trades_alpha_2
 	$(BIN)/python -m trainers.compare $(DEMO)/trades $(DEMO)/trades_alpha_2 $(DEMO)/natural --output=$(DEMO)/comparison.png
 
+$(DOCS_INSTALLED): $(INSTALLED) requirements-docs.txt
+	$(BIN)/python -m pip install -r requirements-docs.txt
+	@touch $@
+
+docs: $(DOCS_INSTALLED) ## Build the documentation site, docs/_build/html/index.html (its commands and guides run; minutes)
+	$(BIN)/python -m sphinx -W --keep-going -q -c docs -d docs/_build/doctrees . docs/_build/html
+
 # The peers need packages that we do not, and some of them declare more than they import.
 $(BENCH_INSTALLED): pyproject.toml requirements.txt benchmarks/requirements.txt benchmarks/requirements-no-deps.txt
 	$(PYTHON) -m venv .venv-bench
@@ -61,11 +69,13 @@ bench: $(BENCH_INSTALLED) ## Measure speed against the peers, in an environment 
 lock: ## Write the requirements again, with hashes (versions stay; UPGRADE=--upgrade takes the newest; needs the network)
 	$(PYTHON) -m venv .venv-lock
 	.venv-lock/bin/python -m pip install uv
-	$(COMPILE) --output-file requirements.txt pyproject.toml
+	$(COMPILE) --extra all --output-file requirements.txt pyproject.toml
 	sed -n 's/^\([a-z0-9-]*\)==.*/--no-emit-package \1/p' requirements.txt | xargs \
 		$(COMPILE) --extra dev --constraints requirements.txt --output-file requirements-dev.txt pyproject.toml
+	sed -n 's/^\([a-z0-9-]*\)==.*/--no-emit-package \1/p' requirements.txt | xargs \
+		$(COMPILE) --extra docs --constraints requirements.txt --output-file requirements-docs.txt pyproject.toml
 	rm -r .venv-lock
 
 clean: ## Remove builds, caches and the demo's runs (other runs and the environment stay)
-	rm -rf build dist *.egg-info .hypothesis .mypy_cache .pytest_cache .ruff_cache $(DEMO)
+	rm -rf build dist *.egg-info .hypothesis .mypy_cache .pytest_cache .ruff_cache docs/_build docs/gallery $(DEMO)
 	find . \( -path ./.venv -o -path ./.venv-bench \) -prune -o -type d -name __pycache__ -exec rm -rf {} +

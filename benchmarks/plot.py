@@ -10,7 +10,7 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
 from benchmarks.findings import Comparison
-from benchmarks.readme import relative
+from benchmarks.summary import relative
 from benchmarks.tables import WMR_TF
 from wmr_tf.report.figures import write_figure
 

@@ -4,7 +4,7 @@ from collections.abc import Iterable
 
 import numpy as np
 
-from benchmarks import flops
+from benchmarks import flops, summary
 from benchmarks.findings import Comparison, Findings, Growth
 from benchmarks.rounds import Measurement, ratios
 from benchmarks.tables import DROPPED, PRECISIONS, WHAT, WMR_TF
@@ -17,6 +17,7 @@ def document(findings: Findings) -> str:
     peak = peaks(findings.products)
     sections = [
         header(findings, peak),
+        summary_section(findings.comparisons),
         *(speed_section(comparison, peak) for comparison in findings.comparisons),
         *(growth_section(growth) for growth in findings.growths),
         flops_section(m.row.task for comparison in findings.comparisons for m in comparison.measured),
@@ -51,6 +52,21 @@ def header(findings: Findings, peak: dict[str, float]) -> str:
         *(f"- **{label}**: {what}" for label, what in WHAT.items()),
         "",
         DROPPED,
+    ]
+    return "\n".join(lines)
+
+
+def summary_section(comparisons: Iterable[Comparison]) -> str:
+    """Return all comparisons in one table, and the picture."""
+    lines = [
+        "## In short",
+        "",
+        "![Time of the same step, as a multiple of wmr_tf's](speed.png)",
+        "",
+        "Images a second of wmr_tf, and how many times as long the others take in the same precision,",
+        "float32 / bfloat16:",
+        "",
+        summary.table_of(comparisons),
     ]
     return "\n".join(lines)
 

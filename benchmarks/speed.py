@@ -3,8 +3,6 @@
 make bench                                        # all of it, half an hour on a quiet machine with 2 cores
 .venv-bench/bin/python -m benchmarks.speed --quick --output_dir=/tmp/speed     # the mechanics only, 4 minutes
 .venv-bench/bin/python -m benchmarks.speed --redraw     # text and picture again from speed.json, nothing is measured
-
-It ends by printing the README's table.
 """
 
 import argparse
@@ -13,7 +11,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from benchmarks import machine, plot, readme, report
+from benchmarks import machine, plot, report
 from benchmarks.findings import Comparison, Findings, Growth
 from benchmarks.rounds import Measurement, alternate
 from benchmarks.tables import FULL, QUICK, Scale, Table, curves, matmul_rows, speed_tables
@@ -38,7 +36,6 @@ def main() -> None:
     (arguments.output_dir / "speed.md").write_text(text)
     plot.draw(findings.comparisons, arguments.output_dir / "speed.png")
     print(text)
-    print(readme.table_of(findings.comparisons))
 
 
 def measured(arguments: argparse.Namespace) -> Findings:

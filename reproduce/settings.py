@@ -9,6 +9,7 @@ from reproduce.rows import TABLES, Model, Table
 from trainers.settings.base import Settings, if_given, setting
 from wmr_tf.checks import at_least, data_folder, one_of, require
 from wmr_tf.checks import seed as checked_seed
+from wmr_tf.extras import need
 from wmr_tf.names import SUITES
 
 ALL, NONE = "all", "none"
@@ -70,6 +71,9 @@ class Reproduction(Settings):
 
     def check_place(self) -> None:
         """Check that data are there and that runs, results and page can be written; see `Settings.check_place`."""
+        need("report", "output")
+        if self.chosen:
+            need("data", "rows")
         if_given(lambda _, folder: data_folder(folder), "data_dir", self.data_dir)
         for name, folder in self.folders.items():
             there = next(path for path in (folder, *folder.parents) if path.exists())

@@ -392,6 +392,7 @@ COMMANDS = {
     "table1 --output=file/table.md": "output: got 'file', expected a folder that can be written",
     "compare run --output=nowhere/all.png": "output: got 'nowhere/all.png', expected a file that can be written",
     "compare run --output=folder": "output: got 'folder', expected a file that can be written",
+    "compare run --output=all.jpg": "output: got 'all.jpg', expected a file that can be written",
     "compare run --output=all.html": "output: got 'all.html', expected a file that can be written",
     "compare run --output=": "output: got '', expected a file that can be written",
     # The environment

@@ -50,16 +50,25 @@ def test_without_a_data_set_train_lists_them(words):
         assert f"  wmr train {name} " in done.stdout
 
 
-def test_it_says_its_version():
-    done = wmr("--version")
-    assert (done.returncode, done.stdout, done.stderr) == (0, f"wmr_tf {wmr_tf.__version__}\n", "")
-
-
 @pytest.mark.parametrize("module", [module for module, _ in (*TRAIN.values(), *COMMANDS.values())])
 def test_each_door_knows_h(module):
     command, environment = [sys.executable, "-m", module, "-h"], {**os.environ, "PYTHONPATH": str(ROOT)}
     done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=60, check=False)
     assert done.returncode == 0 and f"-m {module}" in done.stdout or module == "trainers.completion", done.stderr
+
+
+def test_it_tells_the_versions_of_what_a_result_depends_on():
+    done = wmr("--version")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.startswith(f"wmr_tf {wmr_tf.__version__}, tensorflow 2.") and ", keras 3." in done.stdout
+
+
+def test_the_version_is_said_once_more_only_in_the_citation():
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())
+    assert project["project"]["dynamic"] == ["version"]
+    assert project["tool"]["setuptools"]["dynamic"]["version"] == {"attr": "wmr_tf.__version__"}
+    assert f"\nversion: {wmr_tf.__version__}\n" in (ROOT / "CITATION.cff").read_text()
+    assert f"## {wmr_tf.__version__} (" in (ROOT / "CHANGELOG.md").read_text()
 
 
 @pytest.mark.parametrize(

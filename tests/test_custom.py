@@ -74,7 +74,7 @@ def test_a_folder_is_trained_on_and_its_best_epoch_is_evaluated_alike(place, mon
     assert experiment_of(folder) == dataclasses.replace(experiment, output_dir=str(folder))
     metrics = read(folder / "metrics.json")
     assert (metrics["dataset"], metrics["examples"]) == ("photos/", 4)
-    assert title(metrics) == "photos, linf PGD-2, epsilon 0.031"
+    assert title(metrics) == "photos, 4 test images, linf PGD-2, epsilon 0.031"
     assert list(changed_settings(metrics)) == ["attack_steps 2"]
     assert re.search("labelled class [01], taken for class [01]", (folder / "report.html").read_text())
     evaluation = ModelEvaluation.of(

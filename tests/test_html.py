@@ -15,6 +15,7 @@ from PIL import Image
 from wmr_tf import report
 from wmr_tf.report import charts, images, rounding, words
 from wmr_tf.report.figures import COLOURS, model_handles
+from wmr_tf.report.metrics import shown_classes
 from wmr_tf.report.svg import svg
 
 ATTACK = {"name": "PGD", "norm": "linf", "epsilon": 0.3, "step_size": 0.01, "steps": 40, "restarts": 1, "seed": 7}
@@ -372,7 +373,7 @@ def test_of_many_classes_the_weakest_and_strongest_are_drawn():
     assert [bar.get_width() for bar in axes.patches] == [
         classes(200)[n]["A_strong"] for n in (*range(10), *range(190, 200))
     ]
-    assert len(charts.shown_classes(classes(20))) == 20
+    assert len(shown_classes(classes(20))) == 20
     assert words.classes(NEW).startswith("Class 0 is the weakest (30 %) and class 9 the strongest (84 %)")
     assert "Class 0 was chosen beforehand, on 500 validation images: A_strong 30 % on its 100 images" in words.classes(
         NEW

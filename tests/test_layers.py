@@ -18,6 +18,7 @@ LIBRARY = {
         "checks",
         "data",
         "engine",
+        "extras",
         "foreign",
         "inputs",
         "interrupts",
@@ -48,7 +49,7 @@ LIBRARY = {
 FACE = "the face wmr_tf/__init__.py"
 ABOVE = {"trainers": "L3 trainers", "tuning": "L4 tuning", "reproduce": "L5 reproduce", "studies": "L6 studies"}
 ORDER = [*LIBRARY, FACE, *ABOVE.values()]
-PLAIN_HELPERS = {"wmr_tf.saving"}  # of the library, all that a report may use
+PLAIN_HELPERS = {"wmr_tf.lazy", "wmr_tf.saving"}  # of the library, all that a report may use
 NOBODY_IMPORTS = {"benchmarks", "tests"}
 
 

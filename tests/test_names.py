@@ -7,6 +7,7 @@ import runpy
 import subprocess
 import sys
 import textwrap
+import types
 from pathlib import Path
 
 import keras
@@ -108,12 +109,20 @@ def test_the_settings_allow_the_attacks_that_the_method_takes(method, start):
         assert on_command_line == in_method, steps
 
 
-@pytest.mark.parametrize(("others", "imported"), [((), ["wmr_tf.model"]), (("trainers",), []), (("tuning",), [])])
-def test_the_library_alone_registers_its_classes_with_keras_and_a_command_waits(others, imported, monkeypatch):
+@pytest.mark.parametrize(
+    ("other", "folder", "imported"),
+    [
+        ("", "", ["wmr_tf.model"]),
+        ("trainers", ROOT / "trainers", []),
+        ("tuning", ROOT / "tuning", []),
+        ("trainers", "/mine/trainers", ["wmr_tf.model"]),  # another package of this name
+    ],
+)
+def test_the_library_alone_registers_its_classes_with_keras_and_a_command_waits(other, folder, imported, monkeypatch):
     for name in ("trainers", "tuning"):
         monkeypatch.delitem(sys.modules, name, raising=False)
-    for name in others:
-        monkeypatch.setitem(sys.modules, name, None)
+    if other:
+        monkeypatch.setitem(sys.modules, other, types.SimpleNamespace(__path__=[str(folder)]))
     found = []
     monkeypatch.setattr("importlib.import_module", found.append)
     runpy.run_path(wmr_tf.__file__)

@@ -48,7 +48,8 @@ def test_the_page_says_how_it_was_made_and_its_lines_are_short():
     for told in (
         "15 minutes of training a model",
         "version quick",
-        "trained on all 1,078 training images and evaluated on the first 100 test images.",
+        "trained on all 1,078 training images and evaluated on the first 100 test images; ",
+        "the paper's name of +weights is +ours.",
         "Smaller logits alone raise",
         "Made up.",
         "(table9.png)",
@@ -74,6 +75,8 @@ def test_the_picture_has_the_paper_here_and_the_suite(tmp_path):
         r"PGD, $\alpha_\mathrm{test}$ 1", r"TRADES+weights, $\alpha_\mathrm{train}$ 2, $\alpha_\mathrm{test}$ 1",
     ]  # fmt: skip
     figure.draw_without_rendering()
+    told = figure.legends[0].get_title().get_text()
+    assert told.startswith("Here: 100 test images, linf PGD-20, epsilon 0.15. Bars: one standard error over the images")
     frame = figure.bbox
     boxes = [axes.get_tightbbox() for axes in panels] + [figure.legends[0].get_window_extent()]
     assert all(frame.x0 < box.x0 and box.x1 < frame.x1 and frame.y0 < box.y0 and box.y1 < frame.y1 for box in boxes)

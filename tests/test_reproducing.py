@@ -61,8 +61,9 @@ def metrics_of(seed, share=0.6, masked=False, command="python -m trainers.digits
         for end, value in (("", share), ("_stderr", 0.02))
     }
     suite = {"version": "quick", "examples": 50, "accuracy": share - 0.1}
+    attack = {"name": "PGD", "norm": "linf", "steps": 20, "epsilon": 0.15}
     return {
-        "examples": 100, "attack": {"name": "PGD"}, "masked": masked, "seed": seed, "non_uniform": by_alpha, **stated,
+        "examples": 100, "attack": attack, "masked": masked, "seed": seed, "non_uniform": by_alpha, **stated,
         "suite": suite, "command": command, "versions": {"wmr_tf": "0"},
     }  # fmt: skip
 

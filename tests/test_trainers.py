@@ -169,7 +169,9 @@ def test_a_run_writes_its_history_logs_and_pictures(digits):
     folder, _ = digits
     expected = {"config.json", "history.csv", "metrics.json", "best.keras", "classifier.keras", "logs"}
     expected |= {"outcomes.npz", "outcomes-fab.npz", "images.npz", "report.html"}
-    assert {path.name for path in folder.iterdir()} == expected | {"training.png", "robustness.png"}
+    assert {path.name for path in folder.iterdir()} == expected | {
+        f"{name}.{ending}" for name in ("training", "robustness") for ending in ("png", "pdf", "svg")
+    }
     rows = read_history(folder)
     assert sorted(rows[0]) == sorted(HISTORY)
     assert [row["epoch"] for row in rows] == ["0", "1"]

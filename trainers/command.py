@@ -5,8 +5,8 @@ import runpy
 import sys
 
 from trainers.cli import fail
+from trainers.runs.folder import versions
 from trainers.usage import HELP
-from wmr_tf import __version__
 
 TRAIN = {
     "digits": ("trainers.digits", "the digits of scikit-learn, 8 x 8, without a download; seconds"),
@@ -33,10 +33,10 @@ COMMANDS = {
 def main() -> None:
     """Run the module that the first words of the command line name, with the flags after them."""
     words = sys.argv[1:]
-    if not words or words[0] in ("help", *HELP):
+    if not words or words[0] in ("help", "--helpfull", *HELP):
         _tell(usage())
-    if words[0] == "--version":
-        _tell(f"wmr_tf {__version__}")
+    if words == ["--version"]:
+        _tell(", ".join(f"{name} {version}" for name, version in versions().items()))
     if words[0] == "train":
         if not words[1:] or words[1] in HELP:
             _tell(data_sets())
@@ -52,7 +52,8 @@ def main() -> None:
 def usage() -> str:
     """Return the commands, one a line."""
     lines = [("train DATASET", "train a robust classifier; wmr train lists the data sets"), *_told(COMMANDS)]
-    return _listed("usage: wmr COMMAND [--flag=value ...]; wmr COMMAND --help lists its flags", "wmr", lines)
+    head = "usage: wmr COMMAND [--flag=value ...]; wmr COMMAND --help lists its flags, wmr --version all versions"
+    return _listed(head, "wmr", lines)
 
 
 def data_sets() -> str:

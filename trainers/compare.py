@@ -15,6 +15,7 @@ from trainers.quiet import late
 from trainers.runs.folder import metrics_of
 from trainers.settings.base import Settings, arguments, setting
 from wmr_tf.checks import require
+from wmr_tf.extras import is_installed, need
 from wmr_tf.saving import picture_files
 
 
@@ -23,7 +24,10 @@ class Comparison(Settings):
     """What is compared, and where the result goes."""
 
     runs: tuple[str, ...] = arguments()
-    output: str = setting("The picture, .png, .pdf or .svg; all three and the report go beside it.", "comparison.png")
+    output: str | None = setting(
+        "The picture, .png, .pdf or .svg; all three and the report go beside it.",
+        unset="comparison.png",
+    )
     markdown: bool = setting("Print the tables as Markdown.", False)
 
     def __post_init__(self) -> None:
@@ -32,21 +36,28 @@ class Comparison(Settings):
         self.check_output(self.picture.name != "" and self.picture in picture_files(self.picture))
 
     def check_place(self) -> None:
-        """Check that the runs are finished, and that the picture has a place; see `Settings.check_place`."""
+        """Check that the runs are finished, and that the picture can be written; see `Settings.check_place`."""
         for run in self.runs:
             metrics_of(run)
+        if self.output is None and not is_installed("report"):
+            return  # the tables need no place
+        need("report", "output")
         folder, names = self.picture.parent, (*picture_files(self.picture), self.page)
         self.check_output(os.access(folder, os.W_OK) and folder.is_dir() and not any(path.is_dir() for path in names))
 
     @property
     def picture(self) -> Path:
         """The picture's path."""
-        return Path(self.output)
+        return Path(self._name)
 
     @property
     def page(self) -> Path:
         """The path of the report, beside the picture."""
         return self.picture.with_name(f"{self.picture.stem}.html")
+
+    @property
+    def _name(self) -> str:
+        return "comparison.png" if self.output is None else self.output
 
     def check_output(self, is_possible: bool) -> None:
         """Refuse the picture unless it `is_possible` to write it.
@@ -54,9 +65,9 @@ class Comparison(Settings):
         Raises:
             InvalidInput: If it is not.
         """
-        expected = "a file .png, .pdf or .svg that can be written, in an existing folder"
+        expected = "a file that can be written, in an existing folder, .png, .pdf or .svg"
         fix = "Name another file with --output."
-        require(is_possible, "output", got=repr(self.output), expected=expected, fix=fix)
+        require(is_possible, "output", got=repr(self._name), expected=expected, fix=fix)
 
 
 COMMAND = functools.partial(main, Comparison, late("trainers.comparison.comparing:compare", tensorflow=False))

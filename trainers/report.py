@@ -16,6 +16,7 @@ from trainers.quiet import late
 from trainers.runs.folder import metrics_of
 from trainers.settings.base import Settings, arguments
 from wmr_tf.checks import require
+from wmr_tf.extras import need
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -30,6 +31,7 @@ class Reports(Settings):
 
     def check_place(self) -> None:
         """Check that the runs are finished and their folders can be written; see `Settings.check_place`."""
+        need("report", "a report")
         for run in self.runs:
             metrics_of(run)
             is_writable = os.access(Path(run), os.W_OK)

@@ -17,4 +17,5 @@ __getattr__, __dir__ = lazily(
         "Objective": "tuning.objective",
         "RobustHyperModel": "tuning.hypermodel",
     },
+    extra="tuner",
 )

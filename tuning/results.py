@@ -20,6 +20,7 @@ from tuning.tuner import FAILURE, SearchTuner
 from wmr_tf import report
 from wmr_tf.checks import one_line
 from wmr_tf.data.own import address, is_own
+from wmr_tf.extras import is_installed
 from wmr_tf.saving import load_classifier, read_json, save_classifier, write_json, write_text, written_whole
 
 ACCURACIES = ("A_nat", "A_rob", "A_strong", "A_sa", "A_tr")
@@ -91,7 +92,7 @@ def draw(rows: list[dict[str, Any]], space: Space, objective: Objective, folder:
     names = [item.name for item in space.searched]
     x = "alpha_train" if "alpha_train" in names else names[0]
     shown = [row for row in rows if row["objective"] is not None and x in row]
-    if shown:
+    if shown and is_installed("report"):
         report.plot_search(shown, folder / PICTURE, x=x, objective=objective.name, title=title)
 
 

@@ -29,6 +29,7 @@ from tuning import space
 from tuning.goal import checked_top_probability, weights_of
 from tuning.role import check_role
 from wmr_tf.checks import at_least, one_of, require
+from wmr_tf.extras import need
 
 TUNERS = ("bayesian", "random", "hyperband", "grid")
 
@@ -83,7 +84,8 @@ class Search(Experiment):
             _check_one_length(trials)
 
     def check_place(self) -> None:
-        """Check also the environment of a parallel search; see `Settings.check_place`."""
+        """Check also the tuner and the environment of a parallel search; see `Settings.check_place`."""
+        need("tuner", "search")
         super().check_place()
         check_role()
 

@@ -8,7 +8,7 @@ from trainers.runs.folder import BEST, FILES
 from trainers.runs.naming import describe_validation
 from trainers.runs.run import validation_evaluation
 from trainers.runs.telling import conditions_of, filled
-from trainers.runs.testing import number_of_images, prepare, tell_files
+from trainers.runs.testing import number_of_images, prepare, tell_files, tell_of_missing_report
 from tuning import results, tuner
 from tuning.hypermodel import ExperimentHyperModel
 from tuning.objective import Objective
@@ -40,6 +40,7 @@ def search(settings: Search) -> None:
     hypermodel = ExperimentHyperModel(trials, objective, settings.top_probability)
     hypermodel.build_model(settings)  # the first trial's: loads the data too
     prepare(settings, hypermodel.splits(settings))  # for its checks: the best trial is evaluated at the end
+    tell_of_missing_report()
     folder = claim_folder(settings)
     print(f"Searching {settings.search} for the highest {objective.name}\nWriting into {folder}", flush=True)
 

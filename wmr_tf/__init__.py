@@ -1,6 +1,7 @@
 """Adversarial training and evaluation for Keras under attackers who choose which images to attack."""
 
 import importlib
+import os
 import sys
 from typing import TYPE_CHECKING
 
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
     from wmr_tf.inputs.mending import with_input_range, without_softmax
     from wmr_tf.model import AdversarialModel
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 
 __all__ = [
     "AdversarialModel",
@@ -68,7 +69,14 @@ __getattr__, __dir__ = lazily(
     },
 )
 
+
 # Keras finds our classes in saved models once they are registered, which importing this one does. TensorFlow takes
 # seconds to import: command lines check what they are given first (and then see to this, in trainers/quiet.py).
-if not {"trainers", "tuning"} & sys.modules.keys():
+def _is_command() -> bool:
+    beside = os.path.dirname(os.path.dirname(__file__))  # somebody else may have packages of these names
+    packages = {os.path.join(beside, name): sys.modules.get(name) for name in ("trainers", "tuning")}
+    return any(path in getattr(package, "__path__", ()) for path, package in packages.items())
+
+
+if not _is_command():
     importlib.import_module("wmr_tf.model")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import keras
 import numpy as np
@@ -15,9 +15,6 @@ from wmr_tf.alarms import warn
 from wmr_tf.checks import one_line, require
 from wmr_tf.evaluation.records import pictures
 from wmr_tf.report.images import sheet
-
-if TYPE_CHECKING:  # it has this callback among its own
-    from wmr_tf.callbacks import RobustEvaluation
 
 HARDEST = 4
 """How many images an epoch shows."""
@@ -58,7 +55,7 @@ class WriteEvents(keras.callbacks.TensorBoard):
         InvalidInput: If `evaluation` is none, or a setting is neither a number nor a text.
 
     Example:
-        >>> evaluation = RobustEvaluation(validation, attack, alpha_test=(1.0, 2.0))
+        >>> evaluation = wmr_tf.callbacks.RobustEvaluation(validation, attack, alpha_test=(1.0, 2.0))
         >>> events = WriteEvents("runs/first", evaluation, settings={"alpha_train": 2.0}, write_graph=False)
         >>> history = model.fit(train, callbacks=[evaluation, events], verbose=0)
     """
@@ -68,7 +65,7 @@ class WriteEvents(keras.callbacks.TensorBoard):
     def __init__(
         self,
         log_dir: str | os.PathLike[str] = "logs",
-        evaluation: RobustEvaluation | None = None,
+        evaluation: keras.callbacks.Callback | None = None,
         *,
         settings: Mapping[str, bool | int | float | str] | None = None,
         **options: Any,

@@ -18,6 +18,7 @@ from trainers.comparison.grouping import (
 from trainers.comparison.pairing import differences, why_unpaired
 from trainers.runs.naming import title
 from wmr_tf import report
+from wmr_tf.extras import is_installed, mend
 from wmr_tf.saving import NotWritten
 from wmr_tf.untrusted import well_formed
 
@@ -89,6 +90,8 @@ def _compared(settings: Comparison) -> tuple[str, NotWritten | None]:
     check_alike(runs)
     has_curve = len({run.epsilon for run in runs}) > 1
     told, write_all = (_across_radii if has_curve else _side_by_side)(settings, runs)
+    if not is_installed("report"):
+        return f"{told}\nNeither picture nor report; for them run {mend('report')}", None
     try:
         write_all()
     except NotWritten as fault:

@@ -10,7 +10,7 @@ from trainers.runs.classifiers import check_fits
 from trainers.runs.folder import CONFIG, FILES, OUTCOMES, make_folder
 from trainers.runs.naming import defence, training_facts
 from trainers.runs.strategy import make_strategy, only_the_chief_writes
-from trainers.runs.testing import prepare
+from trainers.runs.testing import prepare, tell_of_missing_report
 from trainers.settings.config import ModelEvaluation
 from wmr_tf import data, diagnose
 from wmr_tf.data.own import short_name
@@ -31,6 +31,7 @@ def evaluate(settings: ModelEvaluation) -> None:
     check_fits(classifier, test.images, source.num_classes)
     with only_the_chief_writes(strategy) as elsewhere:
         own = dataclasses.replace(settings, output_dir=elsewhere or settings.output_dir)
+        tell_of_missing_report()
         folder = make_folder(own, f"evaluation-{short_name(settings.dataset)}-{path.stem}")
         forget_unfinished(folder, FILES)
         # All workers go on from the chief's file.

@@ -19,6 +19,7 @@ import wmr_tf
 from trainers.settings.base import Settings
 from trainers.settings.config import Evaluation, Experiment
 from wmr_tf.checks import InvalidInput, refuse, require
+from wmr_tf.extras import is_installed
 from wmr_tf.names import RADII
 from wmr_tf.saving import forget_unfinished, picture_files, read_json, taken, write_json
 from wmr_tf.untrusted import check_file, well_formed
@@ -271,7 +272,7 @@ def _other_settings(experiment: Experiment, folder: Path) -> list[str]:
 
 def versions() -> dict[str, str]:
     """Return the versions of what a result depends on."""
-    packages = ("tensorflow", "keras", "numpy", "tensorflow-datasets")
+    packages = ("tensorflow", "keras", "numpy", *["tensorflow-datasets"] * is_installed("data"))
     found = {package: importlib.metadata.version(package) for package in packages}
     return {"wmr_tf": wmr_tf.__version__, **found, "python": platform.python_version()}
 

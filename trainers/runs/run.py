@@ -28,7 +28,7 @@ from trainers.runs.reporting import draw_training
 from trainers.runs.scheduling import LearningRateByBatch, MethodByEpoch
 from trainers.runs.strategy import lost_worker_reported, make_strategy, only_the_chief_writes
 from trainers.runs.telling import AccuracyTable
-from trainers.runs.testing import HeldOut, evaluate, number_of_images, prepare, tell_files
+from trainers.runs.testing import HeldOut, evaluate, number_of_images, prepare, tell_files, tell_of_missing_report
 from trainers.runs.warming import forget_warm_up, warm_up
 from trainers.settings.config import Experiment
 from trainers.settings.network import PRECISIONS
@@ -46,6 +46,7 @@ from wmr_tf.checks import require
 from wmr_tf.data.own import short_name
 from wmr_tf.divergence import Diverged
 from wmr_tf.engine.memory import free_memory, training_bytes
+from wmr_tf.extras import is_installed
 from wmr_tf.interrupts import own_command, stoppable
 from wmr_tf.methods import BY_NAME
 from wmr_tf.saving import load_classifier, save_classifier, write_json
@@ -106,6 +107,7 @@ def train(experiment: Experiment) -> Path:
 
 def begin(experiment: Experiment, folder: Path) -> None:
     """Write what makes a folder one of an unfinished run, unless it is one, and say which folder it is."""
+    tell_of_missing_report()
     (folder / CHECKPOINTS).mkdir(exist_ok=True)  # first: a config without them would be of a finished run
     is_new = not (folder / CONFIG).exists()
     if is_new:
@@ -162,7 +164,9 @@ def fit_and_evaluate(
     with model.distribute_strategy.scope():
         classifier = load_classifier(folder / BEST)
     facts["validation_images"] = number_of_images(splits.validation)
-    draw_training(folder, evaluate(experiment, test, classifier, folder, facts))
+    metrics = evaluate(experiment, test, classifier, folder, facts)
+    if is_installed("report"):
+        draw_training(folder, metrics)
     forget_warm_up(folder)
     forget_checkpoints(folder)
     tell_files(folder, **{BEST: f"the classifier of epoch {epoch}, the best"})

@@ -21,6 +21,7 @@ from wmr_tf.engine.memory import AT_MOST
 from wmr_tf.evaluation import choosers, evaluate_robustness
 from wmr_tf.evaluation.records import pictures, save_images
 from wmr_tf.evaluation.wasserstein import evaluate_wasserstein
+from wmr_tf.extras import is_installed, mend
 from wmr_tf.interrupts import own_command
 from wmr_tf.saving import load_classifier, write_json
 
@@ -101,6 +102,8 @@ def evaluate(
 ) -> dict[str, Any]:
     """Evaluate a classifier; print the tables and write metrics.json, images.npz, robustness.png and report.html.
 
+    The last two are left out where the extra `report` is not installed.
+
     Args:
         settings: The test attack and all else.
         test: The images, and what attackers know beforehand.
@@ -138,9 +141,16 @@ def evaluate(
     # First: that a file cannot be written should not hide them.
     print(report.tables([(defence(metrics), metrics)]), flush=True)
     save_images(result, folder / IMAGES, shown)
-    write_report(folder, metrics, shown)
+    if is_installed("report"):
+        write_report(folder, metrics, shown)
     write_json(folder / METRICS, metrics)  # last: it is what says that the evaluation is complete
     return metrics
+
+
+def tell_of_missing_report() -> None:
+    """Say, before anything is written, that there will be neither pictures nor report where nothing can draw them."""
+    if not is_installed("report"):
+        print(f"Neither pictures nor {REPORT} will be written; for them run {mend('report')}", flush=True)
 
 
 def name_classes(metrics: dict[str, Any], shown: list[dict[str, Any]], names: Sequence[str] | None) -> None:
@@ -166,7 +176,6 @@ def tell_files(folder: Path, **files: str) -> None:
         folder: The run's, or the evaluation's.
         **files: What else there is to look at, by file name.
     """
-    looked_at = {REPORT: "the findings, with pictures", METRICS: "all numbers", **files}
-    print(
-        f"Everything is in {folder}; look at", *(f"  {name:<13} {holds}" for name, holds in looked_at.items()), sep="\n"
-    )
+    named = {REPORT: "the findings, with pictures", METRICS: "all numbers", **files}
+    looked_at = [f"  {name:<13} {holds}" for name, holds in named.items() if (folder / name).is_file()]
+    print(f"Everything is in {folder}; look at", *looked_at, sep="\n")

@@ -47,7 +47,7 @@ class Dataset(Settings):
         """Check that the data are there, as far as nobody has to read them; see `Settings.check_place`."""
         if self.data_dir is not None:
             data_folder(self.data_dir)
-        self.source()
+        self.source().check_installed()
 
     def source(self) -> Source:
         """Return the data set, looked at and not read.

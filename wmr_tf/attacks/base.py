@@ -150,7 +150,20 @@ def slope(tape: tf.GradientTape, loss: tf.Tensor, x: tf.Tensor) -> tf.Tensor:
 
 
 def input_gradient(loss_fn: PerExample, x: tf.Tensor) -> tf.Tensor:
-    """Return the gradient of the summed losses: each image's own, undivided by the size of the batch."""
+    """Return the gradient of the summed losses: each image's own, undivided by the size of the batch.
+
+    Args:
+        loss_fn: Maps images to the loss `[batch]`.
+        x: Where to take it, images `[batch, ...]`.
+
+    Returns:
+        The gradient, shaped as `x`; 0 where none flows, as through `tf.round`.
+
+    Example:
+        >>> input_gradient(lambda x: x[:, 0] ** 2, tf.constant([[3.0, 1.0], [0.5, 1.0]])).numpy()
+        array([[6., 0.],
+               [1., 0.]], dtype=float32)
+    """
 
     def gradient(x: tf.Tensor) -> tf.Tensor:
         with tf.GradientTape(watch_accessed_variables=False) as tape:

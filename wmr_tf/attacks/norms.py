@@ -166,6 +166,7 @@ class L1(Ball):
 
 
 NORMS: dict[str, type[Ball]] = {"linf": LInf, "l2": L2, "l1": L1}
+"""The balls by the names of their norms."""
 
 
 def each(of_image: tf.Tensor, x: tf.Tensor) -> tf.Tensor:

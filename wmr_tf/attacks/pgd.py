@@ -17,6 +17,7 @@ STARTS = {
     "gaussian": lambda ball, seed: ball.clean + GAUSSIAN_STDDEV * seeds.normal(ball.clean, seed),
     "none": lambda ball, seed: ball.clean,
 }
+"""Where PGD starts, from the ball around the clean images and a seed."""
 
 
 @keras.saving.register_keras_serializable("wmr_tf.attacks")

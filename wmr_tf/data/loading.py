@@ -72,7 +72,8 @@ def load(
         number of training images.
 
     Raises:
-        InvalidInput: If an argument is out of range, or the data can be neither found nor downloaded.
+        InvalidInput: If an argument is out of range, the data can be neither found nor downloaded, or what reads them
+            is not installed.
 
     Example:
         >>> train, validation, test = load("digits", batch_size=32)
@@ -85,6 +86,7 @@ def load(
         itself counts how often it has been read; `wmr_tf.callbacks.ExactResume` has it begin where a training stopped.
     """
     source = name if isinstance(name, Source) else info(name, data_dir=data_dir)
+    source.check_installed()
     batch_size = at_least("batch_size", batch_size, 1)
     seed = checked_seed(seed)
     raw = _with_validation(source.read(None if data_dir is None else data_folder(data_dir)), source.validation_examples)

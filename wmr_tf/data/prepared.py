@@ -150,11 +150,18 @@ def _told(error: Exception) -> str:
     return one_line(error) if isinstance(error, Unsafe) else f"{type(error).__name__}: {one_line(error)}"
 
 
-MNIST = Source(functools.partial(_read, "mnist"), num_classes=10, image_shape=(28, 28, 1), validation_examples=5_000)
+MNIST = Source(
+    functools.partial(_read, "mnist"),
+    num_classes=10,
+    image_shape=(28, 28, 1),
+    validation_examples=5_000,
+    extra="data",
+)
 CIFAR10 = Source(
     functools.partial(_read, "cifar10"),
     num_classes=10,
     image_shape=(32, 32, 3),
     validation_examples=5_000,
     augment=True,
+    extra="data",
 )

@@ -7,6 +7,8 @@ from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
+from wmr_tf.extras import need
+
 
 class Images(Protocol):
     """Images that a pipeline takes by their numbers: an array in memory, or `wmr_tf.data.pictures.Pictures`."""
@@ -42,6 +44,7 @@ class Source:
         validation_examples: How many training images are set aside for validation, if there are no others; None: 10 %.
         augment: Whether training images are randomly cropped and flipped.
         class_names: What a report calls the classes, by label; None: their labels.
+        extra: Which of `wmr_tf.extras.EXTRAS` reading them needs; None: none.
     """
 
     read: Callable[[Path | None], Arrays]
@@ -51,3 +54,9 @@ class Source:
     validation_examples: int | None = None
     augment: bool = False
     class_names: tuple[str, ...] | None = None
+    extra: str | None = None
+
+    def check_installed(self) -> None:
+        """Raise `InvalidInput` unless all that reads it is installed."""
+        if self.extra:
+            need(self.extra, "data set")

@@ -10,6 +10,7 @@ from wmr_tf.data.source import Source
 from wmr_tf.data.tiny_imagenet import TINY_IMAGENET
 
 SOURCES: dict[str, Source] = {"digits": DIGITS, "mnist": MNIST, "cifar10": CIFAR10, "tiny_imagenet": TINY_IMAGENET}
+"""The data sets that have a name."""
 
 
 def info(

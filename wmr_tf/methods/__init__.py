@@ -1,6 +1,7 @@
 """Training methods: one file each, and their names on the command line."""
 
-from wmr_tf.methods.base import AdversarialMethod, Batch, Learner, LossFn, Method
+from wmr_tf.engine.frozen import freeze
+from wmr_tf.methods.base import AdversarialMethod, Batch, Learner, LossFn, Method, PairMethod, loss_of_pairs
 from wmr_tf.methods.fast import Fast
 from wmr_tf.methods.free import Free
 from wmr_tf.methods.iaat import IAAT
@@ -23,6 +24,7 @@ BY_NAME: dict[str, type[Method]] = {
     "yopo": YOPO,
     "iaat": IAAT,
 }
+"""The methods by their names on the command line."""
 
 __all__ = [
     "BY_NAME",
@@ -40,4 +42,7 @@ __all__ = [
     "Method",
     "Mixed",
     "Natural",
+    "PairMethod",
+    "freeze",
+    "loss_of_pairs",
 ]

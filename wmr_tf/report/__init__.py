@@ -1,7 +1,8 @@
 """Tables and pictures of robustness, from plain values: dictionaries in the form of metrics.json and history.csv."""
 
-from wmr_tf.report.figures import plot_alpha, plot_epsilon, plot_search, plot_training
-from wmr_tf.report.html import write_report
+from typing import TYPE_CHECKING
+
+from wmr_tf.lazy import lazily
 from wmr_tf.report.rounding import percent
 from wmr_tf.report.tables import (
     ERRORS,
@@ -17,6 +18,10 @@ from wmr_tf.report.tables import (
     tables,
     worst_case_table,
 )
+
+if TYPE_CHECKING:
+    from wmr_tf.report.figures import plot_alpha, plot_epsilon, plot_search, plot_training
+    from wmr_tf.report.html import write_report
 
 __all__ = [
     "ERRORS",
@@ -38,3 +43,10 @@ __all__ = [
     "worst_case_table",
     "write_report",
 ]
+
+_PICTURES = ("plot_alpha", "plot_epsilon", "plot_search", "plot_training")
+__getattr__, __dir__ = lazily(
+    __name__,
+    {**dict.fromkeys(_PICTURES, "wmr_tf.report.figures"), "write_report": "wmr_tf.report.html"},
+    extra="report",
+)

@@ -10,6 +10,7 @@ from matplotlib.lines import Line2D
 from wmr_tf.report import charts, words
 from wmr_tf.report.charts import Results
 from wmr_tf.report.figures import BARS, draw_alpha
+from wmr_tf.report.metrics import CHOOSERS, SHOWN_CLASSES, accuracy_of_classes, shown_classes
 from wmr_tf.report.rounding import of_point, radius, with_interval
 from wmr_tf.report.svg import svg
 from wmr_tf.report.tables import suite_table
@@ -85,7 +86,7 @@ def sections(results: Results) -> Iterator[Section]:
     )
     for number, (label, metrics) in enumerate(results):
         if entries := metrics.get("classes"):
-            shown, few = len(charts.shown_classes(entries)), charts.SHOWN_CLASSES
+            shown, few = len(shown_classes(entries)), SHOWN_CLASSES
             many = f", the {few} weakest and {few} strongest of {len(entries)}" if shown < len(entries) else ""
             of = f": {label}" if len(results) > 1 else ""
             yield from _section(
@@ -121,7 +122,7 @@ def _section(
 
 def _budget_table(results: Results) -> Table:
     rows = [
-        [label, charts.CHOOSERS[curve["chooser"]][0], f"{point['images']:,}", of_point(point)]
+        [label, CHOOSERS[curve["chooser"]][0], f"{point['images']:,}", of_point(point)]
         for label, metrics in results
         for curve in metrics.get("budget", ())
         for point in curve["points"]
@@ -155,7 +156,7 @@ def _confidence_table(results: Results) -> Table:
 
 
 def _class_table(entries: Sequence[Metrics]) -> Table:
-    name = charts.accuracy_of_classes(entries)
+    name = accuracy_of_classes(entries)
     names = list(dict.fromkeys(["A_nat", name]))
     rows = [
         [str(entry["class"]), f"{entry['examples']:,}", *(with_interval(entry, name) for name in names)]

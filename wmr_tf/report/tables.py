@@ -24,9 +24,13 @@ WORST_CASES = (
     "where the expected margin is lowest. CVaR 10% is the mean loss of the worst\n"
     "tenth of the images, CVaR 100% of all."
 )
+"""What stands above the table of worst cases."""
 
 ERRORS = "± is one standard error, over the images."
+"""What stands below a table of single models."""
+
 SEEDS = "± is one standard error, over the images, and of several seeds their standard deviation."
+"""What stands below a table in which a row may be of several seeds."""
 
 SHARE = 0.05
 """The part of the images that the table of attackers who choose beforehand shows."""
@@ -41,6 +45,7 @@ CHOOSERS = (
 )
 
 SUITES = "Under stronger attacks, one after the other on the images that are left; the last\nfigure is the suite's."
+"""What stands above the table of the suite."""
 
 
 def format_table(header: Sequence[str], rows: Iterable[Sequence[str]], *, markdown: bool = False) -> str:

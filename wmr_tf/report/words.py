@@ -4,7 +4,7 @@ import functools
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from wmr_tf.report.charts import CHOOSERS, accuracy_of_classes, after_each, shown_classes, strongest
+from wmr_tf.report.metrics import CHOOSERS, accuracy_of_classes, after_each, shown_classes, strongest
 from wmr_tf.report.rounding import interval, percent
 
 Metrics = Mapping[str, Any]

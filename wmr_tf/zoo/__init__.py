@@ -8,6 +8,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from wmr_tf.checks import one_of, require
+from wmr_tf.report.rounding import with_interval
+from wmr_tf.report.words import conditions
 from wmr_tf.saving import load_classifier, model_file, read_json
 from wmr_tf.untrusted import well_formed
 
@@ -114,8 +116,6 @@ def digest(path: Path) -> str:
 
 def _shown(metrics: dict[str, Any]) -> str:
     """Return an evaluation as lines of text."""
-    from wmr_tf.report.rounding import with_interval  # late: they draw too
-    from wmr_tf.report.words import conditions
 
     def figures(values: dict[str, Any], *names: str) -> str:
         return ", ".join(f"{name} {with_interval(values, name)} %" for name in names)

@@ -1,4 +1,4 @@
-"""The README's table of speed, made of the measurements."""
+"""All comparisons with the peers in one table: images a second, and how many times as long the others take."""
 
 import statistics
 from collections.abc import Iterable
@@ -19,7 +19,7 @@ COLUMNS = {
 
 def table_of(comparisons: Iterable[Comparison]) -> str:
     """Return images a second of wmr_tf, and how many times as long the others take in the same precision."""
-    columns = ["work", "this library, images/s", *COLUMNS.values(), "libraries, float32"]
+    columns = ["work", "wmr_tf, images/s", *COLUMNS.values(), "libraries, float32"]
     return table(columns, [_row(comparison) for comparison in comparisons])
 
 

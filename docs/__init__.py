@@ -1,0 +1,1 @@
+"""The documentation site, with its own extensions of Sphinx."""

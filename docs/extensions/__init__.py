@@ -1,0 +1,1 @@
+"""What the site has beyond Sphinx: names, flags and files from the code, commands that run, formulas as MathML."""
