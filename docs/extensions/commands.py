@@ -43,7 +43,8 @@ class Command(SphinxDirective):
         lines = [*_shown(_docstring(door)), f".. program:: wmr {name}", ""]
         for flag in flags_of(door):
             also = f", --{flag.also}" if flag.also else ""
-            said = " ".join(filter(None, [flag.help, flag.default, flag.expected and f"({flag.expected})"]))
+            expected = cli._PARSERS[flag.kind].syntactic_help
+            said = " ".join(filter(None, [flag.help, expected and f"({expected})"]))
             lines += [f".. option:: --{flag.name}{also}", "", f"   {_escaped(said)}", ""]
         return parsed(self, lines)
 

@@ -1,17 +1,11 @@
 """What the reference has to show, read from the code: public names, commands, flags. It needs no Sphinx."""
 
-import contextlib
-import dataclasses
-import importlib.util
 import inspect
-import io
-import runpy
-import sys
-import typing
 from types import ModuleType
-from unittest import mock
 
-from trainers import cli, command
+from trainers import command, usage
+from trainers.completion import command_of
+from trainers.usage import Flag
 
 MODULES = (
     "wmr_tf",
@@ -52,43 +46,14 @@ def names_in(module: ModuleType) -> list[str]:
 
 def doors() -> dict[str, str]:
     """Return the module behind each command, by what follows `wmr`."""
-    train = {f"train {name}": door for name, door in command.TRAIN.items()}
+    train = {f"train {name}": door for name, (door, _) in command.TRAIN.items()}
     return train | {name: door for name, (door, _) in command.COMMANDS.items()}
 
 
-@dataclasses.dataclass(frozen=True)
-class Flag:
-    """A flag: its name, what `--help` says of it, what stands after the equals sign, and its default."""
-
-    name: str
-    help: str
-    expected: str
-    default: str
-    also: str | None
-
-
 def flags_of(door: str) -> list[Flag]:
-    """Return the flags of a command: the fields of the settings that its module hands to `main`.
-
-    A module that hands over nothing, such as `trainers.resume`, has none.
-    """
-    spec = importlib.util.find_spec(door)
-    assert spec and spec.origin, door
-    argv, handed = mock.patch.object(sys, "argv", [door]), mock.patch.object(cli, "main")
-    with argv, handed as main, contextlib.suppress(SystemExit), contextlib.redirect_stderr(io.StringIO()):
-        runpy.run_path(spec.origin, run_name="__main__")
-    if not main.called:
+    """Return the flags of a command; a module without settings, such as `trainers.resume`, has none."""
+    made = command_of(door)
+    if made is None:
         return []
-    settings, fixed = main.call_args.args[0], main.call_args.kwargs
-    kinds = typing.get_type_hints(settings)
-    return [
-        Flag(
-            name=field.name,
-            help=field.metadata["help"],
-            expected=cli._PARSERS[cli._without_none(kinds[field.name])].syntactic_help,
-            default=cli._shown({"": field.default}).strip(),
-            also=field.metadata["also"],
-        )
-        for field in dataclasses.fields(settings)
-        if "help" in field.metadata and field.name not in fixed
-    ]
+    fixed = dict(made.keywords)
+    return list(usage.flags_of(made.args[0], fixed, fixed.pop("shown", None) or fixed.get("dataset")))
