@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable
 
 from benchmarks.worker import CORES
-from wmr_tf.engine import processor
+from wmr_tf.engine.machine import processor_facts
 
 FEATURES = ("avx2", "fma", "avx512f", "avx512_vnni", "avx512_bf16", "avx512_fp16", "amx_tile", "amx_bf16", "amx_fp16")
 PACKAGES = (
@@ -54,7 +54,7 @@ def wait_until_quiet(busy: bool, say: Callable[[str], None], sleep: Callable[[fl
 
 def facts(load: str) -> dict[str, str]:
     """Return what to print above the tables; `load` is what `wait_until_quiet` said."""
-    cpu = processor.facts()
+    cpu = processor_facts()
     flags = cpu.get("flags", "").split()
     return {
         "Date": datetime.datetime.now().strftime("%Y-%m-%d %H:%M"),

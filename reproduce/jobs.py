@@ -20,7 +20,7 @@ from trainers.cli import as_flag
 from trainers.runs.folder import BEST, METRICS, is_finished, metrics_of
 from trainers.settings.config import Experiment
 from wmr_tf.checks import require
-from wmr_tf.engine import processor
+from wmr_tf.engine import machine
 from wmr_tf.saving import write_json
 
 _OF_A_MACHINE = ("data_dir", "output_dir", "precision")
@@ -153,7 +153,7 @@ class Job:
             "metrics": kept_metrics(metrics),
             "suite": {name: attacked["suite"][name] for name in ("version", "examples", "accuracy")},
             "commands": [_without_places(each["command"]) for each in (metrics, attacked)],
-            "processor": processor.facts().get("model name", platform.processor()),
+            "processor": machine.processor_facts().get("model name", platform.processor()),
             "cores": os.cpu_count(),
             "precision": self.experiment.precision,
             "date": datetime.date.today().isoformat(),

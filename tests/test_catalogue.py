@@ -182,7 +182,7 @@ def test_what_cannot_be_taken_is_refused_in_one_line_and_nothing_is_downloaded(c
 
 def test_a_set_larger_than_memory_is_refused_before_it_is_read(prepared, monkeypatch):
     source = info("tfds:tiny_insects/even", data_dir=prepared)
-    monkeypatch.setattr("wmr_tf.engine.memory.free_memory", lambda: 0)
+    monkeypatch.setattr("wmr_tf.engine.machine.free_memory", lambda: 0)
     with pytest.raises(InvalidInput, match="of 0.0 GB, where 0.0 GB of memory are free, expected one that fits"):
         load(source)
 

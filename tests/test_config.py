@@ -469,17 +469,17 @@ def test_recipes_name_only_settings_that_exist():
 def test_auto_is_bfloat16_where_the_processor_has_it(tmp_path, monkeypatch, features, precision):
     cpuinfo = tmp_path / "cpuinfo"
     cpuinfo.write_text(f"processor : 0\nflags : fpu {features} xsave\n")
-    monkeypatch.setattr("wmr_tf.engine.processor.CPUINFO", cpuinfo)
+    monkeypatch.setattr("wmr_tf.engine.machine.CPUINFO", cpuinfo)
     monkeypatch.setattr("tensorflow.config.list_physical_devices", lambda kind: [])
     for drivers in ((), (cpuinfo,)):  # of GPUs; there may be one without a GPU
-        monkeypatch.setattr("wmr_tf.engine.processor.DRIVERS", drivers)
+        monkeypatch.setattr("wmr_tf.engine.machine.DRIVERS", drivers)
         assert Experiment.of("digits", precision="auto").precision == precision
         assert Experiment.of("digits").precision == precision
 
 
 @pytest.mark.parametrize(("capability", "precision"), [((8, 0), "bfloat16"), ((7, 5), "float32")])
 def test_auto_asks_the_gpus_where_there_are_any(tmp_path, monkeypatch, capability, precision):
-    monkeypatch.setattr("wmr_tf.engine.processor.DRIVERS", (tmp_path / "no driver", tmp_path))
+    monkeypatch.setattr("wmr_tf.engine.machine.DRIVERS", (tmp_path / "no driver", tmp_path))
     monkeypatch.setattr("tensorflow.config.list_physical_devices", lambda kind: ["gpu"])
     details = {"compute_capability": capability}
     monkeypatch.setattr("tensorflow.config.experimental.get_device_details", lambda gpu: details)

@@ -12,7 +12,7 @@ from keras import layers
 
 import wmr_tf
 from trainers.runs.run import tell_memory
-from wmr_tf.engine import memory
+from wmr_tf.engine import machine, memory
 from wmr_tf.engine.frozen import freeze
 from wmr_tf.evaluation import RobustnessEvaluator
 from wmr_tf.inputs.batches import CheckedBatches
@@ -95,7 +95,7 @@ def test_large_images_go_in_smaller_batches_and_small_ones_do_not(monkeypatch):
     monkeypatch.setattr(memory, "BUDGET", 21 * of_image)
     assert memory.images_at_once(classifier, [16, 16, 2]) == 16
     assert memory.images_at_once(classifier, [16, 16, 2], at_most=20) == 20
-    monkeypatch.setattr(memory, "machine_memory", lambda: 4 * 5 * of_image)
+    monkeypatch.setattr(machine, "total_memory", lambda: 4 * 5 * of_image)
     assert memory.images_at_once(classifier, [16, 16, 2]) == 4
     monkeypatch.setattr(memory, "BUDGET", 1.0)
     assert memory.images_at_once(classifier, [16, 16, 2]) == 1
@@ -164,7 +164,7 @@ def test_a_run_says_what_a_step_takes_and_warns_where_it_is_not_free(tmp_path, m
     meminfo = tmp_path / "meminfo"
     if free:
         meminfo.write_text(f"MemTotal: 1 kB\nMemAvailable: {free}\n")
-    monkeypatch.setattr(memory, "MEMINFO", meminfo)
+    monkeypatch.setattr(machine, "MEMINFO", meminfo)
     model = wmr_tf.AdversarialModel(convolutions(16), wmr_tf.methods.Natural())
     tell_memory(model, (tf.TensorSpec([None, 16, 16, 2]), tf.TensorSpec([None])), 128)
     out, err = capfd.readouterr()

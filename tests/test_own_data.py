@@ -77,7 +77,7 @@ def test_a_folder_is_cut_by_class_into_splits_that_share_nothing_and_are_those_o
 
 def test_images_that_do_not_fit_into_memory_stay_in_their_files_and_the_batches_are_the_same(photos, monkeypatch):
     kept = load(str(photos), batch_size=4, seed=3, with_index=True)
-    monkeypatch.setattr("wmr_tf.engine.memory.free_memory", lambda: 0)
+    monkeypatch.setattr("wmr_tf.engine.machine.free_memory", lambda: 0)
     monkeypatch.setattr(decoding, "_read", counted := Counted(decoding._read))
     streamed = load(str(photos), batch_size=4, seed=3, with_index=True)
     assert [type(each.images).__name__ for each in counted.results] == ["Pictures"]

@@ -14,7 +14,7 @@ from tests.test_attacks import ATTACKS
 from tests.test_frozen import MODELS, SHAPE, randomised
 from tests.test_methods import ATTACK, convnet, data, losses_of_training, method_named
 from wmr_tf import AdversarialModel, methods
-from wmr_tf.engine import streams
+from wmr_tf.engine import machine, streams
 from wmr_tf.engine.frozen import freeze
 from wmr_tf.engine.training import training_logits
 from wmr_tf.evaluation import evaluate_robustness
@@ -194,7 +194,7 @@ print(streams._streams, threads.get_intra_op_parallelism_threads(), threads.get_
 """
 
 
-@pytest.mark.skipif(streams.available_cores() < 2 and not hasattr(os, "sched_getaffinity"), reason="has one core")
+@pytest.mark.skipif(machine.available_cores() < 2 and not hasattr(os, "sched_getaffinity"), reason="has one core")
 def test_kernels_get_one_thread_or_with_batchnorm_all():
     cores = len(os.sched_getaffinity(0))
     if cores == 1:

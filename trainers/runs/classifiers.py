@@ -10,7 +10,7 @@ from trainers.settings.config import Experiment
 from wmr_tf import architectures
 from wmr_tf.architectures.applications import application
 from wmr_tf.checks import InvalidInput, one_line, refuse, require
-from wmr_tf.engine.memory import machine_memory
+from wmr_tf.engine import machine
 from wmr_tf.evaluation import ranges
 from wmr_tf.inputs.batches import LOOKED_AT, check_first_batch
 from wmr_tf.names import APPLICATION
@@ -91,7 +91,7 @@ def _check_memory(classifier: keras.Model, shape: tf.TensorShape) -> None:
         return
     outputs = (output for operation in graph.get_operations() for output in operation.outputs)
     largest = max(output.shape.num_elements() or 0 for output in outputs) * 4
-    memory = machine_memory()
+    memory = machine.total_memory()
     require(
         largest < memory,
         "model",

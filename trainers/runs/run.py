@@ -45,7 +45,8 @@ from wmr_tf.callbacks import (
 from wmr_tf.checks import require
 from wmr_tf.data.own import short_name
 from wmr_tf.divergence import Diverged
-from wmr_tf.engine.memory import free_memory, training_bytes
+from wmr_tf.engine import machine
+from wmr_tf.engine.memory import training_bytes
 from wmr_tf.extras import is_installed
 from wmr_tf.interrupts import own_command, stoppable
 from wmr_tf.methods import BY_NAME
@@ -122,7 +123,7 @@ def begin(experiment: Experiment, folder: Path) -> None:
 def tell_memory(model: wmr_tf.AdversarialModel, spec: Any, batch_size: int) -> None:
     """Say what a training step needs, by calculation, and what is free; warn where that is not enough."""
     images = spec[0]["image"] if isinstance(spec[0], dict) else spec[0]
-    needed, free = training_bytes(model, images.shape[1:], batch_size), free_memory()
+    needed, free = training_bytes(model, images.shape[1:], batch_size), machine.free_memory()
     if free is None:
         return
     takes = f"about {needed / 1e9:.1f} GB" if needed > 1e8 else "less than 0.1 GB"

@@ -10,7 +10,7 @@ from trainers.settings.dataset import Dataset
 from trainers.settings.recipes import BySize
 from wmr_tf.checks import one_of, require
 from wmr_tf.data.source import Source
-from wmr_tf.engine import processor
+from wmr_tf.engine import machine
 from wmr_tf.names import APPLICATION, APPLICATIONS, ARCHITECTURES, AUGMENTATIONS, WITH_BATCH_NORM
 from wmr_tf.saving import model_file
 
@@ -106,5 +106,5 @@ class Network(Dataset):
 
 def _native_precision() -> str:
     on_gpu = late("wmr_tf.engine.precision:has_bfloat16")
-    native = on_gpu() if processor.may_have_gpu() else processor.multiplies_bfloat16()
+    native = on_gpu() if machine.may_have_gpu() else machine.multiplies_bfloat16()
     return "bfloat16" if native else "float32"

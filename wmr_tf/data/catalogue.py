@@ -14,6 +14,7 @@ from wmr_tf.checks import InvalidInput, one_line, refuse, require
 from wmr_tf.data.cutting import SPLITS, listed
 from wmr_tf.data.decoding import Encoded, decode
 from wmr_tf.data.source import Arrays
+from wmr_tf.engine import machine
 from wmr_tf.untrusted import Unsafe, check_file, in_print, read_json
 
 PREFIX = "tfds:"
@@ -95,9 +96,7 @@ class Prepared:
         return decode(files, self.classes, image_shape, resize=resize, skip_broken=skip_broken)
 
     def _check_memory(self) -> None:
-        from wmr_tf.engine.memory import free_memory  # late, since it imports TensorFlow
-
-        size, free = sum(path.stat().st_size for files in self.shards.values() for path in files), free_memory()
+        size, free = sum(path.stat().st_size for files in self.shards.values() for path in files), machine.free_memory()
         got = f"{self.name!r} of {size / 1e9:.1f} GB, where {(free or 0) / 1e9:.1f} GB of memory are free"
         fix = "Write its images into a folder with one subfolder a class, from which they are read as they are needed."
         require(free is None or size < free, "data", got=got, expected="one that fits into memory", fix=fix)

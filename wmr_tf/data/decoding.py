@@ -11,6 +11,7 @@ from wmr_tf.checks import require
 from wmr_tf.data.cutting import Given, arrays_of, digest, listed
 from wmr_tf.data.pictures import FORMATS, Pictures, pixels_of_each, size_of
 from wmr_tf.data.source import Arrays, Images
+from wmr_tf.engine import machine
 from wmr_tf.untrusted import Unsafe
 
 _COPIES = 4
@@ -128,7 +129,5 @@ def _tell_broken(broken: list[tuple[str, str]], skip: bool) -> None:
 
 def _fit_in_memory(examples: int, image_shape: tuple[int, int, int]) -> bool:
     """Return whether so many images, as bytes, fit into the memory that is free."""
-    from wmr_tf.engine.memory import free_memory  # late, since it imports TensorFlow
-
-    free = free_memory()
+    free = machine.free_memory()
     return free is None or _COPIES * examples * math.prod(image_shape) <= free

@@ -1,13 +1,12 @@
 """How much memory a classifier takes, by calculation, and how many images may go through it at once."""
 
-import os
 import weakref
 from collections.abc import Callable, Iterable
-from pathlib import Path
 
 import keras
 import tensorflow as tf
 
+from wmr_tf.engine import machine
 from wmr_tf.engine.frozen import freeze_in
 from wmr_tf.engine.training import training_logits
 
@@ -17,8 +16,6 @@ AT_MOST = 256
 BUDGET = 1.2e9
 """Bytes that the outputs of all layers may take at once: 2 GB with what TensorFlow takes, and small batches are as fast
 for networks that are so large."""
-
-MEMINFO = Path("/proc/meminfo")
 
 _TRACED = 4  # images; what does not depend on their number weighs little
 _NEEDED: weakref.WeakKeyDictionary[keras.Model, dict[tuple[int, ...], float]] = weakref.WeakKeyDictionary()
@@ -42,7 +39,7 @@ def images_at_once(classifier: keras.Model, image_shape: Iterable[int], at_most:
     known, shape = _NEEDED.setdefault(classifier, {}), tuple(image_shape)
     if shape not in known:
         known[shape] = bytes_an_image(lambda images: freeze_in("float32", classifier)(images), shape)
-    fitting = int(min(BUDGET, machine_memory() / 4) / max(known[shape], 1.0))
+    fitting = int(min(BUDGET, machine.total_memory() / 4) / max(known[shape], 1.0))
     return at_most if fitting >= at_most else 1 << max(fitting.bit_length() - 1, 0)
 
 
@@ -81,14 +78,3 @@ def training_bytes(model: keras.Model, image_shape: Iterable[int], batch_size: i
     of_image = bytes_an_image(lambda images: training_logits(classifier, images), image_shape)
     weights = sum(weight.shape.num_elements() * 4 for weight in classifier.trainable_variables)
     return batch_size * model.method.passes_an_image * of_image + 4 * weights
-
-
-def machine_memory() -> int:
-    """Return the bytes of memory that this machine has."""
-    return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-
-
-def free_memory() -> int | None:
-    """Return the bytes of memory that a process could still get, None where the system does not say."""
-    lines = MEMINFO.read_text().splitlines() if MEMINFO.exists() else []
-    return next((int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable:")), None)

@@ -8,7 +8,7 @@ import keras
 import tensorflow as tf
 from keras.src.backend import AutocastScope
 
-from wmr_tf.engine import processor
+from wmr_tf.engine import machine
 from wmr_tf.engine.graph import runs_its_graph
 
 # Keras's `AutocastScope` is not public; there is no other way to read a variable in another precision.
@@ -28,7 +28,7 @@ def has_bfloat16() -> bool:
     if gpus:
         details = [tf.config.experimental.get_device_details(gpu) for gpu in gpus]
         return all(detail.get("compute_capability", (0, 0)) >= (8, 0) for detail in details)
-    return processor.multiplies_bfloat16()
+    return machine.multiplies_bfloat16()
 
 
 @contextlib.contextmanager

@@ -4,12 +4,12 @@ The kernels of small layers gain little from a second thread. Independent parts 
 thread, keep all cores at work, also in the elementwise operations between kernels.
 """
 
-import os
 from collections.abc import Callable, Iterable
 
 import tensorflow as tf
 
 from wmr_tf.checks import refuse
+from wmr_tf.engine import machine
 
 MOST = 16
 """How many streams there are at most: each is one more copy of the network in the graph."""
@@ -39,7 +39,7 @@ def use_all_cores(*, batch_norm: bool = False) -> None:
         >>> wmr_tf.use_all_cores()
     """
     global _streams
-    cores = available_cores()
+    cores = machine.available_cores()
     if cores == 1 or tf.config.list_physical_devices("GPU"):
         return
     streams = min(cores, MOST)
@@ -55,16 +55,6 @@ def use_all_cores(*, batch_norm: bool = False) -> None:
             cause=error,
         )
     _streams = streams
-
-
-def available_cores() -> int:
-    """Return the number of processor cores that this process may use: those that it is bound to, or fewer if told so.
-
-    It is told by TensorFlow's own environment variable TF_NUM_INTEROP_THREADS.
-    """
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    told = os.environ.get("TF_NUM_INTEROP_THREADS", "")
-    return min(cores, int(told)) if told.isdigit() and int(told) else cores
 
 
 def in_parts(function: Callable[..., tf.Tensor], *batches: tf.Tensor) -> tf.Tensor:
