@@ -9,10 +9,10 @@ from typing import Any
 import keras
 
 from studies.rivals import Row, WarmUp
-from trainers.comparison.images import Images
 from trainers.comparison.matching import confidence, with_confidence
 from trainers.runs import run
 from trainers.runs.folder import IMAGES, METRICS
+from trainers.runs.images import Images
 from trainers.runs.naming import shown_attack
 from trainers.runs.testing import first_images
 from trainers.settings.base import Settings, if_given, setting

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from trainers.comparison.images import Images
 from trainers.runs.folder import CONFIG, METRICS, metrics_of
+from trainers.runs.images import Images
 from trainers.runs.naming import defence, title
 from trainers.settings.config import Evaluation, Experiment
 from wmr_tf import report

@@ -6,8 +6,8 @@ from typing import Any
 import numpy as np
 
 from trainers.comparison.grouping import Run
-from trainers.comparison.images import Images
 from trainers.runs.folder import IMAGES
+from trainers.runs.images import Images
 from wmr_tf.checks import InvalidInput
 from wmr_tf.evaluation import weighted_accuracy
 from wmr_tf.evaluation.statistics import Difference, paired, paired_weighted, welch

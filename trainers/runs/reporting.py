@@ -4,7 +4,6 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from trainers.comparison.images import Images
 from trainers.report import Reports
 from trainers.runs.folder import (
     CONFIG,
@@ -17,6 +16,7 @@ from trainers.runs.folder import (
     metrics_of,
     read_history,
 )
+from trainers.runs.images import Images
 from trainers.runs.naming import defence, describe, describe_validation, title
 from wmr_tf import report
 from wmr_tf.untrusted import well_formed
