@@ -7,13 +7,11 @@ hour, evening (4 hours) or paper, the recipe word for word. Finished rows are ke
 one more seed adds to what is there; --rows=none only renders what is there.
 """
 
-import functools
-
 from reproduce.settings import Reproduction
-from trainers.cli import main
+from trainers.cli import Command
 from trainers.quiet import late
 
-COMMAND = functools.partial(main, Reproduction, late("reproduce.making:make", tensorflow=False), table=1)
+COMMAND = Command(Reproduction, late("reproduce.making:make", tensorflow=False), table=1)
 
 if __name__ == "__main__":
     COMMAND()

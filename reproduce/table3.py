@@ -6,13 +6,11 @@ Its models are those of Table 5, where both have the row: they are trained once.
 many there are to train on: --train_examples=9000 --data_dir=FOLDER.
 """
 
-import functools
-
 from reproduce.settings import Reproduction
-from trainers.cli import main
+from trainers.cli import Command
 from trainers.quiet import late
 
-COMMAND = functools.partial(main, Reproduction, late("reproduce.making:make", tensorflow=False), table=3)
+COMMAND = Command(Reproduction, late("reproduce.making:make", tensorflow=False), table=3)
 
 if __name__ == "__main__":
     COMMAND()

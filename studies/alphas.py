@@ -21,7 +21,7 @@ from studies.judged import Judged, Numbers, metrics_in, numbers_of, with_confide
 from studies.paired import difference, table
 from studies.rivals import PAPERS, ROWS, TUNED, UNWEIGHTED, Row
 from studies.runs import made_by, publish
-from trainers.cli import main
+from trainers.cli import Command
 from trainers.settings.base import setting
 from wmr_tf.checks import one_of, positive, require
 from wmr_tf.evaluation.statistics import Seeds
@@ -150,4 +150,4 @@ def compare(study: Alphas) -> None:
 
 
 if __name__ == "__main__":
-    main(Alphas, compare)
+    Command(Alphas, compare)()

@@ -28,7 +28,7 @@ from reproduce.processes import run
 from reproduce.results import trained_seconds
 from reproduce.rows import Model
 from studies.runs import made_by, publish
-from trainers.cli import as_flag, main
+from trainers.cli import Command, as_flag
 from trainers.runs.folder import BEST
 from trainers.runs.naming import shown_attack
 from trainers.runs.testing import first_images
@@ -257,4 +257,4 @@ def draw(rows: Sequence[Mapping[str, Any]], path: Path, *, title: str) -> None:
 
 
 if __name__ == "__main__":
-    main(Race, race)
+    Command(Race, race)()

@@ -17,7 +17,7 @@ from studies.judged import Judged, Numbers, metrics_in, numbers_of, with_confide
 from studies.paired import draw, table
 from studies.rivals import PAPERS, ROWS, TUNED, UNWEIGHTED, Row
 from studies.runs import made_by, publish
-from trainers.cli import main
+from trainers.cli import Command
 from trainers.settings.base import setting
 from wmr_tf.checks import one_of
 
@@ -77,4 +77,4 @@ def compare(study: Weightings) -> None:
 
 
 if __name__ == "__main__":
-    main(Weightings, compare)
+    Command(Weightings, compare)()

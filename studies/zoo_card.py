@@ -14,7 +14,7 @@ import subprocess
 from pathlib import Path
 from typing import Any
 
-from trainers.cli import main
+from trainers.cli import Command
 from trainers.runs.folder import BEST, CONFIG, metrics_of
 from trainers.runs.naming import defence
 from trainers.settings.base import Settings, arguments, setting
@@ -118,4 +118,4 @@ def commit() -> str:
 
 
 if __name__ == "__main__":
-    main(Entry, add)
+    Command(Entry, add)()

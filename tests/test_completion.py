@@ -8,7 +8,6 @@ import pytest
 
 from tests.test_config import run_main
 from trainers.completion import Completion, command_of, print_script, script
-from trainers.usage import flags_of
 
 ASK = """
 {script}
@@ -79,7 +78,7 @@ def test_zsh_reads_its_script():
 
 def test_all_flags_of_a_command_are_offered():
     words = [word for word in offered("wmr matched -") if word.startswith("--")]
-    known = {name for flag in flags_of(command_of("trainers.matched").args[0], {}) for name in flag.names}
+    known = {name for flag in command_of("trainers.matched").flags() for name in flag.names}
     assert {word.removeprefix("--").removesuffix("=") for word in words} - {"help"} - {
         word.removeprefix("--") for word in words if word.startswith("--no")
     } == known

@@ -285,7 +285,7 @@ def run_main(run, settings, *arguments, **fixed) -> None:
     start = mock.patch.object(cli.app, "run", lambda started, flags_parser: started(flags_parser(sys.argv)))
     try:
         with start, mock.patch.object(sys, "argv", ["program", *arguments]):
-            cli.main(settings, run, **fixed)
+            cli.Command(settings, run, **fixed)()
     finally:
         for name in set(flags.FLAGS) - before:
             delattr(flags.FLAGS, name)

@@ -15,7 +15,8 @@ from types import ModuleType
 import pytest
 
 import wmr_tf
-from docs.extensions.public import MODULES, doors, flags_of, names_in
+from docs.extensions.public import MODULES, flags_of, names_in
+from trainers.command import modules
 
 ROOT = Path(__file__).resolve().parents[1]
 DOCS = ROOT / "docs"
@@ -78,16 +79,16 @@ def test_a_module_without_a_list_of_its_public_names_shows_what_it_defines():
 
 
 def test_every_flag_is_in_the_reference():
-    shown = [flag for command in directives("command") for flag in flags_of(doors()[command])]
+    shown = [flag for command in directives("command") for flag in flags_of(modules()[command])]
     assert {flag.name for flag in shown} >= {"alpha_train", "epsilon", "suite", "objective", "budget", "output"}
     assert all(flag.help for flag in shown)
     as_shown = {flag.name: flag for flag in shown}
     alike = {"train": "train custom", "table": "table1"}  # what the pages say of those that are not shown
-    for name, door in doors().items():
+    for name, module in modules().items():
         of_page = name if name in directives("command") else alike.get(re.match("[a-z]+", name)[0])
         assert of_page, f"{name} has no place in the reference"
-        names = {flag.name for flag in flags_of(doors()[of_page])}
-        assert {flag.name for flag in flags_of(door)} <= names <= set(as_shown)
+        names = {flag.name for flag in flags_of(modules()[of_page])}
+        assert {flag.name for flag in flags_of(module)} <= names <= set(as_shown)
 
 
 class References(HTMLParser):

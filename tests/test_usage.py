@@ -65,9 +65,7 @@ def test_the_choice_of_epsilon_is_explained_in_three_lines(capsys):
 
 @pytest.mark.parametrize("module", DOORS)
 def test_every_flag_says_its_default_and_its_choices(module):
-    command = command_of(module)
-    known = {**command.keywords}
-    for flag in flags_of(command.args[0], known, known.pop("shown", known.get("dataset"))):
+    for flag in command_of(module).flags():
         assert re.search(r"\S\. (Choices: .*\. )?Default: \S.*\.$", flag.help), flag.name
         assert flag.help.count("Default:") == 1, flag.name
         assert all(choice in flag.help for choice in flag.choices)

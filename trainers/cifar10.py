@@ -6,13 +6,11 @@ The recipe (trainers/settings/recipes.py says what of it is the paper's) has 100
 10 steps: days on a CPU, a task for a GPU.
 """
 
-import functools
-
-from trainers.cli import main
+from trainers.cli import Command
 from trainers.quiet import late
 from trainers.settings.config import Experiment
 
-COMMAND = functools.partial(main, Experiment, late("trainers.runs.run:train"), dataset="cifar10")
+COMMAND = Command(Experiment, late("trainers.runs.run:train"), dataset="cifar10")
 
 if __name__ == "__main__":
     COMMAND()

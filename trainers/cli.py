@@ -36,7 +36,7 @@ def _several(kind: Callable[[str], Any]) -> Callable[[str], tuple[Any, ...]]:
     return lambda argument: tuple(map(kind, argument.split(","))) if argument else ()
 
 
-_PARSERS: dict[Any, flags.ArgumentParser] = {
+PARSERS: dict[Any, _Parser] = {
     bool: _Parser(flags.BooleanParser().parse, "true or false"),
     float: _Parser(number_of, "a number, such as 0.5 or 8/255"),
     int: _Parser(int, "a whole number"),
@@ -45,10 +45,11 @@ _PARSERS: dict[Any, flags.ArgumentParser] = {
     tuple[int, ...]: _Parser(_several(int), "whole numbers with commas between them"),
     tuple[str, ...]: _Parser(_several(str), ""),
 }
+"""What reads the value of a flag, by its type; `syntactic_help` says which texts it takes."""
 
 
-def main(settings: type[Settings], run: Callable[[Any], object], *, shown: str | None = None, **fixed: Any) -> None:
-    """Parse the command line and run its settings; exit with 0, or as `ends_reported` does.
+class Command:
+    """A command: its settings are the flags, and what they are turned into is run.
 
     Args:
         settings: The dataclass whose fields are the flags; those that are not given take the recipe's value.
@@ -56,31 +57,52 @@ def main(settings: type[Settings], run: Callable[[Any], object], *, shown: str |
         shown: Whose recipe's values --help says; that of the fixed data set if there is one.
         **fixed: Settings that are no flags here, such as `dataset="mnist"`.
     """
-    known = list(flags_of(settings, fixed, shown or fixed.get("dataset")))
-    names = [flag.name for flag in known]
-    beside = [field.name for field in dataclasses.fields(settings) if "beside_flags" in field.metadata]
-    _define_flags(known)
 
-    def started(argv: list[str]) -> None:
-        if not flags.FLAGS["verbosity"].present:
-            logging.set_verbosity(logging.WARNING)  # tensorflow-datasets tells of every step it takes
-        with ends_reported():
-            is_right, fix = bool(beside) or len(argv) == 1, "Write --name=value."
-            require(is_right, "command line", got=" ".join(argv[1:]), expected="flags only", fix=fix)
-            given = {name: flags.FLAGS[name].value for name in names if flags.FLAGS[name].present}
-            checked = settings.of(**{**fixed, **given, **dict.fromkeys(beside, tuple(argv[1:]))})
-            checked.check_place()
-            check_output_dir(checked)
-            checked.use_threads()
-            run(checked)
+    def __init__(
+        self, settings: type[Settings], run: Callable[[Any], object], *, shown: str | None = None, **fixed: Any
+    ) -> None:
+        self._settings, self._run, self._fixed = settings, run, fixed
+        self._shown = shown or fixed.get("dataset")
 
-    def parsed(argv: list[str]) -> list[str]:
-        if not set(HELP).isdisjoint(argv[1:]):
-            print(help_of(sys.modules["__main__"].__doc__ or "", known))
-            sys.exit(0)
-        return parse(argv)
+    def flags(self) -> list[Flag]:
+        """Return its flags."""
+        return list(flags_of(self._settings, self._fixed, self._shown))
 
-    app.run(started, flags_parser=parsed)
+    def beside_flags(self) -> dict[str, tuple[str, ...]]:
+        """Return the setting that takes what stands beside the flags, with what completion offers; empty without."""
+        fields = dataclasses.fields(self._settings)
+        return {each.name: each.metadata["beside_flags"] for each in fields if "beside_flags" in each.metadata}
+
+    def __call__(self) -> None:
+        """Parse the command line and run its settings; exit with 0, or as `ends_reported` does."""
+        known = self.flags()
+        _define_flags(known)
+
+        def started(argv: list[str]) -> None:
+            if not flags.FLAGS["verbosity"].present:
+                logging.set_verbosity(logging.WARNING)  # tensorflow-datasets tells of every step it takes
+            with ends_reported():
+                checked = self._settings_of(known, argv[1:])
+                checked.check_place()
+                check_output_dir(checked)
+                checked.use_threads()
+                self._run(checked)
+
+        def parsed(argv: list[str]) -> list[str]:
+            if not set(HELP).isdisjoint(argv[1:]):
+                print(help_of(sys.modules["__main__"].__doc__ or "", known))
+                sys.exit(0)
+            return parse(argv)
+
+        app.run(started, flags_parser=parsed)
+
+    def _settings_of(self, known: Iterable[Flag], words: list[str]) -> Settings:
+        """Return the settings that the parsed flags, and the words beside them, stand for."""
+        beside = self.beside_flags()
+        is_right, fix = bool(beside) or not words, "Write --name=value."
+        require(is_right, "command line", got=" ".join(words), expected="flags only", fix=fix)
+        given = {flag.name: flags.FLAGS[flag.name].value for flag in known if flags.FLAGS[flag.name].present}
+        return self._settings.of(**{**self._fixed, **given, **dict.fromkeys(beside, tuple(words))})
 
 
 @contextlib.contextmanager
@@ -110,7 +132,7 @@ def value_of(settings: type[Settings], name: str, text: str) -> Any:
         InvalidInput: If the text is no such value. Whether it is in range is checked by the settings.
     """
     (kind,) = (flag.kind for flag in flags_of(settings, {}) if flag.name == name)
-    parser = _PARSERS[kind]
+    parser = PARSERS[kind]
     try:
         return parser.parse(text)
     except ValueError as error:
@@ -150,7 +172,7 @@ def parse(argv: list[str]) -> list[str]:
 def _define_flags(known: Iterable[Flag]) -> None:
     module = sys.argv[0]  # as absl names the main module
     for each in known:
-        parser = _PARSERS[each.kind]
+        parser = PARSERS[each.kind]
         if each.kind is bool:
             flag = flags.BooleanFlag(each.name, None, each.help)
             flag.parser = parser

@@ -40,13 +40,18 @@ def main() -> None:
     if words[0] == "train":
         if not words[1:] or words[1] in HELP:
             _tell(data_sets())
-        module, flags = _chosen("train", words[1], {name: module for name, (module, _) in TRAIN.items()}), words[2:]
+        module, flags = _chosen("train", words[1], TRAIN), words[2:]
     else:
-        known = {"train": "", **{name: module for name, (module, _) in COMMANDS.items()}}
-        module, flags = _chosen("wmr", words[0], known), words[1:]
+        module, flags = _chosen("wmr", words[0], {"train": ("", ""), **COMMANDS}), words[1:]
     sys.argv[1:] = flags
     sys.orig_argv[1:] = ["-m", module, *flags]  # what a run is gone on with, and its config.json says
     runpy.run_module(module, run_name="__main__", alter_sys=True)
+
+
+def modules() -> dict[str, str]:
+    """Return the module behind each command, by what follows `wmr`, such as "train mnist"."""
+    known = {**{f"train {name}": each for name, each in TRAIN.items()}, **COMMANDS}
+    return {name: module for name, (module, _) in known.items()}
 
 
 def usage() -> str:
@@ -75,10 +80,10 @@ def _tell(text: str) -> None:
     sys.exit(0)
 
 
-def _chosen(what: str, word: str, known: dict[str, str]) -> str:
+def _chosen(what: str, word: str, known: dict[str, tuple[str, str]]) -> str:
     """Return the module of a word; anything else ends the process in one line, with status 2."""
     if word in known:
-        return known[word]
+        return known[word][0]
     alike = difflib.get_close_matches(word, known, n=1)
     mend = f"Did you mean {alike[0]}?" if alike else "Run wmr --help."
     fail(f"{what}: got {word}, expected one of {', '.join(known)}. {mend}")

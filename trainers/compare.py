@@ -6,11 +6,10 @@ Runs that differ in nothing but the seed are one row: python -m trainers.compare
 """
 
 import dataclasses
-import functools
 import os
 from pathlib import Path
 
-from trainers.cli import main
+from trainers.cli import Command
 from trainers.quiet import late
 from trainers.runs.folder import metrics_of
 from trainers.settings.base import Settings, arguments, setting
@@ -70,7 +69,7 @@ class Comparison(Settings):
         require(is_possible, "output", got=repr(self._name), expected=expected, fix=fix)
 
 
-COMMAND = functools.partial(main, Comparison, late("trainers.comparison.comparing:compare", tensorflow=False))
+COMMAND = Command(Comparison, late("trainers.comparison.comparing:compare", tensorflow=False))
 
 if __name__ == "__main__":
     COMMAND()

@@ -7,15 +7,13 @@ The next shell completes. For this one alone, in bash or zsh: source <(wmr compl
 """
 
 import dataclasses
-import functools
 import importlib
 import shlex
 from collections.abc import Iterable, Iterator
 
-from trainers.cli import main
-from trainers.command import COMMANDS, TRAIN
+from trainers.cli import Command
+from trainers.command import COMMANDS, TRAIN, modules
 from trainers.settings.base import Settings, arguments
-from trainers.usage import flags_of
 from wmr_tf.checks import one_of, require
 
 SHELLS = ("bash", "zsh")
@@ -82,10 +80,8 @@ def _cases() -> Iterator[str]:
     """Yield the cases of $1, the command, within which $2 is the word that is being typed."""
     yield f"        '') {_offer(['train', *COMMANDS])} ;;"
     yield f"        train) {_offer(TRAIN)} ;;"
-    named = {**{f"train {name}": module for name, (module, _) in TRAIN.items()}}
-    named |= {name: module for name, (module, _) in COMMANDS.items()}
     alike: dict[tuple[str, ...], list[str]] = {}
-    for name, module in named.items():
+    for name, module in modules().items():
         alike.setdefault(tuple(_flags(module)), []).append(name)
     for lines, names in alike.items():
         yield f"        {'|'.join(map(shlex.quote, names))})"
@@ -94,8 +90,8 @@ def _cases() -> Iterator[str]:
         yield "            esac ;;"
 
 
-def command_of(module: str) -> functools.partial[None] | None:
-    """Return `trainers.cli.main` with the settings of a command; None of one that has no settings."""
+def command_of(module: str) -> Command | None:
+    """Return the command of a module; None of one that has no settings."""
     return getattr(importlib.import_module(module), "COMMAND", None)
 
 
@@ -104,22 +100,14 @@ def _flags(module: str) -> Iterator[str]:
     command = command_of(module)
     if command is None:  # it has no settings: files and folders
         return
-    settings: type[Settings] = command.args[0]
-    flags = list(flags_of(settings, {**command.keywords, "shown": None}))
+    flags, beside = command.flags(), command.beside_flags()
     for flag in flags:
         if flag.choices:
             yield f"{'|'.join(f'--{name}=*' for name in flag.names)}) {_offer(flag.choices)}"
     yield "--*=*) :"  # a file, or what only you know
     spelled = [word for flag in flags for name in flag.names for word in _spelled(name, flag.kind is bool)]
-    beside = [
-        field.metadata["beside_flags"] for field in dataclasses.fields(settings) if "beside_flags" in field.metadata
-    ]
-    offered = _offer([*spelled, "--help"])
-    if beside:
-        yield f"-*) {offered}"
-        yield f"*) {_offer(beside[0])}"
-    else:
-        yield f"*) {offered}"
+    yield f"{'-*' if beside else '*'}) {_offer([*spelled, '--help'])}"
+    yield from (f"*) {_offer(words)}" for words in beside.values())
 
 
 def _spelled(name: str, is_switch: bool) -> tuple[str, ...]:
@@ -137,7 +125,7 @@ def print_script(settings: Completion) -> None:
     print(script(settings.shells[0]), end="")
 
 
-COMMAND = functools.partial(main, Completion, print_script)
+COMMAND = Command(Completion, print_script)
 
 if __name__ == "__main__":
     COMMAND()

@@ -9,14 +9,12 @@ the largest change that no person would mind. The test attack has the same radiu
 step sizes follow the radii.
 """
 
-import functools
-
-from trainers.cli import main
+from trainers.cli import Command
 from trainers.quiet import late
 from trainers.settings.config import Experiment
 from trainers.settings.recipes import OWN
 
-COMMAND = functools.partial(main, Experiment, late("trainers.runs.run:train"), shown=OWN)
+COMMAND = Command(Experiment, late("trainers.runs.run:train"), shown=OWN)
 
 if __name__ == "__main__":
     COMMAND()

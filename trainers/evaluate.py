@@ -3,13 +3,11 @@
 python -m trainers.evaluate --model=runs/NAME/best.keras --dataset=mnist --suite=standard --diagnose
 """
 
-import functools
-
-from trainers.cli import main
+from trainers.cli import Command
 from trainers.quiet import late
 from trainers.settings.config import ModelEvaluation
 
-COMMAND = functools.partial(main, ModelEvaluation, late("trainers.runs.evaluating:evaluate"))
+COMMAND = Command(ModelEvaluation, late("trainers.runs.evaluating:evaluate"))
 
 if __name__ == "__main__":
     COMMAND()

@@ -7,9 +7,8 @@ baseline's, and evaluates both models, and the other one also as it is.
 """
 
 import dataclasses
-import functools
 
-from trainers.cli import main
+from trainers.cli import Command
 from trainers.quiet import late
 from trainers.settings.base import COMMON, arguments, setting
 from trainers.settings.config import Evaluation, trust_flag
@@ -56,7 +55,7 @@ class Pair(Dataset):
         return Evaluation.of(**data, eval_examples=self.eval_examples, trust=self.trust)
 
 
-COMMAND = functools.partial(main, Pair, late("trainers.comparison.matching:compare"))
+COMMAND = Command(Pair, late("trainers.comparison.matching:compare"))
 
 if __name__ == "__main__":
     COMMAND()

@@ -11,13 +11,11 @@ python -m trainers.mnist --alpha_train=2.0 --precision=bfloat16 --epochs=8 --att
 reaches an A_rob of 93.3 %, an A_strong of 89.4 % and, at alpha_test 2, an A_sa of 68.7 % (results/mnist.md).
 """
 
-import functools
-
-from trainers.cli import main
+from trainers.cli import Command
 from trainers.quiet import late
 from trainers.settings.config import Experiment
 
-COMMAND = functools.partial(main, Experiment, late("trainers.runs.run:train"), dataset="mnist")
+COMMAND = Command(Experiment, late("trainers.runs.run:train"), dataset="mnist")
 
 if __name__ == "__main__":
     COMMAND()

@@ -7,11 +7,10 @@ nothing is trained or evaluated. For one report of several runs write python -m 
 """
 
 import dataclasses
-import functools
 import os
 from pathlib import Path
 
-from trainers.cli import main
+from trainers.cli import Command
 from trainers.quiet import late
 from trainers.runs.folder import metrics_of
 from trainers.settings.base import Settings, arguments
@@ -38,7 +37,7 @@ class Reports(Settings):
             require(is_writable, "run", got=repr(run), expected="a folder that can be written", fix="Copy it first.")
 
 
-COMMAND = functools.partial(main, Reports, late("trainers.runs.reporting:report_again", tensorflow=False))
+COMMAND = Command(Reports, late("trainers.runs.reporting:report_again", tensorflow=False))
 
 if __name__ == "__main__":
     COMMAND()

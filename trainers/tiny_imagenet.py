@@ -7,13 +7,11 @@ on a CPU, a task for a GPU. The network is the ResNet-18 of CIFAR-10 on images o
 convolution keeps the size of the image, its last stage is 8 x 8, and the global average takes any size.
 """
 
-import functools
-
-from trainers.cli import main
+from trainers.cli import Command
 from trainers.quiet import late
 from trainers.settings.config import Experiment
 
-COMMAND = functools.partial(main, Experiment, late("trainers.runs.run:train"), dataset="tiny_imagenet")
+COMMAND = Command(Experiment, late("trainers.runs.run:train"), dataset="tiny_imagenet")
 
 if __name__ == "__main__":
     COMMAND()

@@ -17,11 +17,10 @@ trial from its last checkpoint. If the chief died, stop the workers and start al
 """
 
 import dataclasses
-import functools
 from collections.abc import Mapping
 from typing import Any, Self
 
-from trainers.cli import main
+from trainers.cli import Command
 from trainers.quiet import late
 from trainers.settings.base import COMMON, setting
 from trainers.settings.config import Experiment
@@ -118,7 +117,7 @@ def _check_one_length(trials: space.Space) -> None:
 
 
 # A trial has one device; several trials may run beside each other.
-COMMAND = functools.partial(main, Search, late("tuning.searching:search"), strategy="none")
+COMMAND = Command(Search, late("tuning.searching:search"), strategy="none")
 
 if __name__ == "__main__":
     COMMAND()

@@ -11,10 +11,12 @@ from docutils import nodes
 from sphinx.application import Sphinx
 from sphinx.util.docutils import SphinxDirective
 
-from docs.extensions.public import doors, flags_of
+from docs.extensions.public import flags_of
 from docs.extensions.reading import parsed, table
-from trainers import cli
+from trainers.cli import PARSERS
+from trainers.command import modules
 from trainers.settings.recipes import OWN, recipe
+from trainers.usage import as_text
 from wmr_tf.names import DATASETS, METHODS
 
 
@@ -24,8 +26,12 @@ class Commands(SphinxDirective):
     def run(self) -> list[nodes.Node]:
         """Return the table."""
         rows = [
-            [f"`wmr {name}`", f"`python -m {door}`", _escaped(" ".join(_docstring(door).partition("\n\n")[0].split()))]
-            for name, door in doors().items()
+            [
+                f"`wmr {name}`",
+                f"`python -m {module}`",
+                _escaped(" ".join(_docstring(module).partition("\n\n")[0].split())),
+            ]
+            for name, module in modules().items()
         ]
         return parsed(self, table(["Command", "The same as", "What it does"], rows))
 
@@ -39,18 +45,22 @@ class Command(SphinxDirective):
     def run(self) -> list[nodes.Node]:
         """Return the docstring of its module, and an entry for each flag."""
         name = self.arguments[0]
-        door = doors()[name]
-        lines = [*_shown(_docstring(door)), f".. program:: wmr {name}", ""]
-        for flag in flags_of(door):
+        module = modules()[name]
+        lines = [*_shown(_docstring(module)), f".. program:: wmr {name}", ""]
+        for flag in flags_of(module):
             also = f", --{flag.also}" if flag.also else ""
-            expected = cli._PARSERS[flag.kind].syntactic_help
+            expected = PARSERS[flag.kind].syntactic_help
             said = " ".join(filter(None, [flag.help, expected and f"({expected})"]))
             lines += [f".. option:: --{flag.name}{also}", "", f"   {_escaped(said)}", ""]
         return parsed(self, lines)
 
 
-def _docstring(door: str) -> str:
-    return inspect.getdoc(importlib.import_module(door)) or ""
+def _docstring(module: str) -> str:
+    return inspect.getdoc(importlib.import_module(module)) or ""
+
+
+def _first_sentence(module: str) -> str:
+    return " ".join(_docstring(module).partition("\n\n")[0].split())
 
 
 def _shown(docstring: str) -> list[str]:
@@ -89,7 +99,7 @@ class Recipes(SphinxDirective):
 
 
 def _text(value: Any) -> str:
-    return "" if value is None else _escaped(cli.as_text(value))
+    return "" if value is None else _escaped(as_text(value))
 
 
 def setup(app: Sphinx) -> dict[str, bool]:

@@ -3,7 +3,6 @@
 import inspect
 from types import ModuleType
 
-from trainers import command, usage
 from trainers.completion import command_of
 from trainers.usage import Flag
 
@@ -44,16 +43,7 @@ def names_in(module: ModuleType) -> list[str]:
     ]
 
 
-def doors() -> dict[str, str]:
-    """Return the module behind each command, by what follows `wmr`."""
-    train = {f"train {name}": door for name, (door, _) in command.TRAIN.items()}
-    return train | {name: door for name, (door, _) in command.COMMANDS.items()}
-
-
-def flags_of(door: str) -> list[Flag]:
+def flags_of(module: str) -> list[Flag]:
     """Return the flags of a command; a module without settings, such as `trainers.resume`, has none."""
-    made = command_of(door)
-    if made is None:
-        return []
-    fixed = dict(made.keywords)
-    return list(usage.flags_of(made.args[0], fixed, fixed.pop("shown", None) or fixed.get("dataset")))
+    command = command_of(module)
+    return [] if command is None else command.flags()
