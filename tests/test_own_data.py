@@ -11,7 +11,7 @@ from PIL import Image
 from wmr_tf.checks import InvalidInput
 from wmr_tf.data import decoding, info, load
 from wmr_tf.data.cutting import Given, arrays_of
-from wmr_tf.data.pictures import pixels
+from wmr_tf.data.encoded import pixels
 from wmr_tf.data.pipeline import place_of
 
 CLASSES = ("ant", "bee", "cat")
@@ -80,7 +80,7 @@ def test_images_that_do_not_fit_into_memory_stay_in_their_files_and_the_batches_
     monkeypatch.setattr("wmr_tf.engine.machine.free_memory", lambda: 0)
     monkeypatch.setattr(decoding, "_read", counted := Counted(decoding._read))
     streamed = load(str(photos), batch_size=4, seed=3, with_index=True)
-    assert [type(each.images).__name__ for each in counted.results] == ["Pictures"]
+    assert [type(each.images).__name__ for each in counted.results] == ["EncodedImages"]
     for one, other in zip(kept, streamed, strict=True):
         assert one.element_spec == other.element_spec
     place_of(kept.train).go_to(2, 3)

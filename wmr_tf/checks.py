@@ -78,6 +78,12 @@ def one_line(error: object) -> str:
     return printable(" ".join(text.split()))[:200] or type(error).__name__
 
 
+def listed(names: Iterable[str], most: int = 5) -> str:
+    """Return names with commas between them, the first ones of many."""
+    names = list(names)
+    return ", ".join(map(printable, names[:most])) + (f" and {len(names) - most} more" if len(names) > most else "")
+
+
 def number_of(value: Any) -> float:
     """Return a number, given as one or as people write it.
 

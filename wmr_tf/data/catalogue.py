@@ -10,9 +10,9 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, NoReturn
 
-from wmr_tf.checks import InvalidInput, one_line, refuse, require
-from wmr_tf.data.cutting import SPLITS, listed
-from wmr_tf.data.decoding import Encoded, decode
+from wmr_tf.checks import InvalidInput, listed, one_line, refuse, require
+from wmr_tf.data.cutting import SPLITS
+from wmr_tf.data.decoding import Example, decode
 from wmr_tf.data.source import Arrays
 from wmr_tf.engine import machine
 from wmr_tf.untrusted import Unsafe, check_file, in_print, read_json
@@ -25,7 +25,7 @@ _FEATURES = {"image": "image_feature.Image", "label": "class_label_feature.Class
 
 
 @dataclasses.dataclass(frozen=True)
-class Prepared:
+class PreparedCopy:
     """A prepared copy of a data set, looked at and not yet read.
 
     Attributes:
@@ -45,7 +45,7 @@ class Prepared:
     examples: Mapping[str, int]
 
     @classmethod
-    def found(cls, address: str, data_dir: str | os.PathLike[str] | None) -> "Prepared":
+    def found(cls, address: str, data_dir: str | os.PathLike[str] | None) -> "PreparedCopy":
         """Return the copy in a folder of data sets, None for the default one.
 
         Args:
@@ -101,7 +101,7 @@ class Prepared:
         fix = "Write its images into a folder with one subfolder a class, from which they are read as they are needed."
         require(free is None or size < free, "data", got=got, expected="one that fits into memory", fix=fix)
 
-    def _examples(self, split: str) -> Iterator[Encoded]:
+    def _examples(self, split: str) -> Iterator[Example]:
         import tensorflow as tf
 
         spec = {"image": tf.io.FixedLenFeature([], tf.string), "label": tf.io.FixedLenFeature([], tf.int64)}
@@ -111,7 +111,7 @@ class Prepared:
             label = int(each["label"])
             if not 0 <= label < len(self.classes):
                 raise Unsafe(f"{split} image {number} has label {label} of {len(self.classes)} classes")
-            yield Encoded(each["image"].numpy(), f"{self.name} {split}[{number}]", label)
+            yield Example(each["image"].numpy(), f"{self.name} {split}[{number}]", label)
         if number + 1 != self.examples[split]:
             raise Unsafe(f"it tells of {self.examples[split]} {split} images and has {number + 1}")
 

@@ -2,7 +2,7 @@
 
 import hashlib
 import warnings
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -114,9 +114,3 @@ def _warn_of_common(given: Mapping[str, Given]) -> None:
                     f"were trained on say little: remove them from one of the splits.",
                     stacklevel=2,
                 )
-
-
-def listed(names: Iterable[str], most: int = 5) -> str:
-    """Return names with commas between them, the first ones of many."""
-    names = list(names)
-    return ", ".join(map(printable, names[:most])) + (f" and {len(names) - most} more" if len(names) > most else "")

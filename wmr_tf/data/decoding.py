@@ -7,9 +7,9 @@ from typing import NamedTuple
 
 import numpy as np
 
-from wmr_tf.checks import require
-from wmr_tf.data.cutting import Given, arrays_of, digest, listed
-from wmr_tf.data.pictures import FORMATS, Pictures, pixels_of_each, size_of
+from wmr_tf.checks import listed, require
+from wmr_tf.data.cutting import Given, arrays_of, digest
+from wmr_tf.data.encoded import FORMATS, EncodedImages, pixels_of_each, size_of
 from wmr_tf.data.source import Arrays, Images
 from wmr_tf.engine import machine
 from wmr_tf.untrusted import Unsafe
@@ -18,8 +18,8 @@ _COPIES = 4
 """How many times the images of a data set are in memory for a while: read, cut into splits, and in TensorFlow."""
 
 
-class Encoded(NamedTuple):
-    """An image that has not been decoded yet.
+class Example(NamedTuple):
+    """An encoded image, and its class.
 
     Attributes:
         image: The path of its file, or what such a file holds.
@@ -33,7 +33,7 @@ class Encoded(NamedTuple):
 
 
 def decode(
-    splits: Mapping[str, Sequence[Encoded]],
+    splits: Mapping[str, Sequence[Example]],
     classes: Sequence[str],
     image_shape: tuple[int, int, int],
     *,
@@ -67,8 +67,8 @@ def decode(
 
 
 def _sound(
-    images: Iterable[Encoded], image_shape: tuple[int, int, int], *, resize: bool
-) -> Iterator[tuple[Encoded, str | None]]:
+    images: Iterable[Example], image_shape: tuple[int, int, int], *, resize: bool
+) -> Iterator[tuple[Example, str | None]]:
     """Yield each image, and what is wrong with its header, if anything."""
     height, width = image_shape[:2]
     for each in images:
@@ -88,7 +88,7 @@ def _sound(
 
 
 def _read(
-    images: Iterator[tuple[Encoded, str | None]],
+    images: Iterator[tuple[Example, str | None]],
     image_shape: tuple[int, int, int],
     keep: bool,
     broken: list[tuple[str, str]],
@@ -101,7 +101,7 @@ def _read(
         else:
             broken.append((each.name, wrong))
     memory = np.empty([len(sound) if keep else 0, *image_shape], np.uint8)
-    read: list[Encoded] = []
+    read: list[Example] = []
     digests: list[bytes] = []
     decoded = pixels_of_each([each.image for each in sound], image_shape)
     for each, (image, wrong) in zip(sound, decoded, strict=True):
@@ -114,7 +114,7 @@ def _read(
         digests.append(digest(image))
     encoded = np.empty([len(read)], object)  # filled in: of bytes NumPy would make texts that lose their last zeros
     encoded[:] = [each.image for each in read]
-    found: Images = memory[: len(read)] if keep else Pictures(encoded, image_shape)
+    found: Images = memory[: len(read)] if keep else EncodedImages(encoded, image_shape)
     return Given(found, np.array([each.label for each in read], np.int64), digests, [each.name for each in read])
 
 

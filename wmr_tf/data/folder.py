@@ -4,10 +4,10 @@ import dataclasses
 import os
 from pathlib import Path
 
-from wmr_tf.checks import refuse, require
-from wmr_tf.data.cutting import SPLITS, listed
-from wmr_tf.data.decoding import Encoded, decode
-from wmr_tf.data.pictures import FORMATS, SUFFIXES, size_of
+from wmr_tf.checks import listed, refuse, require
+from wmr_tf.data.cutting import SPLITS
+from wmr_tf.data.decoding import Example, decode
+from wmr_tf.data.encoded import FORMATS, SUFFIXES, size_of
 from wmr_tf.data.source import Arrays
 from wmr_tf.untrusted import Unsafe
 
@@ -82,7 +82,7 @@ class Folder:
 
     def read(self, image_shape: tuple[int, int, int], *, resize: bool, skip_broken: bool) -> Arrays:
         """Return the images and labels of all splits; see `wmr_tf.data.decoding.decode`."""
-        files = {split: [Encoded(path, path, label) for path, label in each] for split, each in self.files.items()}
+        files = {split: [Example(path, path, label) for path, label in each] for split, each in self.files.items()}
         return decode(files, self.classes, image_shape, resize=resize, skip_broken=skip_broken)
 
 

@@ -12,7 +12,7 @@ from typing import Any
 
 from wmr_tf.checks import at_least, one_of, require
 from wmr_tf.data import npz
-from wmr_tf.data.catalogue import PREFIX, Prepared
+from wmr_tf.data.catalogue import PREFIX, PreparedCopy
 from wmr_tf.data.folder import Folder
 from wmr_tf.data.source import Source
 from wmr_tf.names import COLORS, DATASETS
@@ -99,7 +99,7 @@ def source(
     size = None if image_size is None else checked_size(image_size)
     channels = None if color is None else _CHANNELS[one_of("color", color, COLORS)]
     is_prepared = dataset.startswith(PREFIX)
-    found: Folder | Prepared = Prepared.found(dataset, data_dir) if is_prepared else Folder.listing(path)
+    found: Folder | PreparedCopy = PreparedCopy.found(dataset, data_dir) if is_prepared else Folder.listing(path)
     shape = found.image_shape(size, channels)
     read = functools.partial(found.read, shape, resize=size is not None, skip_broken=skip_broken)
     return Source(lambda _: read(), num_classes=len(found.classes), image_shape=shape, class_names=found.classes)

@@ -9,7 +9,7 @@ import numpy as np
 import tensorflow as tf
 
 from wmr_tf.data.augment import crop_and_flip
-from wmr_tf.data.pictures import Pictures
+from wmr_tf.data.encoded import EncodedImages
 from wmr_tf.data.source import Images
 from wmr_tf.engine import seeds
 
@@ -141,12 +141,18 @@ def _gather(images: Images, labels: np.ndarray) -> Callable[[tf.Tensor], tuple[t
     with tf.device("CPU"):  # a GPU's memory is for the model
         all_labels = tf.constant(labels, tf.int32)
         take = (
-            _from_files(images) if isinstance(images, Pictures) else functools.partial(tf.gather, tf.constant(images))
+            _from_files(images)
+            if isinstance(images, EncodedImages)
+            else functools.partial(tf.gather, tf.constant(images))
         )
     return lambda index: (take(index), tf.gather(all_labels, index))
 
 
-def _from_files(images: Pictures) -> Callable[[tf.Tensor], tf.Tensor]:
+def _from_memory(images: Images) -> Callable[[tf.Tensor], tf.Tensor]:
+    return functools.partial(tf.gather, tf.constant(images))
+
+
+def _from_files(images: EncodedImages) -> Callable[[tf.Tensor], tf.Tensor]:
     def take(index: tf.Tensor) -> tf.Tensor:
         batch = tf.numpy_function(images.read, [index], tf.uint8, stateful=False)
         return tf.ensure_shape(batch, [*index.shape, *images.image_shape])

@@ -11,7 +11,7 @@ from wmr_tf.extras import need
 
 
 class Images(Protocol):
-    """Images that a pipeline takes by their numbers: an array in memory, or `wmr_tf.data.pictures.Pictures`."""
+    """Images that a pipeline takes by their numbers: an array in memory, or `wmr_tf.data.encoded.EncodedImages`."""
 
     def __len__(self) -> int: ...
 

@@ -19,13 +19,12 @@ FORMATS = ("JPEG", "PNG", "BMP", "GIF")
 SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".gif")
 """How the names of image files end, in small letters."""
 
-
 Encoded = str | os.PathLike[str] | bytes
 """The path of an image's file, or what such a file holds."""
 
 
 @dataclasses.dataclass(frozen=True)
-class Pictures:
+class EncodedImages:
     """Images that stay encoded until a batch needs them.
 
     Args:
@@ -39,8 +38,8 @@ class Pictures:
     def __len__(self) -> int:
         return len(self.encoded)
 
-    def __getitem__(self, index: Any) -> "Pictures":
-        return Pictures(self.encoded[index], self.image_shape)
+    def __getitem__(self, index: Any) -> "EncodedImages":
+        return EncodedImages(self.encoded[index], self.image_shape)
 
     def read(self, index: np.ndarray) -> np.ndarray:
         """Return the images of some numbers, [batch], as uint8 [batch, *image_shape].
