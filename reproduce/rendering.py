@@ -14,6 +14,7 @@ from trainers.cli import as_flag
 from wmr_tf import report
 from wmr_tf.report.rounding import decimals, with_error
 from wmr_tf.report.tables import SEEDS
+from wmr_tf.report.words import MASKED
 
 Entries = Sequence[tuple[Row, Sequence[Mapping[str, Any]]]]
 """Rows, each with the results of its model by seed; none where it is not yet run."""
@@ -50,7 +51,7 @@ def comparison(entries: Entries) -> tuple[list[str], list[list[str]]]:
 
 def _cells(row: Row, results: Sequence[Mapping[str, Any]]) -> list[str]:
     metrics = at_alpha(summary(results), row.alpha_test) if results else {}
-    cells = [row.defence + " MASKED" * bool(metrics.get("masked"))]
+    cells = [row.defence + MASKED * bool(metrics.get("masked"))]
     cells += [f"{row.beta:g}" if row.beta else "-"] if row.alpha_test is None else []
     cells += [str(row.model.alpha_train) if row.model.alpha_train else "-"]
     cells += [] if row.alpha_test is None else [str(row.alpha_test)]

@@ -15,13 +15,14 @@ from typing import Any
 
 from absl import app, flags
 
-from studies.runs import NAMES, made_by, publish, spread
+from studies.runs import made_by, publish, spread
 from trainers.runs import run
 from trainers.runs.warming import warm_up
 from trainers.settings.config import Experiment
 from trainers.settings.recipes import FAST
 from wmr_tf import report
 from wmr_tf.callbacks import ExactResume, RobustEvaluation
+from wmr_tf.report.tables import ACCURACIES
 from wmr_tf.saving import read_json, write_json
 
 ALPHA_TEST = 2.0
@@ -93,7 +94,7 @@ def measure(experiment: Experiment, folder: Path) -> dict[str, float]:
     callbacks = [*run.measuring_callbacks(experiment, judge), resume]
     warm_up(experiment, splits, model.classifier, folder, resume)
     history = model.fit(splits.train, epochs=experiment.rounds, callbacks=callbacks, verbose=0).history
-    found = {name: history[f"val_{name}"][-1] for name in NAMES}
+    found = {name: history[f"val_{name}"][-1] for name in ACCURACIES}
     write_json(file, {"experiment": wanted, **found})
     return found
 
@@ -116,11 +117,11 @@ def table() -> str:
     for name, changed in changes.items():
         folder = Path(_RUNS.value) / _DATASET.value / name.replace(" ", "_")
         found[name] = [measure(settings(seed=seed, **changed), folder / str(seed)) for seed in seeds]
-    header = ["row", *(f"{name} (%)" for name in NAMES), "difference of A_strong (points)"]
+    header = ["row", *(f"{name} (%)" for name in ACCURACIES), "difference of A_strong (points)"]
     return report.format_table(
         header,
         [
-            [name, *(spread([of[key] for of in measured]) for key in NAMES), _gain(measured, found["recipe fast"])]
+            [name, *(spread([of[key] for of in measured]) for key in ACCURACIES), _gain(measured, found["recipe fast"])]
             for name, measured in found.items()
         ],
         markdown=True,

@@ -11,12 +11,13 @@ from pathlib import Path
 
 from absl import app, flags
 
-from studies.runs import NAMES, at_alpha, made_by, publish, spread, trained
+from studies.runs import at_alpha, made_by, publish, spread, trained
 from trainers.comparison.matching import confidence, with_confidence
 from trainers.runs.folder import BEST
 from trainers.settings.config import Experiment
 from wmr_tf import data, report
 from wmr_tf.evaluation import evaluate_robustness
+from wmr_tf.report.tables import ACCURACIES
 from wmr_tf.saving import load_classifier
 
 ALPHA_TEST = 2.0
@@ -53,15 +54,15 @@ def measure(seed: int, splits: data.Splits) -> dict[str, dict[str, float]]:
 
 def tables(measured: list[dict[str, dict[str, float]]]) -> str:
     """Return the table of the defences, and that of the differences to TRADES, seed by seed."""
-    header = ["Defense", *(f"{name} (%)" for name in NAMES), "mean top probability (%)"]
+    header = ["Defense", *(f"{name} (%)" for name in ACCURACIES), "mean top probability (%)"]
     rows = [
-        [defence, *(spread([of[defence][name] for of in measured]) for name in [*NAMES, "top"])]
+        [defence, *(spread([of[defence][name] for of in measured]) for name in [*ACCURACIES, "top"])]
         for defence in measured[0]
     ]
     gains = [
         [
             f"{weighted} - TRADES",
-            *(spread([of[weighted][name] - of["TRADES"][name] for of in measured]) for name in NAMES),
+            *(spread([of[weighted][name] - of["TRADES"][name] for of in measured]) for name in ACCURACIES),
         ]
         for weighted in measured[0]
         if weighted.startswith("TRADES+weights")

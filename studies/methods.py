@@ -15,11 +15,12 @@ from typing import Any
 import keras
 from absl import app, flags
 
-from studies.runs import NAMES, at_alpha, made_by, publish, spread, trained
+from studies.runs import at_alpha, made_by, publish, spread, trained
 from trainers.runs import run
 from trainers.settings.config import Experiment
 from wmr_tf import methods, report
 from wmr_tf.evaluation import evaluate_robustness
+from wmr_tf.report.tables import ACCURACIES
 from wmr_tf.saving import read_json, save_classifier, write_json
 
 ALPHA = 1.0
@@ -115,16 +116,16 @@ def mnist_recipe(method: str, alpha: float) -> Experiment:
 
 def tables() -> tuple[str, str]:
     """Return the table of the digits and that of MNIST, training what is missing."""
-    header = ["method", "alpha_train", *(f"{name} (%)" for name in NAMES)]
+    header = ["method", "alpha_train", *(f"{name} (%)" for name in ACCURACIES)]
     digits, mnist = [], []
     for method, alpha in variants():
         found = on_digits(method, alpha)
         seconds = f"{statistics.mean(of['seconds'] for of in found):.0f}"
-        digits.append([method, f"{alpha:g}", *(spread([of[name] for of in found]) for name in NAMES), seconds])
+        digits.append([method, f"{alpha:g}", *(spread([of[name] for of in found]) for name in ACCURACIES), seconds])
     for method, alpha in variants():
         result = on_mnist(method, alpha)
         mnist.append(
-            [method, f"{alpha:g}", *(f"{100 * result[name]:.1f}" for name in NAMES), f"{result['epochs']:.2f}"]
+            [method, f"{alpha:g}", *(f"{100 * result[name]:.1f}" for name in ACCURACIES), f"{result['epochs']:.2f}"]
         )
     return (
         report.format_table([*header, "seconds a run"], digits, markdown=True),

@@ -15,12 +15,13 @@ from pathlib import Path
 import numpy as np
 from absl import app, flags
 
-from studies.runs import NAMES, at_alpha, made_by, publish, spread, trained
+from studies.runs import at_alpha, made_by, publish, spread, trained
 from trainers.runs import run
 from trainers.runs.folder import BEST
 from trainers.settings.config import Experiment
 from wmr_tf import report
 from wmr_tf.evaluation import Robustness, evaluate_robustness
+from wmr_tf.report.tables import ACCURACIES
 from wmr_tf.saving import load_classifier
 
 PRECISIONS = ("float32", "bfloat16")
@@ -68,12 +69,13 @@ def training_table(experiments: dict[str, list[Experiment]]) -> str:
         name: [at_alpha(trained(each, folder_of(each)), ALPHA_TEST) for each in several]
         for name, several in experiments.items()
     }
-    header = ["trained in", *(f"{name} (%)" for name in NAMES)]
+    header = ["trained in", *(f"{name} (%)" for name in ACCURACIES)]
     rows = [
-        [precision, *(shown([of[name] for of in several]) for name in NAMES)] for precision, several in found.items()
+        [precision, *(shown([of[name] for of in several]) for name in ACCURACIES)]
+        for precision, several in found.items()
     ]
     pairs = list(zip(found["bfloat16"], found["float32"], strict=True))
-    rows.append(["difference", *(shown([half[name] - full[name] for half, full in pairs]) for name in NAMES)])
+    rows.append(["difference", *(shown([half[name] - full[name] for half, full in pairs]) for name in ACCURACIES)])
     return report.format_table(header, rows, markdown=True)
 
 
@@ -83,8 +85,10 @@ def attack_table(experiments: list[Experiment]) -> str:
     accuracies = {
         precision: [at_alpha(of[precision].metrics(), ALPHA_TEST) for of in found] for precision in PRECISIONS
     }
-    header = ["attacked in", *(f"{name} (%)" for name in NAMES[1:])]
-    rows = [[name, *(shown([of[key] for of in several]) for key in NAMES[1:])] for name, several in accuracies.items()]
+    header = ["attacked in", *(f"{name} (%)" for name in ACCURACIES[1:])]
+    rows = [
+        [name, *(shown([of[key] for of in several]) for key in ACCURACIES[1:])] for name, several in accuracies.items()
+    ]
     moved = np.concatenate([np.abs(of["float32"].margins - of["bfloat16"].margins) for of in found])
     flipped = [np.mean((of["float32"].margins > 0) != (of["bfloat16"].margins > 0)) for of in found]
     return (

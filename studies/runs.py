@@ -14,10 +14,10 @@ from typing import Any
 from trainers.runs import run
 from trainers.runs.folder import METRICS, is_finished
 from trainers.settings.config import Experiment
+from wmr_tf.report.tables import ACCURACIES
 from wmr_tf.saving import read_json, write_json, write_text
 
 _FIX = "Delete the folder: the run is made again."
-NAMES = ("A_nat", "A_rob", "A_strong", "A_sa", "A_tr")
 
 
 def trained(experiment: Experiment, folder: Path) -> dict[str, Any]:
@@ -41,7 +41,7 @@ def trained(experiment: Experiment, folder: Path) -> dict[str, Any]:
 def at_alpha(metrics: dict[str, Any], alpha: float) -> dict[str, float]:
     """Return the accuracies of an evaluation at one alpha_test."""
     row = next(row for row in metrics["non_uniform"] if row["alpha_test"] == alpha)
-    return {name: metrics[name] if name in metrics else row[name] for name in NAMES}
+    return {name: metrics[name] if name in metrics else row[name] for name in ACCURACIES}
 
 
 def spread(values: list[float]) -> str:

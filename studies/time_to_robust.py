@@ -41,6 +41,7 @@ from wmr_tf.evaluation import evaluate_robustness
 from wmr_tf.names import SUITES
 from wmr_tf.report.figures import COLOURS, write_figure
 from wmr_tf.report.rounding import with_interval
+from wmr_tf.report.words import MASKED
 from wmr_tf.saving import load_classifier, read_json, save_classifier, write_json, written_whole
 
 WMR_TF = "wmr_tf"
@@ -212,7 +213,7 @@ def sections(rows: Sequence[Mapping[str, Any]], settings: Race, picture: str) ->
     cells = [
         [
             f"{each['minutes']:g}",
-            LIBRARIES[each["library"]] + " MASKED" * bool(each["masked"]),
+            LIBRARIES[each["library"]] + MASKED * bool(each["masked"]),
             f"{each['seconds']:.0f}",
             f"{each['epochs']:.2f}",
             *(with_interval(each, figure) for figure in FIGURES),

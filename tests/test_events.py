@@ -16,8 +16,9 @@ from trainers.runs.naming import SHOWN_SETTINGS, shown_settings
 from trainers.settings.config import Experiment
 from wmr_tf.callbacks import RobustEvaluation, WriteEvents
 from wmr_tf.checks import InvalidInput
-from wmr_tf.events import ACCURACIES, HARDEST
+from wmr_tf.events import HARDEST
 from wmr_tf.report.images import sheet
+from wmr_tf.report.tables import ACCURACIES
 
 SETTINGS = {"alpha_train": 2.0, "method": "pgd", "seed": 0}
 

@@ -21,9 +21,9 @@ from wmr_tf import report
 from wmr_tf.checks import one_line
 from wmr_tf.data.own import address, is_own
 from wmr_tf.extras import is_installed
+from wmr_tf.report.tables import ACCURACIES
 from wmr_tf.saving import load_classifier, read_json, save_classifier, write_json, write_text, written_whole
 
-ACCURACIES = ("A_nat", "A_rob", "A_strong", "A_sa", "A_tr")
 PICTURE = "tradeoff.png"
 BEST_TRIAL = "best"
 """The folder of the best trial, like that of a run."""

@@ -15,11 +15,10 @@ from wmr_tf.alarms import warn
 from wmr_tf.checks import one_line, require
 from wmr_tf.evaluation.records import pictures
 from wmr_tf.report.images import sheet
+from wmr_tf.report.tables import ACCURACIES
 
 HARDEST = 4
 """How many images an epoch shows."""
-
-ACCURACIES = ("A_nat", "A_rob", "A_strong", "A_sa", "A_tr")
 
 _CHARTS = {
     "A_nat, A_rob and A_strong": "epoch_A_(nat|rob|strong)$",

@@ -4,7 +4,6 @@ from collections.abc import Callable, Sequence
 
 from trainers.compare import Comparison
 from trainers.comparison.grouping import (
-    MASKED,
     Run,
     by_radius,
     check_alike,
@@ -19,6 +18,7 @@ from trainers.comparison.pairing import differences, why_unpaired
 from trainers.runs.naming import title
 from wmr_tf import report
 from wmr_tf.extras import is_installed, mend
+from wmr_tf.report.words import MASKED
 from wmr_tf.saving import NotWritten
 from wmr_tf.untrusted import well_formed
 

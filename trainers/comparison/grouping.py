@@ -13,6 +13,7 @@ from trainers.settings.config import Evaluation, Experiment
 from wmr_tf import report
 from wmr_tf.checks import require
 from wmr_tf.evaluation.statistics import Seeds
+from wmr_tf.report.words import MASKED
 from wmr_tf.saving import read_json
 from wmr_tf.untrusted import well_formed
 
@@ -165,9 +166,6 @@ def labels_of(groups: Sequence[Sequence[Run]]) -> list[str]:
         seeds = f", {len(group)} seeds" if len(group) > 1 else ""
         labels.append(f"{name}{apart}{seeds}{MASKED * is_masked(group)}")
     return labels
-
-
-MASKED = " MASKED"
 
 
 def is_masked(group: Sequence[Run]) -> bool:

@@ -11,6 +11,7 @@ from trainers.settings.config import Evaluation
 from wmr_tf import data, report
 from wmr_tf.evaluation import Robustness, evaluate_robustness
 from wmr_tf.evaluation.temperature import at_temperature, mean_top_probability, temperature_for
+from wmr_tf.report.words import MASKED
 from wmr_tf.saving import load_classifier
 
 
@@ -34,7 +35,7 @@ def table(rows: Iterable[tuple[str, float, Robustness]]) -> str:
         for alpha in result.weighted_margins:
             accuracies = result.A_rob, result.A_strong, result.A_sa(alpha), result.A_tr(alpha)
             shown = [str(each).removesuffix(" %") if each else "-" for each in accuracies]
-            cells.append([label + " MASKED" * result.is_masked, f"{100 * top:.2f}", f"{alpha:g}", *shown])
+            cells.append([label + MASKED * result.is_masked, f"{100 * top:.2f}", f"{alpha:g}", *shown])
     return report.format_table(header, cells, markdown=True)
 
 

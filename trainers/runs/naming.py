@@ -11,6 +11,7 @@ from trainers.settings.recipes import PAPER, recipe
 from trainers.settings.settling import settled
 from trainers.settings.weighting import checked_weighting, make_weighting
 from wmr_tf.data.own import short_name
+from wmr_tf.report.words import MASKED
 
 SHOWN_SETTINGS = (
     *("dataset", "architecture", "method", "alpha_train", "weighting", "beta", "norm", "epsilon", "attack_steps"),
@@ -24,7 +25,7 @@ def defence(metrics: dict[str, Any]) -> str:
     Settings of the method that are not the recipe's follow in brackets, such as "TRADES+weights (beta 3)", and a
     classifier that hides from attacks is called "MASKED".
     """
-    return _trained(metrics) + (" MASKED" if metrics.get("masked") else "")
+    return _trained(metrics) + MASKED * bool(metrics.get("masked"))
 
 
 def _trained(metrics: dict[str, Any]) -> str:

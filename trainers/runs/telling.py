@@ -8,15 +8,15 @@ import keras
 
 from wmr_tf.callbacks import RobustEvaluation
 from wmr_tf.engine.terminal import BOLD, RED, YELLOW, painted
-from wmr_tf.report.tables import COLUMNS
+from wmr_tf.report.tables import ACCURACIES
 from wmr_tf.report.words import conditions
 
 WIDTH = 80
 """Letters in a line."""
 
 
-_HEAD = ["epoch", "loss", *COLUMNS, "train s", "eval s"]
-_WIDTHS = [7, 9, *(max(7, len(name) + 2) for name in COLUMNS), 8, 8]
+_HEAD = ["epoch", "loss", *ACCURACIES, "train s", "eval s"]
+_WIDTHS = [7, 9, *(max(7, len(name) + 2) for name in ACCURACIES), 8, 8]
 
 
 class AccuracyTable(keras.callbacks.Callback):
@@ -48,7 +48,7 @@ class AccuracyTable(keras.callbacks.Callback):
     def on_epoch_end(self, epoch: int, logs: dict[str, float] | None = None) -> None:
         """Print the epoch's row."""
         found = logs or {}
-        loss, accuracies = found.get("loss", math.nan), [found[f"val_{name}"] for name in COLUMNS]
+        loss, accuracies = found.get("loss", math.nan), [found[f"val_{name}"] for name in ACCURACIES]
         shown = ["-" if math.isnan(value) else f"{100 * value:.2f}" for value in accuracies]
         evaluated, both = self._evaluation.seconds
         times = [f"{both - evaluated:.1f}", f"{evaluated:.1f}"]

@@ -13,6 +13,7 @@ import numpy as np
 from wmr_tf import report
 from wmr_tf.checks import one_of, refuse, require, writable_file
 from wmr_tf.evaluation.outcomes import load_outcomes, logit_margins
+from wmr_tf.report.words import MASKED
 from wmr_tf.saving import written_whole
 from wmr_tf.untrusted import in_print, parse_json
 
@@ -145,7 +146,7 @@ def save_report(
     for name, diagnosis in (diagnoses or {}).items():
         metrics = described[one_of("diagnosis", name, tuple(results))]
         metrics |= {"diagnosis": diagnosis.metrics(), "flags": [*metrics["flags"], *diagnosis.flags]}
-    rows = [(name + " MASKED" * bool(metrics.get("masked")), metrics) for name, metrics in described.items()]
+    rows = [(name + MASKED * bool(metrics.get("masked")), metrics) for name, metrics in described.items()]
     header, cells = report.worst_case_table(rows)
     tables = [(report.WORST_CASES, header, cells)] if cells else []
     report.write_report(page, rows, pictures=list(map(pictures, results.values())), tables=tables)

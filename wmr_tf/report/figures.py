@@ -233,7 +233,7 @@ def plot_search(
     best = max(trials, key=lambda trial: trial["objective"])
     above.plot(settings, scores, color="black", marker=".", linestyle="none")
     above.plot([best[x]], [best["objective"]], color=COLOURS[1], marker="*", markersize=12, linestyle="none")
-    for key, label, style in _ACCURACIES[:5]:
+    for key, label, style in _ACCURACIES:
         values = [trial.get(key.removeprefix("val_")) for trial in trials]
         if any(value is not None for value in values):
             below.plot(settings, values, label=label, markersize=4, **{**style, "linestyle": "none"})

@@ -6,18 +6,14 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from wmr_tf.report.rounding import decimals, of_images, of_point, radius, with_error, with_interval
-from wmr_tf.report.words import alarms, conditions, said
-
-MASKED = " MASKED"
-"""What a label ends with whose classifier hides from attacks."""
+from wmr_tf.report.words import MASKED, alarms, conditions, said
 
 WIDTH = 80
 """Letters in a line of text."""
 
-COLUMNS = ("A_nat", "A_rob", "A_strong", "A_sa", "A_tr")
+ACCURACIES = ("A_nat", "A_rob", "A_strong", "A_sa", "A_tr")
 """The accuracies of a table, in order."""
 
-# What is printed above the table of worst cases.
 WORST_CASES = (
     "Worst cases: the attacker of alpha_test stays within the KL radius rho of\n"
     "picking all images alike; A_worst is the lowest accuracy within it, A_sa that\n"
@@ -103,7 +99,7 @@ def comparison_table(results: Sequence[tuple[str, Mapping[str, Any]]]) -> tuple[
 
     Source: Zeng et al. 2021, Tables 1 to 3.
     """
-    header = ["Defense", "alpha_train", "alpha_test", *(f"{name} (%)" for name in COLUMNS)]
+    header = ["Defense", "alpha_train", "alpha_test", *(f"{name} (%)" for name in ACCURACIES)]
     alphas = sorted({entry["alpha_test"] for _, metrics in results for entry in metrics["non_uniform"]})
     rows = [
         _row(label, metrics, entry)
@@ -199,7 +195,7 @@ def epsilon_table(curves: Sequence[tuple[str, Sequence[Mapping[str, Any]]]]) -> 
         >>> epsilon_table([("TRADES", [metrics])])[1]
         [['TRADES', '0.1', '98.00', '90.00', '-']]
     """
-    names = COLUMNS[:3]
+    names = ACCURACIES[:3]
     rows = [
         [label.removesuffix(MASKED) + MASKED * bool(metrics.get("masked")), f"{metrics['attack']['epsilon']:g}"]
         + [with_error(metrics, name) for name in names]
@@ -331,7 +327,7 @@ def _legend(results: Sequence[tuple[str, Mapping[str, Any]]]) -> list[str]:
 def _row(label: str, metrics: Mapping[str, Any], entry: Mapping[str, Any]) -> list[str]:
     alpha_train = metrics.get("alpha_train")
     settings = [label, str(round(float(alpha_train), 4)) if alpha_train else "-", str(float(entry["alpha_test"]))]
-    return settings + [with_error(entry if name in entry else metrics, name) for name in COLUMNS]
+    return settings + [with_error(entry if name in entry else metrics, name) for name in ACCURACIES]
 
 
 def _average_budget(label: str, found: Mapping[str, Any]) -> str:

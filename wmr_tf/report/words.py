@@ -17,6 +17,9 @@ _MAY = {
     "l1": "change pixel values, which go from 0 to 1, by up to {epsilon:g} in sum (l1)",
 }
 
+MASKED = " MASKED"
+"""What a label ends with whose classifier hides from attacks."""
+
 FEW_POINTS = 0.02
 """The width of an interval below which a verdict counts in thousands of images rather than in hundreds."""
 
@@ -36,7 +39,7 @@ def said(results: Sequence[tuple[str, Metrics]], sentence: Callable[[Metrics], s
 def alarms(results: Sequence[tuple[str, Metrics]]) -> Said:
     """Return what is wrong, once each; of several models those that it is said of, if it is not said of all."""
     messages = dict.fromkeys(flag["message"] for _, metrics in results for flag in metrics.get("flags", ()))
-    named = [(label.removesuffix(" MASKED"), metrics) for label, metrics in results]
+    named = [(label.removesuffix(MASKED), metrics) for label, metrics in results]
     return [found for message in messages for found in said(named, functools.partial(_if_flagged, message))]
 
 
