@@ -39,7 +39,7 @@ PANELS = {
 class Alphas(Judged):
     """Which alphas."""
 
-    method: str = setting("Training method: " + ", ".join(ROWS) + ".", "trades")
+    method: str = setting("Training method.", "trades", choices=ROWS)
     alphas: tuple[float, ...] = setting("alpha_train of each row beside 0, rising, with commas.", (0.5, 1.0, 2.0, 3.0))
     output: str = setting("The table, as Markdown; the picture goes beside it.", "results/alphas.md")
 

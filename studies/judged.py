@@ -40,10 +40,10 @@ _FIX = "Delete the folder: the run is made again."
 class Judged(Settings):
     """Which models, and how they are judged."""
 
-    dataset: str = setting("Data set: " + ", ".join(SHORT) + ".", "digits")
+    dataset: str = setting("Data set.", "digits", choices=SHORT)
     seeds: int = setting("How many seeds, from 0.", 5)
-    radii: str = setting("How radii are measured: fab or fab+apgd.", "fab")
-    eval_examples: int | None = setting("How many test images, the first ones; all if not given.")
+    radii: str = setting("How radii are measured.", "fab", choices=RADII)
+    eval_examples: int | None = setting("How many test images, the first ones.", unset="all")
     data_dir: str | None = setting("Where tensorflow-datasets keeps prepared data.")
     runs: str = setting("Folder of the runs.", "runs/weightings")
     output: str = setting("The tables, as Markdown; the picture goes beside it.", "results/weightings.md")

@@ -64,7 +64,7 @@ class Race(Settings):
     """What is trained for how long, and how it is scored."""
 
     minutes: tuple[float, ...] = setting("Minutes of training, with commas.", (3.0, 10.0))
-    suite: str = setting("Version of AutoAttack: " + ", ".join(SUITES) + ".", "standard")
+    suite: str = setting("Version of AutoAttack.", "standard", choices=SUITES)
     examples: int = setting("How many test images to score, the first ones.", 1000)
     seed: int = setting("Seed of all trainings and attacks.", 0)
     data_dir: str | None = setting("Where tensorflow-datasets keeps MNIST.")

@@ -29,8 +29,8 @@ SHOWN = ("A_nat", "A_sa", "A_tr", "A_strong", "A_sa matched", "budget 50 %", "ra
 class Weightings(Judged):
     """Which weightings."""
 
-    methods: tuple[str, ...] = setting("Training methods: " + ", ".join(ROWS) + ".", tuple(ROWS))
-    rows: tuple[str, ...] | None = setting("Rivals beside the unweighted model and the paper's; all if not given.")
+    methods: tuple[str, ...] = setting("Training methods.", tuple(ROWS), choices=ROWS)
+    rows: tuple[str, ...] | None = setting("Rivals beside the unweighted model and the paper's.", unset="all")
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -379,7 +379,7 @@ COMMANDS = {
     "compare no_attack":
         "run: got 'no_attack/metrics.json' ('NoneType' object is not a mapping), expected metrics of an evaluation",
     "compare run other":
-        "runs: got attack epsilon 0.3 in 'run' and 0.1 in 'other', expected the same images and attack",
+        "runs: got attack step_size 0.03333 epsilon in 'run' and 0.1 epsilon in 'other', expected the same images",
     "compare run faster": "runs: got attack precision float32 in 'run' and bfloat16 in 'faster', expected the same",
     "compare run restarted": "runs: got attack restarts 1 in 'run' and 5 in 'restarted', expected the same",
     "compare run fewer": "runs: got examples 400 in 'run' and 32 in 'fewer', expected the same",

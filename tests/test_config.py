@@ -11,7 +11,8 @@ from absl import flags
 
 from trainers import cli
 from trainers.settings import recipes
-from trainers.settings.config import Evaluation, Experiment, ModelEvaluation
+from trainers.settings.config import Experiment, ModelEvaluation
+from trainers.settings.evaluation import Evaluation
 from trainers.settings.method import METHOD_SETTINGS
 from wmr_tf import attacks, data, methods
 from wmr_tf.checks import InvalidInput

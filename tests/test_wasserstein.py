@@ -10,7 +10,7 @@ import tensorflow as tf
 from scipy import optimize
 
 from tests.test_evaluation import SHAPE, small_classifier, small_data
-from trainers.settings.config import REACH
+from trainers.settings.evaluation import REACH
 from wmr_tf import evaluate_robustness
 from wmr_tf.attacks import PGD
 from wmr_tf.checks import InvalidInput

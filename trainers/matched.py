@@ -11,8 +11,8 @@ import dataclasses
 from trainers.cli import Command
 from trainers.quiet import late
 from trainers.settings.base import COMMON, arguments, setting
-from trainers.settings.config import Evaluation, trust_flag
 from trainers.settings.dataset import Dataset
+from trainers.settings.evaluation import Evaluation, trust_flag
 from wmr_tf.checks import require
 from wmr_tf.names import DATASETS
 from wmr_tf.saving import model_file

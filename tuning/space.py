@@ -8,7 +8,8 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from trainers.cli import value_of
-from trainers.settings.config import Evaluation, Experiment
+from trainers.settings.config import Experiment
+from trainers.settings.evaluation import Evaluation
 from trainers.settings.method import METHOD_SETTINGS
 from wmr_tf.checks import InvalidInput, one_of, require
 from wmr_tf.names import METHODS

@@ -9,7 +9,8 @@ from typing import Any
 from trainers.runs.folder import CONFIG, METRICS, metrics_of
 from trainers.runs.images import Images
 from trainers.runs.naming import defence, title
-from trainers.settings.config import Evaluation, Experiment
+from trainers.settings.config import Experiment
+from trainers.settings.evaluation import Evaluation
 from wmr_tf import report
 from wmr_tf.checks import require
 from wmr_tf.evaluation.statistics import Seeds

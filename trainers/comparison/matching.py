@@ -7,7 +7,7 @@ import keras
 from trainers.matched import Pair
 from trainers.runs.classifiers import check_fits
 from trainers.runs.testing import first_images
-from trainers.settings.config import Evaluation
+from trainers.settings.evaluation import Evaluation
 from wmr_tf import data, report
 from wmr_tf.evaluation import Robustness, evaluate_robustness
 from wmr_tf.evaluation.temperature import at_temperature, mean_top_probability, temperature_for

@@ -17,7 +17,8 @@ from typing import Any, NoReturn
 
 import wmr_tf
 from trainers.settings.base import Settings
-from trainers.settings.config import Evaluation, Experiment
+from trainers.settings.config import Experiment
+from trainers.settings.evaluation import Evaluation
 from wmr_tf.checks import InvalidInput, refuse, require
 from wmr_tf.extras import is_installed
 from wmr_tf.names import RADII

@@ -14,7 +14,7 @@ from trainers.runs.classifiers import check_fits
 from trainers.runs.folder import IMAGES, METRICS, OUTCOMES, REPORT, versions
 from trainers.runs.naming import defence
 from trainers.runs.reporting import write_report
-from trainers.settings.config import Evaluation
+from trainers.settings.evaluation import Evaluation
 from wmr_tf import data, report
 from wmr_tf.checks import InvalidInput, at_least, require
 from wmr_tf.engine.memory import AT_MOST
