@@ -14,7 +14,6 @@ from wmr_tf.report.words import conditions
 WIDTH = 80
 """Letters in a line."""
 
-
 _HEAD = ["epoch", "loss", *ACCURACIES, "train s", "eval s"]
 _WIDTHS = [7, 9, *(max(7, len(name) + 2) for name in ACCURACIES), 8, 8]
 

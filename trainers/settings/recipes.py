@@ -270,8 +270,7 @@ _FASTER_METHODS: dict[str, dict[str, Any]] = {
 def recipe(dataset: str, method: str, name: str = PAPER) -> dict[str, Any]:
     """Return the settings of a data set and method, by the names of `trainers.settings.config.Experiment`.
 
-    Some are `Epsilons` or `BySize`.
-    Natural training takes the schedule of PGD training, and no attack.
+    Some are `Epsilons` or `BySize`. Natural training takes the schedule of PGD training, and no attack.
 
     Args:
         dataset: The name of the data set, or the address of images of one's own, which have one recipe.

@@ -38,18 +38,19 @@ class Lines:
         if now - self._told < SECONDS or self._done == self._steps:
             return
         self._told = now
-        each = (now - self._start) / (self._done - self._before)
-        print(f"{self._unit} {self._counted()}, {each:.3g} s each{self._left(now)}{told}", flush=True)
+        parts = [f"{self._unit} {self._counted()}", f"{self._each(now):.3g} s each", self._left(now)]
+        print(", ".join(filter(None, parts)) + told, flush=True)
 
     def _counted(self) -> str:
         return f"{self._done}" if self._steps is None else f"{self._done}/{self._steps}"
 
+    def _each(self, now: float) -> float:
+        """Return how many seconds a step takes."""
+        return (now - self._start) / (self._done - self._before)
+
     def _left(self, now: float) -> str:
-        """Return how long it will take, nothing if that is not known."""
-        if self._steps is None:
-            return ""
-        each = (now - self._start) / (self._done - self._before)
-        return f", {shown_time(each * (self._steps - self._done))} left"
+        """Return how long the other steps will take, nothing if that is not known."""
+        return "" if self._steps is None else f"{shown_time(self._each(now) * (self._steps - self._done))} left"
 
 
 class Bar(Lines):
@@ -83,7 +84,7 @@ class Bar(Lines):
             return f"{self._unit} {self._counted()}{told}"
         full = _CELLS * min(self._done, self._steps) // self._steps
         bar = "━" * full + "─" * (_CELLS - full)
-        return f"{self._unit} {self._counted()} {bar} {self._left(now).removeprefix(', ')}{told}"
+        return f"{self._unit} {self._counted()} {bar} {self._left(now)}{told}"
 
 
 class Progress:
