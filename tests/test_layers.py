@@ -49,6 +49,7 @@ LIBRARY = {
 FACE = "the face wmr_tf/__init__.py"
 ABOVE = {"trainers": "L3 trainers", "tuning": "L4 tuning", "reproduce": "L5 reproduce", "studies": "L6 studies"}
 ORDER = [*LIBRARY, FACE, *ABOVE.values()]
+TRAINERS = ("trainers.settings", "trainers.runs", "trainers.comparison")  # the rooms there, lowest first
 PLAIN_HELPERS = {"wmr_tf.lazy", "wmr_tf.saving"}  # of the library, all that a report may use
 NOBODY_IMPORTS = {"benchmarks", "tests"}
 
@@ -70,6 +71,11 @@ def layer_of(module: str) -> str | None:
         return ABOVE[package]
     part = rest.partition(".")[0]
     return next((layer for layer, parts in LIBRARY.items() if part in parts), None) if part else FACE
+
+
+def room_of_trainers(module: str) -> int | None:
+    """Return the place of a module's room among those of the trainers, or None if it is in none."""
+    return next((place for place, room in enumerate(TRAINERS) if f"{module}.".startswith(f"{room}.")), None)
 
 
 def imported_names(module: str, path: Path) -> Iterator[str]:
@@ -109,6 +115,9 @@ def violations(root: Path) -> list[str]:
             here, there = layer_of(module), layer_of(target)
             if here and there and ORDER.index(there) > ORDER.index(here):
                 found.append(f"{module} ({here}) imports {target} ({there}): imports go down")
+            room, other = room_of_trainers(module), room_of_trainers(target)
+            if room is not None and other is not None and other > room:
+                found.append(f"{module} imports {target}, of a room above its own")
     for module in (name for name in graph if f"{name}.".startswith("wmr_tf.report.")):
         others = sorted(name for name in graph[module] - PLAIN_HELPERS if not name.startswith("wmr_tf.report"))
         if others:
@@ -138,6 +147,8 @@ LAWFUL = {
     "wmr_tf/saving.py": "written_whole = open",
     "wmr_tf/model.py": "from wmr_tf.methods import TRADES",
     "trainers/digits.py": "import wmr_tf as wmr",
+    "trainers/runs/run.py": "",
+    "trainers/comparison/images.py": "from trainers.runs import run",
     "tuning/search.py": "from trainers import digits",
     "reproduce/rows.py": "from tuning import search",
     "studies/runs.py": "from reproduce import rows",
@@ -166,6 +177,7 @@ def test_the_checker_accepts_a_lawful_tree(tmp_path):
         ("wmr_tf/model.py", "import trainers.digits", "wmr_tf.model (L2) imports trainers.digits (L3 trainers)"),
         ("trainers/digits.py", "from tuning.search import x", "imports tuning.search (L4 tuning)"),
         ("tuning/search.py", "from studies.runs import x", "imports studies.runs (L6 studies)"),
+        ("trainers/runs/folder.py", "from trainers.comparison import images", "images, of a room above its own"),
         ("trainers/digits.py", "import reproduce.rows", "imports reproduce.rows (L5 reproduce)"),
         ("reproduce/rows.py", "import studies.runs", "imports studies.runs (L6 studies)"),
         ("wmr_tf/attacks/pgd.py", "from . import PGD", "circle of imports: "),
