@@ -8,7 +8,7 @@ import pytest
 import tensorflow as tf
 
 from wmr_tf.attacks import APGD, FAB, FGSM, NFGSM, PGD, STARTS, MomentumPGD, Square
-from wmr_tf.attacks.base import input_gradient, warn_if_weak
+from wmr_tf.attacks.base import input_gradient, radius_flags, warn_if_weak
 from wmr_tf.checks import InvalidInput
 from wmr_tf.engine import seeds
 from wmr_tf.losses import cross_entropy, weighted_cross_entropy, weighted_kl_divergence
@@ -477,6 +477,10 @@ def test_a_radius_that_looks_like_another_unit_is_told_of(epsilon, norm, says):
         assert [flag["name"] for flag in flags] == ["unusual_radius"]
         with pytest.warns(UserWarning, match=f"^{re.escape(says)}.*8/255 = 0.031"):
             warn_if_weak(attack)
+
+
+def test_of_a_radius_in_another_norm_nothing_is_told():
+    assert radius_flags(1e6, "wasserstein") == []
 
 
 def test_attacks_read_their_lengths_as_people_write_them():

@@ -89,7 +89,7 @@ def test_a_classifier_of_ones_own_is_trained_from_its_weights(place, monkeypatch
     monkeypatch.chdir(place)
     few = {**FEW, "learning_rate": 1e-6, "architecture": "mine.keras", "augment": "crop_flip"}
     experiment = Experiment.of("photos.npz", "pgd", **few)
-    assert experiment.precision == "float32" and experiment.source().augment
+    assert experiment.precision == "float32" and experiment.source().augment == "crop_flip"
     folder = run.train(experiment)
     assert "\nTraining begins with the weights of mine.keras\nWriting into " in capsys.readouterr().out
     metrics = read(folder / "metrics.json")

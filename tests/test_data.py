@@ -12,8 +12,9 @@ from hypothesis import strategies as st
 
 from wmr_tf.checks import InvalidInput
 from wmr_tf.data import check_images_and_labels, info, load
-from wmr_tf.data.augment import PADDING, crop_and_flip
-from wmr_tf.data.pipeline import training
+from wmr_tf.data.augment import PADDING, augmentation, crop_and_flip
+from wmr_tf.data.pipeline import place_of, training
+from wmr_tf.names import AUGMENTATIONS
 
 NAMES = ("digits", "mnist", "cifar10")
 
@@ -221,7 +222,7 @@ def test_images_of_any_shape_keep_it_and_are_cropped_and_flipped(shape, seed, dt
 
 
 def augmented_epochs(images, seed, epochs=2):
-    dataset = training(images, np.arange(len(images)), scale=255, batch_size=40, seed=seed, augment=True)
+    dataset = training(images, np.arange(len(images)), scale=255, batch_size=40, seed=seed, augment="crop_flip")
     return [collected(dataset) for _ in range(epochs)]
 
 
@@ -243,8 +244,37 @@ def test_training_images_get_new_crops_in_every_epoch_and_the_same_in_every_run(
             assert np.mean(one == two) < 0.1
 
 
+@pytest.mark.parametrize("name", AUGMENTATIONS[1:])
+def test_an_augmentation_is_new_in_every_epoch_for_every_image_and_the_same_in_every_run(name, noise):
+    same = np.repeat(noise[:1], 40, axis=0)
+    first, again = (training(same, np.zeros(40), scale=255, batch_size=20, seed=1, augment=name) for _ in range(2))
+    epochs = [collected(first)[0] for _ in range(2)]
+    place_of(again).go_to(epoch=1, batch=1)  # as a run that goes on does
+    images, _ = next(iter(again))
+    assert np.array_equal(images, epochs[1][20:])
+    assert (images.dtype, images.shape) == (tf.float32, (20, 12, 12, 3))
+    found = {image.tobytes() for epoch in epochs for image in epoch}
+    assert len(found) > 50  # of 80; there are 162 crops and flips
+    everything = np.concatenate(epochs)
+    assert everything.min() >= 0 and everything.max() <= 1
+
+
+def test_colors_change_after_the_crop_and_a_turn_leaves_the_middle(noise):
+    images, seed = tf.cast(noise, tf.float32) / 255, tf.constant([0, 1])
+    slope = tf.tile(tf.reshape(tf.linspace(0.4, 0.6, 12), [1, 1, 12, 1]), [400, 12, 1, 1])
+    recolored = augmentation("crop_flip_color")(slope, seed).numpy()[:, 6, 5:7, 0]
+    middle, flipped = recolored.mean(axis=1), recolored[:, 0] > recolored[:, 1]
+    assert 0.1 < middle.min() < 0.4 and 0.6 < middle.max() < 0.9  # of 0.5; the black border takes part in contrast
+    assert abs(np.corrcoef(middle, flipped)[0, 1]) < 0.2  # 4 standard deviations
+    ramp = tf.tile(tf.reshape(tf.linspace(0.0, 1.0, 13), [1, 1, 13, 1]), [40, 13, 1, 1])
+    turned = augmentation("rotate_zoom")(ramp, seed).numpy()
+    assert np.abs(turned[:, 6, 6] - 0.5).max() < 0.02
+    assert 0.01 < np.abs(turned - ramp).max() < 0.3
+    assert np.array_equal(augmentation("none")(images, seed), images)
+
+
 def test_without_augmentation_images_are_only_scaled(noise):
-    dataset = training(noise, np.arange(len(noise)), scale=255, batch_size=40, seed=0, augment=False)
+    dataset = training(noise, np.arange(len(noise)), scale=255, batch_size=40, seed=0, augment="none")
     images, labels = collected(dataset)
     assert np.array_equal(images, noise[labels] / np.float32(255))
 

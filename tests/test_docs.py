@@ -15,6 +15,7 @@ import pytest
 import tensorflow as tf
 
 import wmr_tf
+from docs.extensions.public import doors, flags_of
 from tests.test_html import Page
 from wmr_tf.evaluation.versions import VERSIONS
 
@@ -27,6 +28,42 @@ FIGURE = re.compile(r"(?<![\w.])\d+(?:,\d{3})*(?:\.\d+)?")
 WITH_ERROR = re.compile(rf"{FIGURE.pattern} ± \d+(?:\.\d+)?")
 NO_FIGURES = re.compile(r"^```.*?^```$|`[^`]*`|\$\$.*?\$\$|\$[^$]*\$", flags=re.DOTALL | re.MULTILINE)
 LINK = re.compile(r"\]\(([^)]*)\)")
+
+
+WITH_COMMANDS = sorted([*DOCS.rglob("*.md"), *DOCS.glob("guides/*.py"), *DOCS.parent.glob("*.md")])
+COMMAND = re.compile(r"\b(?:wmr|python -m) ([a-z_][\w.]*)( [a-z]\w*)?((?: \\?\s*[^\s`|>#]+)*)")
+
+
+def unknown_flags(text: str) -> list[str]:
+    """Return the flags in the commands of a text that these do not have."""
+    known = doors()
+    wrong = []
+    for first, second, rest in COMMAND.findall(text):
+        module = known.get(f"train{second}" if first == "train" else first, first)
+        flags = {name for flag in flags_of(module) for name in flag.names} if module in known.values() else set()
+        if flags:  # of `resume` they are those of the run
+            given = re.findall(r"--(\w+)", f"{second}{rest}")
+            flags |= {"help", "helpfull"}
+            wrong += [f"{module} --{name}" for name in given if not {name, name.removeprefix("no")} & flags]
+    return wrong
+
+
+@pytest.mark.parametrize("page", WITH_COMMANDS, ids=lambda path: path.relative_to(DOCS.parent).as_posix())
+def test_commands_on_pages_have_the_flags_that_are_written(page):
+    assert unknown_flags(page.read_text(encoding="utf-8")) == []
+
+
+@pytest.mark.parametrize(
+    ("text", "wrong"),
+    [
+        ("wmr evaluate --model=a.keras --epsilon=1", ["trainers.evaluate --epsilon"]),
+        ("`wmr train mnist --alpha_train=1 \\\n    --nope`", ["trainers.mnist --nope"]),
+        ("python -m trainers.compare runs/a --nomarkdown | head --lines=3", []),
+        ("wmr compare runs/a runs/b --output=x.png and --this", []),
+    ],
+)
+def test_the_check_of_flags_tells_them_apart(text, wrong):
+    assert unknown_flags(text) == wrong
 
 
 def code_and_output(page: str) -> Iterator[tuple[str, str]]:

@@ -194,7 +194,7 @@ def test_the_demo_runs_in_an_empty_folder(everything, tmp_path):
     pictures = {"training.png", "robustness.png", "report.html"}
     assert names_in(tmp_path / "weighted") >= {*pictures, "best.keras", "metrics.json", "history.csv", "logs"}
     run(everything, "wmr", "compare", "natural", "weighted", "--output=all.png", cwd=tmp_path)
-    assert names_in(tmp_path) == {"natural", "weighted", "all.png", "all.html"}
+    assert names_in(tmp_path) == {"natural", "weighted", "all.png", "all.pdf", "all.svg", "all.html"}
 
     zoo = "from wmr_tf import zoo; print(zoo.FOLDER / 'digits-trades.keras')"
     model = run(everything, "python", "-c", zoo, cwd=tmp_path).stdout.strip()

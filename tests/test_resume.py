@@ -259,7 +259,7 @@ def plain_order(seed, epoch, examples):
 def ramp(examples, **settings):
     """A data set that says of each image where it stands."""
     images = np.zeros([examples, 8, 8, 1], np.uint8)
-    return training(images, np.arange(examples), scale=1, **{"augment": False, "batch_size": 4, "seed": 5, **settings})
+    return training(images, np.arange(examples), scale=1, **{"augment": "none", "batch_size": 4, "seed": 5, **settings})
 
 
 def test_the_order_is_that_of_its_key_wherever_one_starts():
@@ -288,12 +288,12 @@ def test_orders_differ_by_epoch_and_seed_and_hold_every_image():
 
 def test_crops_are_keyed_by_epoch_and_batch_wherever_one_starts():
     images = np.random.default_rng(0).integers(0, 255, [20, 8, 8, 1], dtype=np.uint8)
-    dataset = training(images, np.zeros(20), scale=255, batch_size=4, seed=5, augment=True)
+    dataset = training(images, np.zeros(20), scale=255, batch_size=4, seed=5, augment="crop_flip")
     through = [[batch.numpy() for batch, _ in dataset] for _ in range(3)]
     for epoch, batch in [(2, 3), (1, 4), (0, 1)]:
         place_of(dataset).go_to(epoch, batch)
         np.testing.assert_array_equal(next(iter(dataset))[0], through[epoch][batch])
-    plain = training(images, np.zeros(20), scale=255, batch_size=4, seed=5, augment=False)
+    plain = training(images, np.zeros(20), scale=255, batch_size=4, seed=5, augment="none")
     assert not np.array_equal(next(iter(plain))[0], through[0][0])
 
 

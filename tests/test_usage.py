@@ -77,7 +77,7 @@ def test_defaults_are_those_of_the_data_set_or_the_recipe():
     assert told["epochs"].help.endswith(" Default: 100.")
     assert told["beta"].help.endswith(" Default: 6.0.")
     assert told["eval_attack_step_size"].help.endswith(" Default: 0.0333 epsilon.")
-    steps = " Default: 1.25 epsilon with fast, 1 epsilon with n_fgsm and free, else 0.0333 epsilon."
+    steps = " Default: 1.25 epsilon with fast, epsilon with n_fgsm and free, else 0.0333 epsilon."
     assert told["attack_step_size"].help.endswith(steps)
     assert told["epsilon_max"].help.endswith(" Default: 1.33 epsilon.")
     assert told["averaging"].help.endswith(" Default: none.")
@@ -96,6 +96,14 @@ def test_helpfull_is_absl_s_with_the_same_words():
     printed = ended.stdout
     assert "--eval_epsilon: Radius of the test attack" in printed and "--verbosity" in printed
     assert "Default: the recipe's, by data set and method." in re.sub(r"\s+", " ", printed)
+
+
+@pytest.mark.parametrize("words", [["trainers"], ["trainers.compare", "-h"]])
+def test_a_reader_who_stops_early_sees_no_traceback(words):
+    command = [sys.executable, "-m", *words]
+    with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        process.stdout.close()  # before the process has started
+        assert (process.stderr.read(), process.wait(timeout=60)) == ("", 0)
 
 
 def test_the_flags_of_the_command_line_are_those_that_are_told():

@@ -16,7 +16,7 @@ from trainers.settings.base import Settings
 from trainers.settings.cluster import LostWorker
 from trainers.usage import HELP, Flag, as_text, flags_of, help_of
 from wmr_tf.checks import InvalidInput, number_of, one_line, printable, refuse, require
-from wmr_tf.engine.terminal import RED, YELLOW, say
+from wmr_tf.engine.terminal import RED, YELLOW, say, show
 
 
 class _Parser(flags.ArgumentParser):
@@ -90,7 +90,7 @@ class Command:
 
         def parsed(argv: list[str]) -> list[str]:
             if not set(HELP).isdisjoint(argv[1:]):
-                print(help_of(sys.modules["__main__"].__doc__ or "", known))
+                show(help_of(sys.modules["__main__"].__doc__ or "", known))
                 sys.exit(0)
             return parse(argv)
 

@@ -7,6 +7,7 @@ import sys
 from trainers.cli import fail
 from trainers.runs.folder import versions
 from trainers.usage import HELP
+from wmr_tf.engine.terminal import show
 
 TRAIN = {
     "digits": ("trainers.digits", "the digits of scikit-learn, 8 x 8, without a download; seconds"),
@@ -76,7 +77,7 @@ def _listed(head: str, before: str, lines: list[tuple[str, str]]) -> str:
 
 
 def _tell(text: str) -> None:
-    print(text)
+    show(text)
     sys.exit(0)
 
 

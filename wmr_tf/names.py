@@ -11,7 +11,7 @@ DATASETS = ("digits", "mnist", "cifar10", "tiny_imagenet")
 COLORS = ("rgb", "grayscale")
 """Into which images of one's own are turned."""
 
-AUGMENTATIONS = ("none", "crop_flip")
+AUGMENTATIONS = ("none", "crop_flip", "crop_flip_color", "rotate_zoom")
 """How training images are changed at random."""
 
 ARCHITECTURES = ("digits_cnn", "small_cnn", "thin_resnet", "resnet20", "resnet18", "wide_resnet_34_10")

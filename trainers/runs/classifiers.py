@@ -60,7 +60,7 @@ def check_fits(classifier: keras.Model, test: tf.data.Dataset, num_classes: int)
         InvalidInput: If it was made for images of another shape, for other classes, or returns no logits.
     """
     expected, got = tuple(test.element_spec[0].shape[1:]), input_shape(classifier)
-    fix = "Choose the --dataset that it was trained on; images of your own --image_size and --color can change."
+    fix = "Choose the --data that it was trained on, or change images of your own by --image_size and --color."
     require(
         got is None or len(got) == len(expected) and all(a in (None, b) for a, b in zip(got, expected, strict=True)),
         "model",

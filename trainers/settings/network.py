@@ -35,7 +35,9 @@ class Network(Dataset):
         unset="none, random weights",
     )
     augment: str | None = setting(
-        "How training images are changed at random; crop_flip shifts them by up to 4 pixels and mirrors them.",
+        "How training images are changed at random; crop_flip shifts them by up to 4 pixels and mirrors them, "
+        "crop_flip_color also changes brightness and contrast; rotate_zoom turns by up to 10 degrees and zooms by up "
+        "to 10 %, and mirrors nothing.",
         choices=AUGMENTATIONS,
         section=DATA,
         unset="crop_flip for cifar10 and tiny_imagenet, else none",
@@ -86,7 +88,7 @@ class Network(Dataset):
     def source(self) -> Source:
         """Return the data set with the augmentation of this training; see `Dataset.source`."""
         source = super().source()
-        return source if self.augment is None else dataclasses.replace(source, augment=self.augment == "crop_flip")
+        return source if self.augment is None else dataclasses.replace(source, augment=self.augment)
 
     @property
     def is_own_classifier(self) -> bool:

@@ -47,7 +47,7 @@ class Epsilons:
     times: float
 
     def __str__(self) -> str:
-        return f"{self.times:.3g} epsilon"
+        return "epsilon" if self.times == 1 else f"{self.times:.3g} epsilon"
 
     def of(self, epsilon: float) -> float:
         """Return the length, given the radius."""

@@ -30,8 +30,7 @@ def application(name: str, num_classes: int = 10, input_shape: tuple[int, int, i
         InvalidInput: If there is no such network, or it does not take such images.
 
     Example:
-        >>> from wmr_tf import architectures
-        >>> architectures.application("MobileNetV3Small", num_classes=3, input_shape=(32, 32, 3)).output_shape
+        >>> application("MobileNetV3Small", num_classes=3, input_shape=(32, 32, 3)).output_shape
         (None, 3)
     """
     build = getattr(keras.applications, one_of("application", name, APPLICATIONS))

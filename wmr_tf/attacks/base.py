@@ -2,6 +2,7 @@
 
 import abc
 import dataclasses
+import math
 import warnings
 from collections.abc import Callable
 from typing import Any, TypeVar
@@ -95,13 +96,13 @@ SMALL = 0.5 / 255
 
 
 def radius_flags(epsilon: float, norm: str) -> list[dict[str, Any]]:
-    """Return the flag of a radius that looks as if it were in another unit, none if it does not.
+    """Return the flag of a radius that looks as if it were in another unit; none if it does not, or of another norm.
 
     Example:
         >>> [flag["epsilon"] for flag in radius_flags(128, "l2") + radius_flags(8 / 255, "linf")]
         [128]
     """
-    if epsilon >= LARGE[norm]:
+    if epsilon >= LARGE.get(norm, math.inf):
         found = "lets every image become grey" if norm == "linf" else "is larger than any in use"
     elif norm == "linf" and 0 < epsilon < SMALL:
         found = "is less than half a grey level of 255"

@@ -49,7 +49,7 @@ class Folder:
             fix="Remove or rename one.",
         )
         classes = _subfolders(roots["train"])
-        got = f"{len(classes)} subfolders in {str(roots['train'])!r}"
+        got = f"{len(classes)} subfolder{'s' * (len(classes) != 1)} in {str(roots['train'])!r}"
         require(len(classes) > 1, "data", got=got, expected=f"at least two: {_LAYOUT}", fix="Sort the images so.")
         files = {}
         for split, root in roots.items():
@@ -94,7 +94,7 @@ def _files(folder: Path) -> list[str]:
     """Return the paths of the image files in a folder of a class and in the folders within."""
     every = [os.path.join(root, name) for root, _, names in os.walk(folder) for name in names]
     found = sorted(path for path in every if path.lower().endswith(SUFFIXES) and not Path(path).name.startswith("."))
-    got, endings = f"none in {str(folder)!r}, the folder of a class", ", ".join(SUFFIXES)
+    got, endings = f"no image in {str(folder)!r}, the folder of a class", ", ".join(SUFFIXES)
     expected = f"image files whose names end in {endings}"
     require(bool(found), "data", got=got, expected=expected, fix="Add some, or remove the folder.")
     return found

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from wmr_tf.checks import InvalidInput, one_line, refuse, require
+from wmr_tf.checks import InvalidInput, listed, one_line, refuse, require
 from wmr_tf.data.cutting import Given, arrays_of, digest
 from wmr_tf.data.source import Arrays
 from wmr_tf.inputs.images import check_images_and_labels
@@ -94,7 +94,7 @@ def _number_of_classes(labels: np.ndarray) -> int:
     require(
         len(numbers) == classes > 1,
         "y_train",
-        got=f"{len(numbers)} different labels from {numbers[0]} to {numbers[-1]}",
+        got=f"labels {listed(map(str, numbers))}",
         expected="all of 0..k-1, for at least two classes",
         fix="Number the classes so: np.unique(labels, return_inverse=True)[1].",
     )

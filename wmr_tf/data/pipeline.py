@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from wmr_tf.data.augment import crop_and_flip
+from wmr_tf.data.augment import augmentation
 from wmr_tf.data.encoded import EncodedImages
 from wmr_tf.data.source import Images
 from wmr_tf.engine import seeds
@@ -78,7 +78,7 @@ def training(
     scale: int,
     batch_size: int,
     seed: int,
-    augment: bool,
+    augment: str = "none",
     with_index: bool = False,
 ) -> tf.data.Dataset:
     """Return shuffled, perhaps augmented batches; full ones only, unless there are fewer images than one batch.
@@ -91,7 +91,7 @@ def training(
         scale: The raw value that becomes 1.
         batch_size: Examples a batch.
         seed: Of order and augmentation: both differ from epoch to epoch and repeat in a run with the same seed.
-        augment: Whether to crop and flip.
+        augment: How images are changed, see `wmr_tf.data.augment.augmentation`.
         with_index: Whether the images come as {"image", "index"}, the index, int32 [batch], their place in `images`.
 
     Returns:
@@ -101,7 +101,7 @@ def training(
     examples = len(images)
     size, batches = min(batch_size, examples), max(examples // batch_size, 1)
     place = Place(examples=examples, batch_size=batch_size, seed=seed, augment=augment)
-    gather = _gather(images, labels)
+    gather, augmented = _gather(images, labels), augmentation(augment)
 
     @_AS_IT_IS
     def epoch_of(_: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
@@ -114,9 +114,7 @@ def training(
     @_AS_IT_IS
     def batch(index: tf.Tensor, epoch: tf.Tensor, number: tf.Tensor) -> tuple[Any, tf.Tensor]:
         raw, label = gather(index)
-        if augment:
-            raw = crop_and_flip(raw, seeds.fold_in(seed, _CROPS, epoch, number))
-        image = _scaled(raw, scale)
+        image = augmented(_scaled(raw, scale), seeds.fold_in(seed, _CROPS, epoch, number))
         return ({"image": image, "index": index} if with_index else image), label
 
     indices = tf.data.Dataset.from_tensors(0).map(epoch_of).unbatch()

@@ -162,6 +162,6 @@ CIFAR10 = Source(
     num_classes=10,
     image_shape=(32, 32, 3),
     validation_examples=5_000,
-    augment=True,
+    augment="crop_flip",
     extra="data",
 )

@@ -42,7 +42,7 @@ class Source:
         image_shape: (height, width, channels).
         scale: The raw value that becomes 1.
         validation_examples: How many training images are set aside for validation, if there are no others; None: 10 %.
-        augment: Whether training images are randomly cropped and flipped.
+        augment: How training images are changed at random, one of `wmr_tf.names.AUGMENTATIONS`.
         class_names: What a report calls the classes, by label; None: their labels.
         extra: Which of `wmr_tf.extras.EXTRAS` reading them needs; None: none.
     """
@@ -52,7 +52,7 @@ class Source:
     image_shape: tuple[int, int, int]
     scale: int = 255
     validation_examples: int | None = None
-    augment: bool = False
+    augment: str = "none"
     class_names: tuple[str, ...] | None = None
     extra: str | None = None
 

@@ -39,6 +39,14 @@ def say(word: str, colour: str, text: str) -> None:
     print(painted(f"{word}:", colour, sys.stderr) + line.removeprefix(f"{word}:"), file=sys.stderr, flush=True)
 
 
+def show(text: str) -> None:
+    """Print a text on standard output, which its reader may close early, as `head` does."""
+    try:
+        print(text, flush=True)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # for Python's own flush at its end
+
+
 def wipe() -> None:
     """Clear the line that is being written, where a bar may stand; it is drawn again at its next step."""
     if writes_over():

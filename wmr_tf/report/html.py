@@ -85,7 +85,10 @@ def main_table(results: Results) -> Table:
             next((entry for entry in metrics["non_uniform"] if entry["alpha_test"] == alpha), {})
             for _, metrics in results
         ]
-        for name, meaning in (("A_sa", "fragile images sampled more often"), ("A_tr", "and attacked for it")):
+        for name, meaning in (
+            ("A_sa", "plain attack, fragile images picked more often"),
+            ("A_tr", "the same, and the attack is weighted too"),
+        ):
             title = f"{name}({alpha:g}): {meaning}"
             rows.append([title, *(rounding.with_interval(entry, name) for entry in found)])
     return "Accuracies in percent, with 95 % intervals", ["Figure", *(label for label, _ in results)], rows

@@ -90,7 +90,7 @@ def conditions(metrics: Metrics) -> str:
     """Return the images, the attack and the suite of an evaluation."""
     parts = []
     if "examples" in metrics:
-        of = [f"of {metrics['dataset']}"] if metrics.get("dataset") else []
+        of = [f"of {metrics['dataset'].rstrip('/')}"] if metrics.get("dataset") else []
         parts.append(" ".join([f"{metrics['examples']:,}", *filter(None, [metrics.get("split")]), "images", *of]) + ".")
     attack = metrics.get("attack", {})
     if "epsilon" in attack:

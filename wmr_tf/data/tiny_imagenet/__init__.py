@@ -54,4 +54,4 @@ def _prepare(name: str, builder: Any) -> None:
             prepared.refuse_unwritten(name, builder.data_path, error)
 
 
-TINY_IMAGENET = Source(_read, num_classes=NUM_CLASSES, image_shape=(64, 64, 3), augment=True, extra="data")
+TINY_IMAGENET = Source(_read, num_classes=NUM_CLASSES, image_shape=(64, 64, 3), augment="crop_flip", extra="data")
