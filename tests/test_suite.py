@@ -3,6 +3,7 @@
 import dataclasses
 import functools
 import json
+import re
 import zipfile
 
 import keras
@@ -584,8 +585,13 @@ def test_a_version_that_is_not_published_says_so(version):
 def test_progress_is_shown_as_asked_for(monkeypatch, capsys):
     outcome(ensemble(*three()), verbose=0)
     assert capsys.readouterr().out == ""
+    with monkeypatch.context() as terminal:
+        terminal.setattr(progress, "writes_over", lambda: True)
+        terminal.setattr(progress, "REDRAWN", -1)
+        outcome(ensemble(*three(), batch_size=4), verbose=1)
+        assert re.search(r"\rstronger attacks: pass \d+/590 ━+─* ", capsys.readouterr().out)
     outcome(ensemble(*three(), batch_size=4), verbose=1)
-    assert "590/590" in capsys.readouterr().out
+    assert "\r" not in capsys.readouterr().out
     monkeypatch.setattr(progress, "SECONDS", -1)
     outcome(ensemble(*three(), batch_size=10), verbose=2)
     lines = capsys.readouterr().out.splitlines()

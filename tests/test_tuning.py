@@ -348,7 +348,7 @@ def test_failed_trials_say_why_and_do_not_end_the_search(tmp_path, capsys):
     assert [trial.status for trial in tuner.oracle.trials.values()] == ["FAILED"] * 3 + ["COMPLETED", "FAILED"]
     rows = results.rows_of(tuner.oracle, searched("alpha_train:0:2:0.5"), tmp_path / "trials")
     assert [row["reason"] for row in rows[2:4]] == ["alpha_train: got 1.0, expected another. Change it.", ""]
-    assert "Trial 0002 failed: alpha_train: got 1.0, expected another. Change it." in capsys.readouterr().out
+    assert "Trial 2 failed: alpha_train: got 1.0, expected another. Change it." in capsys.readouterr().out
     assert results.best_trial(tuner.oracle).hyperparameters.get("alpha_train") == 1.5
 
 
