@@ -46,7 +46,7 @@ COMMANDS = {
     "custom --data=photos --color=red": "color: got 'red', expected one of rgb, grayscale",
     "custom --data=photos --skip_broken=perhaps": "got 'perhaps', expected true or false",
     "custom --data=photos --augment=cutmix": "augment: got 'cutmix', expected one of none, crop_flip, crop_flip_color",
-    "custom --data=photos --epsilon=8": "epsilon: got 8.0, expected a radius in [0, 1]",
+    "custom --data=photos --epsilon=8": "error: epsilon: got 8.0, expected a radius in [0, 1]",
     "custom --data=photos --norm=l2": "norm: got l2 without --epsilon, expected a radius that is meant for",
     "custom --data=photos --norm=l2 --epsilon=0.5": "norm: got l2 with --eval_norm=linf and without --eval_epsilon",
     "custom --data=photos --eval_norm=l2": "eval_norm: got l2 without --eval_epsilon, expected a radius that",

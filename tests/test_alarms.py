@@ -87,6 +87,7 @@ def test_a_constant_classifier_is_told_in_its_epoch_and_at_the_end(capsys):
         "warning: epoch 1 leaves a classifier",
         "warning: training ended with a classifier",
     ]
+    assert all(". If it has made few steps, train longer. Lower the learning rate" in line for line in lines)
 
 
 def test_a_classifier_at_chance_is_told_after_three_epochs(capsys):

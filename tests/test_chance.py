@@ -13,8 +13,8 @@ LABELS = np.arange(40) % 2
 IMAGES = ((0.2 + 0.6 * LABELS[:, np.newaxis]) + RNG.uniform(-0.1, 0.1, [40, 9])).astype(np.float32)
 ATTACK = wmr_tf.attacks.PGD(epsilon=0.1, step_size=0.1, steps=2)
 RANGE = (
-    "on the first 40 images A_nat is 50.0 %, and 100.0 % if they are scaled to [0, 255], which the classifier seems to "
-    "expect: take wmr_tf.with_input_range(model, 0, 255)."
+    "on the first 40 images A_nat is 50.0 %, and 100.0 % if they are scaled to [0, 255]. If the classifier was trained "
+    "on such images, take wmr_tf.with_input_range(model, 0, 255)."
 )
 TOLD = "A_nat is {} %, and always guessing the most frequent class gives 50.0 %. Either .*another range.*in the order"
 

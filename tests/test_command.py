@@ -78,6 +78,8 @@ def test_the_version_is_said_once_more_only_in_the_citation():
         (("trian",), "Did you mean train?"),
         (("--epochs=3",), "error: wmr: got --epochs=3, expected one of train, "),
         (("train", "minst"), "Did you mean mnist?"),
+        (("zzz",), "Run wmr --help."),
+        (("train", "photos"), "Run wmr train custom --data=FOLDER for images of your own."),
         (("train", "digits", "--epoch=3"), "error: command line: got --epoch, expected one of the flags"),
         (("evaluate", "--model=none.keras", "--dataset=digits"), "none.keras"),
     ],

@@ -14,7 +14,7 @@ from trainers.runs import run
 from trainers.runs.classifiers import warn_of_range
 from trainers.runs.evaluating import evaluate
 from trainers.runs.folder import experiment_of
-from trainers.runs.naming import changed_settings, title
+from trainers.runs.naming import changed_settings, describe, title
 from trainers.runs.testing import name_classes
 from trainers.settings.config import Experiment, ModelEvaluation
 from trainers.settings.recipes import OWN, recipe
@@ -174,3 +174,8 @@ def test_the_test_attack_has_the_radius_of_the_training_and_steps_follow():
 )
 def test_the_network_goes_by_the_size_of_the_images(shape, network):
     assert recipe(OWN, "trades")["architecture"].of(shape) == network
+
+
+def test_the_line_of_a_run_counts_its_epochs():
+    told = {epochs: describe(Experiment.of("digits", epochs=epochs)) for epochs in (1, 2)}
+    assert ", 1 epoch, seed 0" in told[1] and ", 2 epochs, seed 0" in told[2]

@@ -73,7 +73,7 @@ def test_a_module_is_imported_for_those_who_trust_it_and_needs_no_trust_once_it_
 
 
 def test_a_module_that_is_not_there_is_one_line(here):
-    with pytest.raises(InvalidInput, match=r"does not load \(No module named 'nowhere'\)"):
+    with pytest.raises(InvalidInput, match=r"\(No module named 'nowhere'\).* Add the folder of nowhere\.py to"):
         load_classifier(with_layer("Evil", "nowhere")(here), trust=True)
 
 

@@ -79,6 +79,8 @@ def test_flags_of_figures():
     assert small_sample_flags(100.0, 1000) == []
     (flag,) = small_sample_flags(99.0, 1000)
     assert (flag["name"], flag["value"], flag["threshold"]) == ("small_sample", 99.0, 100.0)
+    assert flag["message"].endswith(" Evaluate more images, or take a smaller alpha_test.")
+    assert small_sample_flags(38.9, 39)[0]["message"].endswith(" of 39. Evaluate more images.")
 
 
 def test_weighted_accuracies_of_few_images_are_flagged_with_the_smallest_effective_number():

@@ -85,3 +85,6 @@ def test_what_is_no_classifier_is_refused(tmp_path):
     assert e.value.__cause__ is not None
     with pytest.raises(InvalidInput, match=r"^model: got '.*nowhere\.keras', expected an existing \.keras file\."):
         load_classifier(tmp_path / "nowhere.keras")
+    (tmp_path / "best.keras").write_text("of a run")
+    with pytest.raises(InvalidInput, match=r"an existing \.keras file\. Name its classifier, .*/best\.keras\.$"):
+        load_classifier(tmp_path)

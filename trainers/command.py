@@ -30,6 +30,9 @@ COMMANDS = {
 }
 """What another command runs, and what it does."""
 
+_LISTS = {"wmr": "wmr --help", "train": "wmr train custom --data=FOLDER for images of your own"}
+"""What to run instead of a word that is like none."""
+
 
 def main() -> None:
     """Run the module that the first words of the command line name, with the flags after them."""
@@ -86,5 +89,5 @@ def _chosen(what: str, word: str, known: dict[str, tuple[str, str]]) -> str:
     if word in known:
         return known[word][0]
     alike = difflib.get_close_matches(word, known, n=1)
-    mend = f"Did you mean {alike[0]}?" if alike else "Run wmr --help."
+    mend = f"Did you mean {alike[0]}?" if alike else f"Run {_LISTS[what]}."
     fail(f"{what}: got {word}, expected one of {', '.join(known)}. {mend}")

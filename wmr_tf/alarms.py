@@ -18,6 +18,8 @@ SMALLER_STEPS = (
     "alpha=wmr_tf.weights.Exponential(alpha, normalize=True), --weighting=exponential:normalize=true."
 )
 
+LONGER_OR_SMALLER_STEPS = f"If it has made few steps, train longer. {SMALLER_STEPS}"
+
 FINER_ATTACK = (
     "It hides from attacks instead of withstanding them. Train with more and smaller steps, or a lower learning rate."
 )

@@ -13,7 +13,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from wmr_tf.alarms import FINER_ATTACK, SMALLER_STEPS, ConstantAlarm, MaskingAlarm, is_at_chance, warn
+from wmr_tf.alarms import FINER_ATTACK, LONGER_OR_SMALLER_STEPS, ConstantAlarm, MaskingAlarm, is_at_chance, warn
 from wmr_tf.attacks import Attack
 from wmr_tf.attacks.base import check_attack, warn_if_weak
 from wmr_tf.averaging import averaged
@@ -187,7 +187,7 @@ class RobustEvaluation(keras.callbacks.Callback):
         """Say once more if the classifier is of no use."""
         _ANNOUNCED.pop(self.model, None)
         if self._useless:
-            warn(f"training ended with a classifier {self._useless}. {SMALLER_STEPS}")
+            warn(f"training ended with a classifier {self._useless}. {LONGER_OR_SMALLER_STEPS}")
         if self._masking.is_masked and self.on_masked != "roll_back":
             warn(f"training ended with a masked classifier. {FINER_ATTACK}")
 
@@ -241,7 +241,7 @@ class RobustEvaluation(keras.callbacks.Callback):
         if not found and epoch >= GRACE_EPOCHS and is_at_chance(result.A_nat.value, labels):
             found = f"at chance (A_nat {result.A_nat.value:.2%})"
         if found and not self._useless:
-            warn(f"epoch {epoch + 1} leaves a classifier {found}. {SMALLER_STEPS}")
+            warn(f"epoch {epoch + 1} leaves a classifier {found}. {LONGER_OR_SMALLER_STEPS}")
         self._useless = found
 
     def _stop_if_constant(self, epoch: int, result: Robustness, logs: dict[str, float]) -> None:

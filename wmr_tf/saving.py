@@ -19,7 +19,7 @@ from wmr_tf.checks import one_line, refuse, require, writable_file
 if TYPE_CHECKING:
     import keras  # late elsewhere: who reads JSON does not wait for TensorFlow
 
-_FIX = "Name a .keras file that a run wrote, such as runs/NAME/best.keras."
+_FIX = "Name a Keras model that was saved as .keras, such as runs/NAME/best.keras of a run."
 
 _FIXES = {
     errno.ENOSPC: "Free some space.",
@@ -197,7 +197,9 @@ def model_file(path: str | os.PathLike[str], *, what: str = "model") -> Path:
         InvalidInput: If there is no such file.
     """
     path = Path(path).expanduser()
-    require(path.is_file(), what, got=repr(str(path)), expected="an existing .keras file", fix=_FIX)
+    best = path / "best.keras"  # of a run
+    fix = f"Name its classifier, {best}." if best.is_file() else _FIX
+    require(path.is_file(), what, got=repr(str(path)), expected="an existing .keras file", fix=fix)
     return path
 
 
@@ -238,7 +240,8 @@ def load_classifier(path: str | os.PathLike[str], *, what: str = "model", trust:
         refuse(what, got=got, expected=expected, fix=fix, cause=error)
     except Exception as error:  # what Keras raises for a broken file depends on where it is broken
         got = f"{str(path)!r}, which does not load ({one_line(error)})"
-        refuse(what, got=got, expected="a Keras model", fix=_FIX, cause=error)
+        fix = f"Add the folder of {error.name}.py to PYTHONPATH." if isinstance(error, ModuleNotFoundError) else _FIX
+        refuse(what, got=got, expected="a Keras model", fix=fix, cause=error)
 
 
 def classifier_of(model: keras.Model) -> keras.Model:

@@ -101,9 +101,10 @@ def describe(experiment: Experiment) -> str:
     beta = "" if experiment.beta is None else f", beta {experiment.beta:g}"
     _, weighting = checked_weighting(experiment.weighting, experiment.alpha_train)
     weights = f"alpha_train {weighting['alpha']:g}" if "alpha" in weighting else experiment.weighting
+    epochs = "1 epoch" if experiment.epochs == 1 else f"{experiment.epochs} epochs"
     return (
         f"{short_name(experiment.dataset)}: {experiment.method}{beta}, {weights}, "
-        f"{experiment.architecture}, {experiment.precision}, {experiment.epochs} epochs, seed {experiment.seed}"
+        f"{experiment.architecture}, {experiment.precision}, {epochs}, seed {experiment.seed}"
     )
 
 

@@ -5,7 +5,8 @@ from typing import Any
 
 from trainers.settings.method import RECIPES_NORM
 from trainers.settings.recipes import PAPER, Epsilons, lengths, recipe
-from wmr_tf.checks import nonnegative, require
+from wmr_tf.checks import radius as checked_radius
+from wmr_tf.checks import require
 
 
 def settled(dataset: str, given: Mapping[str, Any]) -> dict[str, Any]:
@@ -23,7 +24,8 @@ def settled(dataset: str, given: Mapping[str, Any]) -> dict[str, Any]:
     trained = recipe(dataset, "pgd")["epsilon"]  # also for natural training, which has no radius to follow
     for each in (usual, settings):
         if isinstance(each["eval_epsilon"], Epsilons):
-            each["eval_epsilon"] = each["eval_epsilon"].of(nonnegative("epsilon", each.get("epsilon", trained)))
+            epsilon = checked_radius("epsilon", each.get("epsilon", trained), given.get("norm", RECIPES_NORM))
+            each["eval_epsilon"] = each["eval_epsilon"].of(epsilon)
     return settings | lengths(settings, usual)
 
 

@@ -111,7 +111,7 @@ def range_flags(is_correct: np.ndarray, would_be: np.ndarray, scaled: tuple[floa
     low, high = scaled
     message = (
         f"on the first {len(gains)} images A_nat is {100 * is_correct.mean():.1f} %, and {100 * would_be.mean():.1f} % "
-        f"if they are scaled to [{low:g}, {high:g}], which the classifier seems to expect: take "
+        f"if they are scaled to [{low:g}, {high:g}]. If the classifier was trained on such images, take "
         f"wmr_tf.with_input_range(model, {low:g}, {high:g})."
     )
     return [flag("input_range", message, gain, threshold)] if gain > threshold else []
@@ -133,10 +133,9 @@ def zero_gradient_flags(count: int, images: int) -> list[Flag]:
 
 def small_sample_flags(size: float, images: int) -> list[Flag]:
     """Return the flag of weighted accuracies that rest on few images, none if they do not."""
-    message = (
-        f"the weighted accuracies rest on {size:.0f} images, effectively, of {images}. Evaluate more images, or take a "
-        "smaller alpha_test."
-    )
+    of = f"{size:.0f} images, effectively, of {images}"
+    more = ", or take a smaller alpha_test" if round(size) < images else ""
+    message = f"the weighted accuracies rest on {of}. Evaluate more images{more}."
     return [flag("small_sample", message, size, SMALL_SAMPLE)] if size < SMALL_SAMPLE else []
 
 
