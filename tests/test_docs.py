@@ -15,8 +15,9 @@ import pytest
 import tensorflow as tf
 
 import wmr_tf
-from docs.extensions.public import doors, flags_of
+from docs.extensions.public import flags_of
 from tests.test_html import Page
+from trainers.command import modules
 from wmr_tf.evaluation.versions import VERSIONS
 
 DOCS = Path(__file__).resolve().parents[1] / "docs"
@@ -36,7 +37,7 @@ COMMAND = re.compile(r"\b(?:wmr|python -m) ([a-z_][\w.]*)( [a-z]\w*)?((?: \\?\s*
 
 def unknown_flags(text: str) -> list[str]:
     """Return the flags in the commands of a text that these do not have."""
-    known = doors()
+    known = modules()
     wrong = []
     for first, second, rest in COMMAND.findall(text):
         module = known.get(f"train{second}" if first == "train" else first, first)
@@ -168,9 +169,10 @@ def test_who_follows_the_page_on_ones_own_data_trains_and_evaluates(tmp_path, mo
         if language == "python":
             exec(compile(code, "your-own-data.md", "exec"), names)
         if language == "sh":
-            command = shlex.split(code.replace("\\\n", " "))
+            words = shlex.split(code.replace("\\\n", " "))[1:]
             environment = {**os.environ, "PYTHONPATH": str(DOCS.parent)}
-            subprocess.run([sys.executable, *command[1:]], env=environment, check=True, capture_output=True)
+            command = [sys.executable, "-m", "trainers", *words]
+            subprocess.run(command, env=environment, check=True, capture_output=True)
     (_, code), (_, output) = BLOCKS.findall(text)[-2:]
     assert capsys.readouterr().out == output and "source.num_classes" in code
     metrics = json.loads((tmp_path / "runs/mine/metrics.json").read_text())
