@@ -134,7 +134,7 @@ def zero_gradient_flags(count: int, images: int) -> list[Flag]:
 def small_sample_flags(size: float, images: int) -> list[Flag]:
     """Return the flag of weighted accuracies that rest on few images, none if they do not."""
     of = f"{size:.0f} images, effectively, of {images}"
-    more = ", or take a smaller alpha_test" if round(size) < images else ""
+    more = ", or take a smaller alpha_test" if size < images - 0.5 else ""
     message = f"the weighted accuracies rest on {of}. Evaluate more images{more}."
     return [flag("small_sample", message, size, SMALL_SAMPLE)] if size < SMALL_SAMPLE else []
 
