@@ -93,3 +93,12 @@ def browser():
     driver = selenium.Chrome(options=options, service=selenium.ChromeService(driver_of_it))
     yield driver
     driver.quit()
+
+
+@pytest.fixture
+def bars(monkeypatch):
+    """Let progress be drawn as on a terminal, after every step."""
+    from wmr_tf.engine import progress
+
+    monkeypatch.setattr(progress, "writes_over", lambda: True)
+    monkeypatch.setattr(progress, "REDRAWN", -1)

@@ -249,14 +249,14 @@ def test_an_epoch_whose_classifier_gives_nan_is_nan_and_the_next_one_ends_the_fi
         assert [math.isnan(value) for value in model.history.history[key]] == [False, True], key
 
 
-def test_progress_shows_unless_the_fit_is_told_otherwise(capsys):
+def test_progress_shows_unless_the_fit_is_told_otherwise(bars, capsys):
     def printed(**verbosity):
         evaluation = RobustEvaluation(dataset(30, 30), ATTACK)
         adversarial(make_classifier()).fit(TRAIN, shuffle=False, callbacks=[evaluation], **verbosity)
         return capsys.readouterr().out
 
-    assert "2/2" in printed() and "/attack" in printed()  # one batch, attacked for A_rob and for one alpha
-    assert "/attack" not in printed(verbose=2)
+    assert "1/2 ━" in printed()  # one batch, attacked for A_rob and for one alpha
+    assert "━" not in printed(verbose=2)
     assert printed(verbose=0) == ""
 
 

@@ -15,7 +15,7 @@ from keras import layers
 from wmr_tf import evaluate_robustness
 from wmr_tf.attacks import PGD
 from wmr_tf.checks import InvalidInput
-from wmr_tf.engine import progress, seeds
+from wmr_tf.engine import seeds
 from wmr_tf.engine.frozen import freeze, freeze_in
 from wmr_tf.engine.precision import bfloat16_compute
 from wmr_tf.evaluation import Robustness, RobustnessEvaluator, weighted_accuracy
@@ -476,9 +476,7 @@ def test_the_evaluator_reads_the_weights_anew_and_traces_once():
         assert traces() == [1, 1]
 
 
-def test_progress_is_shown_only_if_asked_for(monkeypatch, capsys):
-    monkeypatch.setattr(progress, "writes_over", lambda: True)
-    monkeypatch.setattr(progress, "REDRAWN", -1)
+def test_progress_is_shown_only_if_asked_for(bars, capsys):
     evaluator = RobustnessEvaluator(small_classifier(), ATTACK, alpha_test=(1.0,), suite=None)
     data = tf.data.Dataset.from_tensor_slices(small_data()).batch(8)
     evaluator(data, verbose=0)
