@@ -180,7 +180,7 @@ def test_what_runs_is_the_wheel(everything, tmp_path):
 
 def test_the_commands_are_listed_and_say_their_version(everything, tmp_path):
     listed = run(everything, "wmr", cwd=tmp_path).stdout
-    assert "wmr train digits" in listed
+    assert "wmr train DATASET" in listed
     assert run(everything, "python", "-m", "trainers", cwd=tmp_path).stdout == listed
     assert run(everything, "wmr", "--version", cwd=tmp_path).stdout.startswith(f"wmr_tf {wmr_tf.__version__}, ")
     assert names_in(tmp_path) == set()
