@@ -102,8 +102,7 @@ def draw(found: Sequence[Mapping[str, Numbers]], alphas: Sequence[float], path: 
         axes.legend(fontsize="small")
     gains, above = panels[-1], [alpha for alpha in alphas if alpha]
     for place, (name, colour) in enumerate(zip(("A_sa", "A_strong", "budget 50 %"), COLOURS, strict=False)):
-        pairs = [[{"a": of[weighted(alpha)], "b": of[tuned(alpha)]} for of in found] for alpha in above]
-        differences = [difference(pair, "a", "b", name) for pair in pairs]
+        differences = [difference(found, weighted(alpha), tuned(alpha), name) for alpha in above]
         means, errors = ([100 * value for value in values] for values in zip(*differences, strict=True))
         places = [alpha + 0.04 * (place - 1) for alpha in above]
         gains.errorbar(
