@@ -109,7 +109,7 @@ def draw(found: Sequence[Mapping[str, Numbers]], alphas: Sequence[float], path: 
             places, means, yerr=[2 * error for error in errors], color=colour, marker="o", capsize=3, label=name
         )
     gains.axhline(0, color=GREY, linewidth=1)
-    gains.set(title="weights minus tuned, ± two standard errors", ylabel="points")
+    gains.set(title="weights minus tuned", ylabel="points, ± two standard errors")
     gains.legend(fontsize="small")
     for axes in panels:
         axes.set_xlabel("alpha_train")
