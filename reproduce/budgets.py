@@ -34,6 +34,9 @@ BUDGETS = {
 }
 """The budgets by name."""
 
+VALIDATIONS = 4
+"""How often a model is evaluated on validation images, which no budget is charged for."""
+
 
 @dataclasses.dataclass(frozen=True)
 class Data:
@@ -96,7 +99,7 @@ def settings_of(model: Model, budget: Budget, *, train_examples: int | None = No
     """Return the settings of `trainers.settings.config.Experiment` by which a budget trains a model.
 
     The budget `paper` changes nothing. The others take the recipe `fast`, and as many whole epochs as they pay for, at
-    least one.
+    least one; `VALIDATIONS` times the model is evaluated on validation images.
 
     Args:
         model: What is trained.
@@ -105,7 +108,7 @@ def settings_of(model: Model, budget: Budget, *, train_examples: int | None = No
 
     Example:
         >>> sorted(settings_of(Model("mnist", "trades", 2.0), BUDGETS["quarter"]))
-        ['architecture', 'epochs', 'recipe', 'train_examples']
+        ['architecture', 'epochs', 'eval_every', 'recipe', 'train_examples']
     """
     if budget.minutes is None:
         return {} if train_examples is None else {"train_examples": train_examples}
@@ -120,8 +123,8 @@ def settings_of(model: Model, budget: Budget, *, train_examples: int | None = No
 
     paid = 60 * budget.minutes * rate
     too_many = math.ceil(paid / images)  # rounds of one pass each, and none costs less than two
-    rounds = bisect.bisect_right(range(1, too_many), paid, key=cost)
-    return {**changes, "epochs": max(1, rounds) * (first.replays or 1)}
+    rounds = max(1, bisect.bisect_right(range(1, too_many), paid, key=cost))
+    return {**changes, "epochs": rounds * (first.replays or 1), "eval_every": math.ceil(rounds / VALIDATIONS)}
 
 
 def minutes_of(run: Experiment) -> float:

@@ -241,11 +241,11 @@ def test_a_warm_start_goes_on_where_it_was_and_is_not_made_twice(tmp_path, monke
     assert all(np.array_equal(one, other) for one, other in zip(again, expected, strict=True))
 
 
-def test_a_warm_start_is_free_with_the_radius_and_the_weights_of_the_training():
+def test_a_warm_start_is_free_with_the_radius_of_the_training_and_without_weights():
     made = training("pgd", warm_start=12, epsilon=0.1, alpha_train=1.5, seed=3).warming()
     assert (made.method, made.rounds, made.epsilon, made.attack_step_size) == ("free", 3, 0.1, 0.1)
-    assert (made.alpha_train, made.seed, made.warm_start, made.learning_rate) == (1.5, 3, 0, 0.005)
-    assert {made.learning_rate_at(time / 4) for time in range(4)} == {0.005}
+    assert (made.alpha_train, made.seed, made.warm_start, made.learning_rate) == (0, 3, 0, 0.005)
+    assert [made.learning_rate_at(time) for time in (0, 0.75, 3)] == [0, 0.005, 0]  # one_cycle
 
 
 def test_a_run_by_the_fast_recipe_with_all_parts_ends_with_its_files(tmp_path, capsys):

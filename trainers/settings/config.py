@@ -132,11 +132,11 @@ class Experiment(Evaluation, Network, Training):
         _check_workers(self.strategy)
 
     def warming(self) -> Experiment:
-        """Return the settings of the warm start; a weighting without alpha does not weight it."""
+        """Return the settings of the warm start, without weights: with those of alpha 2 free collapses on MNIST."""
         shared = ["recipe", "epsilon", "norm", "architecture", "batch_size", "precision", "seed"]
         shared += ["eval_norm", "eval_epsilon"]
-        own = {"epochs": self.warm_start, "warm_start": 0, "schedule": "milestones", "averaging": None}
-        own["alpha_train"] = getattr(self.make_weighting(), "alpha", 0.0)
+        own = {"epochs": self.warm_start, "alpha_train": 0.0, "warm_start": 0}
+        own |= {"schedule": "one_cycle", "averaging": None}
         return Experiment.of(self.dataset, "free", **{name: getattr(self, name) for name in shared}, **own)
 
     def use_threads(self) -> None:

@@ -49,7 +49,7 @@ class Training(MethodSettings):
         section=RARE,
     )
     warm_start: int = setting(
-        "Epochs of free, with the same radius and weights, before the training itself; its replays count.",
+        "Epochs of free, with the same radius and no weights, before the training itself; its replays count.",
         0,
         section=RARE,
     )
