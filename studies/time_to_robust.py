@@ -7,7 +7,8 @@ Trains `trainers.mnist --recipe=fast`, for as many epochs as fit by the speed of
 PyTorch the public recipes of TRADES, of fast adversarial training and of ART's TRADES trainer
 (`benchmarks/libraries/recipes_torch.py`), each for the same minutes of a quiet machine, its learning rate fitted to
 them. All weights become Keras files and are scored by the same attack and suite. What is finished is kept in --runs,
-and a study that was stopped goes on there.
+and a study that was stopped goes on there. With --libraries=wmr_tf it is the curve of this library alone, and runs in
+any environment.
 """
 
 import dataclasses
@@ -47,9 +48,9 @@ from wmr_tf.saving import load_classifier, read_json, save_classifier, write_jso
 WMR_TF = "wmr_tf"
 PEERS = {"trades": "TRADES, public recipe", "fast": "fast AT, public recipe", "art": "ART's TRADES trainer"}
 LIBRARIES = {WMR_TF: "wmr_tf, --recipe=fast", **PEERS}
-FIGURES = ("A_nat", "A_rob", "A_strong")
+FIGURES = ("A_nat", "A_rob", "A_strong", "A_sa")
 ALPHA = 2.0
-"""alpha_train of wmr_tf."""
+"""alpha_train of wmr_tf, and alpha_test."""
 
 _APART = 0.006
 """Between two lines of the picture, as a part of its width, so that their bars stand side by side."""
@@ -63,6 +64,7 @@ _FIX = "Delete the file: the row is made again."
 class Race(Settings):
     """What is trained for how long, and how it is scored."""
 
+    libraries: tuple[str, ...] = setting("Who trains, with commas.", tuple(LIBRARIES), choices=LIBRARIES)
     minutes: tuple[float, ...] = setting("Minutes of training, with commas.", (3.0, 10.0))
     suite: str = setting("Version of AutoAttack.", "standard", choices=SUITES)
     examples: int = setting("How many test images to score, the first ones.", 1000)
@@ -72,6 +74,8 @@ class Race(Settings):
     output: str = setting("The table, as Markdown; the picture goes beside it.", "results/time_to_robust.md")
 
     def __post_init__(self) -> None:
+        for name in self.libraries:
+            one_of("libraries", name, LIBRARIES)
         fix = "Write --minutes=3,10."
         require(bool(self.minutes), "minutes", got="nothing", expected="numbers with commas between them", fix=fix)
         for each in self.minutes:
@@ -85,7 +89,8 @@ class Race(Settings):
         """Check that the data are where they should be, and the peers installed; see `Settings.check_place`."""
         if self.data_dir is not None:
             data_folder(self.data_dir)
-        missing = [name for name in ("torch", "art") if importlib.util.find_spec(name) is None]
+        needed = ("torch", "art") if set(self.libraries) & set(PEERS) else ()
+        missing = [name for name in needed if importlib.util.find_spec(name) is None]
         fix = "Run make .venv-bench/.installed, then .venv-bench/bin/python -m studies.time_to_robust."
         require(not missing, "environment", got=f"no {', '.join(missing)}", expected="the one of make bench", fix=fix)
 
@@ -93,11 +98,12 @@ class Race(Settings):
 def race(settings: Race) -> None:
     """Train and score what is missing, and write table and picture."""
     splits = data.load("mnist", data_dir=settings.data_dir)
-    rows = [row(settings, splits, name, minutes) for minutes in settings.minutes for name in LIBRARIES]
+    rows = [row(settings, splits, name, minutes) for minutes in settings.minutes for name in settings.libraries]
     output = Path(settings.output)
     publish(sections(rows, settings, output.with_suffix(".png").name), output)
     attack = shown_attack(Experiment.of("mnist").test_attack().describe())
-    title = f"mnist, {settings.examples:,} test images, {attack}; A_strong: suite {settings.suite} too"
+    strong = f"A_strong: suite {settings.suite} too; alpha_test {ALPHA:g}"
+    title = f"mnist, {settings.examples:,} test images, {attack}; {strong}"
     draw(rows, output.with_suffix(".png"), title=title)
 
 
@@ -120,12 +126,13 @@ def row(settings: Race, splits: data.Splits, library: str, minutes: float) -> di
         load_classifier(model),
         first_images(splits.test, settings.examples),
         Experiment.of("mnist").test_attack(),
-        alpha_test=[1.0],
+        alpha_test=[ALPHA],
         seed=settings.seed,
         suite=settings.suite,
         radii=None,
     )
     metrics = result.metrics()
+    metrics |= metrics["non_uniform"][0]
     shown = {name: metrics[name] for figure in FIGURES for name in (figure, f"{figure}_interval")}
     found = {**wanted, **read_json(trained, "row", fix=_FIX), **shown, "masked": metrics["masked"]}
     write_json(scored, found)
@@ -224,21 +231,23 @@ def sections(rows: Sequence[Mapping[str, Any]], settings: Race, picture: str) ->
         "# Robust within minutes",
         f"{made_by('studies.time_to_robust')}, seed {settings.seed}. SmallCNN, the same training images, one training "
         f"a row. First {settings.examples:,} test images, {Experiment.of('mnist').test_attack()}; A_strong also under "
-        f"the suite {settings.suite}. In brackets 95 % intervals.",
+        f"the suite {settings.suite}; A_sa at alpha_test {ALPHA:g}. In brackets 95 % intervals.",
         report.format_table(header, cells, markdown=True),
-        f"![A_rob and A_strong against minutes of training]({picture})",
+        f"![A_rob, A_strong and A_sa against minutes of training]({picture})",
     ]
 
 
 def draw(rows: Sequence[Mapping[str, Any]], path: Path, *, title: str) -> None:
-    """Draw A_rob and A_strong against the minutes of training, a colour a library; bars are 95 % intervals."""
+    """Draw A_rob, A_strong and A_sa against the minutes of training, a colour a library; bars are 95 % intervals."""
     figure = Figure(figsize=(7, 5), dpi=110, layout="constrained")
     axes = figure.subplots()
     styles: dict[str, dict[str, Any]] = {
         "A_rob": {"linestyle": "--", "marker": "o", "mfc": "none"},
         "A_strong": {"marker": "s"},
+        "A_sa": {"linestyle": ":", "marker": "^", "mfc": "none"},
     }
-    lines = [(library, name) for library in LIBRARIES for name in styles]
+    libraries = [library for library in LIBRARIES if library in {each["library"] for each in rows}]
+    lines = [(library, name) for library in libraries for name in styles]
     apart = _APART * max(each["seconds"] / 60 for each in rows)
     for number, (library, name) in enumerate(lines):
         of_library = sorted((each for each in rows if each["library"] == library), key=lambda each: each["minutes"])

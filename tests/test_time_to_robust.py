@@ -85,6 +85,7 @@ def rows():
             "epochs": minutes / 4,
             **{"A_nat": 0.98, "A_nat_interval": [0.97, 0.99], "A_rob": 0.6 + minutes / 50 + place / 100},
             **{"A_rob_interval": [0.5, 0.9], "A_strong": 0.5, "A_strong_interval": [0.4, 0.6], "masked": place == 2},
+            **{"A_sa": 0.3, "A_sa_interval": [0.2, 0.4]},
         }
         for minutes in (3.0, 10.0)
         for place, library in enumerate(LIBRARIES)
@@ -98,20 +99,22 @@ def test_the_page_has_a_line_a_row(monkeypatch):
     assert made_by.startswith("`python -m studies.time_to_robust --minutes=3,10`, 20")
     assert "First 1,000 test images" in made_by and "suite standard" in made_by
     lines = [[cell.strip() for cell in line.strip("|").split("|")] for line in table.splitlines()]
-    assert lines[0] == ["minutes", "library", "seconds", "epochs", "A_nat (%)", "A_rob (%)", "A_strong (%)"]
+    assert lines[0] == ["minutes", "library", "seconds", "epochs", "A_nat (%)", "A_rob (%)", "A_strong (%)", "A_sa (%)"]
     assert lines[2][:4] == ["3", "wmr_tf, --recipe=fast", "180", "0.75"]
     assert lines[4][:5] == ["3", "fast AT, public recipe MASKED", "178", "0.75", "98.0 [97.0, 99.0]"]
     assert [line[0] for line in lines[2:]] == ["3"] * 4 + ["10"] * 4
     assert "(race.png)" in picture
 
 
-def test_the_picture_has_two_lines_a_library(tmp_path, monkeypatch):
+def test_the_picture_has_three_lines_a_library(tmp_path, monkeypatch):
     drawn = []
     monkeypatch.setattr(time_to_robust.Figure, "savefig", lambda self, path, **_: drawn.append(self) or path.touch())
     draw(rows()[::-1], tmp_path / "race.png", title="Made up")
+    draw([each for each in rows() if each["library"] == "wmr_tf"], tmp_path / "curve.png", title="Made up")
+    assert [bars.get_label()[:7] for bars in drawn.pop().axes[0].containers] == ["wmr_tf,"] * 3
     lines = {bars.get_label(): bars.lines[0].get_xydata() for bars in drawn[0].axes[0].containers}
-    assert len(lines) == 2 * len(LIBRARIES)
-    for name, values in {"A_rob": [67, 81], "A_strong": [50, 50]}.items():
+    assert len(lines) == 3 * len(LIBRARIES)
+    for name, values in {"A_rob": [67, 81], "A_strong": [50, 50], "A_sa": [30, 30]}.items():
         line = lines[f"TRADES, public recipe: {name}"]
         np.testing.assert_allclose(line[:, 0], [179 / 60, 599 / 60], atol=0.3)
         np.testing.assert_allclose(line[:, 1], values)
@@ -167,6 +170,7 @@ def test_wmr_tf_trains_for_as_many_epochs_as_fit_by_the_speed_of_a_short_trainin
 @pytest.mark.parametrize(
     ("given", "message"),
     [
+        ({"libraries": ("keras",)}, "libraries: got 'keras', expected one of"),
         ({"minutes": ()}, "minutes: got nothing, expected numbers"),
         ({"minutes": (3.0, 0.0)}, "minutes: got 0.0, expected a finite number > 0"),
         ({"suite": "best"}, "suite: got 'best', expected one of"),
@@ -184,3 +188,4 @@ def test_a_missing_environment_is_told(monkeypatch):
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     with pytest.raises(InvalidInput, match="environment: got no torch, art, expected .* Run make .venv-bench"):
         Race().check_place()
+    Race(libraries=("wmr_tf",)).check_place()

@@ -135,7 +135,7 @@ class Experiment(Evaluation, Network, Training):
         """Return the settings of the warm start, without weights: with those of alpha 2 free collapses on MNIST."""
         shared = ["recipe", "epsilon", "norm", "architecture", "batch_size", "precision", "seed"]
         shared += ["eval_norm", "eval_epsilon"]
-        own = {"epochs": self.warm_start, "alpha_train": 0.0, "warm_start": 0}
+        own: dict[str, Any] = {"epochs": self.warm_start, "alpha_train": 0.0, "warm_start": 0}
         own |= {"schedule": "one_cycle", "averaging": None}
         return Experiment.of(self.dataset, "free", **{name: getattr(self, name) for name in shared}, **own)
 
