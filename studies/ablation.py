@@ -8,23 +8,27 @@ A_strong under the suite `strong`: A_sa alone can be won by low confidence, and 
 in --runs, and one that was stopped goes on.
 """
 
+import dataclasses
 import shutil
 import statistics
 from pathlib import Path
 from typing import Any
 
-from absl import app, flags
-
 from studies.runs import made_by, publish, spread
+from trainers.cli import Command
 from trainers.runs import run
+from trainers.runs.folder import CHECKPOINTS
 from trainers.runs.warming import warm_up
+from trainers.settings.base import Settings, if_given, setting
 from trainers.settings.config import Experiment
 from trainers.settings.recipes import FAST
 from wmr_tf import report
 from wmr_tf.callbacks import ExactResume, RobustEvaluation
+from wmr_tf.checks import at_least, data_folder, nonnegative, one_of, require
 from wmr_tf.report.tables import ACCURACIES
 from wmr_tf.saving import read_json, write_json
 
+DATASETS = ("digits", "mnist", "cifar10")
 ALPHA_TEST = 2.0
 
 PARTS: dict[str, dict[str, Any]] = {
@@ -44,13 +48,43 @@ PARTS: dict[str, dict[str, Any]] = {
 
 FACTORS = ("learning_rate", "batch_size")
 
-_DATASET = flags.DEFINE_string("dataset", "digits", "The data set.")
-_SEEDS = flags.DEFINE_integer("seeds", 5, "How many seeds, from 0.", lower_bound=2)
-_EPOCHS = flags.DEFINE_integer("epochs", None, "Epochs of each row; the recipe's if not given.")
-_ALPHA = flags.DEFINE_float("alpha_train", 2.0, "alpha_train of every row.")
-_DATA = flags.DEFINE_string("data_dir", None, "Where tensorflow-datasets keeps the data.")
-_RUNS = flags.DEFINE_string("runs", "runs/ablation", "Folder of the rows.")
-_OUTPUT = flags.DEFINE_string("output", "results/ablation.md", "The table, as Markdown.")
+FEW_STEPS = ("attack_steps", "attack_step_size")
+"""Where the recipe changes them, a row takes them back."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Ablation(Settings):
+    """What is trained, and where it goes."""
+
+    dataset: str = setting("Data set.", "digits", choices=DATASETS)
+    seeds: int = setting("How many seeds, from 0.", 5)
+    epochs: int | None = setting("Epochs of each row.", unset="the recipe's")
+    alpha_train: float = setting("alpha_train of every row.", 2.0)
+    data_dir: str | None = setting("Where tensorflow-datasets keeps prepared data.")
+    runs: str = setting("Folder of the rows.", "runs/ablation")
+    output: str = setting("The table, as Markdown.", "results/ablation.md")
+
+    def __post_init__(self) -> None:
+        one_of("dataset", self.dataset, DATASETS)
+        at_least("seeds", self.seeds, 2)
+        if_given(at_least, "epochs", self.epochs, 1)
+        nonnegative("alpha_train", self.alpha_train)
+        require(Path(self.output).suffix == ".md", "output", got=self.output, expected="a .md file", fix="Name one.")
+
+    def check_place(self) -> None:
+        """Check that the data are where they should be; see `Settings.check_place`."""
+        if_given(lambda _, folder: data_folder(folder), "data_dir", self.data_dir)
+
+    def use_threads(self) -> None:
+        """Do so as the trainers do; see `Settings.use_threads`."""
+        self.experiment().use_threads()
+
+    def experiment(self, **changed: Any) -> Experiment:
+        """Return the settings of a row, given what it changes of the recipe `fast`."""
+        given = {"epochs": self.epochs, "data_dir": self.data_dir}
+        given = {name: value for name, value in given.items() if value is not None}
+        shared = {"alpha_train": self.alpha_train, "alpha_test": (ALPHA_TEST,), "validation_examples": None}
+        return Experiment.of(self.dataset, "trades", **{"recipe": FAST, **shared, **given, **changed})
 
 
 def rows(recipe: Experiment, plain: Experiment) -> dict[str, dict[str, Any]]:
@@ -71,11 +105,19 @@ def rows(recipe: Experiment, plain: Experiment) -> dict[str, dict[str, Any]]:
             found[f"- {part}"] = {name: getattr(plain, name)}
         else:
             found[f"{part} instead of {getattr(recipe, name)}"] = changed
+    if recipe.attack_steps != plain.attack_steps:
+        found["- few steps"] = {name: getattr(plain, name) for name in FEW_STEPS}
     return found
 
 
-def measure(experiment: Experiment, folder: Path) -> dict[str, float]:
-    """Return the accuracies on validation images after the last epoch; a finished row is not trained again."""
+def measure(experiment: Experiment, folder: Path, warm: Path) -> dict[str, float]:
+    """Return the accuracies on validation images after the last epoch; a finished row is not trained again.
+
+    Args:
+        experiment: Its settings.
+        folder: The row's own.
+        warm: Where the warm start goes, which rows of the same one share.
+    """
     file, wanted = folder / "validation.json", repr(experiment)
     if file.exists():
         kept = read_json(file, "row", fix="Delete the file: the row is made again.")
@@ -90,33 +132,28 @@ def measure(experiment: Experiment, folder: Path) -> dict[str, float]:
     judge = RobustEvaluation(
         splits.validation, attack, alpha_test=alphas, examples=None, every=experiment.rounds, suite="strong"
     )
-    resume = ExactResume(folder / "checkpoints")
+    resume = ExactResume(folder / CHECKPOINTS)
+    warm_up(experiment, splits, model.classifier, warm, resume)
     callbacks = [*run.measuring_callbacks(experiment, judge), resume]
-    warm_up(experiment, splits, model.classifier, folder, resume)
     history = model.fit(splits.train, epochs=experiment.rounds, callbacks=callbacks, verbose=0).history
     found = {name: history[f"val_{name}"][-1] for name in ACCURACIES}
     write_json(file, {"experiment": wanted, **found})
     return found
 
 
-def settings(**changed: Any) -> Experiment:
-    """Return the settings of a row."""
-    given = {"epochs": _EPOCHS.value, "data_dir": _DATA.value}
-    given = {name: value for name, value in given.items() if value is not None}
-    shared = {"alpha_train": _ALPHA.value, "alpha_test": (ALPHA_TEST,), "validation_examples": None}
-    return Experiment.of(_DATASET.value, "trades", **{"recipe": FAST, **shared, **given, **changed})
-
-
-def table() -> str:
+def table(study: Ablation) -> str:
     """Return the table, training what is missing: accuracies, and what a row loses or gains seed by seed."""
-    recipe = settings()
-    changes = rows(recipe, settings(recipe="paper", epochs=recipe.epochs))
+    recipe = study.experiment()
+    changes = rows(recipe, study.experiment(recipe="paper", epochs=recipe.epochs))
     changes["recipe paper, as many epochs"] = {"recipe": "paper", "epochs": recipe.epochs}
-    seeds = range(_SEEDS.value)
+    root = Path(study.runs) / study.dataset
     found: dict[str, list[dict[str, float]]] = {}
     for name, changed in changes.items():
-        folder = Path(_RUNS.value) / _DATASET.value / name.replace(" ", "_")
-        found[name] = [measure(settings(seed=seed, **changed), folder / str(seed)) for seed in seeds]
+        found[name] = []
+        for seed in range(study.seeds):
+            experiment = study.experiment(seed=seed, **changed)
+            warm = root / f"warm-{experiment.warm_start}-{experiment.batch_size}-{seed}"
+            found[name].append(measure(experiment, root / name.replace(" ", "_") / str(seed), warm))
     header = ["row", *(f"{name} (%)" for name in ACCURACIES), "difference of A_strong (points)"]
     return report.format_table(
         header,
@@ -134,20 +171,19 @@ def _gain(measured: list[dict[str, float]], base: list[dict[str, float]]) -> str
     return f"{statistics.mean(gains):+.1f} ± {statistics.stdev(gains) / len(gains) ** 0.5:.1f}"
 
 
-def main(argv: list[str]) -> None:
+def make(study: Ablation) -> None:
     """Train, judge and write the table."""
-    del argv
-    found, recipe = table(), settings()
+    found, recipe = table(study), study.experiment()
     sections = [
-        f"# The fast recipe on {_DATASET.value}, part by part",
-        f"{made_by('studies.ablation')}, seeds 0 to {_SEEDS.value - 1}. TRADES, alpha_train {_ALPHA.value:g}, "
+        f"# The fast recipe on {study.dataset}, part by part",
+        f"{made_by('studies.ablation')}, seeds 0 to {study.seeds - 1}. TRADES, alpha_train {study.alpha_train:g}, "
         f"{recipe.epochs} epochs, {recipe.precision}; all validation images, {recipe.test_attack()}, "
         f"alpha_test {ALPHA_TEST:g}, A_strong by the suite `strong`; weights after the last epoch. Mean ± standard "
         "deviation over seeds; the difference to the recipe with its standard error, seed by seed.",
         found,
     ]
-    publish(sections, Path(_OUTPUT.value))
+    publish(sections, Path(study.output))
 
 
 if __name__ == "__main__":
-    app.run(main)
+    Command(Ablation, make)()

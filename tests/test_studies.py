@@ -5,7 +5,7 @@ import json
 import numpy as np
 import pytest
 
-from studies import alphas, faults, judged, paired, rivals, runs, weightings
+from studies import ablation, alphas, faults, judged, paired, rivals, runs, weightings
 from studies.planted import FAULTS
 from trainers.runs import run
 from trainers.settings.config import Experiment
@@ -116,3 +116,28 @@ def test_the_first_failure_is_named(tmp_path):
     assert faults.first_failure(tmp_path, "test_it.py") is None
     with pytest.raises(RuntimeError, match="pytest ended with 4"):
         faults.first_failure(tmp_path, "test_other.py")
+
+
+def test_the_ablation_takes_out_what_the_recipe_has_and_puts_in_what_it_has_not():
+    fast, plain = (Experiment.of("mnist", "trades", recipe=name) for name in ("fast", "paper"))
+    found = ablation.rows(fast, plain)
+    assert found["recipe fast"] == {}
+    assert found["- averaging"] == {"averaging": None} and found["- warm_start"] == {"warm_start": 0}
+    assert found["- one_cycle"] == {"schedule": "milestones"}
+    assert found["cosine instead of one_cycle"] == {"schedule": "cosine"}
+    assert found["- few steps"] == {"attack_steps": 40, "attack_step_size": 0.01}
+    assert found["+ clip_norm"] == {"clip_norm": 1.0}
+    assert found["+ twice the learning rate"] == {"learning_rate": 0.04}
+    of_digits = ablation.rows(*(Experiment.of("digits", "trades", recipe=name) for name in ("fast", "paper")))
+    assert "- few steps" not in of_digits and of_digits["+ warm_start"] == {"warm_start": 8}
+
+
+def test_a_finished_row_of_the_ablation_is_not_trained_again(tmp_path, monkeypatch):
+    study = ablation.Ablation(epochs=1, seeds=2, runs=str(tmp_path))
+    experiment = study.experiment(train_examples=40, batch_size=20, validation_examples=20)
+    found = ablation.measure(experiment, tmp_path / "row", tmp_path / "warm")
+    assert 0 <= found["A_strong"] <= found["A_rob"] <= found["A_nat"] <= 1
+    monkeypatch.setattr(ablation, "warm_up", None)  # not trained
+    assert ablation.measure(experiment, tmp_path / "row", tmp_path / "warm") == found
+    with pytest.raises(TypeError):
+        ablation.measure(study.experiment(seed=1), tmp_path / "row", tmp_path / "warm")
