@@ -40,6 +40,7 @@ PARTS: dict[str, dict[str, Any]] = {
     "epsilon_warmup": {"epsilon_warmup": 0.2},
     "alpha_warmup": {"alpha_warmup": 0.2},
     "coarse": {"coarse": 0.7},
+    "awp": {"awp": 0.005},
     "normalised weights": {"weighting": "exponential:normalize=true"},
     "twice the learning rate": {"learning_rate": 2.0},  # a factor
     "twice the batch": {"batch_size": 2},  # a factor

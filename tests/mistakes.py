@@ -236,6 +236,9 @@ COMMANDS = {
     "digits --averaging=-0.1": "averaging: got -0.1, expected a number in [0, 1)",
     "digits --epsilon_warmup=3": "epsilon_warmup: got 3.0, expected a number in [0, 1]",
     "digits --alpha_warmup=-1": "alpha_warmup: got -1.0, expected a number in [0, 1]",
+    "digits --awp=-0.1": "awp: got -0.1, expected a finite number >= 0",
+    "digits --method=free --awp=0.01": "awp: got 0.01, expected 0, since method 'free' takes the gradient of a step",
+    "digits --awp=0.01 --strategy=mirrored": "awp: got 0.01 with strategy 'mirrored', expected 0, since replicas",
     "digits --warm_start=-1": "warm_start: got -1, expected a whole number >= 0",
     "digits --coarse=10": "coarse: got 10.0, expected a number in [0, 1]",
     "digits --weight_decay=-0.0005": "weight_decay: got -0.0005, expected a finite number >= 0",
@@ -597,6 +600,7 @@ CALLS = {
         "method: got <class 'wmr_tf.methods.trades.TRADES'>, expected one of",
     "AdversarialModel(classifier, attack)":
         "method: got PGD(epsilon=0.1, step_size=0.1, steps=2, restarts=1, start='uni",
+    "AdversarialModel(classifier, methods.PGD(attack), awp=-1)": "awp: got -1, expected a finite number >= 0",
     "AdversarialModel(classifier, methods.PGD(attack), weight_decay=-1)":
         "weight_decay: got -1, expected a finite number",
     "AdversarialModel(classifier, methods.PGD(attack), seed=-1)": "seed: got -1, expected a whole number in [0, 2**31)",

@@ -362,6 +362,7 @@ GIVEN = {
     "alpha_warmup": ("0.3", 0.3),
     "coarse": ("0.4", 0.4),
     "warm_start": ("4", 4),
+    "awp": ("0.01", 0.01),
     "weight_decay": ("1e-5", 1e-5),
     "architecture": ("resnet18", "resnet18"),
     "precision": ("bfloat16", "bfloat16"),
@@ -387,7 +388,7 @@ OF_ONE_METHOD = {"replays", "passes", "split", "radius_growth", "radius_smoothin
         (
             Experiment,
             {"dataset": "digits"},
-            {"dataset", "method", "adversarial_weight", "eval_norm", "warm_start"},
+            {"dataset", "method", "adversarial_weight", "eval_norm", "warm_start", "awp"},
         ),  # TRADES
         (
             Experiment,

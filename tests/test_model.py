@@ -14,6 +14,7 @@ from keras import layers
 from tests.test_methods import method_named
 from wmr_tf import AdversarialModel, InvalidInput, attacks, callbacks, methods
 from wmr_tf.engine import seeds
+from wmr_tf.engine.perturbation import moved_uphill
 from wmr_tf.engine.precision import float32_compute
 from wmr_tf.evaluation import evaluate_robustness
 from wmr_tf.weights import probability_margin
@@ -289,6 +290,74 @@ def test_a_weight_decay_that_is_none_is_refused(value):
         AdversarialModel(network(), PGD, weight_decay=value)
 
 
+def test_awp_takes_the_gradient_where_the_kernel_is_worse():
+    model = AdversarialModel(linear(), methods.Natural(), awp=0.3)
+    model.compile(optimizer=keras.optimizers.SGD(0.2))
+    kernel, bias = (weight.astype("float64") for weight in model.get_weights())
+
+    def slope(kernel):
+        return (probabilities((kernel, bias), X) - ONE_HOT) / len(X)
+
+    uphill = X.T @ slope(kernel)
+    worse = kernel + 0.3 * np.linalg.norm(kernel) * uphill / np.linalg.norm(uphill)  # the bias stays
+    fit(model, X, Y, epochs=1, batch_size=len(X))
+    expected = [kernel - 0.2 * X.T @ slope(worse), bias - 0.2 * slope(worse).sum(axis=0)]
+    assert_same(model.get_weights(), expected, atol=2e-6)
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_awp_gives_weights_back_to_the_bit_and_leaves_no_other_trace(method):
+    states = []
+    for awp in (0.0, 0.2):
+        keras.utils.set_random_seed(1)
+        norm = [keras.Input([FEATURES]), layers.BatchNormalization(), layers.Dropout(0.5, seed=3)]
+        model = AdversarialModel(keras.Sequential([*norm, layers.Dense(CLASSES)]), METHODS[method], awp=awp)
+        model.compile(optimizer=keras.optimizers.SGD(0.0))
+        before = model.classifier.layers[-1].get_weights()
+        fit(model, X, Y, epochs=1, batch_size=10)
+        assert all(
+            np.array_equal(*pair) for pair in zip(model.classifier.layers[-1].get_weights(), before, strict=True)
+        )
+        states.append([variable.numpy() for variable in model.classifier.non_trainable_variables])
+    assert len(states[0]) == 3 and np.abs(states[0][0]).max() > 0  # mean, variance, and the state of dropout
+    for without, with_awp in zip(*states, strict=True):
+        np.testing.assert_array_equal(with_awp, without)
+
+
+def test_awp_makes_trades_another_step():
+    without, with_awp = (AdversarialModel(network(), TRADES, awp=awp) for awp in (0.0, 0.05))
+    for model in (without, with_awp):
+        model.compile(optimizer=keras.optimizers.SGD(0.5))
+        fit(model, X, Y, epochs=1)
+    differences = [np.abs(a - b).max() for a, b in zip(without.get_weights(), with_awp.get_weights(), strict=True)]
+    assert min(differences) > 1e-5
+
+
+@pytest.mark.parametrize("name", ["free", "yopo"])
+def test_awp_is_refused_where_a_step_has_several_gradients(name):
+    classifier = keras.Sequential(
+        [keras.Input((4, 4, 1)), layers.Conv2D(2, 3), layers.Flatten(), layers.Dense(CLASSES)]
+    )
+    with pytest.raises(InvalidInput, match="awp: got 0.01, expected 0, since (Free|YOPO) takes the gradient of a step"):
+        AdversarialModel(classifier, method_named(name), awp=0.01)
+
+
+def test_awp_is_refused_under_a_strategy():
+    with tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"]).scope():
+        model = AdversarialModel(network(), PGD, awp=0.01)
+        model.compile(optimizer="sgd")
+    with pytest.raises(InvalidInput, match="awp: got 0.01, expected 0 under a distribution strategy"):
+        fit(model, X, Y)
+
+
+@pytest.mark.parametrize("scale", [np.inf, 0.0])
+def test_awp_does_not_move_along_a_gradient_that_is_none(scale):
+    classifier = linear()
+    before = classifier.get_weights()
+    with moved_uphill(classifier, lambda: scale * tf.reduce_sum(classifier(X)), 0.1):
+        assert_same(classifier.get_weights(), before)
+
+
 def test_sample_weights_multiply_each_loss_and_the_mean_is_over_images():
     model = compiled(methods.Natural(), linear(), rate=0.2)
     w = np.arange(20) / 10.0
@@ -537,9 +606,10 @@ def test_a_saved_training_model_goes_on_as_if_nothing_had_happened(method, make,
 
 @pytest.mark.parametrize("copy", [keras.models.clone_model, lambda model: type(model).from_config(model.get_config())])
 def test_a_copy_has_the_settings_and_takes_the_weights_from_a_file(copy, tmp_path):
-    model = AdversarialModel(network(), TRADES, weight_decay=0.1, seed=3, name="mine")
+    model = AdversarialModel(network(), TRADES, weight_decay=0.1, awp=0.2, seed=3, name="mine")
     twin = copy(model)
-    assert (twin.name, twin.weight_decay, twin.seed, twin.method.get_config()) == ("mine", 0.1, 3, TRADES.get_config())
+    assert (twin.name, twin.weight_decay, twin.awp, twin.seed) == ("mine", 0.1, 0.2, 3)
+    assert twin.method.get_config() == TRADES.get_config()
     assert_different(twin.get_weights(), model.get_weights())
     model.save_weights(tmp_path / "model.weights.h5")
     twin.load_weights(tmp_path / "model.weights.h5")

@@ -73,6 +73,7 @@ def test_networks_have_batchnorm_where_the_names_say(name):
 def test_methods_take_what_the_names_say(name):
     assert list(names.METHODS[name].settings) == methods.BY_NAME[name].settings()
     assert set(names.METHODS[name].settings) <= {*METHOD_SETTINGS.values(), "examples"}
+    assert names.METHODS[name].descends == methods.BY_NAME[name].descends
 
 
 @pytest.mark.parametrize("name", names.WEIGHTINGS)

@@ -12,6 +12,7 @@ from wmr_tf.checks import seed as checked_seed
 from wmr_tf.data.pipeline import looked_at
 from wmr_tf.divergence import Diverged, StopOnDivergence
 from wmr_tf.engine import distribution, seeds
+from wmr_tf.engine.perturbation import moved_uphill
 from wmr_tf.engine.precision import compute_dtypes
 from wmr_tf.engine.streams import in_parts
 from wmr_tf.inputs.batches import check_first_batch, check_index, first_batch, image_and_index
@@ -39,11 +40,13 @@ class AdversarialModel(keras.Model):
         classifier: Any Keras model of images, float32 in [0, 1], that returns logits `[batch, classes]`.
         method: How a batch updates it, see `wmr_tf.methods`.
         weight_decay: As in PyTorch: `weight_decay * w` is added to the gradient of every trainable w.
+        awp: Adversarial weight perturbation: the gradient of a step is taken where each kernel has been moved uphill by
+            this part of its norm, such as the authors' 0.005, for one more pass; see `wmr_tf.engine.perturbation`.
         seed: Of the attacks' random starts; the step and the replica are folded in.
 
     Raises:
         InvalidInput: If the classifier ends in softmax or sigmoid, or the method cannot train it, or a number is out
-            of range.
+            of range, or the method makes other steps than `awp` can be part of.
 
     Example:
         >>> attack = wmr_tf.attacks.PGD(epsilon=0.3, step_size=0.01, steps=40)
@@ -52,7 +55,7 @@ class AdversarialModel(keras.Model):
         >>> history = model.fit(train, epochs=10, verbose=0)
         >>> classifier.save("robust.keras")
 
-    Source: Algorithm 1 of Zeng et al. 2021.
+    Source: Algorithm 1 of Zeng et al. 2021; awp of Wu et al. 2020.
 
     Note: Regularisation losses are added to the method's loss; those of activity are from the last forward pass.
     """
@@ -62,7 +65,14 @@ class AdversarialModel(keras.Model):
     """The callbacks of a `fit` that `wmr_tf.callbacks.ExactResume` keeps checkpoints of."""
 
     def __init__(
-        self, classifier: keras.Model, method: Method, *, weight_decay: float = 0.0, seed: int = 0, **kwargs: Any
+        self,
+        classifier: keras.Model,
+        method: Method,
+        *,
+        weight_decay: float = 0.0,
+        awp: float = 0.0,
+        seed: int = 0,
+        **kwargs: Any,
     ) -> None:
         check_architecture(classifier)
         require(
@@ -80,6 +90,10 @@ class AdversarialModel(keras.Model):
         if classifier.built:
             method.check(classifier)
         self.weight_decay = nonnegative("weight_decay", weight_decay)
+        self.awp = nonnegative("awp", awp)
+        fix = "Leave out awp or choose another method."
+        expected = f"0, since {type(method).__name__} takes the gradient of a step from several passes"
+        require(not awp or method.descends, "awp", got=awp, expected=expected, fix=fix)
         self.seed = checked_seed(seed)
         self.built = classifier.built
         self.watch: Watch | None = None
@@ -177,7 +191,8 @@ class AdversarialModel(keras.Model):
 
     def descend(self, batch: Batch, loss_fn: LossFn) -> tf.Tensor:
         """Make one optimiser step on the mean of `loss_fn() -> (losses [batch], logits)`; return the logits."""
-        logits, gradients, _ = self.differentiate(batch, loss_fn)
+        with moved_uphill(self.classifier, lambda: self._scaled_mean(batch, loss_fn), self.awp):
+            logits, gradients, _ = self.differentiate(batch, loss_fn)
         self.update(gradients)
         return logits
 
@@ -223,6 +238,7 @@ class AdversarialModel(keras.Model):
             "classifier": serialize(self.classifier),
             "method": serialize(self.method),
             "weight_decay": self.weight_decay,
+            "awp": self.awp,
             "seed": self.seed,
         }
 
@@ -237,6 +253,10 @@ class AdversarialModel(keras.Model):
             return callbacks
         is_alone = distribution.workers(self.distribute_strategy) == 1
         return [StopOnDivergence(self._classes, is_alone=is_alone), *keras.tree.flatten(callbacks or [])]
+
+    def _scaled_mean(self, batch: Batch, loss_fn: LossFn) -> tf.Tensor:
+        losses, _ = loss_fn()
+        return self.optimizer.scale_loss(_weighted_mean(losses, batch.sample_weight))
 
     def _settings_of_method(self) -> list[Any]:
         return [self.method, *(getattr(self.method, name) for name in self.method.settings())]
@@ -314,6 +334,8 @@ class AdversarialModel(keras.Model):
             expected="one, since what it keeps from step to step exists once",
             fix="Train it without a distribution strategy, or choose another method.",
         )
+        expected = "0 under a distribution strategy, whose replicas would move the weights apart"
+        require(replicas == 1 or not self.awp, "awp", got=self.awp, expected=expected, fix="Leave it out.")
 
     def _unpacked(self, data: Any) -> tuple[tf.Tensor, tf.Tensor | None, tf.Tensor, tf.Tensor | None]:
         """Return images, their index if there is one, labels, and sample weights if there are any."""

@@ -77,12 +77,14 @@ class Takes:
         starts: Where its attack may start.
         steps: How many steps its attack must make, None if any number will do.
         path: Whether it can tell a weighting which steps of its attack an image withstood.
+        descends: Whether it takes the gradient of a step from one pass, so that weights can be perturbed before it.
     """
 
     settings: tuple[str, ...]
     starts: tuple[str, ...] = (*STARTS, NOISE)
     steps: int | None = None
     path: bool = True
+    descends: bool = True
 
 
 _AT_RANDOM = ("uniform", "gaussian", NOISE)
@@ -95,8 +97,8 @@ METHODS = {
     "mixed": Takes(("attack", "adversarial_weight", "alpha")),
     "fast": Takes(("attack", "alpha"), starts=_AT_RANDOM, steps=1),
     "n_fgsm": Takes(("attack", "alpha"), starts=_AT_RANDOM, steps=1, path=False),
-    "free": Takes(("attack", "replays", "alpha"), starts=("none",), steps=1, path=False),
-    "yopo": Takes(("attack", "passes", "split", "alpha"), starts=STARTS, path=False),
+    "free": Takes(("attack", "replays", "alpha"), starts=("none",), steps=1, path=False, descends=False),
+    "yopo": Takes(("attack", "passes", "split", "alpha"), starts=STARTS, path=False, descends=False),
     "iaat": Takes(
         ("attack", "examples", "radius_growth", "radius_smoothing", "warmup_epochs", "epsilon_max", "alpha"),
         starts=STARTS,

@@ -55,6 +55,7 @@ class TrainingState:
         return {
             "method": {name: method[name] for name in ("class_name", "config")},
             "weight_decay": model.weight_decay,
+            "awp": model.awp,
             "seed": model.seed,
             "optimizer": _settings(model.optimizer.get_config()),
             "variables": [f"{variable.dtype} {list(variable.shape)}" for variable in self.variables],

@@ -223,7 +223,11 @@ def build_model(experiment: Experiment, examples: int | None = None) -> wmr_tf.A
     """
     method = experiment.make_method(examples)
     model = wmr_tf.AdversarialModel(
-        make_classifier(experiment), method, weight_decay=experiment.weight_decay, seed=experiment.seed
+        make_classifier(experiment),
+        method,
+        weight_decay=experiment.weight_decay,
+        awp=experiment.awp,
+        seed=experiment.seed,
     )
     averaging = {} if experiment.averaging is None else {"use_ema": True, "ema_momentum": experiment.averaging}
     optimizer = keras.optimizers.SGD(

@@ -117,13 +117,18 @@ class Experiment(Evaluation, Network, Training):
         for name in ("train_examples", "validation_examples"):
             if_given(at_least, name, getattr(self, name), 1)
         self.check_training()
-        require(
-            self.warm_start == 0 or self.strategy == "none",
-            "warm_start",
-            got=f"{self.warm_start} with strategy {self.strategy!r}",
-            expected="0, since free, by which it trains, has one perturbation for all batches",
-            fix="Leave out --warm_start or --strategy.",
-        )
+        one_device = {
+            "warm_start": "free, by which it trains, has one perturbation for all batches",
+            "awp": "replicas would move the weights apart",
+        }
+        for name, reason in one_device.items():
+            require(
+                getattr(self, name) == 0 or self.strategy == "none",
+                name,
+                got=f"{getattr(self, name)} with strategy {self.strategy!r}",
+                expected=f"0, since {reason}",
+                fix=f"Leave out --{name} or --strategy.",
+            )
 
     def check_place(self) -> None:
         """Check also the weights to start from and the workers; see `Evaluation.check_place`."""

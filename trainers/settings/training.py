@@ -10,6 +10,7 @@ import wmr_tf
 from trainers.settings.base import COMMON, RARE, if_given, setting
 from trainers.settings.method import METHOD_SETTINGS, MethodSettings
 from wmr_tf.checks import at_least, fraction, nonnegative, one_of, positive, require, within
+from wmr_tf.names import METHODS
 
 SCHEDULES = ("milestones", "cosine", "one_cycle")
 
@@ -48,6 +49,12 @@ class Training(MethodSettings):
         "Evaluate and keep the exponential moving average of the weights, with this decay a step, in [0, 1).",
         section=RARE,
     )
+    awp: float = setting(
+        "Adversarial weight perturbation: how far each kernel is moved uphill before the gradient of a step is taken, "
+        "in parts of its norm, such as 0.005.",
+        0.0,
+        section=RARE,
+    )
     warm_start: int = setting(
         "Epochs of free, with the same radius and no weights, before the training itself; its replays count.",
         0,
@@ -82,6 +89,7 @@ class Training(MethodSettings):
         fraction("learning_rate_drop", self.learning_rate_drop)
         nonnegative("weight_decay", self.weight_decay)
         if_given(positive, "clip_norm", self.clip_norm)
+        nonnegative("awp", self.awp)
         for milestone in self.milestones:
             fix = "Milestones are fractions of the epochs, such as 0.75,0.9."
             require(0 <= milestone <= 1, "milestones", got=milestone, expected="numbers in [0, 1]", fix=fix)
@@ -91,6 +99,7 @@ class Training(MethodSettings):
         at_least("warm_start", self.warm_start, 0)
         for name in ("epsilon_warmup", "alpha_warmup", "coarse"):
             within(name, getattr(self, name), 0, 1)
+        self._check_has_course("awp", METHODS[self.method].descends)
         self._check_has_course("warm_start", self.takes("attack"))
         self._check_has_course("epsilon_warmup", self.takes("attack") and not self.takes("radius_growth"))
         self._check_has_course("alpha_warmup", self.takes("alpha"))
@@ -98,6 +107,7 @@ class Training(MethodSettings):
 
     def _check_has_course(self, name: str, is_possible: bool) -> None:
         lacks = {
+            "awp": f"{self.method!r} takes the gradient of a step from several passes",
             "warm_start": f"{self.method!r} has no attack",
             "epsilon_warmup": f"{self.method!r} has no attack of one radius",
             "alpha_warmup": f"{self.method!r} has no attacked images to weight",

@@ -87,6 +87,9 @@ class Method(keras.layers.Layer, abc.ABC):
     needs_index = False
     """Whether the images come as `{"image", "index"}`, the index that of the image in the training set."""
 
+    descends = True
+    """Whether it updates by `Learner.descend`, which takes the gradient where `awp` has moved the weights."""
+
     passes_an_image = 1
     """How many passes of each image an update keeps until it goes back to the weights, for an estimate of memory."""
 

@@ -45,6 +45,7 @@ class Free(AdversarialMethod):
     """
 
     attack: attacks.PGD
+    descends = False
     knows = ("losses",)  # there is no attack that goes its way before the update
 
     def __init__(

@@ -52,6 +52,7 @@ class YOPO(AdversarialMethod):
     """
 
     attack: attacks.PGD
+    descends = False
     knows = ("losses",)  # there is no attack that goes its way before the update
 
     def __init__(
