@@ -76,7 +76,8 @@ class Judged(Settings):
 
     def how(self) -> str:
         """Return what was measured how, for the head of a page."""
-        changed = ", ".join(f"{name} {value}" for name, value in SHORT[self.dataset].items())
+        shown = {**SHORT[self.dataset], "precision": self.experiment("pgd", 0).precision}
+        changed = ", ".join(f"{name} {value}" for name, value in shown.items())
         return (
             f"seeds 0 to {self.seeds - 1}. {self.dataset}, the recipes with {changed}; the last epoch. alpha_test "
             f"{ALPHA_TEST:g}; {self.experiment('pgd', 0).test_attack()} and the suite strong, radii by {self.radii}. "
