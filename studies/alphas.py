@@ -34,6 +34,9 @@ PANELS = {
 }
 """What the picture shows against alpha."""
 
+BELOW: dict[str, Any] = {"loc": "upper center", "bbox_to_anchor": (0.5, -0.16), "ncols": 2, "frameon": False}
+"""Where a panel's legend stands: no line runs there."""
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Alphas(Judged):
@@ -99,7 +102,7 @@ def draw(found: Sequence[Mapping[str, Numbers]], alphas: Sequence[float], path: 
             _line(axes, found, alphas, weighted, name, color=colour, marker="o", label=name)
             _line(axes, found, alphas, tuned, name, color=colour, linestyle="--", linewidth=0.9)
         axes.set(title=f"what {group}", ylabel="percent", ylim=(-3, 105))
-        axes.legend(fontsize="small")
+        axes.legend(**BELOW)
     gains, above = panels[-1], [alpha for alpha in alphas if alpha]
     for place, (name, colour) in enumerate(zip(("A_sa", "A_strong", "budget 50 %"), COLOURS, strict=False)):
         differences = [difference(found, weighted(alpha), tuned(alpha), name) for alpha in above]
@@ -110,7 +113,7 @@ def draw(found: Sequence[Mapping[str, Numbers]], alphas: Sequence[float], path: 
         )
     gains.axhline(0, color=GREY, linewidth=1)
     gains.set(title="weights minus tuned", ylabel="points, ± two standard errors")
-    gains.legend(fontsize="small")
+    gains.legend(**BELOW)
     for axes in panels:
         axes.set_xlabel("alpha_train")
         axes.grid(alpha=0.25)
