@@ -293,6 +293,7 @@ def test_a_weight_decay_that_is_none_is_refused(value):
 def test_awp_takes_the_gradient_where_the_kernel_is_worse():
     model = AdversarialModel(linear(), methods.Natural(), awp=0.3)
     model.compile(optimizer=keras.optimizers.SGD(0.2))
+    model.classifier.layers[-1].bias.assign([0.5, -1.0, 0.2])
     kernel, bias = (weight.astype("float64") for weight in model.get_weights())
 
     def slope(kernel):

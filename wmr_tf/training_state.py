@@ -55,11 +55,11 @@ class TrainingState:
         return {
             "method": {name: method[name] for name in ("class_name", "config")},
             "weight_decay": model.weight_decay,
-            "awp": model.awp,
             "seed": model.seed,
             "optimizer": _settings(model.optimizer.get_config()),
             "variables": [f"{variable.dtype} {list(variable.shape)}" for variable in self.variables],
             "replicas": model.distribute_strategy.num_replicas_in_sync,
+            **({"awp": model.awp} if model.awp else {}),  # checkpoints from before there was any have none
         }
 
     def check(self) -> None:

@@ -20,7 +20,7 @@ def moved_uphill(classifier: keras.Model, loss_fn: Callable[[], tf.Tensor], size
         loss_fn: Returns the loss, a scalar; any scale will do.
         size: How far, in parts of a kernel's norm, > 0. At 0, nothing is computed.
 
-    Source: Wu, Xia and Wang 2020, Equations 9 and 10, with one step.
+    Source: Wu, Xia and Wang 2020, with one step of the perturbation, as in their experiments.
     """
     if not size:
         yield
