@@ -128,8 +128,9 @@ def test_rows_are_run_once_and_one_more_seed_adds(capsys):
     assert [result["seed"] for result in of_model(Path("results/reproduce"), PGD, "minutes")] == [0, 1]
     assert trainers.commands[0] == [
         "trainers.digits", "--method=pgd", "--alpha_train=0.0", "--seed=1", "--recipe=fast",
-        "--architecture=digits_cnn", "--train_examples=1078", "--epochs=1", "--alpha_test=1.0,2.0", "--suite=short",
-        "--radii=none", "--eval_examples=100", "--output_dir=runs/reproduce/digits-pgd-minutes-seed1",
+        "--architecture=digits_cnn", "--train_examples=1078", "--epochs=1", "--eval_every=1",
+        "--alpha_test=1.0,2.0", "--suite=short", "--radii=none", "--eval_examples=100",
+        "--output_dir=runs/reproduce/digits-pgd-minutes-seed1",
     ]  # fmt: skip
     assert trainers.commands[1] == [
         "trainers.evaluate", "--dataset=digits", "--model=runs/reproduce/digits-pgd-minutes-seed1/best.keras",
