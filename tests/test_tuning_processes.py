@@ -80,15 +80,19 @@ def test_a_search_that_is_terminated_and_killed_in_a_trial_goes_on_to_the_same_b
     whole, folder = tmp_path / "whole", tmp_path / "search"
     first = start(whole, tmp_path / "log of the whole", "--deterministic")
     assert first.wait(timeout=240) == 0
-    for come, after, status in (
-        # In the second epoch of a trial.
-        (signal.SIGTERM, r"Trial 0: .*\n +1/3 ", 128 + signal.SIGTERM),
-        (signal.SIGKILL, r"Trial 2: .*\n +1/3 ", -signal.SIGKILL),
+
+    def is_in_second_epoch(trial: int, log: Path) -> bool:
+        is_told = re.search(rf"Trial {trial}: .*\n +1/3 ", log.read_text(), re.DOTALL)
+        return bool(is_told and any(folder.glob(f"trials/trial_{trial}/**/epoch-000001-*")))
+
+    for come, trial, status in (
+        (signal.SIGTERM, 0, 128 + signal.SIGTERM),
+        (signal.SIGKILL, 2, -signal.SIGKILL),
     ):
         log = tmp_path / f"log until {come.name}"
         process = start(folder, log, "--deterministic")
         try:
-            wait_until(lambda log=log, after=after: re.search(after, log.read_text(), re.DOTALL))
+            wait_until(lambda log=log, trial=trial: is_in_second_epoch(trial, log))
         finally:
             process.send_signal(come)
             assert process.wait(timeout=60) == status
@@ -102,7 +106,7 @@ def test_a_search_that_is_terminated_and_killed_in_a_trial_goes_on_to_the_same_b
     assert [trial | {"message": None} for trial in trials_in(folder)] == trials_in(whole)
     assert "\nGoing on " in log.read_text() and len(re.findall(r"^ +1/3 ", log.read_text(), re.MULTILINE)) == 1
     rows = json.loads((folder / "trials.json").read_text())
-    (told,) = re.findall(r"^Trial 3 took .*: val_A_sa ([\d.]+); best so far", log.read_text(), re.MULTILINE)
+    (told,) = re.findall(r"^Trial 3 took .*: val_\w+ ([\d.]+); best so far", log.read_text(), re.MULTILINE)
     assert rows[3]["trial"] == 3 and float(told) == pytest.approx(rows[3]["objective"], abs=1e-4)
 
 

@@ -8,6 +8,7 @@ import os
 import re
 import subprocess
 from pathlib import Path
+from xml.etree import ElementTree
 
 import keras
 import numpy as np
@@ -95,6 +96,8 @@ def check_whole(folder):
         ".json": lambda path: json.loads(path.read_text()),
         ".csv": lambda path: check_table(path.read_text().splitlines()),
         ".png": lambda path: Image.open(path).load(),
+        ".pdf": check_pdf,
+        ".svg": lambda path: ElementTree.parse(path),
         ".html": lambda path: check_end(path.read_text()),
         ".npz": check_arrays,
         ".keras": lambda path: keras.models.load_model(path),
@@ -105,6 +108,11 @@ def check_whole(folder):
     config = json.loads((kept[-1] / "manifest.json").read_text())["content"]["config"] if kept else {}
     found = checkpoints.newest(folder / "checkpoints", config=config, tell=pytest.fail)
     assert (found.path if found else None) == (kept[-1] if kept else None)
+
+
+def check_pdf(path):
+    content = path.read_bytes()
+    assert content.startswith(b"%PDF") and content.rstrip().endswith(b"%%EOF")
 
 
 def check_table(lines):

@@ -110,7 +110,8 @@ class TrialLines(Display):
         took = datetime.datetime.now() - self.trial_start[trial.trial_id]
         name, best = self.oracle.objective.name, self.oracle.get_best_trials()
         reached = trial.status.lower() if trial.score is None else f"{name} {trial.score:.4f}"
-        so_far = f"; best so far {best[0].score:.4f} (trial {int(best[0].trial_id)})" if best and best[0].score else ""
+        is_known = best and best[0].score is not None
+        so_far = f"; best so far {best[0].score:.4f} (trial {int(best[0].trial_id)})" if is_known else ""
         print(f"Trial {int(trial.trial_id)} took {shown_time(took.total_seconds())}: {reached}{so_far}", flush=True)
 
 
