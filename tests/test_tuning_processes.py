@@ -106,7 +106,7 @@ def test_a_search_that_is_terminated_and_killed_in_a_trial_goes_on_to_the_same_b
     assert [trial | {"message": None} for trial in trials_in(folder)] == trials_in(whole)
     assert "\nGoing on " in log.read_text() and len(re.findall(r"^ +1/3 ", log.read_text(), re.MULTILINE)) == 1
     rows = json.loads((folder / "trials.json").read_text())
-    (told,) = re.findall(r"^Trial 3 took .*: val_\w+ ([\d.]+); best so far", log.read_text(), re.MULTILINE)
+    (told,) = re.findall(r"^Trial 3 took .*: val_A_strong ([\d.]+); best so far", log.read_text(), re.MULTILINE)
     assert rows[3]["trial"] == 3 and float(told) == pytest.approx(rows[3]["objective"], abs=1e-4)
 
 

@@ -18,7 +18,7 @@ def moved_uphill(classifier: keras.Model, loss_fn: Callable[[], tf.Tensor], size
     Args:
         classifier: Its trainable weights are moved, and get their values back to the bit.
         loss_fn: Returns the loss, a scalar; any scale will do.
-        size: How far, in parts of a kernel's norm, > 0. At 0, nothing is computed.
+        size: How far, in parts of a kernel's norm, >= 0. At 0 nothing is computed.
 
     Source: Wu, Xia and Wang 2020, with one step of the perturbation, as in their experiments.
     """
