@@ -12,7 +12,7 @@ from reproduce.processes import Failed, Stopped
 from reproduce.results import of_model
 from reproduce.settings import Reproduction
 from trainers.cli import fail
-from wmr_tf.interrupts import own_command
+from wmr_tf.fit.interrupts import own_command
 from wmr_tf.saving import write_text
 
 

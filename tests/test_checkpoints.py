@@ -8,9 +8,9 @@ import shutil
 import numpy as np
 import pytest
 
-from wmr_tf import checkpoints
 from wmr_tf.checks import InvalidInput
-from wmr_tf.kept import assign, values_of
+from wmr_tf.fit import checkpoints
+from wmr_tf.fit.kept import assign, values_of
 from wmr_tf.saving import written_whole
 
 CONFIG = {"method": {"name": "pgd", "steps": [1, 2]}, "seed": 3}

@@ -13,9 +13,9 @@ from trainers.runs.run import build_model, train
 from trainers.runs.scheduling import LearningRateByBatch, MethodByEpoch
 from trainers.settings.config import Experiment
 from wmr_tf import data
-from wmr_tf.averaging import averaged
 from wmr_tf.callbacks import ExactResume, RobustEvaluation, SaveBestClassifier
 from wmr_tf.checks import InvalidInput
+from wmr_tf.fit.averaging import averaged
 from wmr_tf.saving import load_classifier
 
 pytestmark = pytest.mark.filterwarnings("ignore:attack. its steps reach")

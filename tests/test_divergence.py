@@ -15,10 +15,11 @@ from tests.test_resume import Killed, Killer, start
 from trainers import resume
 from trainers.runs.folder import is_unfinished, make_folder, metrics_of, read_history, run_folder
 from trainers.settings.config import Experiment
-from wmr_tf import AdversarialModel, InvalidInput, attacks, checkpoints, data, methods, resumable, rollback
+from wmr_tf import AdversarialModel, InvalidInput, attacks, data, methods
 from wmr_tf.alarms import ConstantAlarm
 from wmr_tf.callbacks import ExactResume, RobustEvaluation
 from wmr_tf.divergence import Diverged, StopOnDivergence
+from wmr_tf.fit import checkpoints, resumable, rollback
 
 BATCHES, EPOCHS = 6, 3
 DIVERGES = 2e36  # a learning rate at which the loss is infinite after some batches; at half of it it is not

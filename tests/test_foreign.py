@@ -23,7 +23,7 @@ from trainers.settings.config import Experiment
 from wmr_tf import AdversarialModel, InvalidInput, methods
 from wmr_tf.callbacks import SaveBestClassifier
 from wmr_tf.data import load
-from wmr_tf.kept import take_state
+from wmr_tf.fit.kept import take_state
 from wmr_tf.saving import load_classifier
 
 ROOT = Path(__file__).resolve().parents[1]

@@ -14,15 +14,12 @@ LIBRARY = {
     "L0": {
         "architectures",
         "attacks",
-        "checkpoints",
         "checks",
         "data",
         "engine",
         "extras",
         "foreign",
         "inputs",
-        "interrupts",
-        "kept",
         "lazy",
         "losses",
         "names",
@@ -34,16 +31,11 @@ LIBRARY = {
     "L2": {
         "alarms",
         "callbacks",
-        "averaging",
         "divergence",
         "events",
+        "fit",
         "logs",
         "model",
-        "reading",
-        "resumable",
-        "resume",
-        "rollback",
-        "training_state",
     },
 }
 FACE = "the face wmr_tf/__init__.py"

@@ -25,11 +25,12 @@ from trainers.runs import run
 from trainers.runs.folder import is_unfinished, run_folder
 from trainers.runs.scheduling import LearningRateByBatch, MethodByEpoch
 from trainers.settings.config import Experiment
-from wmr_tf import AdversarialModel, checkpoints, data, methods
+from wmr_tf import AdversarialModel, data, methods
 from wmr_tf.callbacks import ExactResume, RobustEvaluation, SaveBestClassifier
 from wmr_tf.checks import InvalidInput, one_line
 from wmr_tf.data.pipeline import place_of, training
-from wmr_tf.interrupts import Interrupts, stoppable
+from wmr_tf.fit import checkpoints
+from wmr_tf.fit.interrupts import Interrupts, stoppable
 from wmr_tf.saving import NotWritten, load_classifier, taken
 
 pytestmark = pytest.mark.filterwarnings("ignore:attack. its steps reach")

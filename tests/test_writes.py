@@ -20,9 +20,9 @@ from tests.faults import Fault, Lives, shim
 from tests.test_resume import fit
 from trainers.cli import ends_reported
 from trainers.runs.folder import FILES
-from wmr_tf import checkpoints
 from wmr_tf.callbacks import ExactResume, SaveBestClassifier, WriteEvents, WriteHistory
-from wmr_tf.interrupts import stoppable
+from wmr_tf.fit import checkpoints
+from wmr_tf.fit.interrupts import stoppable
 from wmr_tf.saving import NotWritten, forget_unfinished, write_json, write_text, written_whole
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -404,7 +404,7 @@ def test_a_file_is_on_the_disk_before_it_has_its_name(tmp_path, monkeypatch):
 OTHERS = {
     "studies/faults.py": 2,  # sources in a copy of this repository
     "trainers/runs/strategy.py": 1,  # the null device
-    "wmr_tf/checkpoints.py": 4,  # files of a folder that is renamed
+    "wmr_tf/fit/checkpoints.py": 4,  # files of a folder that is renamed
     "wmr_tf/report/svg.py": 1,  # a file in memory
 }
 METHODS = ("write_text", "write_bytes", "savefig", "savez", "savez_compressed", "save_weights")

@@ -16,7 +16,7 @@ from tuning.role import is_chief, is_worker
 from tuning.search import Search
 from wmr_tf.checks import refuse, require
 from wmr_tf.data.own import short_name
-from wmr_tf.interrupts import own_command, stoppable
+from wmr_tf.fit.interrupts import own_command, stoppable
 from wmr_tf.saving import forget_unfinished, noted, picture_files, read_json, write_json
 
 RECORD = "search.json"

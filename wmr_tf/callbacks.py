@@ -16,7 +16,6 @@ import tensorflow as tf
 from wmr_tf.alarms import FINER_ATTACK, LONGER_OR_SMALLER_STEPS, ConstantAlarm, MaskingAlarm, is_at_chance, warn
 from wmr_tf.attacks import Attack
 from wmr_tf.attacks.base import check_attack, warn_if_weak
-from wmr_tf.averaging import averaged
 from wmr_tf.checks import InvalidInput, alphas, at_least, one_of, require
 from wmr_tf.checks import seed as checked_seed
 from wmr_tf.divergence import Diverged
@@ -26,10 +25,11 @@ from wmr_tf.engine.terminal import wipe
 from wmr_tf.evaluation import Robustness, RobustnessEvaluator
 from wmr_tf.evaluation.versions import VERSIONS
 from wmr_tf.events import WriteEvents
+from wmr_tf.fit.averaging import averaged
+from wmr_tf.fit.resume import ExactResume
 from wmr_tf.inputs.batches import LOOKED_AT, CheckedBatches, batches_of, checked_batches
 from wmr_tf.logs import LogProgress, WriteHistory
 from wmr_tf.names import ON_MASKED, log_key
-from wmr_tf.resume import ExactResume
 from wmr_tf.saving import classifier_of, save_classifier
 
 __all__ = [

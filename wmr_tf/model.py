@@ -6,7 +6,6 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from wmr_tf.averaging import check_swaps_nothing
 from wmr_tf.checks import at_least, nonnegative, require
 from wmr_tf.checks import seed as checked_seed
 from wmr_tf.data.pipeline import looked_at
@@ -15,12 +14,13 @@ from wmr_tf.engine import distribution, seeds
 from wmr_tf.engine.perturbation import moved_uphill
 from wmr_tf.engine.precision import compute_dtypes
 from wmr_tf.engine.streams import in_parts
+from wmr_tf.fit.averaging import check_swaps_nothing
+from wmr_tf.fit.resumable import Resumable, resumable
 from wmr_tf.inputs.batches import check_first_batch, check_index, first_batch, image_and_index
 from wmr_tf.inputs.classifier import check_architecture
 from wmr_tf.inputs.watch import Watch
 from wmr_tf.losses import cross_entropy
 from wmr_tf.methods import Batch, LossFn, Method
-from wmr_tf.resumable import Resumable, resumable
 from wmr_tf.weights import class_indices
 
 # The arguments of Keras's `fit` after images and labels, in its order, as far as anybody writes them without a name.

@@ -15,9 +15,9 @@ from tests.hostile import Hostile, Payload
 from tests.hostile.weights import directory, endless, fifo, text
 from trainers.compare import Comparison
 from trainers.comparison.comparing import compare
-from wmr_tf import checkpoints
 from wmr_tf.evaluation.outcomes import load_outcomes
 from wmr_tf.evaluation.records import load_images
+from wmr_tf.fit import checkpoints
 from wmr_tf.saving import read_json
 
 NESTED = '{"a":' * 200_000 + "1" + "}" * 200_000

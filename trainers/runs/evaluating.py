@@ -14,7 +14,7 @@ from trainers.runs.testing import prepare, tell_of_missing_report
 from trainers.settings.config import ModelEvaluation
 from wmr_tf import data, diagnose
 from wmr_tf.data.own import short_name
-from wmr_tf.interrupts import own_command, stoppable
+from wmr_tf.fit.interrupts import own_command, stoppable
 from wmr_tf.saving import forget_unfinished, load_classifier, read_json
 from wmr_tf.untrusted import well_formed
 

@@ -48,7 +48,7 @@ from wmr_tf.divergence import Diverged
 from wmr_tf.engine import machine
 from wmr_tf.engine.memory import training_bytes
 from wmr_tf.extras import is_installed
-from wmr_tf.interrupts import own_command, stoppable
+from wmr_tf.fit.interrupts import own_command, stoppable
 from wmr_tf.methods import BY_NAME
 from wmr_tf.saving import load_classifier, save_classifier, write_json
 

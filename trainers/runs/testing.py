@@ -22,7 +22,7 @@ from wmr_tf.evaluation import choosers, evaluate_robustness
 from wmr_tf.evaluation.records import pictures, save_images
 from wmr_tf.evaluation.wasserstein import evaluate_wasserstein
 from wmr_tf.extras import is_installed, mend
-from wmr_tf.interrupts import own_command
+from wmr_tf.fit.interrupts import own_command
 from wmr_tf.saving import load_classifier, write_json
 
 CHOSEN_BY = 1000

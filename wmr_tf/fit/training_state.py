@@ -9,10 +9,10 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-from wmr_tf import checkpoints
 from wmr_tf.alarms import warn
 from wmr_tf.checks import one_line, refuse
-from wmr_tf.kept import assign, files_of, state_of, take_state, values_of
+from wmr_tf.fit import checkpoints
+from wmr_tf.fit.kept import assign, files_of, state_of, take_state, values_of
 
 
 class TrainingState:
@@ -111,7 +111,7 @@ class TrainingState:
 
 
 def _versions() -> dict[str, str]:
-    own = sys.modules[__package__].__version__  # imported, it would be a circle
+    own = sys.modules["wmr_tf"].__version__  # imported, it would be a circle
     return {"wmr_tf": own, "tensorflow": tf.__version__, "keras": keras.__version__}
 
 

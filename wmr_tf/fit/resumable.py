@@ -10,18 +10,18 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-from wmr_tf import checkpoints
 from wmr_tf.alarms import warn
 from wmr_tf.checks import one_line, require
 from wmr_tf.divergence import Diverged, StopOnDivergence
 from wmr_tf.engine import distribution
-from wmr_tf.interrupts import Interrupts, leave
-from wmr_tf.kept import assign, values_of
-from wmr_tf.reading import Reading
-from wmr_tf.resume import ExactResume
-from wmr_tf.rollback import ROLLBACKS, halve_learning_rate, without_rollbacks
+from wmr_tf.fit import checkpoints
+from wmr_tf.fit.interrupts import Interrupts, leave
+from wmr_tf.fit.kept import assign, values_of
+from wmr_tf.fit.reading import Reading
+from wmr_tf.fit.resume import ExactResume
+from wmr_tf.fit.rollback import ROLLBACKS, halve_learning_rate, without_rollbacks
+from wmr_tf.fit.training_state import TrainingState
 from wmr_tf.saving import note, taken
-from wmr_tf.training_state import TrainingState
 from wmr_tf.untrusted import well_formed
 
 

@@ -8,9 +8,9 @@ from typing import Any
 import keras
 
 from wmr_tf.checks import at_least, one_of, positive, require
-from wmr_tf.interrupts import own_command
+from wmr_tf.fit.interrupts import own_command
+from wmr_tf.fit.rollback import check_can_roll_back
 from wmr_tf.names import ON_DIVERGENCE
-from wmr_tf.rollback import check_can_roll_back
 
 
 class ExactResume(keras.callbacks.Callback):
