@@ -15,16 +15,17 @@ from pathlib import Path
 from typing import Any
 
 from studies.runs import made_by, publish, spread
+from studies.settings import Study
 from trainers.cli import Command
 from trainers.runs import run
 from trainers.runs.folder import CHECKPOINTS
 from trainers.runs.warming import warm_up
-from trainers.settings.base import Settings, if_given, setting
+from trainers.settings.base import if_given, setting
 from trainers.settings.config import Experiment
 from trainers.settings.recipes import FAST
 from wmr_tf import report
 from wmr_tf.callbacks import ExactResume, RobustEvaluation
-from wmr_tf.checks import at_least, data_folder, nonnegative, one_of, require
+from wmr_tf.checks import at_least, nonnegative, one_of
 from wmr_tf.report.tables import ACCURACIES
 from wmr_tf.saving import read_json, write_json
 
@@ -54,27 +55,22 @@ FEW_STEPS = ("attack_steps", "attack_step_size")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Ablation(Settings):
+class Ablation(Study):
     """What is trained, and where it goes."""
 
     dataset: str = setting("Data set.", "digits", choices=DATASETS)
     seeds: int = setting("How many seeds, from 0.", 5)
     epochs: int | None = setting("Epochs of each row.", unset="the recipe's")
     alpha_train: float = setting("alpha_train of every row.", 2.0)
-    data_dir: str | None = setting("Where tensorflow-datasets keeps prepared data.")
-    runs: str = setting("Folder of the rows.", "runs/ablation")
+    runs: str = setting("Folder of the rows, finished ones are kept.", "runs/ablation")
     output: str = setting("The table, as Markdown.", "results/ablation.md")
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         one_of("dataset", self.dataset, DATASETS)
         at_least("seeds", self.seeds, 2)
         if_given(at_least, "epochs", self.epochs, 1)
         nonnegative("alpha_train", self.alpha_train)
-        require(Path(self.output).suffix == ".md", "output", got=self.output, expected="a .md file", fix="Name one.")
-
-    def check_place(self) -> None:
-        """Check that the data are where they should be; see `Settings.check_place`."""
-        if_given(lambda _, folder: data_folder(folder), "data_dir", self.data_dir)
 
     def use_threads(self) -> None:
         """Do so as the trainers do; see `Settings.use_threads`."""

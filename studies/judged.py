@@ -10,6 +10,7 @@ import keras
 
 import wmr_tf
 from studies.rivals import Row, WarmUp
+from studies.settings import Study
 from trainers.comparison.matching import confidence, with_confidence
 from trainers.runs import run
 from trainers.runs.folder import CHECKPOINTS, IMAGES, METRICS
@@ -18,11 +19,11 @@ from trainers.runs.naming import shown_attack
 from trainers.runs.scheduling import LearningRateByBatch
 from trainers.runs.testing import first_images
 from trainers.runs.warming import warm_up
-from trainers.settings.base import Settings, if_given, setting
+from trainers.settings.base import if_given, setting
 from trainers.settings.config import Experiment
 from trainers.settings.recipes import FAST
 from wmr_tf.callbacks import ExactResume
-from wmr_tf.checks import at_least, data_folder, one_of, require
+from wmr_tf.checks import at_least, one_of
 from wmr_tf.evaluation import evaluate_robustness
 from wmr_tf.evaluation.records import save_images
 from wmr_tf.evaluation.weighted import weighted_accuracy
@@ -42,28 +43,22 @@ _FIX = "Delete the folder: the run is made again."
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Judged(Settings):
+class Judged(Study):
     """Which models, and how they are judged."""
 
     dataset: str = setting("Data set.", "digits", choices=SHORT)
     seeds: int = setting("How many seeds, from 0.", 5)
     radii: str = setting("How radii are measured.", "fab", choices=RADII)
     eval_examples: int | None = setting("How many test images, the first ones.", unset="all")
-    data_dir: str | None = setting("Where tensorflow-datasets keeps prepared data.")
-    runs: str = setting("Folder of the runs.", "runs/weightings")
+    runs: str = setting("Folder of the runs, finished ones are kept.", "runs/weightings")
     output: str = setting("The tables, as Markdown; the picture goes beside it.", "results/weightings.md")
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         one_of("dataset", self.dataset, SHORT)
         at_least("seeds", self.seeds, 2)
         one_of("radii", self.radii, RADII)
         if_given(at_least, "eval_examples", self.eval_examples, 1)
-        require(Path(self.output).suffix == ".md", "output", got=self.output, expected="a .md file", fix="Name one.")
-
-    def check_place(self) -> None:
-        """Check that the data are where they should be; see `Settings.check_place`."""
-        if self.data_dir is not None:
-            data_folder(self.data_dir)
 
     def use_threads(self) -> None:
         """Give each core its own part of a batch; neither network has BatchNorm. See `Settings.use_threads`."""

@@ -29,14 +29,15 @@ from reproduce.processes import run
 from reproduce.results import trained_seconds
 from reproduce.rows import Model
 from studies.runs import made_by, publish
+from studies.settings import Study
 from trainers.cli import Command, as_flag
 from trainers.runs.folder import BEST
 from trainers.runs.naming import shown_attack
 from trainers.runs.testing import first_images
-from trainers.settings.base import Settings, setting
+from trainers.settings.base import setting
 from trainers.settings.config import Experiment
 from wmr_tf import architectures, data, report
-from wmr_tf.checks import at_least, data_folder, one_of, positive, require
+from wmr_tf.checks import at_least, one_of, positive, require
 from wmr_tf.checks import seed as checked_seed
 from wmr_tf.evaluation import evaluate_robustness
 from wmr_tf.names import SUITES
@@ -61,7 +62,7 @@ _FIX = "Delete the file: the row is made again."
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Race(Settings):
+class Race(Study):
     """What is trained for how long, and how it is scored."""
 
     libraries: tuple[str, ...] = setting("Who trains, with commas.", tuple(LIBRARIES), choices=LIBRARIES)
@@ -69,11 +70,11 @@ class Race(Settings):
     suite: str = setting("Version of AutoAttack.", "standard", choices=SUITES)
     examples: int = setting("How many test images to score, the first ones.", 1000)
     seed: int = setting("Seed of all trainings and attacks.", 0)
-    data_dir: str | None = setting("Where tensorflow-datasets keeps MNIST.")
-    runs: str = setting("Folder of the trained models.", "runs/time_to_robust")
+    runs: str = setting("Folder of the trained models, finished ones are kept.", "runs/time_to_robust")
     output: str = setting("The table, as Markdown; the picture goes beside it.", "results/time_to_robust.md")
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         for name in self.libraries:
             one_of("libraries", name, LIBRARIES)
         fix = "Write --minutes=3,10."
@@ -83,12 +84,10 @@ class Race(Settings):
         one_of("suite", self.suite, SUITES)
         at_least("examples", self.examples, 1)
         checked_seed(self.seed)
-        require(Path(self.output).suffix == ".md", "output", got=self.output, expected="a .md file", fix="Name one.")
 
     def check_place(self) -> None:
-        """Check that the data are where they should be, and the peers installed; see `Settings.check_place`."""
-        if self.data_dir is not None:
-            data_folder(self.data_dir)
+        """Check also that the peers are installed; see `Study.check_place`."""
+        super().check_place()
         needed = ("torch", "art") if set(self.libraries) & set(PEERS) else ()
         missing = [name for name in needed if importlib.util.find_spec(name) is None]
         fix = "Run make .venv-bench/.installed, then .venv-bench/bin/python -m studies.time_to_robust."
@@ -98,7 +97,10 @@ class Race(Settings):
 def race(settings: Race) -> None:
     """Train and score what is missing, and write table and picture."""
     splits = data.load("mnist", data_dir=settings.data_dir)
-    rows = [row(settings, splits, name, minutes) for minutes in settings.minutes for name in settings.libraries]
+    cases = [(name, minutes) for minutes in settings.minutes for name in settings.libraries]
+    for case in cases:  # first all that is timed: scoring may share the machine
+        train(settings, splits, *case)
+    rows = [row(settings, splits, *case) for case in cases]
     output = Path(settings.output)
     publish(sections(rows, settings, output.with_suffix(".png").name), output)
     attack = shown_attack(Experiment.of("mnist").test_attack().describe())
@@ -107,15 +109,22 @@ def race(settings: Race) -> None:
     draw(rows, output.with_suffix(".png"), title=title)
 
 
-def row(settings: Race, splits: data.Splits, library: str, minutes: float) -> dict[str, Any]:
-    """Return what a library reaches in so many minutes, training and scoring it unless that has been done."""
+def train(settings: Race, splits: data.Splits, library: str, minutes: float) -> tuple[Path, dict[str, Any]]:
+    """Return the model file of a library after so many minutes, and what is known of it, trained unless it is there."""
     stem = Path(settings.runs) / f"{library}-{minutes:g}-seed{settings.seed}"
-    model, trained, scored = (stem.with_name(stem.name + ending) for ending in (".keras", ".training.json", ".json"))
+    model, trained = stem.with_name(f"{stem.name}.keras"), stem.with_name(f"{stem.name}.training.json")
     stem.parent.mkdir(parents=True, exist_ok=True)
     if not trained.exists():
         print(f"{LIBRARIES[library]}: {minutes:g} minutes", flush=True)
-        train = train_wmr_tf if library == WMR_TF else train_peer
-        write_json(trained, train(settings, splits, library, minutes, model))  # last: it says that the model is there
+        by = train_wmr_tf if library == WMR_TF else train_peer
+        write_json(trained, by(settings, splits, library, minutes, model))  # last: it says that the model is there
+    return model, read_json(trained, "row", fix=_FIX)
+
+
+def row(settings: Race, splits: data.Splits, library: str, minutes: float) -> dict[str, Any]:
+    """Return what a library reaches in so many minutes, training and scoring it unless that has been done."""
+    model, known = train(settings, splits, library, minutes)
+    scored = model.with_suffix(".json")
     wanted = {"library": library, "minutes": minutes, "suite": settings.suite, "examples": settings.examples}
     if scored.exists():
         found = read_json(scored, "row", fix=_FIX)
@@ -134,7 +143,7 @@ def row(settings: Race, splits: data.Splits, library: str, minutes: float) -> di
     metrics = result.metrics()
     metrics |= metrics["non_uniform"][0]
     shown = {name: metrics[name] for figure in FIGURES for name in (figure, f"{figure}_interval")}
-    found = {**wanted, **read_json(trained, "row", fix=_FIX), **shown, "masked": metrics["masked"]}
+    found = {**wanted, **known, **shown, "masked": metrics["masked"]}
     write_json(scored, found)
     return found
 
