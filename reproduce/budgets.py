@@ -21,18 +21,20 @@ class Budget:
 
     Attributes:
         name: What `--budget` calls it.
-        minutes: How long; None for the recipe word for word, however long it takes.
+        minutes: How long; None for the paper's recipe word for word, however long it takes.
+        images: Of the paper's recipe, the part of the training images that it sees, once; None for all, in all epochs.
     """
 
     name: str
     minutes: float | None
+    images: float | None = None
 
 
 BUDGETS = {
     name: Budget(name, minutes)
     for name, minutes in {"minutes": 3, "quarter": 15, "hour": 60, "evening": 240, "paper": None}.items()
-}
-"""The budgets by name."""
+} | {"tenth": Budget("tenth", None, images=0.1)}
+"""The budgets by name; a tenth of an epoch shows that a recipe runs, and how long all of it would take."""
 
 VALIDATIONS = 4
 """How often a model is evaluated on validation images, which no budget is charged for."""
@@ -69,15 +71,21 @@ DATA = {
 # What it costs to train on an image once, in passes, given all settings and the round. As results/costs.md has measured
 # it, a step of the attack is one pass and an update, whose way back goes to the weights too, is two; TRADES updates on
 # clean and on attacked images. The repeated first layer of YOPO is not counted. IAAT attacks at three radii once its
-# warm-up is over.
+# warm-up is over. To know where the weights are worse takes as much again as the update.
 _PASSES: dict[str, Callable[[Experiment, int], float]] = {
-    "natural": lambda run, epoch: 2,
-    "pgd": lambda run, epoch: run.steps_at(epoch) + 2,
-    "trades": lambda run, epoch: run.steps_at(epoch) + 4,
+    "natural": lambda run, epoch: _update(run),
+    "pgd": lambda run, epoch: run.steps_at(epoch) + _update(run),
+    "trades": lambda run, epoch: run.steps_at(epoch) + 2 * _update(run),
     "free": lambda run, epoch: 2 * (run.replays or 1),
     "yopo": lambda run, epoch: 2 * (run.passes or 1),
-    "iaat": lambda run, epoch: (1 if epoch < (run.radius_warmup or 0.0) * run.rounds else 3) * run.steps_at(epoch) + 2,
+    "iaat": lambda run, epoch: (
+        (1 if epoch < (run.radius_warmup or 0.0) * run.rounds else 3) * run.steps_at(epoch) + _update(run)
+    ),
 }
+
+
+def _update(run: Experiment) -> int:
+    return 4 if run.awp else 2
 
 
 def passes_of(run: Experiment) -> int:
@@ -98,8 +106,9 @@ def passes_of(run: Experiment) -> int:
 def settings_of(model: Model, budget: Budget, *, train_examples: int | None = None) -> dict[str, Any]:
     """Return the settings of `trainers.settings.config.Experiment` by which a budget trains a model.
 
-    The budget `paper` changes nothing. The others take the recipe `fast`, and as many whole epochs as they pay for, at
-    least one; `VALIDATIONS` times the model is evaluated on validation images.
+    The budget `paper` changes nothing, `tenth` only the number of images and of epochs. The others take the recipe
+    `fast`, and as many whole epochs as they pay for, at least one; `VALIDATIONS` times the model is evaluated on
+    validation images.
 
     Args:
         model: What is trained.
@@ -110,11 +119,14 @@ def settings_of(model: Model, budget: Budget, *, train_examples: int | None = No
         >>> sorted(settings_of(Model("mnist", "trades", 2.0), BUDGETS["quarter"]))
         ['architecture', 'epochs', 'eval_every', 'recipe', 'train_examples']
     """
+    data = DATA[model.dataset]
+    images = train_examples or data.train_examples
+    if budget.images is not None:
+        once = Experiment.of(model.dataset, model.method).replays or 1
+        return {"epochs": once, "train_examples": max(1, round(budget.images * images))}
     if budget.minutes is None:
         return {} if train_examples is None else {"train_examples": train_examples}
-    data = DATA[model.dataset]
     network, rate = next(iter(data.rates.items()))
-    images = train_examples or data.train_examples
     changes = {"recipe": FAST, "architecture": network, "train_examples": images}
     first = Experiment.of(model.dataset, model.method, alpha_train=model.alpha_train, **changes)
 
@@ -156,6 +168,9 @@ def told(table: Table, budget: Budget, *, train_examples: int | None = None) -> 
     given = {} if train_examples is None else {"train_examples": train_examples}
     hours = [minutes_of(Experiment.of(model.dataset, model.method, **given)) / 60 for model in table.models]
     takes = f"by calculation {_hours(min(hours))} to {_hours(max(hours))} hours a model"
+    if budget.images is not None:
+        seen = f"one epoch of the paper's recipe on {100 * budget.images:g} % of the training images"
+        return f"Budget {budget.name}: {seen}; the whole recipe takes {takes}."
     if budget.minutes is None:
         return f"Budget {budget.name}: the paper's recipe word for word, {takes}."
     network, rate = next(iter(DATA[table.dataset].rates.items()))

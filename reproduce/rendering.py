@@ -6,11 +6,12 @@ import textwrap
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from reproduce.budgets import BUDGETS, DATA, told
+from reproduce.budgets import BUDGETS, DATA, passes_of, told
 from reproduce.results import at_alpha, summary
-from reproduce.rows import Row, Table
+from reproduce.rows import Model, Row, Table
 from reproduce.settings import Reproduction
 from trainers.cli import as_flag
+from trainers.settings.config import Experiment
 from wmr_tf import report
 from wmr_tf.report.rounding import decimals, with_error
 from wmr_tf.report.tables import SEEDS
@@ -126,8 +127,9 @@ def _making(entries: Entries) -> Iterable[str]:
     by_model = {row.model: results for row, results in entries if results}
     if not by_model:
         return
-    header = ["Model", "network", "precision", "epochs", "passes (M)", "minutes there", "minutes here", "seeds"]
-    rows = [[model.name, *_cost(results)] for model, results in by_model.items()]
+    costs = ["passes (M)", "minutes there", "minutes here", "paper's recipe here (h)"]
+    header = ["Model", "network", "precision", "epochs", *costs, "seeds"]
+    rows = [[model.name, *_cost(model, results)] for model, results in by_model.items()]
     results = [result for found in by_model.values() for result in found]
     machines = sorted({f"{result['processor']}, {result['cores']} cores" for result in results})
     commits = sorted({result["commit"] or "unknown" for result in results})
@@ -135,8 +137,9 @@ def _making(entries: Entries) -> Iterable[str]:
     yield "## How they were made"
     yield _filled(
         "Minutes there are those of the reference machine by calculation; minutes here what the epochs took without "
-        f"their validation, mean over seeds, on {' and '.join(machines)}. Commits {', '.join(commits)}; "
-        f"{' to '.join(dict.fromkeys([dates[0], dates[-1]]))}."
+        f"their validation, mean over seeds, on {' and '.join(machines)}. The paper's recipe on all training images is "
+        "reckoned from these minutes by passes, unless it trains another network. "
+        f"Commits {', '.join(commits)}; {' to '.join(dict.fromkeys([dates[0], dates[-1]]))}."
     )
     yield report.format_table(header, rows, markdown=True)
     yield "The commands of the first seed:"
@@ -144,13 +147,22 @@ def _making(entries: Entries) -> Iterable[str]:
     yield "\n".join(["```", *lines, "```"])
 
 
-def _cost(results: Sequence[Mapping[str, Any]]) -> list[str]:
+def _cost(model: Model, results: Sequence[Mapping[str, Any]]) -> list[str]:
     first = results[0]
     measured = [result["seconds"] / 60 for result in results if result["seconds"]]
-    here = f"{sum(measured) / len(measured):.1f}" if measured else "-"
+    minutes = sum(measured) / len(measured) if measured else None
     told = [", ".join(dict.fromkeys(str(each[name]) for each in results)) for name in _TOLD]
-    shown = [*told, f"{first['passes'] / 1e6:.2f}"]
-    return [*shown, f"{first['minutes_by_calculation']:.1f}", here, ", ".join(str(each["seed"]) for each in results)]
+    shown = [*told, f"{first['passes'] / 1e6:.2f}", f"{first['minutes_by_calculation']:.1f}"]
+    shown += ["-" if minutes is None else f"{minutes:.1f}", _hours_of_the_recipe(model, first, minutes)]
+    return [*shown, ", ".join(str(each["seed"]) for each in results)]
+
+
+def _hours_of_the_recipe(model: Model, result: Mapping[str, Any], minutes: float | None) -> str:
+    """Return how many hours the paper's recipe would take where a result took so many minutes, by passes."""
+    recipe = Experiment.of(model.dataset, model.method)
+    if minutes is None or recipe.architecture != result["architecture"]:
+        return "-"
+    return f"{minutes / 60 * passes_of(recipe) / result['passes']:.1f}"
 
 
 def wrapped(command: str) -> str:

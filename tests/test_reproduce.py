@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from reproduce.budgets import BUDGETS, DATA, Budget, minutes_of, passes_of, settings_of
+from reproduce.budgets import BUDGETS, DATA, Budget, minutes_of, passes_of, settings_of, told
 from reproduce.rows import TABLES, Model, alphas_of
 from trainers.settings.config import Experiment
 from trainers.settings.recipes import recipe
@@ -66,6 +66,8 @@ def test_the_recipes_train_with_the_beta_that_the_paper_prints():
     ("pgd", {"attack_steps": 7}, 9),
     ("trades", {"attack_steps": 7}, 11),
     ("pgd", {"attack_steps": 7, "warm_start": 8}, 13),  # eight replays before, of two passes, over four rounds
+    ("trades", {"attack_steps": 7, "awp": 0.005}, 15),
+    ("natural", {"awp": 0.005}, 4),
     ("free", {"replays": 8}, 16),
     ("yopo", {"passes": 5}, 10),
     ("iaat", {"attack_steps": 10, "radius_warmup": 0.0}, 32),
@@ -104,6 +106,17 @@ def test_the_budgets_of_mnist():
     paper = Experiment.of("mnist", "trades")
     assert passes_of(paper) == 100 * 44 * 55_000
     assert minutes_of(paper) == pytest.approx(242e6 / 900_000)
+
+
+def test_a_tenth_of_an_epoch_is_the_papers_recipe_on_fewer_images():
+    tenth = BUDGETS["tenth"]
+    assert settings_of(Model("cifar10", "trades", 2.0), tenth) == {"epochs": 1, "train_examples": 4_500}
+    assert settings_of(Model("cifar10", "free"), tenth) == {"epochs": 8, "train_examples": 4_500}  # one round
+    of_fewer = settings_of(Model("tiny_imagenet", "trades"), tenth, train_examples=9_000)
+    assert of_fewer == {"epochs": 1, "train_examples": 900}
+    run = Experiment.of("cifar10", "trades", alpha_train=2.0, **settings_of(Model("cifar10", "trades", 2.0), tenth))
+    assert run.architecture == "resnet18"
+    assert "10 % of the training images" in told(TABLES[2], tenth)
 
 
 def test_free_is_charged_for_its_rounds():
