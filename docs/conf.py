@@ -70,7 +70,7 @@ nitpick_ignore = [
         "evaluation.outcomes.Outcomes",
         "evaluation.robustness.Logits",
         "methods.base.PairMethod",
-        "resumable.Resumable",
+        "fit.resumable.Resumable",
     )
 ]
 copybutton_prompt_text = r">>> |\.\.\. |\$ "
