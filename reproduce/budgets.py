@@ -39,6 +39,9 @@ BUDGETS = {
 VALIDATIONS = 4
 """How often a model is evaluated on validation images, which no budget is charged for."""
 
+VALIDATED = 100
+"""On how many validation images a model of a tenth of an epoch is evaluated."""
+
 
 @dataclasses.dataclass(frozen=True)
 class Data:
@@ -106,7 +109,7 @@ def passes_of(run: Experiment) -> int:
 def settings_of(model: Model, budget: Budget, *, train_examples: int | None = None) -> dict[str, Any]:
     """Return the settings of `trainers.settings.config.Experiment` by which a budget trains a model.
 
-    The budget `paper` changes nothing, `tenth` only the number of images and of epochs. The others take the recipe
+    The budget `paper` changes nothing, `tenth` only the numbers of images and of epochs. The others take the recipe
     `fast`, and as many whole epochs as they pay for, at least one; `VALIDATIONS` times the model is evaluated on
     validation images.
 
@@ -123,7 +126,11 @@ def settings_of(model: Model, budget: Budget, *, train_examples: int | None = No
     images = train_examples or data.train_examples
     if budget.images is not None:
         once = Experiment.of(model.dataset, model.method).replays or 1
-        return {"epochs": once, "train_examples": max(1, round(budget.images * images))}
+        return {
+            "epochs": once,
+            "train_examples": max(1, round(budget.images * images)),
+            "validation_examples": VALIDATED,
+        }
     if budget.minutes is None:
         return {} if train_examples is None else {"train_examples": train_examples}
     network, rate = next(iter(data.rates.items()))

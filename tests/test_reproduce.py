@@ -110,10 +110,11 @@ def test_the_budgets_of_mnist():
 
 def test_a_tenth_of_an_epoch_is_the_papers_recipe_on_fewer_images():
     tenth = BUDGETS["tenth"]
-    assert settings_of(Model("cifar10", "trades", 2.0), tenth) == {"epochs": 1, "train_examples": 4_500}
-    assert settings_of(Model("cifar10", "free"), tenth) == {"epochs": 8, "train_examples": 4_500}  # one round
+    changes = {"epochs": 1, "train_examples": 4_500, "validation_examples": 100}
+    assert settings_of(Model("cifar10", "trades", 2.0), tenth) == changes
+    assert settings_of(Model("cifar10", "free"), tenth) == {**changes, "epochs": 8}  # one round
     of_fewer = settings_of(Model("tiny_imagenet", "trades"), tenth, train_examples=9_000)
-    assert of_fewer == {"epochs": 1, "train_examples": 900}
+    assert of_fewer == {**changes, "train_examples": 900}
     run = Experiment.of("cifar10", "trades", alpha_train=2.0, **settings_of(Model("cifar10", "trades", 2.0), tenth))
     assert run.architecture == "resnet18"
     assert "10 % of the training images" in told(TABLES[2], tenth)
