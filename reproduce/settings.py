@@ -15,6 +15,9 @@ from wmr_tf.names import SUITES
 ALL, NONE = "all", "none"
 """What `--rows` takes beside names."""
 
+QUARTER = "quarter"
+"""The budget of the pages that have none in their names."""
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Reproduction(Settings):
@@ -22,7 +25,7 @@ class Reproduction(Settings):
 
     table: int  # no flag: each table has its door
     budget: str = setting(
-        "Training time for each model on two cores of the reference machine.", "quarter", choices=BUDGETS
+        "Training time for each model on two cores of the reference machine.", QUARTER, choices=BUDGETS
     )
     seeds: tuple[int, ...] = setting("Seeds with commas; every model is trained with each.", (0,))
     rows: tuple[str, ...] = setting(
@@ -37,7 +40,9 @@ class Reproduction(Settings):
     suite_examples: int = setting("How many test images it attacks, the first ones.", 1000)
     output_dir: str = setting("Folder of the runs; a row that was stopped goes on there.", "runs/reproduce")
     results: str = setting("Folder with a small file for each finished row and seed.", "results/reproduce")
-    output: str | None = setting("The page, .md, with its picture beside it.", unset="results/tableN.md")
+    output: str | None = setting(
+        "The page, .md, with its picture beside it.", unset=f"results/tableN.md; tableN_BUDGET.md if not {QUARTER}"
+    )
 
     def __post_init__(self) -> None:
         one_of("table", self.table, TABLES)
@@ -107,8 +112,9 @@ class Reproduction(Settings):
 
     @property
     def page(self) -> Path:
-        """The page's path."""
-        return Path(self.output or f"results/table{self.table}.md").expanduser()
+        """The page's path, which budgets do not share."""
+        of_budget = "" if self.budget == QUARTER else f"_{self.budget}"
+        return Path(self.output or f"results/table{self.table}{of_budget}.md").expanduser()
 
     @property
     def picture(self) -> Path:

@@ -39,6 +39,12 @@ def test_the_table_by_hand():
     assert row == ["TRADES MASKED", "3", "2.0", "90.00", "61 ± 2", "-29", "60.00", "61 ± 2", "+1", "50 ± 2 of 400", "1"]
 
 
+def test_budgets_share_no_page():
+    pages = [str(settings(budget=budget).page) for budget in ("quarter", "tenth")]
+    assert pages == ["results/table9.md", "results/table9_tenth.md"]
+    assert str(settings(budget="tenth", output="mine.md").page) == "mine.md"
+
+
 def test_the_page_says_how_it_was_made_and_its_lines_are_short():
     entries = [(row, [result(0, 0.68)] if row.model == PGD else []) for row in DIGITS.rows]
     page = rendering.as_page(settings(seeds=(0, 1), budget="quarter"), entries)
