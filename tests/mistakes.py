@@ -169,7 +169,6 @@ COMMANDS = {
     "digits --on_divergence=rollback --strategy=multi_worker": "on_divergence: got rollback with several workers",
     "digits --strategy=tpu": "strategy: got 'tpu', expected one of none, mirrored, multi_worker",
     "evaluate --dataset=digits --model=fits.keras --strategy=gpu": "strategy: got 'gpu', expected one of",
-    "search --dataset=digits --warm_start=8": "warm_start: got 8, expected 0 in a search, whose trials begin with a",
     "search --dataset=digits --tuner=bayes": "tuner: got 'bayes', expected one of bayesian,",
     "search --dataset=digits --objective=val_loss": "objective: got 'val_loss', expected one of val_A_nat,",
     "search --dataset=digits --objective=val_A_sa-val_A_nat": "expected weight*key+weight*key",

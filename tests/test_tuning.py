@@ -18,7 +18,7 @@ import pytest
 import tuning
 import wmr_tf as wmr
 from tests.test_config import run_main, settings_of
-from trainers.runs import run
+from trainers.runs import run, warming
 from trainers.runs.folder import read_history
 from trainers.settings.config import Experiment
 from tuning import results, space
@@ -452,6 +452,39 @@ def test_a_killed_trial_goes_on_from_its_checkpoint(name, max_trials, dies_after
         for weights in zip(*best, strict=True):
             np.testing.assert_array_equal(*weights)
     assert not list(tmp_path.rglob("checkpoints"))
+
+
+def test_trials_share_their_warm_start_and_end_as_they_would_alone(tmp_path, monkeypatch):
+    monkeypatch.setattr("tuning.hypermodel.is_masked", lambda logs: False)
+    few = {**FEW, "method": "pgd", "batch_size": 32, "epochs": 1}
+    objective = tuning.Objective("val_A_sa")
+    seen = []
+    counting = keras.callbacks.LambdaCallback(on_train_batch_end=lambda batch, logs: seen.append(batch))
+    monkeypatch.setattr(warming, "LogProgress", lambda: counting)
+
+    def searched_in(folder, text, **given):
+        hypermodel = ExperimentHyperModel(searched(text, **few, **given), objective, 0.3)
+        oracle = make_oracle("grid", objective, max_trials=None, epochs=1, seed=0)
+        tuner = SearchTuner(oracle, hypermodel, tmp_path / folder)
+        tuner.search()
+        batches = len(seen)
+        seen.clear()
+        return tuner, batches
+
+    shared, batches = searched_in("shared", "alpha_train:0:2:2", warm_start=4)
+    assert batches == 3  # one round of 4 replays, of 3 batches
+    alone, batches = searched_in("alone", "alpha_train:2/3", warm_start=4)
+    assert batches == 3
+    trials = [list(tuner.oracle.trials.values())[place] for tuner, place in ((shared, 1), (alone, 0))]
+    assert [float(trial.hyperparameters.values["alpha_train"]) for trial in trials] == [2.0, 2.0]
+    assert trials[0].score == trials[1].score
+    ends = [tuner.load_model(trial).get_weights() for tuner, trial in zip((shared, alone), trials, strict=True)]
+    assert all(np.array_equal(*weights) for weights in zip(*ends, strict=True))
+    _, batches = searched_in("two", "warm_start:4/8")
+    assert batches == 3 + 6
+    assert list(tmp_path.glob("*/trials/warm-starts/tuner0/*"))
+    shared.forget_warm_starts()
+    assert not list(tmp_path.glob("shared/trials/warm-starts"))
 
 
 def test_neither_a_half_saved_nor_an_ended_trial_counts_twice(tmp_path):

@@ -2,21 +2,24 @@
 
 import copy
 import dataclasses
+import hashlib
 import math
 from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
 from typing import Any
 
 import keras
 import keras_tuner as kt
 
 from trainers.runs import run
+from trainers.runs.warming import warm_up
 from trainers.settings.config import Experiment
 from trainers.settings.dataset import Dataset
 from tuning.objective import MatchedEvaluation, Objective, check_evaluation
 from tuning.space import Space
 from wmr_tf import AdversarialModel
 from wmr_tf.alarms import FINER_ATTACK
-from wmr_tf.callbacks import RobustEvaluation
+from wmr_tf.callbacks import ExactResume, RobustEvaluation
 from wmr_tf.checks import require
 from wmr_tf.data import Splits
 from wmr_tf.evaluation.flags import MASKED_GAP
@@ -137,9 +140,12 @@ class ExperimentHyperModel(kt.HyperModel):
         hp: kt.HyperParameters,
         model: AdversarialModel,
         callbacks: Iterable[keras.callbacks.Callback] = (),
+        warm_starts: Path = Path(),
         **kwargs: Any,
     ) -> dict[str, float]:
         """Train and return the values of the best epoch; `kwargs` are Hyperband's `epochs` and `initial_epoch`.
+
+        Trials whose warm starts are the same share one, in the folder `warm_starts`.
 
         The learning rate's milestones are fractions of `--epochs`, Hyperband's largest number: a trial that is stopped
         early has not come to them, one that goes on to the end has had the whole schedule.
@@ -151,12 +157,21 @@ class ExperimentHyperModel(kt.HyperModel):
         evaluation = run.validation_evaluation(experiment, splits, alpha_tr=attacked)
         measuring = run.measuring_callbacks(experiment, evaluation)
         measuring += _matched(evaluation, self.objective, self.top_probability)
+        if experiment.warm_start and not kwargs.get("initial_epoch"):  # else Hyperband goes on with a trial that had it
+            (resume,) = (callback for callback in callbacks if isinstance(callback, ExactResume))
+            warm_up(experiment, splits, model.classifier, warm_starts / _key(experiment), resume)
         history = model.fit(
             splits.train,
             callbacks=[*measuring, *callbacks],
             **{"epochs": experiment.rounds, "verbose": 0, **kwargs},
         )
         return best_epoch(history, self.objective)
+
+
+def _key(experiment: Experiment) -> str:
+    """Return a name that experiments share whose warm starts are the same."""
+    what = experiment.warming(), *(getattr(experiment, name) for name in _DATA)
+    return hashlib.sha256(repr(what).encode()).hexdigest()[:12]
 
 
 def best_epoch(history: keras.callbacks.History, objective: Objective) -> dict[str, float]:

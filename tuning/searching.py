@@ -89,7 +89,8 @@ def conclude(settings: Search, searcher: tuner.SearchTuner, objective: Objective
     judged = describe_validation(settings, number_of_images(splits.validation))
     title = f"{short_name(settings.dataset)}, {len(rows)} trials\n{judged}"
     results.draw(rows, trials, objective, folder, title)  # last: a picture that fails costs nothing else
-    for each in (folder, *(path for path in folder.rglob("*") if path.is_dir())):  # nobody else writes any more
+    searcher.forget_warm_starts()  # nobody else writes any more
+    for each in (folder, *(path for path in folder.rglob("*") if path.is_dir())):
         forget_unfinished(each, (*_FILES, *FILES))
     tell_files(folder / results.BEST_TRIAL, **{BEST: f"the classifier of trial {int(best.trial_id)}, the best"})
     print(f"The trials are in {folder / 'trials.md'}, {folder / results.PICTURE}")

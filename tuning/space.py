@@ -152,15 +152,7 @@ class Space:
         Raises:
             InvalidInput: If these values do not go together.
         """
-        made = Experiment.of(**self.settings(values))
-        require(
-            made.warm_start == 0,
-            "warm_start",
-            got=made.warm_start,
-            expected="0 in a search, whose trials begin with a new network, or with given weights",
-            fix="Pass --warm_start=0, or the weights of a warm start by --initialize_from.",
-        )
-        return made
+        return Experiment.of(**self.settings(values))
 
     def takers(self, name: str) -> tuple[str, ...]:
         """Return the methods in this space that take a setting."""

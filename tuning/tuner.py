@@ -29,6 +29,7 @@ from wmr_tf.saving import forget_unfinished, write_json, write_text, written_who
 from wmr_tf.untrusted import read_json, well_formed
 
 TRIALS, FAILURE, CHECKPOINTS = "trials", "failure.txt", "checkpoints"
+WARM_STARTS = "warm-starts"
 _ENDED = ("COMPLETED", "FAILED")
 
 
@@ -184,7 +185,15 @@ class SearchTuner(kt.Hyperband):
         resume = ExactResume(self._checkpoints(trial), minutes=minutes, on_divergence=self._on_divergence)
         resume.tells = True
         kept.append(resume)
-        return super()._build_and_fit_model(trial, *args, callbacks=kept, **kwargs)
+        return super()._build_and_fit_model(trial, *args, callbacks=kept, warm_starts=self._warm_starts, **kwargs)
+
+    @property
+    def _warm_starts(self) -> Path:
+        return Path(self.project_dir) / WARM_STARTS / self.tuner_id  # no two workers write the same checkpoints
+
+    def forget_warm_starts(self) -> None:
+        """Delete the warm starts that trials shared."""
+        shutil.rmtree(Path(self.project_dir) / WARM_STARTS, ignore_errors=True)
 
     def on_trial_end(self, trial: Any) -> None:
         """Tell the oracle, and delete the trial's checkpoints."""
