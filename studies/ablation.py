@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from studies.runs import made_by, publish, spread
-from studies.settings import Study
+from studies.settings import DataStudy
 from trainers.cli import Command
 from trainers.runs import run
 from trainers.runs.folder import CHECKPOINTS
@@ -55,7 +55,7 @@ FEW_STEPS = ("attack_steps", "attack_step_size")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Ablation(Study):
+class Ablation(DataStudy):
     """What is trained, and where it goes."""
 
     dataset: str = setting("Data set.", "digits", choices=DATASETS)

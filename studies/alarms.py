@@ -6,26 +6,47 @@ Trains the gallery of digits (`studies/gallery.py`), and loads the MNIST classif
 which check raised a flag for which classifier.
 """
 
+import dataclasses
 import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import keras
-from absl import app, flags
 
 from studies import gallery
 from studies.runs import made_by, publish
+from studies.settings import DataStudy
+from trainers.cli import Command
+from trainers.settings.base import setting
 from wmr_tf import InvalidInput, data, diagnose, report
+from wmr_tf.checks import at_least, require
+from wmr_tf.checks import seed as checked_seed
 from wmr_tf.saving import load_classifier
 
 MNIST_EPSILON = 0.3
 
-_MODELS = flags.DEFINE_list("models", [], "MNIST classifiers (.keras).")
-_DATA = flags.DEFINE_string("data_dir", None, "Where tensorflow-datasets keeps MNIST.")
-_EXAMPLES = flags.DEFINE_integer("examples", 128, "Test images, the first ones.", lower_bound=1)
-_SEED = flags.DEFINE_integer("seed", 0, "Of the attacks.", lower_bound=0)
-_OUTPUT = flags.DEFINE_string("output", "results/alarms.md", "The table, as Markdown.")
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Alarms(DataStudy):
+    """What is examined beside the gallery, and on what."""
+
+    models: tuple[str, ...] = setting("MNIST classifiers (.keras), with commas.", ())
+    examples: int = setting("Test images, the first ones.", 128)
+    seed: int = setting("Seed of the attacks.", 0)
+    output: str = setting("The table, as Markdown.", "results/alarms.md")
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        at_least("examples", self.examples, 1)
+        checked_seed(self.seed)
+
+    def check_place(self) -> None:
+        """Check also that the models are there; see `DataStudy.check_place`."""
+        super().check_place()
+        for model in self.models:
+            fix = "Name .keras files with commas."
+            require(Path(model).is_file(), "models", got=repr(model), expected="a .keras file", fix=fix)
 
 
 class Row(NamedTuple):
@@ -46,11 +67,13 @@ class Row(NamedTuple):
     seconds: float
 
 
-def examined(group: str, name: str, meant: str, classifier: keras.Model, images: gallery.Arrays, **ball: Any) -> Row:
+def examined(
+    study: Alarms, group: str, name: str, meant: str, classifier: keras.Model, images: gallery.Arrays, **ball: Any
+) -> Row:
     """Return what a diagnosis finds of a classifier; refused images count as a flag of the name InvalidInput."""
     start = time.perf_counter()
     try:
-        found = diagnose(classifier, images, examples=_EXAMPLES.value, seed=_SEED.value, verbose=0, **ball)
+        found = diagnose(classifier, images, examples=study.examples, seed=study.seed, verbose=0, **ball)
         raised = [flag["name"] for flag in found.flags]
     except InvalidInput:
         raised = ["InvalidInput"]
@@ -59,17 +82,18 @@ def examined(group: str, name: str, meant: str, classifier: keras.Model, images:
     return row
 
 
-def rows() -> Iterator[Row]:
+def rows(study: Alarms) -> Iterator[Row]:
     """Yield the rows of the gallery, then those of the MNIST classifiers."""
     images, labels = gallery.digits("test")
     for name, broken in gallery.BROKEN.items():
         classifier, spoiled = broken.spoil(gallery.base()), (broken.images(images), labels)
-        yield examined("broken", name, broken.meant, classifier, spoiled, epsilon=gallery.EPSILON)
+        yield examined(study, "broken", name, broken.meant, classifier, spoiled, epsilon=gallery.EPSILON)
     for name, honest in gallery.HONEST.items():
-        yield examined("honest", name, "-", honest.make(), (images, labels), epsilon=honest.epsilon, norm=honest.norm)
-    for path in map(Path, _MODELS.value):
-        test = data.load("mnist", data_dir=_DATA.value).test
-        yield examined("MNIST", path.stem, "?", load_classifier(path), test, epsilon=MNIST_EPSILON)
+        ball = {"epsilon": honest.epsilon, "norm": honest.norm}
+        yield examined(study, "honest", name, "-", honest.make(), (images, labels), **ball)
+    for path in map(Path, study.models):
+        test = data.load("mnist", data_dir=study.data_dir).test
+        yield examined(study, "MNIST", path.stem, "?", load_classifier(path), test, epsilon=MNIST_EPSILON)
 
 
 def summary(found: list[Row]) -> str:
@@ -84,23 +108,22 @@ def summary(found: list[Row]) -> str:
     )
 
 
-def main(argv: list[str]) -> None:
+def examine(study: Alarms) -> None:
     """Train, diagnose and write the table."""
-    del argv
-    found = list(rows())
+    found = list(rows(study))
     header = ["Classifier", "", "meant", "raised", "seconds"]
     cells = [[row.name, row.group, row.meant, ", ".join(row.raised) or "-", f"{row.seconds:.0f}"] for row in found]
     sections = [
         "# Alarms",
-        f"{made_by('studies.alarms')}, seed {_SEED.value}, the first {_EXAMPLES.value} test images each. Digits: "
+        f"{made_by('studies.alarms')}, seed {study.seed}, the first {study.examples} test images each. Digits: "
         f"linf, epsilon {gallery.EPSILON:g} (in l2 {gallery.L2['epsilon']:g}); MNIST: linf, epsilon {MNIST_EPSILON:g}.",
         summary(found),
         report.format_table(header, cells, markdown=True),
         "What the checks are, and what to do: `wmr_tf/evaluation/indicators.py`. The broken ones are made of the "
         "honest classifier PGD, but for winners take all, which is trained so: `studies/gallery.py`.",
     ]
-    publish(sections, Path(_OUTPUT.value))
+    publish(sections, Path(study.output))
 
 
 if __name__ == "__main__":
-    app.run(main)
+    Command(Alarms, examine)()

@@ -6,6 +6,7 @@ SmallCNN on a batch of 128 images that is in memory already. The methods take tu
 a moment slows them all. Recipes are those of MNIST, except for the settings in the label.
 """
 
+import dataclasses
 import statistics
 import time
 from collections.abc import Callable
@@ -14,13 +15,16 @@ from pathlib import Path
 import keras
 import numpy as np
 import tensorflow as tf
-from absl import app, flags
 
 from studies.runs import made_by, publish
+from studies.settings import Study
+from trainers.cli import Command
 from trainers.runs import run
+from trainers.settings.base import setting
 from trainers.settings.config import Experiment
 from trainers.settings.network import PRECISIONS
 from wmr_tf import report, use_all_cores
+from wmr_tf.checks import at_least, one_of
 
 IMAGES = 128
 REFERENCE = "pgd, 10 steps"
@@ -42,14 +46,28 @@ ROWS: list[tuple[str, str, dict[str, int], str, int]] = [
     ("pgd, 40 steps", "pgd", {"attack_steps": 40}, "41 + 41", 1),
 ]
 
-_PRECISION = flags.DEFINE_enum("precision", "bfloat16", list(PRECISIONS), "Precision of the training.")
-_ROUNDS = flags.DEFINE_integer("rounds", 9, "Turns of each method.", lower_bound=1)
-_OUTPUT = flags.DEFINE_string("output", "results/costs.md", "The table, as Markdown.")
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Costs(Study):
+    """How steps are timed."""
+
+    precision: str = setting("Precision of the training.", "bfloat16", choices=PRECISIONS)
+    rounds: int = setting("Turns of each method.", 9)
+    output: str = setting("The table, as Markdown.", "results/costs.md")
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        one_of("precision", self.precision, PRECISIONS)
+        at_least("rounds", self.rounds, 1)
+
+    def use_threads(self) -> None:
+        """Give each core its own part of a batch; see `Settings.use_threads`."""
+        use_all_cores()
 
 
-def step_of(method: str, settings: dict[str, int]) -> Callable[[], float]:
+def step_of(precision: str, method: str, settings: dict[str, int]) -> Callable[[], float]:
     """Return one call of the function that `fit` compiles."""
-    experiment = Experiment.of("mnist", method, precision=_PRECISION.value, **settings)
+    experiment = Experiment.of("mnist", method, precision=precision, **settings)
     run.seed_everything(experiment)
     model = run.build_model(experiment, examples=IMAGES)
     random = np.random.default_rng(0)
@@ -70,16 +88,14 @@ def timed(step: Callable[[], float]) -> float:
     return (time.perf_counter() - start) / steps
 
 
-def main(argv: list[str]) -> None:
+def measure(study: Costs) -> None:
     """Measure and write the table."""
-    del argv
-    use_all_cores()
-    steps = [step_of(method, settings) for _, method, settings, *_ in ROWS]
+    steps = [step_of(study.precision, method, settings) for _, method, settings, *_ in ROWS]
     for step in steps:
         step()
-    progress = keras.utils.Progbar(_ROUNDS.value, unit_name="round")
+    progress = keras.utils.Progbar(study.rounds, unit_name="round")
     seconds: list[list[float]] = [[] for _ in steps]
-    for _ in range(_ROUNDS.value):
+    for _ in range(study.rounds):
         for step, found in zip(steps, seconds, strict=True):
             found.append(timed(step))
         progress.add(1)
@@ -94,13 +110,13 @@ def main(argv: list[str]) -> None:
     sections = [
         "# The cost of a training step",
         f"{made_by('studies.costs')}. SmallCNN, {IMAGES} images, "
-        f"{_PRECISION.value}, {_ROUNDS.value} rounds in turns: median, and range; ratios are medians of those within a "
+        f"{study.precision}, {study.rounds} rounds in turns: median, and range; ratios are medians of those within a "
         "round. Without BatchNorm, TRADES, MART and mixed train on clean and attacked images in one pass, counted as "
         "two here. Free trains on each batch as often as it replays it, and so needs as many fewer epochs.",
         report.format_table(header, rows, markdown=True),
     ]
-    publish(sections, Path(_OUTPUT.value))
+    publish(sections, Path(study.output))
 
 
 if __name__ == "__main__":
-    app.run(main)
+    Command(Costs, measure)()

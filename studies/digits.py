@@ -7,15 +7,18 @@ its folder is replaced). Then evaluates weighted TRADES again at the mean top pr
 validation images, since smaller logits alone raise A_sa.
 """
 
+import dataclasses
 from pathlib import Path
 
-from absl import app, flags
-
 from studies.runs import at_alpha, made_by, publish, spread, trained
+from studies.settings import Study
+from trainers.cli import Command
 from trainers.comparison.matching import confidence, with_confidence
 from trainers.runs.folder import BEST
+from trainers.settings.base import setting
 from trainers.settings.config import Experiment
 from wmr_tf import data, report
+from wmr_tf.checks import at_least
 from wmr_tf.evaluation import evaluate_robustness
 from wmr_tf.report.tables import ACCURACIES
 from wmr_tf.saving import load_classifier
@@ -23,17 +26,26 @@ from wmr_tf.saving import load_classifier
 ALPHA_TEST = 2.0
 DEFENCES = {"natural": ("natural", 0.0), "TRADES": ("trades", 0.0), "TRADES+weights": ("trades", 2.0)}
 
-_SEEDS = flags.DEFINE_integer("seeds", 5, "How many seeds, from 0.", lower_bound=2)
-_RUNS = flags.DEFINE_string("runs", "runs/digits_seeds", "Folder of the runs.")
-_OUTPUT = flags.DEFINE_string("output", "results/digits.md", "The table, as Markdown.")
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Digits(Study):
+    """How many seeds, and where the runs go."""
+
+    seeds: int = setting("How many seeds, from 0.", 5)
+    runs: str = setting("Folder of the runs, finished ones are kept.", "runs/digits_seeds")
+    output: str = setting("The table, as Markdown.", "results/digits.md")
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        at_least("seeds", self.seeds, 2)
 
 
-def measure(seed: int, splits: data.Splits) -> dict[str, dict[str, float]]:
+def measure(runs: Path, seed: int, splits: data.Splits) -> dict[str, dict[str, float]]:
     """Return for each defence its numbers as trained, and for the TRADES models at equal confidence."""
     measured = {}
     classifiers = {}
     for defence, (method, alpha) in DEFENCES.items():
-        folder = Path(_RUNS.value) / f"{defence}-{seed}"
+        folder = runs / f"{defence}-{seed}"
         experiment = Experiment.of("digits", method, alpha_train=alpha, seed=seed)
         metrics = trained(experiment, folder)
         classifiers[defence] = load_classifier(folder / BEST)
@@ -74,20 +86,19 @@ def tables(measured: list[dict[str, dict[str, float]]]) -> str:
     )
 
 
-def main(argv: list[str]) -> None:
+def compare(study: Digits) -> None:
     """Train, evaluate and write the table."""
-    del argv
     splits = data.load("digits")
-    measured = [measure(seed, splits) for seed in range(_SEEDS.value)]
+    measured = [measure(Path(study.runs), seed, splits) for seed in range(study.seeds)]
     attack = Experiment.of("digits").test_attack()
     sections = [
-        f"# The digits over {_SEEDS.value} seeds",
-        f"{made_by('studies.digits')}, seeds 0 to {_SEEDS.value - 1}. All 599 test images, {attack}, "
+        f"# The digits over {study.seeds} seeds",
+        f"{made_by('studies.digits')}, seeds 0 to {study.seeds - 1}. All 599 test images, {attack}, "
         f"alpha_test {ALPHA_TEST:g}; mean ± standard deviation over seeds.",
         tables(measured),
     ]
-    publish(sections, Path(_OUTPUT.value))
+    publish(sections, Path(study.output))
 
 
 if __name__ == "__main__":
-    app.run(main)
+    Command(Digits, compare)()

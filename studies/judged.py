@@ -10,7 +10,7 @@ import keras
 
 import wmr_tf
 from studies.rivals import Row, WarmUp
-from studies.settings import Study
+from studies.settings import DataStudy
 from trainers.comparison.matching import confidence, with_confidence
 from trainers.runs import run
 from trainers.runs.folder import CHECKPOINTS, IMAGES, METRICS
@@ -43,7 +43,7 @@ _FIX = "Delete the folder: the run is made again."
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Judged(Study):
+class Judged(DataStudy):
     """Which models, and how they are judged."""
 
     dataset: str = setting("Data set.", "digits", choices=SHORT)

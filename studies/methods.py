@@ -7,18 +7,23 @@ where the recipe has forty, and one learning rate for all, which drops at 60 and
 kept in --runs: a study that was stopped resumes there, and an MNIST run that was cut starts again.
 """
 
+import dataclasses
 import statistics
 import time
 from pathlib import Path
 from typing import Any
 
 import keras
-from absl import app, flags
 
 from studies.runs import at_alpha, made_by, publish, spread, trained
+from studies.settings import DataStudy
+from trainers.cli import Command
 from trainers.runs import run
+from trainers.runs.testing import first_images
+from trainers.settings.base import setting
 from trainers.settings.config import Experiment
 from wmr_tf import methods, report
+from wmr_tf.checks import at_least, positive
 from wmr_tf.evaluation import evaluate_robustness
 from wmr_tf.report.tables import ACCURACIES
 from wmr_tf.saving import read_json, save_classifier, write_json
@@ -30,12 +35,22 @@ DROPS = (0.60, 0.85)
 EPOCHS = 3  # about what the time allows; only the warm-up of iaat's radii is a fraction of them
 SHORT_ATTACK = {"attack_steps": 10, "attack_step_size": 0.05}
 
-_SEEDS = flags.DEFINE_integer("seeds", 3, "How many seeds on the digits, from 0.", lower_bound=2)
-_SECONDS = flags.DEFINE_float("seconds", 120.0, "Processor time for each method's training on MNIST.", lower_bound=1.0)
-_EXAMPLES = flags.DEFINE_integer("eval_examples", 1000, "How many MNIST test images to attack.")
-_RUNS = flags.DEFINE_string("runs", "runs/methods", "Folder of the runs.")
-_DATA = flags.DEFINE_string("data_dir", None, "Where tensorflow-datasets keeps MNIST.")
-_OUTPUT = flags.DEFINE_string("output", "results/methods.md", "The tables, as Markdown.")
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Methods(DataStudy):
+    """How long is trained, and on how many images it is judged."""
+
+    seeds: int = setting("How many seeds on the digits, from 0.", 3)
+    seconds: float = setting("Processor time for each method's training on MNIST.", 120.0)
+    eval_examples: int = setting("How many MNIST test images to attack.", 1000)
+    runs: str = setting("Folder of the runs, finished ones are kept.", "runs/methods")
+    output: str = setting("The tables, as Markdown.", "results/methods.md")
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        at_least("seeds", self.seeds, 2)
+        positive("seconds", self.seconds)
+        at_least("eval_examples", self.eval_examples, 1)
 
 
 class TrainFor(keras.callbacks.Callback):
@@ -69,34 +84,35 @@ def variants() -> list[tuple[str, float]]:
     return [("natural", 0.0), *((name, alpha) for name in weighted for alpha in (0.0, ALPHA))]
 
 
-def on_digits(method: str, alpha: float) -> list[dict[str, float]]:
+def on_digits(study: Methods, method: str, alpha: float) -> list[dict[str, float]]:
     """Return what a method reaches on the digits, seed by seed."""
     found = []
-    for seed in range(_SEEDS.value):
-        folder = Path(_RUNS.value) / f"digits-{method}-{alpha:g}-{seed}"
+    for seed in range(study.seeds):
+        folder = Path(study.runs) / f"digits-{method}-{alpha:g}-{seed}"
         settings = {"alpha_train": alpha, "alpha_test": (ALPHA,), "seed": seed}
         metrics = trained(Experiment.of("digits", method, **settings), folder)
         found.append({**at_alpha(metrics, ALPHA), "seconds": metrics["seconds"]})
     return found
 
 
-def on_mnist(method: str, alpha: float) -> dict[str, float]:
+def on_mnist(study: Methods, method: str, alpha: float) -> dict[str, float]:
     """Return what a method reaches on MNIST in the time that all have."""
-    file = Path(_RUNS.value) / f"mnist-{method}-{alpha:g}" / "result.json"
-    wanted = {"seconds": _SECONDS.value, "examples": _EXAMPLES.value}
+    file = Path(study.runs) / f"mnist-{method}-{alpha:g}" / "result.json"
+    wanted = {"seconds": study.seconds, "examples": study.eval_examples}
     if file.exists():
         result = read_json(file, "run", fix="Delete the file: the run is made again.")
         if {name: result[name] for name in wanted} == wanted:
             return result
     print(f"MNIST: {method}, alpha {alpha:g}", flush=True)
-    recipe = mnist_recipe(method, alpha)
+    recipe = mnist_recipe(study, method, alpha)
     run.seed_everything(recipe)
     splits = run.load_data(recipe)
     assert splits.train_examples is not None  # which `data.load` sets
     model = run.build_model(recipe, splits.train_examples)
-    clock = TrainFor(_SECONDS.value)
+    clock = TrainFor(study.seconds)
     model.fit(splits.train, epochs=1000, callbacks=[clock], verbose=2)
-    measured = evaluate_robustness(model.classifier, splits.test, recipe.test_attack(), alpha_test=[ALPHA])
+    test = first_images(splits.test, study.eval_examples)
+    measured = evaluate_robustness(model.classifier, test, recipe.test_attack(), alpha_test=[ALPHA])
     result = {**wanted, "epochs": clock.images / splits.train_examples, **at_alpha(measured.metrics(), ALPHA)}
     file.parent.mkdir(parents=True, exist_ok=True)
     save_classifier(model.classifier, file.parent / "classifier.keras")
@@ -104,26 +120,26 @@ def on_mnist(method: str, alpha: float) -> dict[str, float]:
     return result
 
 
-def mnist_recipe(method: str, alpha: float) -> Experiment:
+def mnist_recipe(study: Methods, method: str, alpha: float) -> Experiment:
     """Return the recipe of a method, with what all methods share here and a shorter attack where it is long."""
     shared: dict[str, Any] = {"alpha_train": alpha, "alpha_test": (ALPHA,), "precision": "auto", "batch_size": BATCH}
-    shared |= {"data_dir": _DATA.value, "eval_examples": _EXAMPLES.value, "learning_rate": LEARNING_RATE}
+    shared |= {"data_dir": study.data_dir, "eval_examples": study.eval_examples, "learning_rate": LEARNING_RATE}
     shared |= {"epochs": EPOCHS}
     recipe = Experiment.of("mnist", method, **shared)
     is_long = recipe.attack_steps is not None and recipe.attack_steps > SHORT_ATTACK["attack_steps"]
     return Experiment.of("mnist", method, **shared, **SHORT_ATTACK) if is_long else recipe
 
 
-def tables() -> tuple[str, str]:
+def tables(study: Methods) -> tuple[str, str]:
     """Return the table of the digits and that of MNIST, training what is missing."""
     header = ["method", "alpha_train", *(f"{name} (%)" for name in ACCURACIES)]
     digits, mnist = [], []
     for method, alpha in variants():
-        found = on_digits(method, alpha)
+        found = on_digits(study, method, alpha)
         seconds = f"{statistics.mean(of['seconds'] for of in found):.0f}"
         digits.append([method, f"{alpha:g}", *(spread([of[name] for of in found]) for name in ACCURACIES), seconds])
     for method, alpha in variants():
-        result = on_mnist(method, alpha)
+        result = on_mnist(study, method, alpha)
         mnist.append(
             [method, f"{alpha:g}", *(f"{100 * result[name]:.1f}" for name in ACCURACIES), f"{result['epochs']:.2f}"]
         )
@@ -133,25 +149,24 @@ def tables() -> tuple[str, str]:
     )
 
 
-def main(argv: list[str]) -> None:
+def compare(study: Methods) -> None:
     """Train, evaluate and write the tables."""
-    del argv
-    digits, mnist = tables()
+    digits, mnist = tables(study)
     sections = [
         f"# The training methods\n\n{made_by('studies.methods')}. alpha_test {ALPHA:g}; test attacks as in the "
         f"recipes: {Experiment.of('digits').test_attack()} on the digits, {Experiment.of('mnist').test_attack()} on "
         "MNIST, in float32.",
-        f"## Digits\n\nEach method by its recipe, seeds 0 to {_SEEDS.value - 1}, all 599 test images, best epoch by "
+        f"## Digits\n\nEach method by its recipe, seeds 0 to {study.seeds - 1}, all 599 test images, best epoch by "
         "val_A_sa; mean ± standard deviation over seeds. Seconds are those of the whole run with its evaluations.\n\n"
         f"{digits}",
-        f"## MNIST, {_SECONDS.value:g} seconds of processor time for each\n\nOn two cores it is half as long. Seed 0, "
-        f"first {_EXAMPLES.value} test images, "
+        f"## MNIST, {study.seconds:g} seconds of processor time for each\n\nOn two cores it is half as long. Seed 0, "
+        f"first {study.eval_examples} test images, "
         f"the weights at the end; --precision=auto, learning rate {LEARNING_RATE} for all, batch {BATCH}, attacks of "
         f"{SHORT_ATTACK['attack_steps']} steps of {SHORT_ATTACK['attack_step_size']} where the recipe has more. Epochs "
         f"are passes over the 55,000 images, without the replays of free.\n\n{mnist}",
     ]
-    publish(sections, Path(_OUTPUT.value))
+    publish(sections, Path(study.output))
 
 
 if __name__ == "__main__":
-    app.run(main)
+    Command(Methods, compare)()

@@ -13,13 +13,17 @@ import statistics
 from pathlib import Path
 
 import numpy as np
-from absl import app, flags
 
 from studies.runs import at_alpha, made_by, publish, spread, trained
+from studies.settings import DataStudy
+from trainers.cli import Command
 from trainers.runs import run
 from trainers.runs.folder import BEST
+from trainers.runs.testing import first_images
+from trainers.settings.base import setting
 from trainers.settings.config import Experiment
 from wmr_tf import report
+from wmr_tf.checks import at_least
 from wmr_tf.evaluation import Robustness, evaluate_robustness
 from wmr_tf.report.tables import ACCURACIES
 from wmr_tf.saving import load_classifier
@@ -28,10 +32,22 @@ PRECISIONS = ("float32", "bfloat16")
 ALPHA_TEST = 2.0
 MNIST = {"epochs": 3, "attack_steps": 10, "attack_step_size": 0.05, "learning_rate": 0.02, "eval_examples": 2000}
 
-_SEEDS = flags.DEFINE_integer("seeds", 5, "How many seeds on the digits, from 0.", lower_bound=2)
-_RUNS = flags.DEFINE_string("runs", "runs/precision", "Folder of the runs.")
-_DATA = flags.DEFINE_string("data_dir", None, "Where tensorflow-datasets keeps MNIST.")
-_OUTPUT = flags.DEFINE_string("output", "results/precision.md", "The tables, as Markdown.")
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Precision(DataStudy):
+    """How many seeds, and where the runs go."""
+
+    seeds: int = setting("How many seeds on the digits, from 0.", 5)
+    runs: str = setting("Folder of the runs, finished ones are kept.", "runs/precision")
+    output: str = setting("The tables, as Markdown.", "results/precision.md")
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        at_least("seeds", self.seeds, 2)
+
+    def folder_of(self, made: Experiment) -> Path:
+        """Return the folder of a run."""
+        return Path(self.runs) / f"{made.dataset}-{made.precision}-{made.seed}"
 
 
 def experiment(dataset: str, precision: str, seed: int, **changes: object) -> Experiment:
@@ -40,15 +56,11 @@ def experiment(dataset: str, precision: str, seed: int, **changes: object) -> Ex
     return Experiment.of(dataset, "trades", **settings, **changes)
 
 
-def folder_of(made: Experiment) -> Path:
-    """Return the folder of a run."""
-    return Path(_RUNS.value) / f"{made.dataset}-{made.precision}-{made.seed}"
-
-
-def attacked(trained_as: Experiment) -> dict[str, Robustness]:
+def attacked(study: Precision, trained_as: Experiment) -> dict[str, Robustness]:
     """Return the evaluation of a trained classifier by the precision of the attack."""
-    classifier = load_classifier(folder_of(trained_as) / BEST)
+    classifier = load_classifier(study.folder_of(trained_as) / BEST)
     test = run.load_data(dataclasses.replace(trained_as, precision="float32")).test
+    test = first_images(test, trained_as.eval_examples)
     return {
         precision: evaluate_robustness(
             classifier,
@@ -63,10 +75,10 @@ def attacked(trained_as: Experiment) -> dict[str, Robustness]:
     }
 
 
-def training_table(experiments: dict[str, list[Experiment]]) -> str:
+def training_table(study: Precision, experiments: dict[str, list[Experiment]]) -> str:
     """Return the accuracies by the precision of training; mean and standard deviation where there are seeds."""
     found = {
-        name: [at_alpha(trained(each, folder_of(each)), ALPHA_TEST) for each in several]
+        name: [at_alpha(trained(each, study.folder_of(each)), ALPHA_TEST) for each in several]
         for name, several in experiments.items()
     }
     header = ["trained in", *(f"{name} (%)" for name in ACCURACIES)]
@@ -79,9 +91,9 @@ def training_table(experiments: dict[str, list[Experiment]]) -> str:
     return report.format_table(header, rows, markdown=True)
 
 
-def attack_table(experiments: list[Experiment]) -> str:
+def attack_table(study: Precision, experiments: list[Experiment]) -> str:
     """Return what the attack's precision changes on the same classifiers."""
-    found = [attacked(each) for each in experiments]
+    found = [attacked(study, each) for each in experiments]
     accuracies = {
         precision: [at_alpha(of[precision].metrics(), ALPHA_TEST) for of in found] for precision in PRECISIONS
     }
@@ -104,22 +116,21 @@ def shown(values: list[float]) -> str:
     return spread(values) if len(values) > 1 else f"{100 * values[0]:.1f}"
 
 
-def main(argv: list[str]) -> None:
+def compare(study: Precision) -> None:
     """Train, evaluate and write the tables."""
-    del argv
-    digits = {name: [experiment("digits", name, seed) for seed in range(_SEEDS.value)] for name in PRECISIONS}
-    mnist = {name: [experiment("mnist", name, 0, data_dir=_DATA.value, **MNIST)] for name in PRECISIONS}
+    digits = {name: [experiment("digits", name, seed) for seed in range(study.seeds)] for name in PRECISIONS}
+    mnist = {name: [experiment("mnist", name, 0, data_dir=study.data_dir, **MNIST)] for name in PRECISIONS}
     settings = ", ".join(f"{name} {value}" for name, value in MNIST.items())
     sections = [
         f"# Precision\n\n{made_by('studies.precision')}. Weighted TRADES, alpha_train and alpha_test "
         f"{ALPHA_TEST:g}. A table pairs one recipe, or one classifier, in float32 and in bfloat16; scores are float32.",
-        f"## Training: digits, seeds 0 to {_SEEDS.value - 1}, all 599 test images\n\n{training_table(digits)}",
-        f"## Training: MNIST, seed 0, {settings}\n\n{training_table(mnist)}",
-        f"## The attack of an evaluation: the digits' classifiers\n\n{attack_table(sum(digits.values(), []))}",
-        f"## The attack of an evaluation: the MNIST classifiers\n\n{attack_table(sum(mnist.values(), []))}",
+        f"## Training: digits, seeds 0 to {study.seeds - 1}, all 599 test images\n\n{training_table(study, digits)}",
+        f"## Training: MNIST, seed 0, {settings}\n\n{training_table(study, mnist)}",
+        f"## The attack of an evaluation: the digits' classifiers\n\n{attack_table(study, sum(digits.values(), []))}",
+        f"## The attack of an evaluation: the MNIST classifiers\n\n{attack_table(study, sum(mnist.values(), []))}",
     ]
-    publish(sections, Path(_OUTPUT.value))
+    publish(sections, Path(study.output))
 
 
 if __name__ == "__main__":
-    app.run(main)
+    Command(Precision, compare)()

@@ -3,27 +3,39 @@
 python -m studies.temperature --model=runs/demo/trades_alpha_2/best.keras --output=results/temperature.md
 """
 
+import dataclasses
 from pathlib import Path
 
-from absl import app, flags
-
 from studies.runs import made_by, publish
+from studies.settings import Study
+from trainers.cli import Command
+from trainers.settings.base import setting
 from trainers.settings.config import Experiment
 from wmr_tf import data, report
+from wmr_tf.checks import require
 from wmr_tf.evaluation import evaluate_robustness
 from wmr_tf.evaluation.temperature import at_temperature
 from wmr_tf.saving import load_classifier
 
 TEMPERATURES = (1.0, 0.3, 0.1, 0.03, 0.01)
 
-_MODEL = flags.DEFINE_string("model", None, "The .keras file of a classifier of the digits.", required=True)
-_OUTPUT = flags.DEFINE_string("output", "results/temperature.md", "The table, as Markdown.")
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Temperatures(Study):
+    """What is evaluated."""
+
+    model: str = setting("The .keras file of a classifier of the digits.", "")
+    output: str = setting("The table, as Markdown.", "results/temperature.md")
+
+    def check_place(self) -> None:
+        """Check that the model is there; see `Settings.check_place`."""
+        fix = "Pass --model=FILE."
+        require(Path(self.model).is_file(), "model", got=repr(self.model), expected="a .keras file", fix=fix)
 
 
-def main(argv: list[str]) -> None:
+def evaluate(study: Temperatures) -> None:
     """Evaluate the model at every temperature and write the table."""
-    del argv
-    classifier, test = load_classifier(_MODEL.value), data.load("digits").test
+    classifier, test = load_classifier(study.model), data.load("digits").test
     attack = Experiment.of("digits").test_attack()
     rows = []
     for temperature in TEMPERATURES:
@@ -35,8 +47,8 @@ def main(argv: list[str]) -> None:
         rows.append([f"{temperature:g}", *accuracies, str(found.zero_gradients)])
     header = ["temperature", "A_nat (%)", "A_rob (%)", "A_strong (%)", "images without a gradient"]
     head = f"# Logits divided by a temperature\n\n{made_by('studies.temperature')}, seed 0, all 599 test images."
-    publish([head, report.format_table(header, rows, markdown=True)], Path(_OUTPUT.value))
+    publish([head, report.format_table(header, rows, markdown=True)], Path(study.output))
 
 
 if __name__ == "__main__":
-    app.run(main)
+    Command(Temperatures, evaluate)()

@@ -29,7 +29,7 @@ from reproduce.processes import run
 from reproduce.results import trained_seconds
 from reproduce.rows import Model
 from studies.runs import made_by, publish
-from studies.settings import Study
+from studies.settings import DataStudy
 from trainers.cli import Command, as_flag
 from trainers.runs.folder import BEST
 from trainers.runs.naming import shown_attack
@@ -62,7 +62,7 @@ _FIX = "Delete the file: the row is made again."
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Race(Study):
+class Race(DataStudy):
     """What is trained for how long, and how it is scored."""
 
     libraries: tuple[str, ...] = setting("Who trains, with commas.", tuple(LIBRARIES), choices=LIBRARIES)
@@ -86,7 +86,7 @@ class Race(Study):
         checked_seed(self.seed)
 
     def check_place(self) -> None:
-        """Check also that the peers are installed; see `Study.check_place`."""
+        """Check also that the peers are installed; see `DataStudy.check_place`."""
         super().check_place()
         needed = ("torch", "art") if set(self.libraries) & set(PEERS) else ()
         missing = [name for name in needed if importlib.util.find_spec(name) is None]

@@ -18,13 +18,16 @@ from pathlib import Path
 from typing import Any
 
 import keras
-from absl import app, flags
 
 from studies.runs import made_by, publish
+from studies.settings import DataStudy
+from trainers.cli import Command
 from trainers.runs import run
 from trainers.runs.testing import first_images
+from trainers.settings.base import setting
 from trainers.settings.config import Experiment
 from wmr_tf import AdversarialModel, architectures, attacks, data, methods, report
+from wmr_tf.checks import at_least, nonnegative, one_of
 from wmr_tf.evaluation import evaluate_robustness
 from wmr_tf.weights import Exponential
 
@@ -78,42 +81,61 @@ CASES = {
 }
 NATURAL_RATE = 0.05
 
-_PART = flags.DEFINE_enum("part", "forms", ["forms", "recipes"], "What is measured.")
-_DATASETS = flags.DEFINE_list("datasets", list(CASES), "Data sets.")
-_METHODS = flags.DEFINE_list("methods", ["free", "n_fgsm"], "What the part `recipes` trains.")
-_ALPHAS = flags.DEFINE_list("alphas", ["0", "1", "2", "3"], "Powers of the attacker that is trained against.")
-_SEEDS = flags.DEFINE_integer("seeds", 3, "How many seeds, from 0.", lower_bound=1)
-_EXAMPLES = flags.DEFINE_integer("eval_examples", 500, "How many test images are attacked, the first ones.")
-_DATA = flags.DEFINE_string("data_dir", None, "Where tensorflow-datasets keeps prepared data.")
-_OUTPUT = flags.DEFINE_string("output", "results/weighting.md", "The table, as Markdown.")
+PARTS = ("forms", "recipes")
+METHODS = ("free", "n_fgsm")
 
 
-def starts(dataset: str, seed: int) -> dict[str, keras.Model]:
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Weights(DataStudy):
+    """What is measured, with which powers and seeds."""
+
+    part: str = setting("What is measured.", "forms", choices=PARTS)
+    datasets: tuple[str, ...] = setting("Data sets, with commas.", tuple(CASES), choices=CASES)
+    methods: tuple[str, ...] = setting("What the part recipes trains, with commas.", METHODS, choices=METHODS)
+    alphas: tuple[float, ...] = setting("alpha_train of each row, with commas.", (0.0, 1.0, 2.0, 3.0))
+    seeds: int = setting("How many seeds, from 0.", 3)
+    eval_examples: int = setting("How many test images are attacked, the first ones.", 500)
+    output: str = setting("The table, as Markdown.", "results/weighting.md")
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        one_of("part", self.part, PARTS)
+        for name in self.datasets:
+            one_of("datasets", name, CASES)
+        for name in self.methods:
+            one_of("methods", name, METHODS)
+        for alpha in self.alphas:
+            nonnegative("alphas", alpha)
+        at_least("seeds", self.seeds, 1)
+        at_least("eval_examples", self.eval_examples, 1)
+
+    def splits(self, dataset: str, seed: int) -> data.Splits:
+        """Return the data of a run of the part `forms`."""
+        images = CASES[dataset].images
+        return data.load(dataset, batch_size=64, seed=seed, data_dir=self.data_dir, train_examples=images)
+
+
+def starts(study: Weights, dataset: str, seed: int) -> dict[str, keras.Model]:
     """Return a new network and one that has been trained naturally."""
     case = CASES[dataset]
     keras.utils.set_random_seed(seed)
     new, trained = case.network(), case.network()
     model = AdversarialModel(trained, methods.Natural())
     model.compile(optimizer=keras.optimizers.SGD(NATURAL_RATE, momentum=0.9))
-    model.fit(splits(dataset, seed).train, epochs=case.epochs, verbose=0)
+    model.fit(study.splits(dataset, seed).train, epochs=case.epochs, verbose=0)
     return {"new": new, "trained naturally": trained}
 
 
-def splits(dataset: str, seed: int) -> data.Splits:
-    """Return the data of a run."""
-    return data.load(dataset, batch_size=64, seed=seed, data_dir=_DATA.value, train_examples=CASES[dataset].images)
-
-
-def measure(dataset: str, start: keras.Model, weighting: Exponential, seed: int) -> dict[str, float]:
+def measure(study: Weights, dataset: str, start: keras.Model, weighting: Exponential, seed: int) -> dict[str, float]:
     """Train from the weights of `start`; return the first epoch's loss over that of its baseline, and accuracies."""
     case = CASES[dataset]
     classifier = keras.models.clone_model(start)
     classifier.set_weights(start.get_weights())
     model = AdversarialModel(classifier, methods.TRADES(case.attack, beta=6.0, alpha=weighting), seed=seed)
     model.compile(optimizer=keras.optimizers.SGD(0.01))
-    loaded = splits(dataset, seed)
+    loaded = study.splits(dataset, seed)
     history = model.fit(loaded.train, epochs=case.epochs, verbose=0).history
-    test = first_images(loaded.test, _EXAMPLES.value)
+    test = first_images(loaded.test, study.eval_examples)
     found = evaluate_robustness(classifier, test, case.test_attack, alpha_test=ALPHA_TEST, seed=seed, verbose=0)
     return {
         "first loss": history["loss"][0],
@@ -123,18 +145,18 @@ def measure(dataset: str, start: keras.Model, weighting: Exponential, seed: int)
     }
 
 
-def recipes(dataset: str) -> str:
+def recipes(study: Weights, dataset: str) -> str:
     """Return the table of methods by their recipes, with every alpha and seed."""
     header = ["method", "alpha", "seed", "loss, first and last epoch", "A_nat (%)", "A_rob (%)"]
     rows = []
-    for method, alpha, seed in itertools.product(_METHODS.value, map(float, _ALPHAS.value), range(_SEEDS.value)):
+    for method, alpha, seed in itertools.product(study.methods, study.alphas, range(study.seeds)):
         experiment = Experiment.of(
             dataset,
             method,
             alpha_train=alpha,
             seed=seed,
-            data_dir=_DATA.value,
-            eval_examples=_EXAMPLES.value,
+            data_dir=study.data_dir,
+            eval_examples=study.eval_examples,
             **CASES[dataset].schedule,
         )
         run.seed_everything(experiment)
@@ -142,7 +164,8 @@ def recipes(dataset: str) -> str:
         model = run.build_model(experiment, loaded.train_examples)
         losses = model.fit(loaded.train, epochs=experiment.rounds, verbose=0).history["loss"]
         attack = experiment.test_attack()
-        found = evaluate_robustness(model.classifier, loaded.test, attack, alpha_test=(), seed=seed, verbose=0)
+        test = first_images(loaded.test, study.eval_examples)
+        found = evaluate_robustness(model.classifier, test, attack, alpha_test=(), seed=seed, verbose=0)
         accuracies = (f"{100 * each.value:.1f}" for each in (found.A_nat, found.A_rob))
         rows.append([method, f"{alpha:g}", str(seed), f"{losses[0]:.2f} to {losses[-1]:.2f}", *accuracies])
         print(dataset, *rows[-1], flush=True)
@@ -151,15 +174,15 @@ def recipes(dataset: str) -> str:
     return f"## {dataset}\n\nThe recipe{changed and f' with {changed}'}.\n\n{table}"
 
 
-def section(dataset: str) -> str:
+def forms(study: Weights, dataset: str) -> str:
     """Return the table of a data set."""
-    networks = {seed: starts(dataset, seed) for seed in range(_SEEDS.value)}
+    networks = {seed: starts(study, dataset, seed) for seed in range(study.seeds)}
     rows = []
     for start in ("new", "trained naturally"):
-        for alpha in map(float, _ALPHAS.value):
+        for alpha in study.alphas:
             for normalize in (False, True)[: 1 if alpha == 0 else 2]:
                 weighting = Exponential(alpha, normalize=normalize)
-                measured = [measure(dataset, of[start], weighting, seed) for seed, of in networks.items()]
+                measured = [measure(study, dataset, of[start], weighting, seed) for seed, of in networks.items()]
                 form = "-" if alpha == 0 else "normalised" if normalize else "the paper's"
                 rows.append([start, f"{alpha:g}", form, *_cells(measured)])
                 print(dataset, *rows[-1], flush=True)
@@ -181,20 +204,19 @@ def _cells(measured: Iterable[dict[str, float]]) -> list[str]:
     return cells
 
 
-def main(argv: list[str]) -> None:
+def compare(study: Weights) -> None:
     """Measure and write the tables."""
-    del argv
-    is_recipes = _PART.value == "recipes"
+    is_recipes = study.part == "recipes"
     title = "Free and N-FGSM with every alpha" if is_recipes else "Weights and the size of the steps"
     setup = "The trainers' recipes" if is_recipes else "TRADES with beta 6, SGD at 0.01 without momentum, batch 64"
     shown = "the last epoch, one row a seed" if is_recipes else "mean and range over seeds"
     head = (
-        f"# {title}\n\n{made_by('studies.weighting')}, seeds 0 to {_SEEDS.value - 1}. {setup}; the first "
-        f"{_EXAMPLES.value} test images; {shown}."
+        f"# {title}\n\n{made_by('studies.weighting')}, seeds 0 to {study.seeds - 1}. {setup}; the first "
+        f"{study.eval_examples} test images; {shown}."
     )
-    sections = [(recipes if is_recipes else section)(dataset) for dataset in _DATASETS.value]
-    publish([head, *sections], Path(_OUTPUT.value))
+    sections = [(recipes if is_recipes else forms)(study, dataset) for dataset in study.datasets]
+    publish([head, *sections], Path(study.output))
 
 
 if __name__ == "__main__":
-    app.run(main)
+    Command(Weights, compare)()

@@ -1,15 +1,19 @@
 """What the studies share: a run is made once for its settings, and a study ends in one file."""
 
+import dataclasses
 import json
 
 import numpy as np
 import pytest
 
-from studies import ablation, alphas, faults, judged, paired, rivals, runs, weightings
+from studies import ablation, alphas, faults, judged, methods, paired, precision, rivals, runs, weighting, weightings
 from studies.planted import FAULTS
 from trainers.runs import run
 from trainers.settings.config import Experiment
+from wmr_tf import architectures
 from wmr_tf.checks import InvalidInput
+from wmr_tf.evaluation import evaluate_robustness
+from wmr_tf.saving import save_classifier
 
 
 def test_a_run_is_made_once_for_its_settings(tmp_path, monkeypatch):
@@ -30,6 +34,43 @@ def test_a_run_is_made_once_for_its_settings(tmp_path, monkeypatch):
     assert runs.trained(experiment, tmp_path / "run") == first
     assert [each.output_dir for each in made] == [str(tmp_path / "run")]
     assert runs.trained(Experiment.of("digits", "pgd", seed=2), tmp_path / "run")["A_rob"] == 0.2
+
+
+@pytest.fixture
+def evaluated(monkeypatch):
+    """Have the studies remember on how many images they evaluate."""
+    numbers = []
+
+    def remembered(*args, **kwargs):
+        found = evaluate_robustness(*args, **{**kwargs, "suite": "short"})
+        numbers.append(len(found.margins))
+        return found
+
+    for study in (methods, precision, weighting):
+        monkeypatch.setattr(study, "evaluate_robustness", remembered)
+    return numbers
+
+
+def test_precision_is_judged_on_as_many_images_as_it_says(tmp_path, evaluated):
+    study = precision.Precision(runs=str(tmp_path))
+    made = precision.experiment("digits", "float32", 0, eval_examples=20)
+    study.folder_of(made).mkdir()
+    save_classifier(architectures.digits_cnn(), study.folder_of(made) / run.BEST)
+    assert set(precision.attacked(study, made)) == {"float32", "bfloat16"}
+    assert evaluated == [20, 20]
+
+
+def test_recipes_are_judged_on_as_many_images_as_their_page_says(monkeypatch, evaluated):
+    short = dataclasses.replace(weighting.CASES["digits"], schedule={"epochs": 1, "train_examples": 64})
+    monkeypatch.setitem(weighting.CASES, "digits", short)
+    page = weighting.recipes(weighting.Weights(methods=("n_fgsm",), alphas=(0.0,), seeds=1, eval_examples=20), "digits")
+    assert evaluated == [20] and "| n_fgsm | " in page
+
+
+def test_methods_are_judged_on_as_many_images_as_their_page_says(tmp_path, tfds_dir, evaluated):
+    study = methods.Methods(seconds=1e-9, eval_examples=20, data_dir=tfds_dir, runs=str(tmp_path))
+    assert methods.on_mnist(study, "natural", 0.0)["epochs"] == methods.BATCH / 55_000
+    assert evaluated == [20]
 
 
 def test_publish_writes_and_prints_the_sections(tmp_path, capsys):

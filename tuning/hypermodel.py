@@ -29,7 +29,7 @@ from wmr_tf.names import log_key
 # What `run.load_data` reads of an experiment, besides whether its method needs to know which images it is given.
 _DATA = (
     *(field.name for field in dataclasses.fields(Dataset)),
-    *("augment", "batch_size", "seed", "train_examples", "validation_examples", "eval_examples"),
+    *("augment", "batch_size", "seed", "train_examples", "validation_examples"),
 )
 
 
