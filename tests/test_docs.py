@@ -13,6 +13,7 @@ from pathlib import Path
 import keras
 import pytest
 import tensorflow as tf
+from tensorflow.python.eager.polymorphic_function import polymorphic_function
 
 import wmr_tf
 from docs.extensions.public import flags_of
@@ -142,6 +143,9 @@ def test_who_follows_the_page_on_ones_own_classifier_gets_its_figures_and_report
     monkeypatch.chdir(tmp_path)
     monkeypatch.setitem(VERSIONS, "standard", VERSIONS["short"])  # it makes thousands of passes
     monkeypatch.setattr(tf.get_logger(), "propagate", True)
+    # TensorFlow warns of many tracings of one function, and counts those of the tests before this one, in this process.
+    counters = polymorphic_function._frequent_tracing_detector_manager
+    monkeypatch.setattr(polymorphic_function, "_frequent_tracing_detector_manager", type(counters)())
     page = list(code_and_output("how-robust-is-my-classifier.md"))
     names: dict = {}
     for code, output in page:
