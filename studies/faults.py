@@ -6,8 +6,8 @@ Each fault is one edit of one file, made in a copy of the repository, in which t
 the first one fails. A fault that no test notices is printed as such, and the exit status is 1.
 """
 
-import argparse
 import concurrent.futures
+import dataclasses
 import os
 import queue
 import re
@@ -20,10 +20,26 @@ from typing import NamedTuple
 
 from studies.planted import FAULTS, Fault
 from studies.runs import made_by, publish
+from studies.settings import Study
+from trainers.cli import Command
+from trainers.settings.base import setting
+from wmr_tf.checks import at_least
 from wmr_tf.engine.progress import Progress
 
 ROOT = Path(__file__).parents[1]
 COPIED = ("wmr_tf", "trainers", "tuning", "tests", "pyproject.toml")
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Faults(Study):
+    """How many copies of the repository are tested at a time."""
+
+    processes: int = setting("How many faults to test at a time, a thread each.", 2)
+    output: str = setting("The table, as Markdown.", "results/faults.md")
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        at_least("processes", self.processes, 1)
 
 
 class Verdict(NamedTuple):
@@ -113,19 +129,15 @@ def table(verdicts: list[Verdict]) -> str:
     return "\n".join(lines)
 
 
-def main() -> None:
+def plant_all(study: Faults) -> None:
     """Plant every fault and write the table."""
-    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("--processes", type=int, default=2, help="how many faults to test at a time, a thread each")
-    parser.add_argument("--output", type=Path, default="results/faults.md", help="the Markdown file to write")
-    arguments = parser.parse_args()
-    verdicts = all_judged(arguments.processes)
+    verdicts = all_judged(study.processes)
     noticed = sum(test is not None for _, test in verdicts)
     head = f"# Faults planted in attacks, suite and statistics\n\n{made_by('studies.faults')}."
     summary = f"{noticed} of {len(verdicts)} faults fail a test. Each is one edit, listed in `studies/planted.py`."
-    publish([head, summary, table(verdicts)], arguments.output)
+    publish([head, summary, table(verdicts)], Path(study.output))
     sys.exit(noticed < len(verdicts))
 
 
 if __name__ == "__main__":
-    main()
+    Command(Faults, plant_all)()

@@ -6,7 +6,7 @@ Trains the digits' network with TRADES as `trainers.digits` does; a checkpoint i
 the process's resident memory at the end of an epoch, once it has warmed up.
 """
 
-import argparse
+import dataclasses
 import os
 import tempfile
 from pathlib import Path
@@ -14,15 +14,29 @@ from typing import Any
 
 import keras
 
+from trainers.cli import Command
 from trainers.runs import run
 from trainers.runs.folder import BEST, CHECKPOINTS
+from trainers.settings.base import Settings, setting
 from trainers.settings.config import Experiment
 from wmr_tf.callbacks import ExactResume, SaveBestClassifier
+from wmr_tf.checks import at_least
 from wmr_tf.saving import write_json
 
 STEPS_AN_EPOCH, BATCH_SIZE = 20, 16
 WARM_UP = 500
 SECONDS_BETWEEN_CHECKPOINTS = 1.0
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Growth(Settings):
+    """How long the training is."""
+
+    steps: int = setting("How many, after the warm-up.", 2000)
+    output: str | None = setting("A JSON file for what is measured.")
+
+    def __post_init__(self) -> None:
+        at_least("steps", self.steps, STEPS_AN_EPOCH)
 
 
 class Memory(keras.callbacks.Callback):
@@ -64,19 +78,17 @@ def rows(record: dict[str, Any]) -> list[tuple[str, Any, Any]]:
     return [(what, f"{record['grown']:.1f}", "less than 5")]
 
 
-def main() -> None:
+def tell(study: Growth) -> None:
     """Measure, print and write."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--steps", type=int, default=2000, help="After the warm-up.")
-    parser.add_argument("--output", type=Path, help="A JSON file.")
-    given = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
-        megabytes = measure(WARM_UP + given.steps, Path(folder))
+        megabytes = measure(WARM_UP + study.steps, Path(folder))
     before, after = megabytes[WARM_UP // STEPS_AN_EPOCH - 1], megabytes[-1]
-    print(f"{before:.1f} MB after {WARM_UP} steps, {after:.1f} MB after {given.steps} more: {after - before:+.1f} MB")
-    if given.output:
-        write_json(given.output, {"seed": 0, "steps": given.steps, "grown": after - before, "megabytes": megabytes})
+    print(f"{before:.1f} MB after {WARM_UP} steps, {after:.1f} MB after {study.steps} more: {after - before:+.1f} MB")
+    if study.output:
+        write_json(
+            Path(study.output), {"seed": 0, "steps": study.steps, "grown": after - before, "megabytes": megabytes}
+        )
 
 
 if __name__ == "__main__":
-    main()
+    Command(Growth, tell)()

@@ -11,7 +11,6 @@ with the command that goes on, and status 143. All methods take their turns.
 What is counted is written after each run: the same command goes on where it was stopped.
 """
 
-import argparse
 import collections
 import dataclasses
 import fcntl
@@ -32,11 +31,13 @@ import zipfile
 from pathlib import Path
 from typing import Any
 
-from trainers.cli import ends_reported
+from trainers.cli import Command, ends_reported
 from trainers.runs import run
 from trainers.runs.folder import BEST, CHECKPOINTS, CONFIG, HISTORY, LAST, METRICS
+from trainers.settings.base import Settings, setting
 from trainers.settings.config import Experiment
-from wmr_tf import methods
+from wmr_tf.checks import at_least, one_of, require
+from wmr_tf.methods import BY_NAME
 from wmr_tf.saving import read_json, write_json
 
 # Tiny runs, in which all moments come about equally often: 18 steps, three validations, an evaluation.
@@ -57,6 +58,29 @@ STOPS = (KILL,) * 4 + (TERMINATE,) * 2 + (FULL,)
 
 LARGEST_FILE = 150_000
 """Bytes, of what a full disk may still take; a run's classifiers are larger."""
+
+
+TRAINS = re.compile(r"^ *epoch +loss ", re.MULTILINE)
+"""The head of the table of epochs, which is printed as the first epoch begins."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Soak(Settings):
+    """How often trainings are stopped, and of which methods."""
+
+    kills: int = setting("By SIGKILL, over all methods.", 200)
+    terms: int = setting("By SIGTERM within the training, over all methods.", 50)
+    runs: int = setting("Completed ones, at least.", 50)
+    methods: tuple[str, ...] = setting("Which, with commas.", tuple(BY_NAME), choices=BY_NAME)
+    seed: int = setting("Of the moments.", 0)
+    output: str = setting("A JSON file for what is counted; one that is there goes on.", "results/survival/soak.json")
+
+    def __post_init__(self) -> None:
+        for name in ("kills", "terms", "runs"):
+            at_least(name, getattr(self, name), 0)
+        require(len(self.methods) > 0, "methods", got="none", expected="one or more", fix="Name one.")
+        for name in self.methods:
+            one_of("methods", name, BY_NAME)
 
 
 class Unexpected(Exception):
@@ -97,7 +121,7 @@ def live(experiment: Experiment, stop: Stop | None = None) -> tuple[int, str]:
         if stop and stop.kind in (KILL, TERMINATE):
             while stop.is_within and (line := file.readline()):
                 log += line
-                if line.startswith(("Epoch", "Evaluating")):
+                if TRAINS.match(line) or line.startswith("Evaluating"):
                     break
             process.join(stop.after)
             process.kill() if stop.kind == KILL else process.terminate()  # nothing happens to one that has ended
@@ -165,7 +189,7 @@ def survived(method: str, folder: Path, alone: Alone, rng: random.Random) -> dic
             status, log = live(settings(method, folder), stop)
             if kind and status:
                 counts[kind] += 1
-            if kind == TERMINATE and "\nEpoch " in log and "Evaluating epoch" not in log:
+            if kind == TERMINATE and TRAINS.search(log) and "Evaluating epoch" not in log:
                 counts["terminated"] += 1
                 if is_kept(folder, status, log):
                     counts["kept"] += 1
@@ -224,31 +248,29 @@ def rows(record: dict[str, Any]) -> list[tuple[str, Any, Any]]:
     ]
 
 
-def main() -> None:
-    """Go through the methods in turn until there have been enough kills."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--kills", type=int, default=200, help="By SIGKILL, over all methods.")
-    parser.add_argument("--terms", type=int, default=50, help="By SIGTERM within the training, over all methods.")
-    parser.add_argument("--runs", type=int, default=50, help="Completed ones, at least.")
-    parser.add_argument("--methods", default=",".join(methods.BY_NAME), help="Which, with commas.")
-    parser.add_argument("--seed", type=int, default=0, help="Of the moments.")
-    parser.add_argument("--output", type=Path, required=True, help="A JSON file for what is counted.")
-    given = parser.parse_args()
-    given.output.parent.mkdir(parents=True, exist_ok=True)
-    names, alone = given.methods.split(","), dict[str, Alone]()
-    runs = read_json(given.output, "output", fix="Delete it.")["runs"] if given.output.exists() else []
+def soak(study: Soak) -> None:
+    """Go through the methods in turn until there have been enough stops."""
+    output = Path(study.output)
+    output.parent.mkdir(parents=True, exist_ok=True)
+    alone: dict[str, Alone] = {}
+    runs: list[dict[str, Any]] = []
+    if output.exists():
+        record = read_json(output, "output", fix="Delete it.")
+        expected = f"{record['seed']}, that of {output}"
+        require(record["seed"] == study.seed, "seed", got=study.seed, expected=expected, fix="Name another output.")
+        runs = record["runs"]
     with tempfile.TemporaryDirectory() as temporary:
         tempfile.tempdir = temporary  # for what TensorFlow in killed processes leaves
         for number in itertools.count(len(runs)):
-            enough = {KILL: given.kills, "terminated": given.terms}
-            if number >= given.runs and all(total(runs, name) >= count for name, count in enough.items()):
+            enough = {KILL: study.kills, "terminated": study.terms}
+            if number >= study.runs and all(total(runs, name) >= count for name, count in enough.items()):
                 break
-            method, place = names[number % len(names)], Path(temporary)
+            method, place = study.methods[number % len(study.methods)], Path(temporary)
             if method not in alone:
                 alone[method] = Alone(method, place / method)
-            rng = random.Random(f"{given.seed} {method} {number}")
+            rng = random.Random(f"{study.seed} {method} {number}")
             runs.append(survived(method, place / f"{method}-{number}", alone[method], rng))
-            write_json(given.output, {"seed": given.seed, "runs": runs})
+            write_json(output, {"seed": study.seed, "runs": runs})
             print(json.dumps(runs[-1]), flush=True)
     for what, reached, of in rows({"runs": runs}):
         print(f"{what}: {reached} of {of}")
@@ -256,4 +278,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    Command(Soak, soak)()

@@ -6,7 +6,6 @@ What has been counted is kept in a folder beside the table. Only what is not the
 as `--parts=memory,hostile`. A soak that was stopped goes on by the same command.
 """
 
-import argparse
 import dataclasses
 import datetime
 import os
@@ -21,6 +20,10 @@ from xml.etree import ElementTree
 
 from studies import memory, soak
 from studies.runs import made_by, publish
+from studies.settings import Study
+from trainers.cli import Command
+from trainers.settings.base import setting
+from wmr_tf.checks import one_of
 from wmr_tf.saving import read_json, write_json
 
 Row = tuple[str, Any, Any]
@@ -75,6 +78,19 @@ PARTS = {
 }
 
 
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Survival(Study):
+    """What is counted again, and where the table goes."""
+
+    parts: tuple[str, ...] = setting("Count these again, with commas.", (), choices=PARTS)
+    output: str = setting("The table, as Markdown.", "results/survival.md")
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        for name in self.parts:
+            one_of("parts", name, PARTS)
+
+
 def count(part: Part, kept: Path) -> None:
     """Run a part, which writes its record or has it written here."""
     command = [sys.executable, "-m", *part.arguments]
@@ -97,18 +113,15 @@ def is_counted(kept: Path) -> bool:
     return kept.exists() and "date" in read_json(kept, "record", fix="Delete it.")
 
 
-def main() -> None:
+def tabulate(study: Survival) -> None:
     """Count what is missing, and write the table."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--parts", default="", help=f"Count these again, with commas: {', '.join(PARTS)}.")
-    parser.add_argument("--output", type=Path, required=True, help="A Markdown file for the table.")
-    given = parser.parse_args()
-    folder = given.output.with_suffix("")
+    output = Path(study.output)
+    folder = output.with_suffix("")
     folder.mkdir(parents=True, exist_ok=True)
     rows = ["| what is counted | reached | of | command | seed | date |", "|---" * 6 + "|"]
     for name, part in PARTS.items():
         kept = folder / f"{name}.json"
-        if name in given.parts.split(",") and is_counted(kept):
+        if name in study.parts and is_counted(kept):
             kept.unlink()
         if not is_counted(kept):
             count(part, kept)
@@ -117,8 +130,8 @@ def main() -> None:
         for row in part.rows(record):
             cells = [*row, command, record.get("seed", "the test's"), record["date"]]
             rows.append(f"| {' | '.join(map(str, cells))} |")
-    publish(["# What runs survive", made_by("studies.survival"), "\n".join(rows)], given.output)
+    publish(["# What runs survive", made_by("studies.survival"), "\n".join(rows)], output)
 
 
 if __name__ == "__main__":
-    main()
+    Command(Survival, tabulate)()

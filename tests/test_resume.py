@@ -5,7 +5,6 @@ import functools
 import json
 import os
 import random
-import re
 import shutil
 import signal
 import subprocess
@@ -608,44 +607,45 @@ def test_a_folder_with_other_settings_or_in_use_is_refused(tmp_path):
         run_folder(experiment, "digits").__enter__()
 
 
-def start(module, *arguments, cwd):
-    command = [sys.executable, "-m", module, *arguments]
+# A trainer that is sent a signal after the first batch of an epoch, as if from outside, but by no clock.
+SIGNALLED = """
+import sys
+from tests.test_resume import Signal
+from trainers import digits
+from trainers.runs import run
+
+come, epoch = int(sys.argv.pop(1)), int(sys.argv.pop(1))
+usual = run.run_callbacks
+run.run_callbacks = lambda *given: [*usual(*given), Signal(come, "on_train_batch_end", epoch - 1)]
+digits.COMMAND()
+"""
+
+
+def ran(*arguments, cwd):
+    """Run Python in a process of its own, and return its exit status and what it printed."""
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-    with open(cwd / "log", "w") as log:
-        return subprocess.Popen(command, cwd=cwd, env=environment, stdout=log, stderr=subprocess.STDOUT)
+    output = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
+    ended = subprocess.run([sys.executable, *arguments], cwd=cwd, env=environment, timeout=200, **output)
+    return ended.returncode, ended.stdout
 
 
-def end_within(process, epoch, come, cwd):
-    """Send a signal in an epoch, once the history has those before it, and return the exit status."""
-    deadline = time.monotonic() + 120
-
-    def begun():
-        return max((len(path.read_text().splitlines()) for path in cwd.glob("runs/*/history.csv")), default=0)
-
-    while begun() < epoch and time.monotonic() < deadline:  # a header, and a line an epoch that is over
-        time.sleep(0.02)
-    time.sleep(0.15)  # into the first batches, if what ends an epoch does not take longer
-    process.send_signal(come)
-    return process.wait(timeout=120)
+def ended_within(epoch, come, *flags, cwd):
+    return ran("-c", SIGNALLED, str(int(come)), str(epoch), *flags, cwd=cwd)
 
 
 @pytest.mark.slow
 def test_a_trainer_that_is_terminated_and_killed_ends_as_one_that_was_left_alone(tmp_path):
     flags = [f"--{name}={value}" for name, value in FEW.items()]
-    assert start("trainers.digits", *flags, "--output_dir=alone", cwd=tmp_path).wait(timeout=200) == 0
-    process = start("trainers.digits", *flags, cwd=tmp_path)
-    assert end_within(process, 2, signal.SIGTERM, tmp_path) == 143
-    log = (tmp_path / "log").read_text()
+    assert ran("-m", "trainers.digits", *flags, "--output_dir=alone", cwd=tmp_path)[0] == 0
+    status, log = ended_within(2, signal.SIGTERM, *flags, cwd=tmp_path)
     (folder,) = (tmp_path / "runs").iterdir()
-    assert "Traceback" not in log and is_unfinished(folder)
-    told = rf"/checkpoints keeps the training (.*)\. To go on: python -m trainers.resume runs/{folder.name}$"
-    place = re.search(told, log.splitlines()[-1])[1]  # a batch of epoch 2, on a slow machine still the last of epoch 1
-    assert re.fullmatch(r"after epoch 1|within epoch (1, after batch 6|2, after batch [1-6]) of 6", place)
-    process = start("trainers.digits", *flags, cwd=tmp_path)
-    assert end_within(process, 3, signal.SIGKILL, tmp_path) == -signal.SIGKILL
-    log = (tmp_path / "log").read_text()
-    assert f"Going on in runs/{folder.name}\n" in log and f"\nGoing on {place} (" in log
-    assert start("trainers.resume", f"runs/{folder.name}", cwd=tmp_path).wait(timeout=200) == 0
+    assert status == 143 and "Traceback" not in log and is_unfinished(folder)
+    told = "/checkpoints keeps the training within epoch 2, after batch 1 of 6. To go on: "
+    assert log.endswith(f"{told}python -m trainers.resume runs/{folder.name}\n")
+    status, log = ended_within(3, signal.SIGKILL, *flags, cwd=tmp_path)
+    assert status == -signal.SIGKILL
+    assert f"Going on in runs/{folder.name}\n" in log and "\nGoing on within epoch 2, after batch 1 of 6 (" in log
+    assert ran("-m", "trainers.resume", f"runs/{folder.name}", cwd=tmp_path)[0] == 0
     assert sorted(path.name for path in folder.iterdir()) == sorted(
         path.name for path in (tmp_path / "alone").iterdir()
     )

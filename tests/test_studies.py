@@ -2,12 +2,18 @@
 
 import dataclasses
 import json
+import os
+import subprocess
+import sys
 
 import numpy as np
 import pytest
 
 from studies import ablation, alphas, faults, judged, methods, paired, precision, rivals, runs, weighting, weightings
+from studies.memory import STEPS_AN_EPOCH, Growth
 from studies.planted import FAULTS
+from studies.soak import Soak, soak
+from studies.survival import Survival
 from trainers.runs import run
 from trainers.settings.config import Experiment
 from wmr_tf import architectures
@@ -157,6 +163,39 @@ def test_the_first_failure_is_named(tmp_path):
     assert faults.first_failure(tmp_path, "test_it.py") is None
     with pytest.raises(RuntimeError, match="pytest ended with 4"):
         faults.first_failure(tmp_path, "test_other.py")
+
+
+@pytest.mark.parametrize(
+    ("study", "flag", "value"),
+    [
+        (Soak, "kills", -1),
+        (Soak, "methods", ()),
+        (Soak, "methods", ("sgd",)),
+        (Growth, "steps", STEPS_AN_EPOCH - 1),
+        (Survival, "parts", ("everything",)),
+        (faults.Faults, "processes", 0),
+    ],
+)
+def test_studies_of_what_is_survived_and_noticed_refuse(study, flag, value):
+    with pytest.raises(InvalidInput, match=f"^{flag}: got "):
+        study(**{flag: value})
+
+
+def test_a_soak_of_another_seed_is_not_gone_on_with(tmp_path):
+    output = tmp_path / "soak.json"
+    output.write_text('{"seed": 1, "runs": []}')
+    with pytest.raises(InvalidInput, match="^seed: got 0, expected 1, that of .*soak.json"):
+        soak(Soak(output=str(output)))
+
+
+@pytest.mark.slow
+def test_a_soak_finds_stops_within_the_training(tmp_path):
+    flags = ["--kills=0", "--terms=1", "--runs=1", "--methods=natural", "--output=soak.json"]
+    command = [sys.executable, "-m", "studies.soak", *flags]
+    subprocess.run(command, cwd=tmp_path, env={**os.environ, "PYTHONPATH": str(faults.ROOT)}, timeout=500, check=True)
+    made = json.loads((tmp_path / "soak.json").read_text())["runs"]
+    assert sum(each.get("terminated", 0) for each in made) == sum(each.get("kept", 0) for each in made) > 0
+    assert all(each["differing"] == [] for each in made)
 
 
 def test_the_ablation_takes_out_what_the_recipe_has_and_puts_in_what_it_has_not():

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from absl import flags
 
+from studies.survival import Survival
 from tests.test_config import run_main
 from trainers.command import COMMANDS, TRAIN
 from trainers.completion import command_of
@@ -82,10 +83,11 @@ def test_defaults_are_those_of_the_data_set_or_the_recipe():
     assert told["epsilon_max"].help.endswith(" Default: 1.33 epsilon.")
     assert told["averaging"].help.endswith(" Default: none.")
     assert by_name(Experiment, dataset="digits")["beta"].help.endswith(" Default: 3.0 with trades, 6.0 with mart.")
-    assert told["diagnose" if "diagnose" in told else "trust"].help.endswith(" Default: false.")
+    assert told["trust"].help.endswith(" Default: false.")
     anywhere = by_name(ModelEvaluation)
     assert anywhere["eval_epsilon"].help.endswith(" Default: the recipe's, by data set and method.")
     assert anywhere["suite"].help.endswith(" Default: strong.")
+    assert {flag.name: flag for flag in flags_of(Survival, {})}["parts"].help.endswith(" Default: none.")
     own = {flag.name: flag for flag in flags_of(Experiment, {}, OWN)}
     assert own["architecture"].help.endswith("small_cnn up to 40 pixels, thin_resnet beyond.")
 

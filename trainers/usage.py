@@ -113,7 +113,7 @@ def _default(field: Any, recipes: Mapping[str, Mapping[str, Any]]) -> str:
     values = {method: _shown(value) for method, value in by_method.items() if value is not None}
     if not values:
         is_in_recipe = not recipes and field.name in names_in_recipes()
-        own = field.metadata["unset"] if field.default in (None, "") else _shown(field.default)
+        own = field.metadata["unset"] if field.default in (None, "", ()) else _shown(field.default)
         return "the recipe's, by data set and method" if is_in_recipe else own
     methods: dict[str, list[str]] = {}
     for method, shown in values.items():
