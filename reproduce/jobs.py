@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from reproduce import processes
-from reproduce.budgets import BUDGETS, minutes_of, passes_of, settings_of
+from reproduce.budgets import BUDGETS
+from reproduce.passes import minutes_of, passes_of
 from reproduce.results import file_of, kept_metrics, read, trained_seconds
 from reproduce.rows import Model, alphas_of
 from reproduce.settings import Reproduction
@@ -65,7 +66,7 @@ class Job:
     def training(self) -> dict[str, Any]:
         """The settings of the training that are not the recipe's, as flags of the trainer."""
         budget = BUDGETS[self.settings.budget]
-        changes = settings_of(self.model, budget, train_examples=self.settings.train_examples)
+        changes = budget.settings_of(self.model, train_examples=self.settings.train_examples)
         examples = {} if self.settings.eval_examples is None else {"eval_examples": self.settings.eval_examples}
         # All images are attacked by the shortest suite, which an evaluation cannot do without.
         evaluation = {"alpha_test": alphas_of(self.model), "suite": "short", "radii": "none", **examples}

@@ -6,7 +6,8 @@ import textwrap
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from reproduce.budgets import BUDGETS, DATA, passes_of, told
+from reproduce.budgets import BUDGETS
+from reproduce.passes import DATA, passes_of
 from reproduce.results import at_alpha, summary
 from reproduce.rows import Model, Row, Table
 from reproduce.settings import Reproduction
@@ -104,7 +105,7 @@ def as_text(settings: Reproduction, entries: Entries) -> str:
 def as_page(settings: Reproduction, entries: Entries) -> str:
     """Return the table as a Markdown page: notes, picture, what each model cost and which commands made it."""
     table = settings.of_table
-    budget = told(table, BUDGETS[settings.budget], train_examples=settings.train_examples)
+    budget = BUDGETS[settings.budget].told(table, train_examples=settings.train_examples)
     head = [f"# {settings.title}", _filled(f"`{own_command(settings)}`, {datetime.date.today()}. {budget}")]
     after = [*map(_filled, notes(table, entries)), f"![Paper and here]({settings.picture.name})"]
     shown = report.format_table(*comparison(entries), markdown=True)
@@ -139,6 +140,7 @@ def _making(entries: Entries) -> Iterable[str]:
         "Minutes there are those of the reference machine by calculation; minutes here what the epochs took without "
         f"their validation, mean over seeds, on {' and '.join(machines)}. The paper's recipe on all training images is "
         "reckoned from these minutes by passes, unless it trains another network. "
+        "A processor that multiplies in bfloat16 trains in it, others in float32: minutes of the two do not compare. "
         f"Commits {', '.join(commits)}; {' to '.join(dict.fromkeys([dates[0], dates[-1]]))}."
     )
     yield report.format_table(header, rows, markdown=True)

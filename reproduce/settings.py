@@ -4,7 +4,8 @@ import dataclasses
 import os
 from pathlib import Path
 
-from reproduce.budgets import BUDGETS, DATA
+from reproduce.budgets import BUDGETS
+from reproduce.passes import DATA
 from reproduce.rows import TABLES, Model, Table
 from trainers.settings.base import Settings, if_given, setting
 from wmr_tf.checks import at_least, data_folder, one_of, require

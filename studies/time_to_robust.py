@@ -24,7 +24,8 @@ from typing import Any
 import numpy as np
 from matplotlib.figure import Figure
 
-from reproduce.budgets import DATA, Budget, passes_of, settings_of
+from reproduce.budgets import Minutes
+from reproduce.passes import DATA, passes_of
 from reproduce.processes import run
 from reproduce.results import trained_seconds
 from reproduce.rows import Model
@@ -151,8 +152,7 @@ def row(settings: Race, splits: data.Splits, library: str, minutes: float) -> di
 def train_wmr_tf(settings: Race, splits: data.Splits, library: str, minutes: float, model: Path) -> dict[str, Any]:
     """Train by this library into a model file, for as many epochs as fit, and return what is known of it."""
     del splits, library
-    name = "time_to_robust"
-    made = settings_of(Model("mnist", "trades", ALPHA), Budget(name, minutes * speed(settings)))
+    made = Minutes("race", minutes * speed(settings)).settings_of(Model("mnist", "trades", ALPHA))
     flags = {"recipe": made["recipe"], "epochs": made["epochs"], "alpha_train": ALPHA}
     log = train_by_command(settings, model.with_suffix(""), flags)
     with written_whole(model) as unfinished:

@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from reproduce.budgets import BUDGETS, DATA, Budget, minutes_of, passes_of, settings_of, told
+from reproduce.budgets import BUDGETS, Minutes
+from reproduce.passes import DATA, minutes_of, passes_of
 from reproduce.rows import TABLES, Model, alphas_of
 from trainers.settings.config import Experiment
 from trainers.settings.recipes import recipe
@@ -88,21 +89,21 @@ def _recipe_of_the_paper(monkeypatch):
 @pytest.mark.usefixtures("_recipe_of_the_paper")
 def test_a_budget_pays_for_whole_epochs():
     # 60 s at 90,000 a second are 5.4 million passes; an epoch of TRADES-10 on 1,000 digits takes 14,000.
-    minute = Budget("one", 1.0)
-    for_digits = settings_of(Model("digits", "trades", 2.0), minute, train_examples=1000)
+    minute = Minutes("one", 1.0)
+    for_digits = minute.settings_of(Model("digits", "trades", 2.0), train_examples=1000)
     settings = {"recipe": "paper", "architecture": "digits_cnn", "train_examples": 1000, "epochs": 385}
     assert for_digits == {**settings, "eval_every": 97}  # epochs 97, 194, 291 and 385
     # Free with 4 replays: 8,000 passes a round, 675 rounds, which are four epochs each.
-    assert settings_of(Model("digits", "free"), minute, train_examples=1000)["epochs"] == 2700
-    assert settings_of(Model("digits", "pgd"), Budget("none", 1e-6))["epochs"] == 1
+    assert minute.settings_of(Model("digits", "free"), train_examples=1000)["epochs"] == 2700
+    assert Minutes("none", 1e-6).settings_of(Model("digits", "pgd"))["epochs"] == 1
 
 
 @pytest.mark.usefixtures("_recipe_of_the_paper")
 def test_the_budgets_of_mnist():
     # TRADES-40: 44 passes on 55,000 images, 2.42 million an epoch; 900,000 passes a minute.
-    epochs = [settings_of(Model("mnist", "trades", 2.0), BUDGETS[name])["epochs"] for name in list(BUDGETS)[:4]]
+    epochs = [BUDGETS[name].settings_of(Model("mnist", "trades", 2.0))["epochs"] for name in list(BUDGETS)[:4]]
     assert epochs == [1, 5, 22, 89]
-    assert settings_of(Model("mnist", "trades", 2.0), BUDGETS["paper"]) == {}
+    assert BUDGETS["paper"].settings_of(Model("mnist", "trades", 2.0)) == {}
     paper = Experiment.of("mnist", "trades")
     assert passes_of(paper) == 100 * 44 * 55_000
     assert minutes_of(paper) == pytest.approx(242e6 / 900_000)
@@ -111,13 +112,13 @@ def test_the_budgets_of_mnist():
 def test_a_tenth_of_an_epoch_is_the_papers_recipe_on_fewer_images():
     tenth = BUDGETS["tenth"]
     changes = {"epochs": 1, "train_examples": 4_500, "validation_examples": 100}
-    assert settings_of(Model("cifar10", "trades", 2.0), tenth) == changes
-    assert settings_of(Model("cifar10", "free"), tenth) == {**changes, "epochs": 8}  # one round
-    of_fewer = settings_of(Model("tiny_imagenet", "trades"), tenth, train_examples=9_000)
+    assert tenth.settings_of(Model("cifar10", "trades", 2.0)) == changes
+    assert tenth.settings_of(Model("cifar10", "free")) == {**changes, "epochs": 8}  # one round
+    of_fewer = tenth.settings_of(Model("tiny_imagenet", "trades"), train_examples=9_000)
     assert of_fewer == {**changes, "train_examples": 900}
-    run = Experiment.of("cifar10", "trades", alpha_train=2.0, **settings_of(Model("cifar10", "trades", 2.0), tenth))
+    run = Experiment.of("cifar10", "trades", alpha_train=2.0, **tenth.settings_of(Model("cifar10", "trades", 2.0)))
     assert run.architecture == "resnet18"
-    assert "10 % of the training images" in told(TABLES[2], tenth)
+    assert "10 % of the training images" in tenth.told(TABLES[2])
 
 
 def test_free_is_charged_for_its_rounds():
@@ -129,14 +130,14 @@ def test_free_is_charged_for_its_rounds():
 @pytest.mark.parametrize("number", [1, *(pytest.param(number, marks=HAVE_THIN) for number in (2, 3, 4, 5))])
 def test_every_row_has_settings(number, budget):
     for model in TABLES[number].models:
-        changes = settings_of(model, BUDGETS[budget])
+        changes = BUDGETS[budget].settings_of(model)
         run = Experiment.of(model.dataset, model.method, alpha_train=model.alpha_train, **changes)
         assert run.architecture in DATA[model.dataset].rates
-        rate = DATA[model.dataset].rates[run.architecture]
-        minutes = BUDGETS[budget].minutes
-        longer = dataclasses.replace(run, epochs=run.epochs + (run.replays or 1))
-        assert minutes is None or run.rounds == 1 or passes_of(run) <= 60 * minutes * rate
-        assert minutes is None or passes_of(longer) > 60 * minutes * rate
+        if isinstance(BUDGETS[budget], Minutes):
+            paid = 60 * BUDGETS[budget].minutes * DATA[model.dataset].rates[run.architecture]
+            longer = dataclasses.replace(run, epochs=run.epochs + (run.replays or 1))
+            assert run.rounds == 1 or passes_of(run) <= paid
+            assert passes_of(longer) > paid
 
 
 def test_the_numbers_of_images_are_those_of_the_data(tfds_dir):

@@ -13,7 +13,7 @@ from unittest import mock
 import pytest
 
 from reproduce import jobs, making, picture, processes, rows
-from reproduce.budgets import BUDGETS, Budget
+from reproduce.budgets import BUDGETS, Minutes
 from reproduce.jobs import Job
 from reproduce.results import file_of, of_model
 from reproduce.rows import Model, Row, Table
@@ -35,7 +35,7 @@ def _tables(monkeypatch, tmp_path):
     """Add tables of the digits and a budget of an epoch, and work in a folder of the test's own."""
     monkeypatch.setitem(rows.TABLES, 9, DIGITS)
     monkeypatch.setitem(rows.TABLES, 8, UNIFORM)
-    monkeypatch.setitem(BUDGETS, "minutes", Budget("minutes", 1e-6))
+    monkeypatch.setitem(BUDGETS, "minutes", Minutes("minutes", 1e-6))
     monkeypatch.chdir(tmp_path)
 
 

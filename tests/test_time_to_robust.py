@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from benchmarks.peers import BATCHES, COURSES, train_for
-from reproduce.budgets import BUDGETS, settings_of
+from reproduce.budgets import BUDGETS
 from reproduce.rows import Model
 from studies import time_to_robust
 from studies.time_to_robust import LIBRARIES, Race, draw, row, save_exported, sections
@@ -161,7 +161,7 @@ def test_wmr_tf_trains_for_as_many_epochs_as_fit_by_the_speed_of_a_short_trainin
     facts = time_to_robust.train_wmr_tf(Race(runs=str(tmp_path)), None, "wmr_tf", 30.0, tmp_path / "model.keras")
     pilot, main = ran
     assert (pilot["epochs"], pilot["train_examples"], pilot["attack_steps"]) == ("1", "12800", "10")
-    quarter = settings_of(Model("mnist", "trades", 2.0), BUDGETS["quarter"])
+    quarter = BUDGETS["quarter"].settings_of(Model("mnist", "trades", 2.0))
     assert (main["recipe"], main["epochs"], main["alpha_train"]) == ("fast", str(quarter["epochs"]), "2.0")
     assert facts == {"seconds": 23.9, "epochs": quarter["epochs"]}
     assert (tmp_path / "model.keras").read_bytes() == b"weights"
