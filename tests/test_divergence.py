@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from studies.soak import FEW
-from tests.test_resume import Killed, Killer, start
+from tests.test_resume import Killed, Killer, ran
 from trainers import resume
 from trainers.runs.folder import is_unfinished, make_folder, metrics_of, read_history, run_folder
 from trainers.settings.config import Experiment
@@ -418,8 +418,8 @@ FLAGS = {**FEW, "epochs": 2, "method": "natural", "learning_rate": 400.0, "radii
 
 def ended(module, *arguments, cwd):
     """Run a command and return its status, and the lines that tell of a divergence or an error."""
-    status = start(module, *arguments, cwd=cwd).wait(timeout=300)
-    lines = (cwd / "log").read_text().splitlines()
+    status, printed = ran("-m", module, *arguments, cwd=cwd)
+    lines = printed.splitlines()
     assert "Traceback" not in "".join(lines)
     return status, [line for line in lines if re.match("error: |warning: training diverged", line)]
 
