@@ -90,8 +90,14 @@ def test_every_key_is_there_in_every_epoch_and_nan_where_it_is_skipped():
         assert [math.isnan(value) for value in history[key]] == [True, False, True, False, False], key
 
 
-@pytest.mark.parametrize("wrap", [adversarial, plain])
-@pytest.mark.parametrize("batch_size", [7, 64])
+@pytest.mark.parametrize(
+    ("wrap", "batch_size"),
+    [
+        (adversarial, 7),
+        (plain, 64),
+        *(pytest.param(*each, marks=pytest.mark.slow) for each in [(adversarial, 64), (plain, 7)]),
+    ],
+)
 def test_the_numbers_are_those_of_evaluate_robustness(monkeypatch, wrap, batch_size):
     monkeypatch.setattr(callbacks, "AT_MOST", 16)  # so that there are several batches, the last one smaller
     classifier = make_classifier()

@@ -188,6 +188,7 @@ def test_a_set_larger_than_memory_is_refused_before_it_is_read(prepared, monkeyp
 
 
 @pytest.mark.skipif(not SHARED.is_dir(), reason="no prepared copies here")
+@pytest.mark.slow
 def test_mnist_by_this_name_has_the_test_images_of_mnist():
     ours, theirs = (load(name, data_dir=SHARED, batch_size=1000).test for name in ("tfds:mnist", "mnist"))
     one, other = ({image.tobytes() for image in collected(dataset)[0]} for dataset in (ours, theirs))

@@ -97,6 +97,7 @@ def test_help_is_that_of_the_module(flag):
     assert "python -m trainers.digits" in done.stdout and "--alpha_train" in done.stdout
 
 
+@pytest.mark.slow
 def test_a_run_keeps_the_command_of_the_module(tmp_path):
     flags = ["--method=natural", "--epochs=1", "--train_examples=32", "--validation_examples=8", "--eval_examples=8"]
     done = wmr("train", "digits", *flags, "--suite=short", "--radii=none", "--output_dir=run", cwd=tmp_path)

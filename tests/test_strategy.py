@@ -99,9 +99,13 @@ def reported(scope, folder: Path) -> dict[str, np.ndarray]:
 # What runs on replicas: functions of the strategy and a folder that return arrays
 
 
-def trainings(strategy, folder):
-    runs = {name: trained(strategy.scope(), *settings) for name, settings in TRAININGS.items()}
+def training(strategy, folder, names=("batchnorm",)):
+    runs = {name: trained(strategy.scope(), *TRAININGS[name]) for name in names}
     return {f"{name}/{key}": value for name, values in runs.items() for key, value in values.items()}
+
+
+def trainings(strategy, folder):
+    return training(strategy, folder, TRAININGS)
 
 
 def batch_weights(strategy, folder):
@@ -262,7 +266,7 @@ def on_replicas(place: str, name: str, folder: Path) -> list[dict[str, np.ndarra
 @pytest.fixture(scope="module")
 def mirrored(tmp_path_factory) -> dict[str, np.ndarray]:
     """What the fast tests look at, all from one process: each takes seconds to start."""
-    return on_two_devices("trainings evaluation noise resumed", tmp_path_factory.mktemp("mirrored"))
+    return on_two_devices("training evaluation", tmp_path_factory.mktemp("mirrored"))
 
 
 @pytest.fixture(params=["mirrored", pytest.param("multi_worker", marks=pytest.mark.slow)])
@@ -277,16 +281,24 @@ def replicas(request, tmp_path):
 # Training and evaluation
 
 
-def test_training_equals_that_of_one_device_with_the_same_global_batch(replicas):
-    found = replicas("trainings")
-    for name, settings in TRAININGS.items():
-        alone, before = trained(ONE, *settings), make(ONE, settings[0]).get_weights()
-        assert np.abs(alone["0"] - before[0]).max() > 1e-3
+def assert_trained_as_alone(found, name):
+    alone, before = trained(ONE, *TRAININGS[name]), make(ONE, TRAININGS[name][0]).get_weights()
+    assert np.abs(alone["0"] - before[0]).max() > 1e-3
+    for key, value in alone.items():
+        np.testing.assert_allclose(found[f"{name}/{key}"], value, rtol=2e-5, atol=2e-5, err_msg=f"{name} {key}")
+
+
+def test_a_training_equals_that_of_one_device_with_the_same_global_batch(mirrored):
+    assert_trained_as_alone(mirrored, "batchnorm")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("place", ["mirrored", "multi_worker"])
+def test_every_training_equals_that_of_one_device_with_the_same_global_batch(place, tmp_path):
+    found = on_replicas(place, "trainings", tmp_path)
+    for name in TRAININGS:
         for arrays in found:
-            for key, value in alone.items():
-                np.testing.assert_allclose(
-                    arrays[f"{name}/{key}"], value, rtol=2e-5, atol=2e-5, err_msg=f"{name} {key}"
-                )
+            assert_trained_as_alone(arrays, name)
 
 
 def test_evaluation_equals_that_of_one_process_image_by_image(replicas):
@@ -316,15 +328,19 @@ def test_weights_over_a_batch_are_those_of_each_replicas_share(tmp_path):
     assert np.abs(whole["0"] - found["0"]).max() > 1e-4
 
 
-def test_noise_on_two_devices_stays_finite_and_wrong_images_are_refused(mirrored):
-    assert mirrored["replicas"] == 2
-    assert np.isfinite(mirrored["logs"]).all() and mirrored["logs"].shape[1] == 2
-    assert str(mirrored["message"]).startswith("images: got 32 wi")
+@pytest.mark.slow
+def test_noise_on_two_devices_stays_finite_and_wrong_images_are_refused(tmp_path):
+    found = on_two_devices("noise", tmp_path)
+    assert found["replicas"] == 2
+    assert np.isfinite(found["logs"]).all() and found["logs"].shape[1] == 2
+    assert str(found["message"]).startswith("images: got 32 wi")
 
 
-def test_a_training_on_two_devices_goes_on_to_the_same_bits(mirrored):
-    assert list(mirrored["kept"]) == [f"epoch-000001-batch-0000000{batch}" for batch in range(3)]  # one from before it
-    np.testing.assert_array_equal(mirrored["resumed"], mirrored["alone"])
+@pytest.mark.slow
+def test_a_training_on_two_devices_goes_on_to_the_same_bits(tmp_path):
+    found = on_two_devices("resumed", tmp_path)
+    assert list(found["kept"]) == [f"epoch-000001-batch-0000000{batch}" for batch in range(3)]  # one from before it
+    np.testing.assert_array_equal(found["resumed"], found["alone"])
 
 
 @pytest.mark.slow

@@ -204,6 +204,7 @@ def test_kernels_get_one_thread_or_with_batchnorm_all():
     assert in_a_process(f"wmr_tf.use_all_cores(batch_norm=True){SHOWN}") == f"{several} {cores} {cores}"
 
 
+@pytest.mark.slow
 def test_one_core_or_one_thread_asked_for_is_left_alone():
     assert in_a_process(f"wmr_tf.use_all_cores(){SHOWN}", TF_NUM_INTEROP_THREADS="1") == "1 0 0"
     core = min(os.sched_getaffinity(0))

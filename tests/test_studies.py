@@ -73,6 +73,7 @@ def test_recipes_are_judged_on_as_many_images_as_their_page_says(monkeypatch, ev
     assert evaluated == [20] and "| n_fgsm | " in page
 
 
+@pytest.mark.slow
 def test_methods_are_judged_on_as_many_images_as_their_page_says(tmp_path, tfds_dir, evaluated):
     study = methods.Methods(seconds=1e-9, eval_examples=20, data_dir=tfds_dir, runs=str(tmp_path))
     assert methods.on_mnist(study, "natural", 0.0)["epochs"] == methods.BATCH / 55_000

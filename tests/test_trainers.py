@@ -261,6 +261,7 @@ def test_evaluate_reproduces_the_metrics_of_the_run(digits, tmp_path):
     assert (tmp_path / "evaluation/robustness.png").stat().st_size > 10_000
 
 
+@pytest.mark.slow
 def test_the_same_seed_gives_the_same_bytes(digits, tmp_path):
     folder, _ = digits
     # Neither how often it is evaluated nor the attack that it is evaluated with may touch the training.
@@ -277,7 +278,9 @@ def test_the_same_seed_gives_the_same_bytes(digits, tmp_path):
     assert bytes_of(second / "best.keras") == bytes_of(second / "classifier.keras")
 
 
-@pytest.mark.parametrize(("method", "precision"), [("pgd", "bfloat16"), ("natural", "float16")])
+@pytest.mark.parametrize(
+    ("method", "precision"), [("pgd", "bfloat16"), pytest.param("natural", "float16", marks=pytest.mark.slow)]
+)
 def test_half_precision_trains_and_leaves_float32_classifiers(tmp_path, capsys, monkeypatch, method, precision):
     titles = []
     monkeypatch.setattr(report, "plot_training", lambda *_, title: titles.append(title))
@@ -533,6 +536,7 @@ def short_run(dataset: str, tfds_dir: Path, tmp_path: Path, *arguments: str) -> 
     return read_json(tmp_path / "run/metrics.json")
 
 
+@pytest.mark.slow
 def test_mnist(tfds_dir, tmp_path):
     few = ["--train_examples=128", "--validation_examples=16", "--eval_examples=16"]
     metrics = short_run("mnist", tfds_dir, tmp_path, *few, "--attack_steps=1", "--eval_attack_steps=1")

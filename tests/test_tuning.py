@@ -454,6 +454,7 @@ def test_a_killed_trial_goes_on_from_its_checkpoint(name, max_trials, dies_after
     assert not list(tmp_path.rglob("checkpoints"))
 
 
+@pytest.mark.slow
 def test_trials_share_their_warm_start_and_end_as_they_would_alone(tmp_path, monkeypatch):
     monkeypatch.setattr("tuning.hypermodel.is_masked", lambda logs: False)
     few = {**FEW, "method": "pgd", "batch_size": 32, "epochs": 1}
@@ -650,6 +651,7 @@ def test_a_search_writes_all_its_trials(found):
     assert json.loads((folder / "search.json").read_text())["objective"] == settings.objective
 
 
+@pytest.mark.slow
 def test_a_trial_is_the_run_of_its_command(found, tmp_path):
     folder, settings = found
     printed = folder.with_name("printed").read_text()
@@ -737,6 +739,7 @@ def test_a_difference_between_a_trial_and_the_run_of_its_command_is_said():
     )
 
 
+@pytest.mark.slow
 def test_a_picture_that_fails_costs_nothing_and_a_tuple_is_a_word_in_it(tmp_path, monkeypatch):
     settings = Search.of(
         "digits", tuner="grid", search="milestones:0.5+0.75/0.9", output_dir=str(tmp_path), **{**FEW, "epochs": 1}

@@ -29,7 +29,11 @@ def accuracy_is(got, metrics, name, images):
     return abs(got - expected) <= 5 * error * np.sqrt(1 - images / metrics["examples"]) + 2 / images
 
 
-@pytest.mark.parametrize("name", zoo.names())
+OF_DIGITS = [name for name in zoo.names() if zoo.card(name).evaluations[0]["dataset"] == "digits"]
+OTHERS = [pytest.param(name, marks=pytest.mark.slow) for name in zoo.names() if name not in OF_DIGITS]
+
+
+@pytest.mark.parametrize("name", [*OF_DIGITS, *OTHERS])
 def test_a_classifier_scores_as_its_card_says(name, request):
     metrics = zoo.card(name).evaluations[0]
     place = None if metrics["dataset"] == "digits" else request.getfixturevalue("tfds_dir")
