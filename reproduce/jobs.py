@@ -24,6 +24,7 @@ from wmr_tf.checks import require
 from wmr_tf.engine import machine
 from wmr_tf.saving import write_json
 
+_HEAD = ["rev-parse", "--short=7", "HEAD"]
 _OF_A_MACHINE = ("data_dir", "output_dir", "precision")
 """Settings that may be others on another machine."""
 
@@ -159,7 +160,7 @@ class Job:
             "precision": self.experiment.precision,
             "date": datetime.date.today().isoformat(),
             "versions": metrics["versions"],
-            "commit": _commit(),
+            "commit": commit_of(Path(__file__).resolve().parents[1]),
         }
 
 
@@ -174,13 +175,17 @@ def _without_places(command: str) -> str:
     return shlex.join(words)
 
 
-def _commit() -> str | None:
-    """Return the commit of the code, marked where files have changed since; None outside its repository."""
-    root = Path(__file__).resolve().parents[1]
+def commit_of(root: Path) -> str | None:
+    """Return the commit of a checkout, marked where code has changed since; None if it is none."""
     if not (root / ".git").exists():
         return None
-    command = ["git", "-C", str(root), "describe", "--always", "--dirty", "--abbrev=7", "--match="]
     try:
-        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+        # Not `describe --dirty`: the page of the table itself changes while its rows are run.
+        commit, changed = (_git(root, *asked) for asked in (_HEAD, ["status", "--porcelain", "--", "*.py"]))
     except (OSError, subprocess.CalledProcessError):
         return None
+    return f"{commit}-dirty" if changed else commit
+
+
+def _git(root: Path, *asked: str) -> str:
+    return subprocess.run(["git", "-C", str(root), *asked], capture_output=True, text=True, check=True).stdout.strip()

@@ -138,8 +138,8 @@ def _making(entries: Entries) -> Iterable[str]:
     yield "## How they were made"
     yield _filled(
         "Minutes there are those of the reference machine by calculation; minutes here what the epochs took without "
-        f"their validation, mean over seeds, on {' and '.join(machines)}. The paper's recipe on all training images is "
-        "reckoned from these minutes by passes, unless it trains another network. "
+        f"their validation, mean over seeds, on {' and '.join(machines)}, whatever else ran beside them. The paper's "
+        "recipe on all training images is reckoned from these minutes by passes, unless it trains another network. "
         "A processor that multiplies in bfloat16 trains in it, others in float32: minutes of the two do not compare. "
         f"Commits {', '.join(commits)}; {' to '.join(dict.fromkeys([dates[0], dates[-1]]))}."
     )

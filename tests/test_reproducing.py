@@ -14,7 +14,7 @@ import pytest
 
 from reproduce import jobs, making, picture, processes, rows
 from reproduce.budgets import BUDGETS, Minutes
-from reproduce.jobs import Job
+from reproduce.jobs import Job, commit_of
 from reproduce.results import file_of, of_model
 from reproduce.rows import Model, Row, Table
 from reproduce.settings import Reproduction
@@ -253,3 +253,23 @@ def test_digits_rows_for_real(capsys):
             "python -m trainers.evaluate --dataset=digits"
         )
         assert not job.commands()
+
+
+def test_a_commit_is_marked_for_changed_code_and_not_for_a_changed_page(tmp_path):
+    def git(*words):
+        who = ["-c", "user.name=A", "-c", "user.email=a@example.org"]
+        subprocess.run(["git", "-C", str(tmp_path), *who, *words], check=True, capture_output=True)
+
+    assert commit_of(tmp_path) is None
+    (tmp_path / "room").mkdir()
+    for name in ("room/code.py", "page.md"):
+        (tmp_path / name).write_text("first")
+    git("init")
+    git("add", ".")
+    git("commit", "--message=first")
+    commit = commit_of(tmp_path)
+    assert len(commit) == 7 and int(commit, 16) >= 0
+    (tmp_path / "page.md").write_text("second")
+    assert commit_of(tmp_path) == commit
+    (tmp_path / "room/code.py").write_text("second")
+    assert commit_of(tmp_path) == f"{commit}-dirty"
