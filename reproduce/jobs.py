@@ -24,7 +24,6 @@ from wmr_tf.checks import require
 from wmr_tf.engine import machine
 from wmr_tf.saving import write_json
 
-_HEAD = ["rev-parse", "--short=7", "HEAD"]
 _OF_A_MACHINE = ("data_dir", "output_dir", "precision")
 """Settings that may be others on another machine."""
 
@@ -180,8 +179,9 @@ def commit_of(root: Path) -> str | None:
     if not (root / ".git").exists():
         return None
     try:
+        commit = _git(root, "rev-parse", "--short=7", "HEAD")
         # Not `describe --dirty`: the page of the table itself changes while its rows are run.
-        commit, changed = (_git(root, *asked) for asked in (_HEAD, ["status", "--porcelain", "--", "*.py"]))
+        changed = _git(root, "status", "--porcelain", "--untracked-files=no", "--", "*.py")
     except (OSError, subprocess.CalledProcessError):
         return None
     return f"{commit}-dirty" if changed else commit

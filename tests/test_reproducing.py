@@ -270,6 +270,7 @@ def test_a_commit_is_marked_for_changed_code_and_not_for_a_changed_page(tmp_path
     commit = commit_of(tmp_path)
     assert len(commit) == 7 and int(commit, 16) >= 0
     (tmp_path / "page.md").write_text("second")
+    (tmp_path / "scratch.py").write_text("not of the checkout")
     assert commit_of(tmp_path) == commit
     (tmp_path / "room/code.py").write_text("second")
     assert commit_of(tmp_path) == f"{commit}-dirty"

@@ -270,12 +270,11 @@ def mirrored(tmp_path_factory) -> dict[str, np.ndarray]:
 
 
 @pytest.fixture(params=["mirrored", pytest.param("multi_worker", marks=pytest.mark.slow)])
-def replicas(request, tmp_path):
-    """Return a function from a name to the arrays of each process that runs it."""
+def evaluations(request, tmp_path):
+    """Return the arrays of each process that runs `evaluation`."""
     if request.param == "multi_worker":
-        return lambda name: on_two_workers(name, tmp_path)
-    arrays = request.getfixturevalue("mirrored")
-    return lambda name: [arrays]
+        return on_two_workers("evaluation", tmp_path)
+    return [request.getfixturevalue("mirrored")]
 
 
 # Training and evaluation
@@ -301,9 +300,9 @@ def test_every_training_equals_that_of_one_device_with_the_same_global_batch(pla
             assert_trained_as_alone(arrays, name)
 
 
-def test_evaluation_equals_that_of_one_process_image_by_image(replicas):
+def test_evaluation_equals_that_of_one_process_image_by_image(evaluations):
     alone = evaluated(ONE)
-    for arrays in replicas("evaluation"):
+    for arrays in evaluations:
         for name, values in alone.items():
             np.testing.assert_allclose(arrays[name], values, rtol=0, atol=1e-5, err_msg=name)
 
