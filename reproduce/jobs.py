@@ -6,13 +6,11 @@ import functools
 import json
 import os
 import platform
-import shlex
-import subprocess
 from pathlib import Path
 from typing import Any
 
 from reproduce import processes
-from reproduce.budgets import BUDGETS
+from reproduce.origins import commit_of, without_places
 from reproduce.passes import minutes_of, passes_of
 from reproduce.results import file_of, kept_metrics, read, trained_seconds
 from reproduce.rows import Model, alphas_of
@@ -65,8 +63,7 @@ class Job:
     @functools.cached_property
     def training(self) -> dict[str, Any]:
         """The settings of the training that are not the recipe's, as flags of the trainer."""
-        budget = BUDGETS[self.settings.budget]
-        changes = budget.settings_of(self.model, train_examples=self.settings.train_examples)
+        changes = self.settings.of_budget.settings_of(self.model, train_examples=self.settings.train_examples)
         examples = {} if self.settings.eval_examples is None else {"eval_examples": self.settings.eval_examples}
         # All images are attacked by the shortest suite, which an evaluation cannot do without.
         evaluation = {"alpha_test": alphas_of(self.model), "suite": "short", "radii": "none", **examples}
@@ -153,7 +150,7 @@ class Job:
             "seconds": trained_seconds(self.log.read_text(errors="replace")) if self.log.exists() else None,
             "metrics": kept_metrics(metrics),
             "suite": {name: attacked["suite"][name] for name in ("version", "examples", "accuracy")},
-            "commands": [_without_places(each["command"]) for each in (metrics, attacked)],
+            "commands": [without_places(each["command"]) for each in (metrics, attacked)],
             "processor": machine.processor_facts().get("model name", platform.processor()),
             "cores": os.cpu_count(),
             "precision": self.experiment.precision,
@@ -161,31 +158,3 @@ class Job:
             "versions": metrics["versions"],
             "commit": commit_of(Path(__file__).resolve().parents[1]),
         }
-
-
-def _without_places(command: str) -> str:
-    """Return a command as others can give it: where its data and folders were is not theirs to know."""
-    named = [word for word in shlex.split(command) if not word.startswith("--output_dir=")]
-    words = []
-    for word in named:
-        name, _, value = word.partition("=")
-        shown = {"--data_dir": "FOLDER", "--model": f"FOLDER/{Path(value).name}"}.get(name)
-        words.append(f"{name}={shown}" if shown else word)
-    return shlex.join(words)
-
-
-def commit_of(root: Path) -> str | None:
-    """Return the commit of a checkout, marked where code has changed since; None if it is none."""
-    if not (root / ".git").exists():
-        return None
-    try:
-        commit = _git(root, "rev-parse", "--short=7", "HEAD")
-        # Not `describe --dirty`: the page of the table itself changes while its rows are run.
-        changed = _git(root, "status", "--porcelain", "--untracked-files=no", "--", "*.py")
-    except (OSError, subprocess.CalledProcessError):
-        return None
-    return f"{commit}-dirty" if changed else commit
-
-
-def _git(root: Path, *asked: str) -> str:
-    return subprocess.run(["git", "-C", str(root), *asked], capture_output=True, text=True, check=True).stdout.strip()

@@ -6,7 +6,6 @@ import time
 from collections.abc import Sequence
 
 from reproduce import picture, rendering
-from reproduce.budgets import BUDGETS
 from reproduce.jobs import Job
 from reproduce.processes import Failed, Stopped
 from reproduce.results import of_model
@@ -28,8 +27,7 @@ def make(settings: Reproduction) -> None:
     jobs = [Job(model, seed, settings) for model in settings.chosen for seed in settings.seeds]
     missing = [job for job in jobs if not job.is_done()]
     entries = render(settings)  # before hours of training: a page that cannot be written is found now
-    budget = BUDGETS[settings.budget]
-    print(budget.told(settings.of_table, train_examples=settings.train_examples), flush=True)
+    print(settings.of_budget.told(settings.of_table, train_examples=settings.train_examples), flush=True)
     kept = len(jobs) - len(missing)
     if kept:
         print(f"{kept} of {len(jobs)} runs are there", flush=True)

@@ -6,7 +6,6 @@ import textwrap
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from reproduce.budgets import BUDGETS
 from reproduce.passes import DATA, passes_of
 from reproduce.results import at_alpha, summary
 from reproduce.rows import Model, Row, Table
@@ -105,7 +104,7 @@ def as_text(settings: Reproduction, entries: Entries) -> str:
 def as_page(settings: Reproduction, entries: Entries) -> str:
     """Return the table as a Markdown page: notes, picture, what each model cost and which commands made it."""
     table = settings.of_table
-    budget = BUDGETS[settings.budget].told(table, train_examples=settings.train_examples)
+    budget = settings.of_budget.told(table, train_examples=settings.train_examples)
     head = [f"# {settings.title}", _filled(f"`{own_command(settings)}`, {datetime.date.today()}. {budget}")]
     after = [*map(_filled, notes(table, entries)), f"![Paper and here]({settings.picture.name})"]
     shown = report.format_table(*comparison(entries), markdown=True)

@@ -4,7 +4,7 @@ import dataclasses
 import os
 from pathlib import Path
 
-from reproduce.budgets import BUDGETS
+from reproduce.budgets import BUDGETS, Budget
 from reproduce.passes import DATA
 from reproduce.rows import TABLES, Model, Table
 from trainers.settings.base import Settings, if_given, setting
@@ -94,6 +94,11 @@ class Reproduction(Settings):
     def of_table(self) -> Table:
         """The table."""
         return TABLES[self.table]
+
+    @property
+    def of_budget(self) -> Budget:
+        """The budget."""
+        return BUDGETS[self.budget]
 
     @property
     def title(self) -> str:

@@ -8,12 +8,11 @@ read from their files; a model of that name is replaced.
 
 import dataclasses
 import re
-import shlex
 import shutil
-import subprocess
 from pathlib import Path
 from typing import Any
 
+from reproduce.origins import commit_of, without_places
 from trainers.cli import Command
 from trainers.runs.folder import BEST, CONFIG, metrics_of
 from trainers.runs.naming import defence
@@ -78,7 +77,7 @@ def add(entry: Entry) -> None:
         recipe={name: value for name, value in config.items() if name not in PLACES and value is not None},
         command=without_places(config["command"]),
         seed=config["seed"],
-        commit=commit(),
+        commit=commit_of(Path(__file__).resolve().parents[1]) or "unknown",
         evaluations=[shown(metrics) for metrics in evaluations],
         sha256=zoo.digest(entry.model),
     )
@@ -104,17 +103,6 @@ def check_weights(entry: Entry, evaluations: list[dict[str, Any]]) -> None:
 def shown(metrics: dict[str, Any]) -> dict[str, Any]:
     """Return what a card says of an evaluation."""
     return {name: metrics[name] for name in KEPT if name in metrics} | {"command": without_places(metrics["command"])}
-
-
-def without_places(command: str) -> str:
-    """Return a command in which paths of this machine are called FOLDER."""
-    return shlex.join(re.sub(r"=(/|~).*", "=FOLDER", word) for word in shlex.split(command))
-
-
-def commit() -> str:
-    """Return the commit of the repository, marked where files differ from it."""
-    command = ["git", "describe", "--always", "--dirty", "--abbrev=12", "--exclude=*"]
-    return subprocess.run(command, cwd=zoo.FOLDER, check=True, capture_output=True, text=True).stdout.strip()
 
 
 if __name__ == "__main__":

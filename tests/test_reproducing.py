@@ -12,9 +12,11 @@ from unittest import mock
 
 import pytest
 
-from reproduce import jobs, making, picture, processes, rows
+from reproduce import making, picture, processes, rows
 from reproduce.budgets import BUDGETS, Minutes
-from reproduce.jobs import Job, commit_of
+from reproduce.budgets import Minutes
+from reproduce.jobs import Job
+from reproduce.origins import commit_of, without_places
 from reproduce.results import file_of, of_model
 from reproduce.rows import Model, Row, Table
 from reproduce.settings import Reproduction
@@ -181,8 +183,8 @@ def test_a_result_of_other_settings_is_refused_and_a_broken_one_too():
 
 def test_results_name_no_place_of_this_machine():
     command = "python -m trainers.digits --data_dir=/home/me/data --output_dir=/home/me/run"
-    assert jobs._without_places(command) == "python -m trainers.digits --data_dir=FOLDER"
-    assert jobs._without_places("x --model=/home/me/best.keras --seed=1") == "x --model=FOLDER/best.keras --seed=1"
+    assert without_places(command) == "python -m trainers.digits --data_dir=FOLDER"
+    assert without_places("x --model=/home/me/best.keras --seed=1") == "x --model=FOLDER/best.keras --seed=1"
 
 
 SLEEPER = """
@@ -229,9 +231,8 @@ def test_digits_rows_for_real(capsys):
     """The trainers' own processes: one is killed in its training, and goes on by the same command."""
     given = settings(rows=("pgd",), train_examples=128, eval_examples=32, suite="short", suite_examples=16)
     (job,) = (Job(PGD, 0, given),)
-    with mock.patch.object(
-        jobs, "settings_of", lambda *_, **__: {"recipe": "fast", "train_examples": 128, "epochs": 8}
-    ):
+    short = {"recipe": "fast", "train_examples": 128, "epochs": 8}
+    with mock.patch.object(Minutes, "settings_of", lambda *_, **__: short):
         job.folder.parent.mkdir(parents=True)
         training = subprocess.Popen(
             [sys.executable, "-m", *job.commands()[0]],

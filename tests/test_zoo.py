@@ -87,7 +87,7 @@ def run(tmp_path, monkeypatch):
     """The folder of a finished run, and an empty zoo."""
     (tmp_path / "zoo").mkdir()
     monkeypatch.setattr(zoo, "FOLDER", tmp_path / "zoo")
-    monkeypatch.setattr(zoo_card, "commit", lambda: "0123456789ab")
+    monkeypatch.setattr(zoo_card, "commit_of", lambda root: "0123456789ab")
     folder = tmp_path / "run"
     folder.mkdir()
     layers = [keras.Input((8, 8, 1)), keras.layers.Flatten(), keras.layers.Dense(10)]
