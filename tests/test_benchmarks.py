@@ -282,6 +282,7 @@ def _losses(monkeypatch, task):
     return [mine[0], 2 * mine[1] - mine[0]], plain  # `fit` tells the mean loss of its steps so far
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["pgd", "trades"])
 def test_plain_keras_makes_the_same_training_step(monkeypatch, kind):
     task = Task(kind, "float32", 8, "small_cnn", epsilon=0.3, step_size=0.1, steps=4)

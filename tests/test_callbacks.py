@@ -172,6 +172,7 @@ def test_keras_own_callbacks_read_the_numbers_in_the_same_epoch(tmp_path):
         assert logged == pytest.approx(history[key])
 
 
+@pytest.mark.slow
 def test_a_deep_copy_and_a_second_fit_evaluate_the_model_that_they_are_in():
     evaluation = RobustEvaluation(dataset(30, 30), ATTACK, alpha_test=ALPHAS, alpha_tr=[2.0])
     copied = copy.deepcopy(evaluation)  # as Keras Tuner does before each trial
@@ -183,6 +184,7 @@ def test_a_deep_copy_and_a_second_fit_evaluate_the_model_that_they_are_in():
     assert len({numbers["val_A_sa"] for numbers in seen}) == 4
 
 
+@pytest.mark.slow
 def test_mixed_precision_is_attacked_in_bfloat16_scored_in_float32_and_left_as_it_was():
     def float32_weights():
         classifier = make_classifier()
@@ -255,6 +257,7 @@ def test_an_epoch_whose_classifier_gives_nan_is_nan_and_the_next_one_ends_the_fi
         assert [math.isnan(value) for value in model.history.history[key]] == [False, True], key
 
 
+@pytest.mark.slow
 def test_progress_shows_unless_the_fit_is_told_otherwise(bars, capsys):
     def printed(**verbosity):
         evaluation = RobustEvaluation(dataset(30, 30), ATTACK)
@@ -340,6 +343,7 @@ def test_an_evaluation_that_comes_too_late_says_what_to_do(tmp_path):
         fit(adversarial(make_classifier()), *late)
 
 
+@pytest.mark.slow
 def test_the_best_classifier_opens_with_keras_alone(tmp_path):
     keras.config.set_dtype_policy("mixed_bfloat16")
     classifier = make_classifier()

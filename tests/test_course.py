@@ -248,6 +248,7 @@ def test_a_warm_start_is_free_with_the_radius_of_the_training_and_without_weight
     assert [made.learning_rate_at(time) for time in (0, 0.75, 3)] == [0, 0.005, 0]  # one_cycle
 
 
+@pytest.mark.slow
 def test_a_run_by_the_fast_recipe_with_all_parts_ends_with_its_files(tmp_path, capsys):
     parts = {"warm_start": 4, "epsilon_warmup": 0.5, "alpha_warmup": 0.5, "coarse": 0.5, "clip_norm": 1.0}
     few = {"train_examples": 60, "validation_examples": 20, "eval_examples": 20, "suite": "short", "radii": "none"}

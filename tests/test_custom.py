@@ -85,6 +85,7 @@ def test_a_folder_is_trained_on_and_its_best_epoch_is_evaluated_alike(place, mon
     assert (again["hashes"], again["A_rob"]) == (metrics["hashes"], metrics["A_rob"])
 
 
+@pytest.mark.slow
 def test_a_classifier_of_ones_own_is_trained_from_its_weights(place, monkeypatch, capsys):
     monkeypatch.chdir(place)
     few = {**FEW, "learning_rate": 1e-6, "architecture": "mine.keras", "augment": "crop_flip"}

@@ -10,6 +10,7 @@ import tensorflow as tf
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tests.marking import some
 from wmr_tf.checks import InvalidInput
 from wmr_tf.data import check_images_and_labels, info, load
 from wmr_tf.data.augment import PADDING, augmentation, crop_and_flip
@@ -282,7 +283,7 @@ def test_without_augmentation_images_are_only_scaled(noise):
 # MNIST and CIFAR-10
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", some(NAMES, fast=["digits"]))
 def test_info_tells_the_shape_that_load_returns(name, request):
     splits = request.getfixturevalue("digits") if name == "digits" else request.getfixturevalue("loaded")(name)
     for split in splits:

@@ -97,6 +97,7 @@ def test_who_needs_none_goes_on(without):
     assert wmr_tf.zoo.card("digits-trades").name in str(wmr_tf.zoo.card("digits-trades"))
 
 
+@pytest.mark.slow
 def test_a_run_without_pictures_says_so_at_its_start_and_writes_all_else(without, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     without("report")

@@ -15,6 +15,7 @@ import pytest
 from tests.hostile import MARKER
 from tests.hostile.models import lambda_layer, with_layer
 from tests.hostile.weights import legacy
+from tests.marking import some
 from tests.test_methods import data, method_named
 from trainers.runs import run, testing
 from trainers.runs.folder import experiment_of, run_folder, write_config
@@ -80,9 +81,7 @@ def test_a_module_that_is_not_there_is_one_line(here):
 KEEPS = ("free", "iaat")  # something for each image
 
 
-@pytest.mark.parametrize(
-    "name", [name if name in KEEPS else pytest.param(name, marks=pytest.mark.slow) for name in methods.BY_NAME]
-)
+@pytest.mark.parametrize("name", some(methods.BY_NAME, fast=KEEPS))
 def test_what_trained_a_classifier_is_read_with_all_that_its_method_keeps(name, tmp_path):
     x, y = data(5, 5, 1)
     images = {"image": x, "index": np.arange(16)} if name == "iaat" else x

@@ -11,6 +11,7 @@ import tensorflow as tf
 from keras import layers
 
 import wmr_tf
+from tests.marking import some
 from trainers.runs.run import tell_memory
 from wmr_tf.engine import machine, memory
 from wmr_tf.engine.frozen import freeze
@@ -111,7 +112,7 @@ def test_a_classifier_is_traced_once_for_each_shape(monkeypatch):
     assert len(calls) == 1
 
 
-@pytest.mark.parametrize("suite", [None, "short"])
+@pytest.mark.parametrize("suite", some([None, "short"], fast=[None]))
 def test_an_evaluation_passes_no_more_images_at_once_than_fit_and_finds_the_same(monkeypatch, suite):
     images = np.random.default_rng(0).random([40, 16, 16, 2], np.float32)
     labels = np.arange(40) % 2

@@ -137,6 +137,7 @@ print(json.dumps([[model.compiled for model in models], "wmr_tf" in sys.modules,
 """
 
 
+@pytest.mark.slow
 def test_what_is_saved_opens_with_keras_alone_and_is_not_compiled(tmp_path):
     made = {name: wmr_tf.without_softmax(randomised(SOFTMAX[name]())) for name in ("activation", "function", "nested")}
     made["sigmoid"] = wmr_tf.without_softmax(randomised(SIGMOID["activation"]()))

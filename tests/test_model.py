@@ -11,6 +11,7 @@ import pytest
 import tensorflow as tf
 from keras import layers
 
+from tests.marking import some
 from tests.test_methods import method_named
 from wmr_tf import AdversarialModel, InvalidInput, attacks, callbacks, methods
 from wmr_tf.engine import seeds
@@ -568,6 +569,7 @@ def make():
 """
 
 
+@pytest.mark.slow
 def test_two_deterministic_runs_give_the_same_bytes():
     script = """
 tf.config.experimental.enable_op_determinism()
@@ -624,7 +626,7 @@ def fixed_noise(sample, like, seed):
     return tf.reshape(tf.sin(7.0 * tf.cast(tf.range(tf.size(like)), tf.float32)), tf.shape(like))
 
 
-@pytest.mark.parametrize("name", methods.BY_NAME)
+@pytest.mark.parametrize("name", some(methods.BY_NAME, fast=("pgd", "free")))
 def test_a_step_under_xla_is_the_plain_step(name, monkeypatch):
     """What Keras does on a GPU by itself. XLA draws other random numbers: here noise is the same at every draw."""
     monkeypatch.setattr(seeds, "_draw", fixed_noise)

@@ -184,6 +184,7 @@ for module, arguments in calls:
 """
 
 
+@pytest.mark.slow
 def test_the_garbage_collector_passes_over_what_imports_make():
     script = """
         import gc

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from tests.marking import some
 from tests.test_resume import Killed, Killer, fit
 from wmr_tf import AdversarialModel
 from wmr_tf.callbacks import ExactResume
@@ -64,17 +65,14 @@ def stopped_and_gone_on_with(folder, moments, data, *, keep_iterator=False, **se
     return alone, trained("stopped")
 
 
-def some(names, fast):
-    return [pytest.param(name, marks=[] if name in fast else pytest.mark.slow) for name in names]
-
-
 @pytest.mark.parametrize("data", some(READ_AGAIN, fast=("seeded",)))
 def test_data_are_read_again_up_to_the_batch_in_the_order_of_their_epoch(data, tmp_path):
     alone, gone_on = stopped_and_gone_on_with(tmp_path, [(1, 2)], READ_AGAIN[data])
     assert gone_on == alone
 
 
-@pytest.mark.parametrize("data", some(KEPT, fast=("prefetched",)))
+@pytest.mark.slow
+@pytest.mark.parametrize("data", KEPT)
 def test_a_kept_iterator_goes_on_where_it_was(data, tmp_path):
     # With the last batch but one all images are in some buffer; what a shuffle draws next is then not in the state.
     moments = [(0, 3), (1, 2)]

@@ -140,6 +140,7 @@ def test_every_row_has_settings(number, budget):
             assert passes_of(longer) > paid
 
 
+@pytest.mark.slow
 def test_the_numbers_of_images_are_those_of_the_data(tfds_dir):
     from wmr_tf import data
 

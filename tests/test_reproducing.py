@@ -14,7 +14,6 @@ import pytest
 
 from reproduce import making, picture, processes, rows
 from reproduce.budgets import BUDGETS, Minutes
-from reproduce.budgets import Minutes
 from reproduce.jobs import Job
 from reproduce.origins import commit_of, without_places
 from reproduce.results import file_of, of_model

@@ -19,6 +19,7 @@ import pytest
 import tensorflow as tf
 
 import wmr_tf
+from tests.marking import some
 from tests.test_methods import method_named
 from trainers import resume
 from trainers.runs import run
@@ -120,9 +121,7 @@ KINDS = ("natural", "trades", "free", "iaat")
 """The methods that keep nothing, use noise, keep a perturbation, and keep a radius for each image."""
 
 
-@pytest.mark.parametrize(
-    "method", [name if name in KINDS else pytest.param(name, marks=pytest.mark.slow) for name in methods.BY_NAME]
-)
+@pytest.mark.parametrize("method", some(methods.BY_NAME, fast=KINDS))
 def test_every_method_goes_on_from_the_middle_of_an_epoch_to_the_same_bits(method, tmp_path):
     rng = random.Random(method)
     epoch, batch = rng.randrange(EPOCHS), rng.randrange(1, BATCHES)
@@ -168,6 +167,7 @@ def course(folder):
     ]
 
 
+@pytest.mark.slow
 def test_a_course_and_averaged_weights_go_on_to_the_same_bits(tmp_path):
     def ran(folder, *more):
         return fit(*course(folder), *more, averaging=0.5)
@@ -217,6 +217,7 @@ class EndKiller(keras.callbacks.Callback):
             raise Killed
 
 
+@pytest.mark.slow
 def test_callbacks_and_their_files_are_as_if_nothing_had_happened(tmp_path):
     epochs, alone = 4, all_callbacks(tmp_path / "alone")
     expected = fit(*alone, epochs=epochs, validation_data=splits().validation)
@@ -555,6 +556,7 @@ def settings_of(folder, **changes):
     return Experiment.of("digits", **{**FEW, "deterministic": False, "output_dir": str(folder), **changes})
 
 
+@pytest.mark.slow
 def test_a_run_that_was_stopped_in_its_evaluation_is_not_trained_again(tmp_path, monkeypatch, capsys):
     folder = tmp_path / "run"
     with monkeypatch.context() as context:

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import scipy.stats
 
+from tests.marking import some
 from wmr_tf.checks import InvalidInput
 from wmr_tf.evaluation import weighted_accuracy
 from wmr_tf.evaluation.statistics import (
@@ -37,7 +38,7 @@ def holds(truth, interval):
     return low <= truth <= high
 
 
-@pytest.mark.parametrize("images", [500, 1000])
+@pytest.mark.parametrize("images", some([500, 1000], fast=[500]))
 def test_wilsons_interval_covers_the_truth(images):
     found = coverage(lambda rng: holds(0.92, Accuracy.of(rng.random(images) < 0.92)[1:]), repeats=3000)
     assert 0.93 < found < 0.97
@@ -45,8 +46,9 @@ def test_wilsons_interval_covers_the_truth(images):
 
 @pytest.mark.parametrize(
     ("images", "repeats"),
-    [(500, 300), *(pytest.param(images, 1000, marks=pytest.mark.slow) for images in (500, 1000))],
+    [(500, 300), (500, 1000), (1000, 1000)],
 )
+@pytest.mark.slow
 def test_the_bootstrap_of_a_weighted_accuracy_covers_the_truth(images, repeats):
     truth = true_accuracy(alpha=2.0)
     found = coverage(lambda rng: holds(truth, weighted_interval(drawn_margins(rng, images), 2.0)), repeats=repeats)
@@ -169,6 +171,7 @@ def pair_of_margins(rng, images):
     return first, np.where((first < 0) & (rng.random(images) < 1 / 3), 0.2, first)
 
 
+@pytest.mark.slow
 def test_the_paired_bootstrap_covers_the_truth_and_is_narrower_than_two_intervals():
     truth = paired_truth(pair_of_margins(np.random.default_rng(99), 2_000_000))
     found = coverage(lambda rng: holds(truth, paired_weighted(*pair_of_margins(rng, 500), 2.0)[1:]), repeats=200)

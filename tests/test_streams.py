@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from tests.marking import some
 from tests.test_attacks import ATTACKS
 from tests.test_frozen import MODELS, SHAPE, randomised
 from tests.test_methods import ATTACK, convnet, data, losses_of_training, method_named
@@ -116,7 +117,7 @@ def test_every_attack_in_streams_ends_where_it_ends_in_one(in_streams, name):
     np.testing.assert_allclose(attacked(), expected, atol=1e-5)
 
 
-@pytest.mark.parametrize("name", methods.BY_NAME)
+@pytest.mark.parametrize("name", some(methods.BY_NAME, fast=("trades", "free")))
 def test_every_method_in_streams_trains_as_in_one(in_streams, name):
     x, y = data(5, 5, 1)
     x = {"image": x, "index": np.arange(len(y))} if name == "iaat" else x
@@ -194,6 +195,7 @@ print(streams._streams, threads.get_intra_op_parallelism_threads(), threads.get_
 """
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(machine.available_cores() < 2 and not hasattr(os, "sched_getaffinity"), reason="has one core")
 def test_kernels_get_one_thread_or_with_batchnorm_all():
     cores = len(os.sched_getaffinity(0))
@@ -211,6 +213,7 @@ def test_one_core_or_one_thread_asked_for_is_left_alone():
     assert in_a_process(f"import os; os.sched_setaffinity(0, [{core}])\nwmr_tf.use_all_cores(){SHOWN}") == "1 0 0"
 
 
+@pytest.mark.slow
 def test_after_tensorflow_has_started_it_is_refused():
     if len(os.sched_getaffinity(0)) == 1:
         pytest.skip("this process is bound to one core, where the call does nothing")

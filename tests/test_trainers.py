@@ -278,9 +278,8 @@ def test_the_same_seed_gives_the_same_bytes(digits, tmp_path):
     assert bytes_of(second / "best.keras") == bytes_of(second / "classifier.keras")
 
 
-@pytest.mark.parametrize(
-    ("method", "precision"), [("pgd", "bfloat16"), pytest.param("natural", "float16", marks=pytest.mark.slow)]
-)
+@pytest.mark.parametrize(("method", "precision"), [("pgd", "bfloat16"), ("natural", "float16")])
+@pytest.mark.slow
 def test_half_precision_trains_and_leaves_float32_classifiers(tmp_path, capsys, monkeypatch, method, precision):
     titles = []
     monkeypatch.setattr(report, "plot_training", lambda *_, title: titles.append(title))

@@ -17,6 +17,7 @@ import pytest
 
 import tuning
 import wmr_tf as wmr
+from tests.marking import some
 from tests.test_config import run_main, settings_of
 from trainers.runs import run, warming
 from trainers.runs.folder import read_history
@@ -129,7 +130,7 @@ def test_a_given_setting_holds_for_every_method_even_if_one_recipe_has_it_anyway
 # --- the command
 
 
-@pytest.mark.parametrize("method", ["trades", "pgd", "natural"])
+@pytest.mark.parametrize("method", some(["trades", "pgd", "natural"], fast=["trades"]))
 def test_the_printed_command_is_the_trials_experiment(method, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     Path("a folder").mkdir()
@@ -207,6 +208,7 @@ def classifier() -> keras.Model:
     return keras.Sequential([keras.layers.Input((4, 4, 1)), keras.layers.Flatten(), keras.layers.Dense(2)])
 
 
+@pytest.mark.slow
 def test_the_matched_evaluation_is_that_of_the_model_at_the_temperature():
     validation = images_and_labels(60, seed=1)
     evaluation = wmr.callbacks.RobustEvaluation(validation, ATTACK, alpha_test=(1.5,), seed=4)
@@ -419,8 +421,9 @@ class Counting(keras.callbacks.Callback):
 @pytest.mark.parametrize(
     ("name", "max_trials", "dies_after"),
     # Of three batches an epoch: in the second epoch of a trial, and in one that Hyperband goes on with.
-    [("grid", 1, 5), pytest.param("hyperband", None, 17, marks=pytest.mark.slow)],
+    [("grid", 1, 5), ("hyperband", None, 17)],
 )
+@pytest.mark.slow
 def test_a_killed_trial_goes_on_from_its_checkpoint(name, max_trials, dies_after, tmp_path, monkeypatch):
     monkeypatch.setattr(run, "CHECKPOINT_MINUTES", 1e-9)
     monkeypatch.setattr("tuning.hypermodel.is_masked", lambda logs: False)  # which two steps do not tell
@@ -823,6 +826,7 @@ def test_hyperband_goes_on_with_the_better_half(tmp_path, monkeypatch):
     assert {experiment.epochs for experiment in started} == {3}
 
 
+@pytest.mark.slow
 def test_a_search_in_ones_own_code(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     attack, validation, train = ATTACK, images_and_labels(40, seed=1), images_and_labels(64, seed=2)
