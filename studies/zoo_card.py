@@ -39,13 +39,13 @@ class Entry(Settings):
     """What is added."""
 
     folders: tuple[str, ...] = arguments()
-    name: str | None = setting("What the zoo calls it: lower-case letters, digits and hyphens.")
+    name: str | None = setting("What the zoo calls it: lower-case letters and digits, with hyphens and points.")
 
     def __post_init__(self) -> None:
         fix = "Write python -m studies.zoo_card RUN --name=digits-trades."
         require(bool(self.folders), "command line", got="no run", expected="the folder of a run", fix=fix)
-        is_name = bool(re.fullmatch("[a-z0-9]+(-[a-z0-9]+)*", self.name or ""))
-        expected = "lower-case letters and digits, with hyphens between them"
+        is_name = bool(re.fullmatch("[a-z0-9]+([-.][a-z0-9]+)*", self.name or ""))
+        expected = "lower-case letters and digits, with hyphens or points between them"
         require(is_name, "name", got=self.name or "nothing", expected=expected, fix=fix)
 
     def check_place(self) -> None:

@@ -165,6 +165,12 @@ def test_an_evaluation_of_other_weights_is_refused(run, tmp_path):
     assert zoo.names() == []
 
 
+def test_a_name_may_have_an_alpha_that_is_not_whole(run):
+    zoo_card.add(zoo_card.Entry(folders=(str(run),), name="mine-alpha0.5"))
+    assert zoo.names() == ["mine-alpha0.5"]
+    assert zoo.load("mine-alpha0.5").output_shape == (None, 10)
+
+
 @pytest.mark.parametrize(
     ("given", "message"),
     [
