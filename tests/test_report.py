@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from wmr_tf import report
+from wmr_tf.report.words import conditions
 from wmr_tf.saving import picture_files
 
 NAN = math.nan
@@ -124,6 +125,14 @@ def test_all_tables_of_old_and_new_metrics():
     for part in ("p inf, epsilon 0.3, 40 steps of 0.01", "accuracy 50.0 ± 1.0 %", "0.290 of", "perturbation 0.310"):
         assert part in budget
     assert markdown.count("| Defense") == 2
+
+
+@pytest.mark.parametrize(("restarts", "told"), [(1, ""), (10, ", 10 restarts")])
+def test_the_restarts_of_an_attack_are_told_where_there_are_several(restarts, told):
+    attack = {"name": "PGD", "norm": "linf", "epsilon": 0.3, "step_size": 0.01, "steps": 40, "restarts": restarts}
+    assert conditions({"examples": 1000, "split": "test", "dataset": "mnist", "attack": attack}) == (
+        f"1,000 test images of mnist. Test attack: linf PGD, epsilon 0.3, 40 steps of 0.01{told}. No stronger attacks."
+    )
 
 
 HISTORY = {
