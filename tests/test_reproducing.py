@@ -230,7 +230,7 @@ def test_digits_rows_for_real(capsys):
     """The trainers' own processes: one is killed in its training, and goes on by the same command."""
     given = settings(rows=("pgd",), train_examples=128, eval_examples=32, suite="short", suite_examples=16)
     (job,) = (Job(PGD, 0, given),)
-    short = {"recipe": "fast", "train_examples": 128, "epochs": 8}
+    short = {"recipe": "fast", "architecture": "digits_cnn", "train_examples": 128, "epochs": 8}
     with mock.patch.object(Minutes, "settings_of", lambda *_, **__: short):
         job.folder.parent.mkdir(parents=True)
         training = subprocess.Popen(
