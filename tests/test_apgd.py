@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from tests.marking import some
 from tests.test_fab import OF_NORM, linear
 from wmr_tf import losses
 from wmr_tf.attacks import APGD, NORMS, apgd
@@ -68,7 +69,7 @@ def assert_in_ball_and_box(norm, found, clean, epsilon):
 
 # The share of images that are robust falls from one half to a tenth.
 @pytest.mark.parametrize("of_norm", ["linf", "l2"])
-@pytest.mark.parametrize("share", [0.5, *(pytest.param(s, marks=pytest.mark.slow) for s in (0.95, 0.8, 0.3, 0.2, 0.1))])
+@pytest.mark.parametrize("share", some([0.5, 0.95, 0.8, 0.3, 0.2, 0.1], fast=[0.5]))
 def test_towards_all_classes_it_breaks_exactly_the_images_that_are_not_robust(of_norm, share):
     problem = linear(images=300)
     exact = problem.exact(of_norm).min(axis=1)
@@ -628,7 +629,7 @@ def test_in_a_graph_as_eagerly(norm):
     np.testing.assert_allclose(traced(clean), attack(smooth_loss, clean, seed=SEED), rtol=0, atol=1e-4)
 
 
-@pytest.mark.parametrize("of_norm", ["linf", "l2", pytest.param("l1", marks=pytest.mark.slow)])
+@pytest.mark.parametrize("of_norm", some(["linf", "l2", "l1"], fast=["linf", "l2"]))
 def test_under_xla_it_finds_as_high_losses(of_norm):
     """Not the same points, since there the generators draw other numbers."""
     attack = APGD(epsilon=EPSILONS[of_norm], norm=of_norm, steps=20, staged=of_norm == "l1")

@@ -7,6 +7,7 @@ import keras
 import numpy as np
 import pytest
 
+from tests.marking import some
 from trainers.runs.classifiers import copy_weights, make_classifier
 from trainers.settings.config import Experiment
 from wmr_tf.architectures.applications import application
@@ -15,7 +16,8 @@ from wmr_tf.saving import load_classifier, save_classifier
 
 IMAGES = np.random.default_rng(0).random([2, 32, 32, 3], np.float32)
 # One of each kind of preprocessing: none, to [-1, 1], to BGR without its mean, standardised.
-KINDS = ["MobileNetV3Small", "MobileNetV2", "VGG16", pytest.param("DenseNet121", marks=pytest.mark.slow)]
+SMALL = ["MobileNetV3Small", "MobileNetV2", "VGG16"]
+KINDS = some([*SMALL, "DenseNet121"], fast=SMALL)
 
 
 @pytest.mark.parametrize("name", KINDS)

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from studies.soak import FEW
+from tests.marking import some
 from tests.test_resume import Killed, Killer, ran
 from trainers import resume
 from trainers.runs.folder import is_unfinished, make_folder, metrics_of, read_history, run_folder
@@ -74,7 +75,7 @@ def told(place, found, norm=r"[\d.e+]+"):
 # What stops it
 
 
-@pytest.mark.parametrize("eager", [pytest.param(True, marks=pytest.mark.slow), False])
+@pytest.mark.parametrize("eager", some([True, False], fast=[False]))
 def test_a_loss_that_is_not_finite_ends_a_fit_with_epoch_batch_loss_and_gradient_norm(eager):
     with pytest.raises(Diverged) as nan:
         fit(At(1, 3, spoil), eager=eager)
@@ -196,7 +197,7 @@ def kept(folder, **settings):
     return ExactResume(folder, minutes=1e-9, on_divergence="rollback", **settings)
 
 
-@pytest.mark.parametrize("eager", [pytest.param(True, marks=pytest.mark.slow), False])
+@pytest.mark.parametrize("eager", some([True, False], fast=[False]))
 def test_it_goes_on_from_the_checkpoint_before_with_half_the_learning_rate(tmp_path, capsys, eager):
     going_back = kept(tmp_path)
     values, history = fit(At(1, 3, spoil, times=1), going_back, eager=eager)
@@ -320,7 +321,7 @@ def test_a_training_that_diverged_goes_on_if_it_may_go_back(tmp_path):
     assert history["loss"][-1] < history["loss"][0]
 
 
-@pytest.mark.parametrize("killed_at", [(1, 3), *(pytest.param(at, marks=pytest.mark.slow) for at in ((1, 4), (2, 1)))])
+@pytest.mark.parametrize("killed_at", some([(1, 3), (1, 4), (2, 1)], fast=[(1, 3)]))
 def test_a_run_that_is_killed_after_a_rollback_is_as_one_that_was_not(tmp_path, killed_at):
     schedule = keras.callbacks.LearningRateScheduler(lambda epoch: (0.1, 0.08, 0.02)[epoch])
     expected = fit(schedule, At(1, 3, spoil, times=1), kept(tmp_path / "alone"))

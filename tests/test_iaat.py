@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from tests.marking import some
 from tests.test_methods import convnet
 from wmr_tf import AdversarialModel, InvalidInput, attacks, data, methods
 
@@ -34,7 +35,7 @@ def trained_with_pgd(alpha):
     return fitted(convnet(), methods.PGD(ATTACK, alpha=alpha), IMAGES, LABELS, epochs=3)
 
 
-@pytest.mark.parametrize("alpha", [pytest.param(0.0, marks=pytest.mark.slow), 1.5])
+@pytest.mark.parametrize("alpha", some([0.0, 1.5], fast=[1.5]))
 @pytest.mark.parametrize("constant", [{"radius_growth": 0.0}, {"warmup_epochs": 3}, {"radius_smoothing": 0.0}], ids=str)
 def test_with_a_constant_radius_it_is_pgd_training_bit_for_bit(constant, alpha):
     settings = {"examples": 16, "radius_growth": 0.1, "warmup_epochs": 0, "alpha": alpha} | constant

@@ -454,9 +454,7 @@ def test_mixed_precision_trains_as_float32_does(float32_losses, name, policy, by
     np.testing.assert_allclose(losses, float32_losses[name], rtol=0.02)
 
 
-@pytest.mark.parametrize(
-    "policy", ["bfloat16", *(pytest.param(name, marks=pytest.mark.slow) for name in ("float16", "float64"))]
-)
+@pytest.mark.parametrize("policy", some(["bfloat16", "float16", "float64"], fast=["bfloat16"]))
 @pytest.mark.parametrize("name", METHODS)
 def test_a_pure_policy_trains_as_float32_does_and_is_evaluated_in_float32(name, policy):
     twin = compiled(METHODS[name], network(activity_regularizer="l2"), rate=0.1, weight_decay=0.1)

@@ -433,12 +433,10 @@ class Signal(keras.callbacks.Callback):
 
 @pytest.mark.parametrize(
     "moment",
-    [
-        pytest.param("on_train_batch_begin", marks=pytest.mark.slow),
-        "on_train_batch_end",
-        pytest.param("on_epoch_end", marks=pytest.mark.slow),
-        "on_test_batch_end",
-    ],
+    some(
+        ["on_train_batch_begin", "on_train_batch_end", "on_epoch_end", "on_test_batch_end"],
+        fast=["on_train_batch_end", "on_test_batch_end"],
+    ),
 )
 @pytest.mark.parametrize(("come", "end"), [(signal.SIGTERM, SystemExit), (signal.SIGINT, KeyboardInterrupt)])
 def test_a_signal_keeps_the_training_says_how_to_go_on_and_ends(come, end, moment, tmp_path, capsys):

@@ -44,10 +44,7 @@ def test_wilsons_interval_covers_the_truth(images):
     assert 0.93 < found < 0.97
 
 
-@pytest.mark.parametrize(
-    ("images", "repeats"),
-    [(500, 300), (500, 1000), (1000, 1000)],
-)
+@pytest.mark.parametrize(("images", "repeats"), [(500, 300), (500, 1000), (1000, 1000)])
 @pytest.mark.slow
 def test_the_bootstrap_of_a_weighted_accuracy_covers_the_truth(images, repeats):
     truth = true_accuracy(alpha=2.0)

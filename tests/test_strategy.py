@@ -22,6 +22,7 @@ import pytest
 import tensorflow as tf
 from keras import layers
 
+from tests.marking import some
 from trainers.runs.strategy import make_strategy
 from trainers.settings.cluster import checked_tf_config
 from wmr_tf import AdversarialModel, attacks, callbacks, methods
@@ -269,7 +270,7 @@ def mirrored(tmp_path_factory) -> dict[str, np.ndarray]:
     return on_two_devices("training evaluation", tmp_path_factory.mktemp("mirrored"))
 
 
-@pytest.fixture(params=["mirrored", pytest.param("multi_worker", marks=pytest.mark.slow)])
+@pytest.fixture(params=some(["mirrored", "multi_worker"], fast=["mirrored"]))
 def evaluations(request, tmp_path):
     """Return the arrays of each process that runs `evaluation`."""
     if request.param == "multi_worker":

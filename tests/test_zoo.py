@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 
 from studies import zoo_card
+from tests.marking import some
 from wmr_tf import attacks, data, evaluate_robustness, zoo
 from wmr_tf.checks import InvalidInput
 from wmr_tf.evaluation.outcomes import hash_of_weights
@@ -30,10 +31,9 @@ def accuracy_is(got, metrics, name, images):
 
 
 OF_DIGITS = [name for name in zoo.names() if zoo.card(name).evaluations[0]["dataset"] == "digits"]
-OTHERS = [pytest.param(name, marks=pytest.mark.slow) for name in zoo.names() if name not in OF_DIGITS]
 
 
-@pytest.mark.parametrize("name", [*OF_DIGITS, *OTHERS])
+@pytest.mark.parametrize("name", some(zoo.names(), fast=OF_DIGITS))
 def test_a_classifier_scores_as_its_card_says(name, request):
     metrics = zoo.card(name).evaluations[0]
     place = None if metrics["dataset"] == "digits" else request.getfixturevalue("tfds_dir")
