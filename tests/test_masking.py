@@ -17,7 +17,7 @@ from wmr_tf.engine.frozen import freeze
 from wmr_tf.evaluation import Robustness, RobustnessEvaluator, evaluate_robustness
 from wmr_tf.evaluation.flags import MASKED_GAP, OVERSTATED_GAP, gap_flags, small_sample_flags, zero_gradient_flags
 from wmr_tf.evaluation.outcomes import MISCLASSIFIED, ROBUST, Outcomes, load_outcomes
-from wmr_tf.evaluation.suite import SuiteResult
+from wmr_tf.evaluation.suite_result import SuiteResult
 from wmr_tf.evaluation.temperature import at_temperature
 
 # The flags, from figures alone

@@ -18,7 +18,7 @@ from wmr_tf import losses
 from wmr_tf.attacks import FAB, PGD, Square
 from wmr_tf.checks import InvalidInput
 from wmr_tf.engine import progress
-from wmr_tf.evaluation import Suite, auto_attack, outcomes, suite
+from wmr_tf.evaluation import Suite, auto_attack, outcomes, suite, suite_result
 from wmr_tf.evaluation.outcomes import MISCLASSIFIED, ROBUST, Outcomes, load_outcomes
 from wmr_tf.evaluation.stages import Batch, Found, Nearest, Search, Stage
 from wmr_tf.evaluation.temperature import at_temperature
@@ -577,7 +577,7 @@ def test_a_result_prints_its_conditions_and_an_accuracy_a_line():
 
 @pytest.mark.parametrize("version", ["standard", "plus", "rand", "quick", "strong", "short", ("apgd-ce", "square")])
 def test_a_version_that_is_not_published_says_so(version):
-    deviations = suite.deviations(Suite(thresholded(), epsilon=0.3, version=version).settings["version"], 10)
+    deviations = suite_result.deviations(Suite(thresholded(), epsilon=0.3, version=version).settings["version"], 10)
     assert len(deviations) == (version not in ("standard", "plus", "rand"))
     assert all(sentence.startswith("Not a standard AutoAttack accuracy: ") for sentence in deviations)
 

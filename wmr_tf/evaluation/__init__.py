@@ -12,7 +12,8 @@ if TYPE_CHECKING:  # late elsewhere: who compares what was measured does not wai
     from wmr_tf.evaluation.radii import Radii, minimal_radii
     from wmr_tf.evaluation.records import save_report
     from wmr_tf.evaluation.robustness import CVAR_LEVELS, Robustness
-    from wmr_tf.evaluation.suite import Suite, SuiteResult, auto_attack
+    from wmr_tf.evaluation.suite import Suite, auto_attack
+    from wmr_tf.evaluation.suite_result import SuiteResult
     from wmr_tf.evaluation.weighted import WeightedAccuracy, weighted_accuracy
 
 __all__ = [
@@ -42,7 +43,8 @@ _HOMES = {
     "radii": ("Radii", "minimal_radii"),
     "records": ("save_report",),
     "robustness": ("CVAR_LEVELS", "Robustness"),
-    "suite": ("Suite", "SuiteResult", "auto_attack"),
+    "suite": ("Suite", "auto_attack"),
+    "suite_result": ("SuiteResult",),
     "weighted": ("WeightedAccuracy", "weighted_accuracy"),
     **{name: (name,) for name in ("dro", "temperature", "wasserstein")},
 }

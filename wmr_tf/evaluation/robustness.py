@@ -14,7 +14,7 @@ from wmr_tf.evaluation.choosers import Choosers
 from wmr_tf.evaluation.flags import chance_flags, constant_flags, gap_flags, small_sample_flags, zero_gradient_flags
 from wmr_tf.evaluation.radii import Radii
 from wmr_tf.evaluation.statistics import Accuracy, weighted_interval
-from wmr_tf.evaluation.suite import SuiteResult
+from wmr_tf.evaluation.suite_result import SuiteResult
 from wmr_tf.evaluation.temperature import confidence_curve, mean_top_probability
 from wmr_tf.evaluation.weighted import WeightedAccuracy, weighted_accuracy
 from wmr_tf.losses import cross_entropy
