@@ -5,6 +5,8 @@ import matplotlib.image
 import numpy as np
 import pytest
 
+from trainers.runs import naming
+from trainers.settings.config import Experiment
 from wmr_tf import report
 from wmr_tf.report.words import conditions
 from wmr_tf.saving import picture_files
@@ -130,8 +132,14 @@ def test_all_tables_of_old_and_new_metrics():
 @pytest.mark.parametrize(("restarts", "told"), [(1, ""), (10, ", 10 restarts")])
 def test_the_restarts_of_an_attack_are_told_where_there_are_several(restarts, told):
     attack = {"name": "PGD", "norm": "linf", "epsilon": 0.3, "step_size": 0.01, "steps": 40, "restarts": restarts}
-    assert conditions({"examples": 1000, "split": "test", "dataset": "mnist", "attack": attack}) == (
+    metrics = {"examples": 1000, "split": "test", "dataset": "mnist", "attack": attack}
+    assert conditions(metrics) == (
         f"1,000 test images of mnist. Test attack: linf PGD, epsilon 0.3, 40 steps of 0.01{told}. No stronger attacks."
+    )
+    assert naming.title(metrics) == f"mnist, 1,000 test images, linf PGD-40{told}, epsilon 0.3"
+    experiment = Experiment.of("mnist", "trades", eval_restarts=restarts)
+    assert naming.describe_validation(experiment, 50) == (
+        f"50 validation images, linf PGD-40{told}, epsilon 0.3, alpha_test 1"
     )
 
 

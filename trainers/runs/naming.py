@@ -91,9 +91,10 @@ def title(metrics: dict[str, Any], *, radius: bool = True) -> str:
 
 
 def shown_attack(attack: dict[str, Any], *, radius: bool = True) -> str:
-    """Return the norm, name, steps and perhaps radius of an attack that is described as in metrics.json."""
+    """Return the norm, name, steps, restarts and perhaps radius of an attack that is described as in metrics.json."""
+    restarts = f", {attack['restarts']} restarts" if attack.get("restarts", 1) > 1 else ""
     epsilon = f", epsilon {attack['epsilon']:g}" if radius else ""
-    return f"{attack['norm']} {attack['name']}-{attack['steps']}{epsilon}"
+    return f"{attack['norm']} {attack['name']}-{attack['steps']}{restarts}{epsilon}"
 
 
 def describe(experiment: Experiment) -> str:
@@ -111,8 +112,8 @@ def describe(experiment: Experiment) -> str:
 def describe_validation(experiment: Experiment, count: int) -> str:
     """Return one line that says by how many images and which attack the epochs are judged."""
     # Not `test_attack`, which takes TensorFlow: a report is made again without it.
-    named = {"name": "PGD", "norm": experiment.eval_norm, "steps": experiment.eval_attack_steps}
-    attack = shown_attack({**named, "epsilon": experiment.eval_epsilon})
+    settings = {name: getattr(experiment, f"eval_{name}") for name in ("norm", "restarts", "epsilon")}
+    attack = shown_attack({"name": "PGD", "steps": experiment.eval_attack_steps, **settings})
     return f"{count:,} validation images, {attack}, alpha_test {experiment.alpha_test[0]:g}"
 
 
