@@ -11,7 +11,7 @@ from trainers.settings.recipes import PAPER, recipe
 from trainers.settings.settling import settled
 from trainers.settings.weighting import checked_weighting, make_weighting
 from wmr_tf.data.own import short_name
-from wmr_tf.report.words import MASKED
+from wmr_tf.report.words import MASKED, restarts_of
 
 SHOWN_SETTINGS = (
     *("dataset", "architecture", "method", "alpha_train", "weighting", "beta", "norm", "epsilon", "attack_steps"),
@@ -92,9 +92,8 @@ def title(metrics: dict[str, Any], *, radius: bool = True) -> str:
 
 def shown_attack(attack: dict[str, Any], *, radius: bool = True) -> str:
     """Return the norm, name, steps, restarts and perhaps radius of an attack that is described as in metrics.json."""
-    restarts = f", {attack['restarts']} restarts" if attack.get("restarts", 1) > 1 else ""
     epsilon = f", epsilon {attack['epsilon']:g}" if radius else ""
-    return f"{attack['norm']} {attack['name']}-{attack['steps']}{restarts}{epsilon}"
+    return f"{attack['norm']} {attack['name']}-{attack['steps']}{restarts_of(attack)}{epsilon}"
 
 
 def describe(experiment: Experiment) -> str:

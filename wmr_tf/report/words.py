@@ -96,12 +96,16 @@ def conditions(metrics: Metrics) -> str:
     if "epsilon" in attack:
         size = f" of {attack['step_size']:g}" if "step_size" in attack else ""
         steps = f", {attack['steps']} steps{size}" if "steps" in attack else ""
-        restarts = f", {attack['restarts']} restarts" if attack.get("restarts", 1) > 1 else ""
         name = f"{attack['norm']} {attack.get('name', '')}".strip()
-        parts.append(f"Test attack: {name}, epsilon {attack['epsilon']:g}{steps}{restarts}.")
+        parts.append(f"Test attack: {name}, epsilon {attack['epsilon']:g}{steps}{restarts_of(attack)}.")
     suite = metrics.get("suite")
     parts.append(f"Stronger attacks: suite {suite['version']}." if suite else "No stronger attacks.")
     return " ".join(parts)
+
+
+def restarts_of(attack: Metrics) -> str:
+    """Return how many restarts an attack has, as it follows its steps; nothing for one attempt."""
+    return f", {attack['restarts']} restarts" if attack.get("restarts", 1) > 1 else ""
 
 
 def alpha(metrics: Metrics) -> str:
