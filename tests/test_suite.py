@@ -231,8 +231,8 @@ def test_the_size_of_the_batches_does_not_matter(batch_size):
 
 def test_batches_are_filled_up_to_few_sizes():
     sizes = [suite.filled_up(count) for count in range(1, 257)]
-    assert len(set(sizes)) == 12 and sizes[-1] == 256
-    assert all(count <= size <= max(1.25 * count, count + 15) for count, size in enumerate(sizes, 1))
+    assert len(set(sizes)) == 16 and sizes[-1] == 256
+    assert all(count <= size < min(2 * count, max(1.25 * count + 1, count + 16)) for count, size in enumerate(sizes, 1))
 
 
 def test_seeds_are_of_stage_run_and_position_alone():
