@@ -69,21 +69,26 @@ class Part(Budget):
 
     Attributes:
         images: The part of the training images.
-        validated: On how many validation images a model is evaluated.
+        evaluated: On how many validation and test images a model is evaluated: on all it would take longer than it
+            has been trained.
     """
 
     images: float
-    validated: int = 100
+    evaluated: int = 100
 
     def settings_of(self, model: Model, *, train_examples: int | None = None) -> dict[str, Any]:
         """Change the numbers of images and of epochs; see `Budget`."""
         once = Experiment.of(model.dataset, model.method).replays or 1
         images = max(1, round(self.images * (train_examples or DATA[model.dataset].train_examples)))
-        return {"epochs": once, "train_examples": images, "validation_examples": self.validated}
+        few = {"validation_examples": self.evaluated, "eval_examples": self.evaluated}
+        return {"epochs": once, "train_examples": images, **few}
 
     def told(self, table: Table, *, train_examples: int | None = None) -> str:
         """See `Budget`."""
-        seen = f"one epoch of the paper's recipe on {100 * self.images:g} % of the training images"
+        seen = (
+            f"one epoch of the paper's recipe on {100 * self.images:g} % of the training images, evaluated on "
+            f"{self.evaluated} test images unless told otherwise"
+        )
         return f"Budget {self.name}: {seen}; the whole recipe takes {_hours(table, train_examples)}."
 
 
@@ -104,7 +109,7 @@ class Minutes(Budget):
     validations: int = 4
 
     def settings_of(self, model: Model, *, train_examples: int | None = None) -> dict[str, Any]:
-        """Take as many whole epochs as it pays for, at least one; see `Budget`."""
+        """Take as many whole epochs as it pays for, or one on as many images as it pays for; see `Budget`."""
         data = DATA[model.dataset]
         images = train_examples or data.train_examples
         changes = {"recipe": FAST, "architecture": data.first[0], "train_examples": images}
@@ -115,32 +120,38 @@ class Minutes(Budget):
             return passes_of(dataclasses.replace(first, epochs=rounds * replays))
 
         paid = 60 * self.minutes * data.first[1]
+        if cost(1) > paid:
+            fewer = max(1, math.floor(images * paid / cost(1)))
+            return {**changes, "train_examples": fewer, "epochs": replays, "eval_every": 1}
         too_many = math.ceil(paid / images)  # rounds of one pass each, and none costs less than two
-        rounds = max(1, bisect.bisect_right(range(1, too_many), paid, key=cost))
+        rounds = bisect.bisect_right(range(1, too_many), paid, key=cost)
         return {**changes, "epochs": rounds * replays, "eval_every": math.ceil(rounds / self.validations)}
 
     def told(self, table: Table, *, train_examples: int | None = None) -> str:
         """See `Budget`."""
         network, rate = DATA[table.dataset].first
-        chosen: dict[str, list[str]] = {}
-        usual: dict[str, list[str]] = {}
-        for model in table.models:
-            recipe = Experiment.of(model.dataset, model.method)
-            settings = self.settings_of(model, train_examples=train_examples)
-            for name in ("recipe", "architecture", "epochs"):
-                chosen.setdefault(name, []).append(str(settings[name]))
-                usual.setdefault(name, []).append(str(getattr(recipe, name)))
-        changed = [
-            f"{name} ({', '.join(dict.fromkeys(values))} for {', '.join(dict.fromkeys(usual[name]))})"
-            for name, values in chosen.items()
-            if values != usual[name]
-        ]
+        changed = ", ".join(
+            f"{name} ({', '.join(chosen)} for {', '.join(usual)})"
+            for name, (chosen, usual) in self._changed(table, train_examples).items()
+        )
         return (
             f"Budget {self.name}: {self.minutes:g} minutes of training a model on two cores of the machine of "
             f"results/speed.md, that is {60e-6 * self.minutes * rate:,.1f} million passes of an image through "
-            f"{network} and back, at {rate:,} a second. Against the paper's recipe it changes {', '.join(changed)}; "
-            f"that recipe takes {_hours(table, train_examples)}."
+            f"{network} and back, at {rate:,} a second; evaluation comes on top. Against the paper's recipe it changes "
+            f"{changed}; that recipe takes {_hours(table, train_examples)}."
         )
+
+    def _changed(self, table: Table, train_examples: int | None) -> dict[str, tuple[list[str], list[str]]]:
+        """Return what it changes, by the name of the setting: its values of here and of the paper, in rows' order."""
+        found: dict[str, tuple[list[str], list[str]]] = {}
+        for model in table.models:
+            usual = dataclasses.asdict(Experiment.of(model.dataset, model.method))
+            settings = self.settings_of(model, train_examples=train_examples)
+            chosen = dataclasses.asdict(Experiment.of(model.dataset, model.method, **settings))
+            for name in [name for name in _SHOWN if chosen[name] != usual[name]]:
+                for values, value in zip(found.setdefault(name, ([], [])), (chosen[name], usual[name]), strict=True):
+                    values += [shown for shown in [_shown(value)] if shown not in values]
+        return found
 
 
 BUDGETS: dict[str, Budget] = {
@@ -155,6 +166,18 @@ BUDGETS: dict[str, Budget] = {
     )
 }
 """The budgets by name."""
+
+
+_SHOWN = [
+    field.name
+    for field in dataclasses.fields(Experiment)
+    if field.name not in ("train_examples", "eval_every", "precision", "data_dir", "output_dir")
+]
+"""Settings that a budget may change, but for those of the machine and of what is looked at."""
+
+
+def _shown(value: Any) -> str:
+    return "none" if value is None else f"{value:g}" if isinstance(value, float) else str(value)
 
 
 def _hours(table: Table, train_examples: int | None) -> str:

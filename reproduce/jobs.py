@@ -73,13 +73,18 @@ class Job:
     @property
     def attack(self) -> dict[str, Any]:
         """The settings of the evaluation by the suite; of the attackers who pick it takes one, as it has to."""
-        examples = {"suite": self.settings.suite, "eval_examples": self.settings.suite_examples}
+        examples = {"suite": self.settings.suite, "eval_examples": self.suite_examples}
         return {**examples, "alpha_test": alphas_of(self.model)[:1], "radii": "none", "seed": self.seed}
+
+    @property
+    def suite_examples(self) -> int:
+        """How many test images the suite attacks, no more than are evaluated."""
+        return min(self.settings.suite_examples, self.experiment.eval_examples or self.settings.suite_examples)
 
     @property
     def attacked(self) -> Path:
         """The folder of that evaluation."""
-        return self.folder / f"suite-{self.settings.suite}-{self.settings.suite_examples}"
+        return self.folder / f"suite-{self.settings.suite}-{self.suite_examples}"
 
     @functools.cached_property
     def experiment(self) -> Experiment:
@@ -111,7 +116,7 @@ class Job:
         found, wanted = {**defaults, **read(self.result)["settings"]}, self._identity()
         names = [name for name in wanted if found.get(name) != wanted[name]]
         differing = ", ".join(f"{name} {found.get(name)} (now {wanted[name]})" for name in names)
-        fix = "Name other folders with --results and --output_dir, or remove the file to run the row again."
+        fix = "Pass the settings of the result, or name other folders with --results and --output_dir to run all anew."
         got = f"{str(self.result)!r}, a result with {differing}"
         require(not names, "results", got=got, expected="one of the settings of this command", fix=fix)
         return True
@@ -131,7 +136,7 @@ class Job:
 
     def _identity(self) -> dict[str, Any]:
         """Return all settings that a result depends on, the recipe's too, as JSON has them."""
-        attack = {"suite": self.settings.suite, "suite_examples": self.settings.suite_examples}
+        attack = {"suite": self.settings.suite, "suite_examples": self.suite_examples}
         settings = {**dataclasses.asdict(self.experiment), **attack}
         return json.loads(json.dumps({name: value for name, value in settings.items() if name not in _OF_A_MACHINE}))
 

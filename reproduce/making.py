@@ -25,6 +25,7 @@ def make(settings: Reproduction) -> None:
         SystemExit: After SIGTERM, with status 143; with 1 if a row failed.
     """
     jobs = [Job(model, seed, settings) for model in settings.chosen for seed in settings.seeds]
+    _check_shown(settings)
     missing = [job for job in jobs if not job.is_done()]
     entries = render(settings)  # before hours of training: a page that cannot be written is found now
     print(settings.of_budget.told(settings.of_table, train_examples=settings.train_examples), flush=True)
@@ -68,6 +69,13 @@ def render(settings: Reproduction) -> rendering.Entries:
     write_text(settings.page, rendering.as_page(settings, entries))
     picture.draw(entries, settings.picture, title=settings.title)
     return entries
+
+
+def _check_shown(settings: Reproduction) -> None:
+    """Check that the results that the page shows are of this command's settings, those of rows not run here too."""
+    for model in settings.of_table.models:
+        for found in of_model(settings.folders["results"], model, settings.budget):
+            Job(model, found["seed"], settings).is_done()
 
 
 def _leave(come: signal.Signals, job: Job) -> None:

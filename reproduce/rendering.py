@@ -44,7 +44,8 @@ def comparison(entries: Entries) -> tuple[list[str], list[list[str]]]:
     """
     first = entries[0][0]
     is_uniform = first.alpha_test is None
-    header = ["Defense", *["1/lambda"] * is_uniform, "alpha_train", *["alpha_test"] * (not is_uniform)]
+    header = ["Defense", *["1/lambda"] * is_uniform, "alpha_train"]
+    header += [] if is_uniform else ["alpha_test", "A_nat here"]
     for name in first.figures:
         header += [f"{name} paper", f"{name} here", "diff"] + ["A_suite here"] * (name == "A_rob")
     return [*header, "seeds"], [_cells(row, results) for row, results in entries]
@@ -55,7 +56,8 @@ def _cells(row: Row, results: Sequence[Mapping[str, Any]]) -> list[str]:
     cells = [row.defence + MASKED * bool(metrics.get("masked"))]
     cells += [f"{row.beta:g}" if row.beta else "-"] if row.alpha_test is None else []
     cells += [str(row.model.alpha_train) if row.model.alpha_train else "-"]
-    cells += [] if row.alpha_test is None else [str(row.alpha_test)]
+    if row.alpha_test is not None:  # whose tables have no A_nat in the paper
+        cells += [str(row.alpha_test), with_error(metrics, "A_nat") if metrics else NOT_YET]
     for name, paper in row.figures.items():
         cells += [f"{paper:.2f}", with_error(metrics, name) if metrics else NOT_YET, _difference(metrics, name, paper)]
         if name == "A_rob":

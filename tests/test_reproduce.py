@@ -7,8 +7,10 @@ from pathlib import Path
 import pytest
 
 from reproduce.budgets import BUDGETS, Minutes
+from reproduce.jobs import Job
 from reproduce.passes import DATA, minutes_of, passes_of
 from reproduce.rows import TABLES, Model, alphas_of
+from reproduce.settings import Reproduction
 from trainers.settings.config import Experiment
 from trainers.settings.recipes import recipe
 from wmr_tf.names import ARCHITECTURES
@@ -95,7 +97,12 @@ def test_a_budget_pays_for_whole_epochs():
     assert for_digits == {**settings, "eval_every": 97}  # epochs 97, 194, 291 and 385
     # Free with 4 replays: 8,000 passes a round, 675 rounds, which are four epochs each.
     assert minute.settings_of(Model("digits", "free"), train_examples=1000)["epochs"] == 2700
-    assert Minutes("none", 1e-6).settings_of(Model("digits", "pgd"))["epochs"] == 1
+    # Where it does not pay for an epoch, 12,000 passes of PGD-10, there are fewer images.
+    seconds = Minutes("few", 6_000 / 90_000 / 60).settings_of(Model("digits", "pgd"), train_examples=1000)
+    assert (seconds["epochs"], seconds["train_examples"]) == (1, 500)
+    of_free = Minutes("few", 4_000 / 90_000 / 60).settings_of(Model("digits", "free"), train_examples=1000)
+    assert (of_free["epochs"], of_free["train_examples"]) == (4, 500)
+    assert Minutes("none", 1e-6).settings_of(Model("digits", "pgd"))["train_examples"] == 1
 
 
 @pytest.mark.usefixtures("_recipe_of_the_paper")
@@ -111,14 +118,33 @@ def test_the_budgets_of_mnist():
 
 def test_a_tenth_of_an_epoch_is_the_papers_recipe_on_fewer_images():
     tenth = BUDGETS["tenth"]
-    changes = {"epochs": 1, "train_examples": 4_500, "validation_examples": 100}
+    changes = {"epochs": 1, "train_examples": 4_500, "validation_examples": 100, "eval_examples": 100}
     assert tenth.settings_of(Model("cifar10", "trades", 2.0)) == changes
     assert tenth.settings_of(Model("cifar10", "free")) == {**changes, "epochs": 8}  # one round
     of_fewer = tenth.settings_of(Model("tiny_imagenet", "trades"), train_examples=9_000)
     assert of_fewer == {**changes, "train_examples": 900}
     run = Experiment.of("cifar10", "trades", alpha_train=2.0, **tenth.settings_of(Model("cifar10", "trades", 2.0)))
     assert run.architecture == "resnet18"
-    assert "10 % of the training images" in tenth.told(TABLES[2])
+    assert "10 % of the training images, evaluated on 100 test images" in tenth.told(TABLES[2])
+
+
+def test_who_evaluates_few_images_has_the_suite_attack_no_more():
+    cifar10 = Model("cifar10", "trades", 2.0)
+    for given, evaluated, attacked in [
+        (Reproduction(table=2), None, 1000),
+        (Reproduction(table=2, budget="tenth"), 100, 100),
+        (Reproduction(table=2, budget="tenth", eval_examples=50, suite_examples=20), 50, 20),
+    ]:
+        job = Job(cifar10, 0, given)
+        assert (job.experiment.eval_examples, job.attack["eval_examples"]) == (evaluated, attacked)
+
+
+def test_a_budget_tells_all_that_it_changes():
+    told = BUDGETS["minutes"].told(TABLES[4])
+    shown = "attack_steps (2 for 10), attack_step_size (0.031, 0.0186 for 0.007)"  # free steps by epsilon
+    for part in (shown, "architecture (thin_resnet for resnet18)", "averaging (0.99 for none)", "comes on top"):
+        assert part in told
+    assert "precision" not in told and "train_examples" not in told
 
 
 def test_free_is_charged_for_its_rounds():
