@@ -1,21 +1,22 @@
 """Measure on validation images what each part of the fast recipe is worth: it is taken out, or put in.
 
-python -m studies.ablation --dataset=digits --seeds=5 --output=results/ablation.md
-python -m studies.ablation --dataset=mnist --seeds=2 --epochs=5 --data_dir=FOLDER --output=results/ablation_mnist.md
+python -m studies.ablation                       # the digits
+python -m studies.ablation --dataset=mnist --seeds=2 --epochs=5 --data_dir=FOLDER     # results/ablation_mnist.md
 
-Every row is TRADES with the same weights, trained for the same number of epochs, and judged once, after the last, by
-A_strong under the suite `strong`: A_sa alone can be won by low confidence, and A_rob by hiding. Finished rows are kept
-in --runs, and one that was stopped goes on.
+Every row is TRADES with the same weights and the network of `reproduce`'s budgets, trained for the same number of
+epochs, and judged once, after the last, by A_strong under the suite `strong`: A_sa alone can be won by low confidence,
+and A_rob by hiding. Finished rows are kept in --runs, and one that was stopped goes on.
 """
 
 import dataclasses
 import shutil
 import statistics
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
+from reproduce.passes import DATA
 from studies.runs import made_by, publish, spread
-from studies.settings import DataStudy
+from studies.settings import PageByData
 from trainers.cli import Command
 from trainers.runs import run
 from trainers.runs.folder import CHECKPOINTS
@@ -29,7 +30,6 @@ from wmr_tf.checks import at_least, nonnegative, one_of
 from wmr_tf.report.tables import ACCURACIES
 from wmr_tf.saving import read_json, write_json
 
-DATASETS = ("digits", "mnist", "cifar10")
 ALPHA_TEST = 2.0
 
 PARTS: dict[str, dict[str, Any]] = {
@@ -55,19 +55,19 @@ FEW_STEPS = ("attack_steps", "attack_step_size")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Ablation(DataStudy):
+class Ablation(PageByData):
     """What is trained, and where it goes."""
 
-    dataset: str = setting("Data set.", "digits", choices=DATASETS)
+    name: ClassVar[str] = "ablation"
+    dataset: str = setting("Data set.", "digits", choices=DATA)
     seeds: int = setting("How many seeds, from 0.", 5)
     epochs: int | None = setting("Epochs of each row.", unset="the recipe's")
     alpha_train: float = setting("alpha_train of every row.", 2.0)
     runs: str = setting("Folder of the rows, finished ones are kept.", "runs/ablation")
-    output: str = setting("The table, as Markdown.", "results/ablation.md")
 
     def __post_init__(self) -> None:
+        one_of("dataset", self.dataset, DATA)
         super().__post_init__()
-        one_of("dataset", self.dataset, DATASETS)
         at_least("seeds", self.seeds, 2)
         if_given(at_least, "epochs", self.epochs, 1)
         nonnegative("alpha_train", self.alpha_train)
@@ -78,7 +78,7 @@ class Ablation(DataStudy):
 
     def experiment(self, **changed: Any) -> Experiment:
         """Return the settings of a row, given what it changes of the recipe `fast`."""
-        given = {"epochs": self.epochs, "data_dir": self.data_dir}
+        given = {"epochs": self.epochs, "data_dir": self.data_dir, "architecture": DATA[self.dataset].first[0]}
         given = {name: value for name, value in given.items() if value is not None}
         shared = {"alpha_train": self.alpha_train, "alpha_test": (ALPHA_TEST,), "validation_examples": None}
         return Experiment.of(self.dataset, "trades", **{"recipe": FAST, **shared, **given, **changed})
@@ -174,12 +174,13 @@ def make(study: Ablation) -> None:
     sections = [
         f"# The fast recipe on {study.dataset}, part by part",
         f"{made_by('studies.ablation')}, seeds 0 to {study.seeds - 1}. TRADES, alpha_train {study.alpha_train:g}, "
-        f"{recipe.epochs} epochs, {recipe.precision}; all validation images, {recipe.test_attack()}, "
-        f"alpha_test {ALPHA_TEST:g}, A_strong by the suite `strong`; weights after the last epoch. Mean ± standard "
-        "deviation over seeds; the difference to the recipe with its standard error, seed by seed.",
+        f"{recipe.architecture}, {recipe.epochs} epochs, {recipe.precision}; all validation images, "
+        f"{recipe.test_attack()}, alpha_test {ALPHA_TEST:g}, A_strong by the suite `strong`; weights after the last "
+        "epoch. Mean ± standard deviation over seeds; the difference to the recipe with its standard error, seed by "
+        "seed.",
         found,
     ]
-    publish(sections, Path(study.output))
+    publish(sections, study.page)
 
 
 if __name__ == "__main__":

@@ -122,7 +122,7 @@ def examine(study: Alarms) -> None:
         "What the checks are, and what to do: `wmr_tf/evaluation/indicators.py`. The broken ones are made of the "
         "honest classifier PGD, but for winners take all, which is trained so: `studies/gallery.py`.",
     ]
-    publish(sections, Path(study.output))
+    publish(sections, study.page)
 
 
 if __name__ == "__main__":

@@ -1,6 +1,7 @@
 """Which alpha_train? What grows with it, what falls, and what confidence alone would have done.
 
-python -m studies.alphas --seeds=5 --output=results/alphas.md
+python -m studies.alphas                         # the digits
+python -m studies.alphas --dataset=mnist         # results/alphas_mnist.md: a night
 
 Trains TRADES or PGD with the paper's weighting at each alpha, seed by seed, and evaluates the weights of the last
 epoch; a finished run is kept, and the models of `studies.weightings` are taken where they are the same. Beside each
@@ -12,7 +13,7 @@ import dataclasses
 import functools
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -42,9 +43,9 @@ BELOW: dict[str, Any] = {"loc": "upper center", "bbox_to_anchor": (0.5, -0.16), 
 class Alphas(Judged):
     """Which alphas."""
 
+    name: ClassVar[str] = "alphas"
     method: str = setting("Training method.", "trades", choices=ROWS)
     alphas: tuple[float, ...] = setting("alpha_train of each row beside 0, rising, with commas.", (0.5, 1.0, 2.0, 3.0))
-    output: str = setting("The table, as Markdown; the picture goes beside it.", "results/alphas.md")
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -140,15 +141,14 @@ def _line(
 
 def compare(study: Alphas) -> None:
     """Train, evaluate and write the table and the picture."""
-    found = [measured(study, seed) for seed in range(study.seeds)]
-    output = Path(study.output)
-    picture = output.with_suffix(".png")
+    found = [measured(study, seed) for seed in study.all_seeds]
+    picture = study.page.with_suffix(".png")
     draw(found, [0.0, *study.alphas], picture, title=study.title())
     head = (
         f"# Which alpha_train?\n\n{made_by('studies.alphas')}, {study.method.upper()}, {study.how()}\n\n"
         f"![Accuracies against alpha_train]({picture.name})"
     )
-    publish([head, table(found, UNWEIGHTED)], output)
+    publish([head, table(found, UNWEIGHTED)], study.page)
 
 
 if __name__ == "__main__":

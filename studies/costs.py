@@ -10,7 +10,6 @@ import dataclasses
 import statistics
 import time
 from collections.abc import Callable
-from pathlib import Path
 
 import keras
 import numpy as np
@@ -115,7 +114,7 @@ def measure(study: Costs) -> None:
         "two here. Free trains on each batch as often as it replays it, and so needs as many fewer epochs.",
         report.format_table(header, rows, markdown=True),
     ]
-    publish(sections, Path(study.output))
+    publish(sections, study.page)
 
 
 if __name__ == "__main__":

@@ -97,7 +97,7 @@ def compare(study: Digits) -> None:
         f"alpha_test {ALPHA_TEST:g}; mean ± standard deviation over seeds.",
         tables(measured),
     ]
-    publish(sections, Path(study.output))
+    publish(sections, study.page)
 
 
 if __name__ == "__main__":

@@ -135,7 +135,7 @@ def plant_all(study: Faults) -> None:
     noticed = sum(test is not None for _, test in verdicts)
     head = f"# Faults planted in attacks, suite and statistics\n\n{made_by('studies.faults')}."
     summary = f"{noticed} of {len(verdicts)} faults fail a test. Each is one edit, listed in `studies/planted.py`."
-    publish([head, summary, table(verdicts)], Path(study.output))
+    publish([head, summary, table(verdicts)], study.page)
     sys.exit(noticed < len(verdicts))
 
 

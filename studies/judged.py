@@ -10,7 +10,7 @@ import keras
 
 import wmr_tf
 from studies.rivals import Row, WarmUp
-from studies.settings import DataStudy
+from studies.settings import PageByData
 from trainers.comparison.matching import confidence, with_confidence
 from trainers.runs import run
 from trainers.runs.folder import CHECKPOINTS, IMAGES, METRICS
@@ -31,11 +31,27 @@ from wmr_tf.names import RADII
 from wmr_tf.saving import load_classifier, read_json, save_classifier, write_json
 
 ALPHA_TEST = 2.0
-SHORT: dict[str, dict[str, Any]] = {
-    "digits": {"epochs": 12},
-    "mnist": {"recipe": FAST, "epochs": 2, "precision": "auto"},
+
+
+@dataclasses.dataclass(frozen=True)
+class Short:
+    """How models of a data set are trained in short time, and judged.
+
+    Attributes:
+        changes: Of the recipes: a training takes a minute, on MNIST five with its warm start, which rows share.
+        seeds: How many.
+        images: Test images, the first ones; all if None. A model of MNIST is attacked as long as it was trained.
+    """
+
+    changes: Mapping[str, Any]
+    seeds: int
+    images: int | None = None
+
+
+SHORT = {
+    "digits": Short({"epochs": 12}, seeds=5),
+    "mnist": Short({"recipe": FAST, "epochs": 5, "precision": "auto"}, seeds=2, images=2000),
 }
-"""What is changed of the recipes, so that a run takes a minute, on MNIST three after each seed's warm start."""
 
 Numbers = Mapping[str, float]
 CLASSIFIER = "classifier.keras"
@@ -43,20 +59,21 @@ _FIX = "Delete the folder: the run is made again."
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Judged(DataStudy):
+class Judged(PageByData):
     """Which models, and how they are judged."""
 
     dataset: str = setting("Data set.", "digits", choices=SHORT)
-    seeds: int = setting("How many seeds, from 0.", 5)
+    seeds: int | None = setting("How many seeds, from 0.", unset="5 on the digits, 2 on MNIST")
     radii: str = setting("How radii are measured.", "fab", choices=RADII)
-    eval_examples: int | None = setting("How many test images, the first ones.", unset="all")
+    eval_examples: int | None = setting(
+        "How many test images, the first ones.", unset="all of the digits, 2,000 of MNIST"
+    )
     runs: str = setting("Folder of the runs, finished ones are kept.", "runs/weightings")
-    output: str = setting("The tables, as Markdown; the picture goes beside it.", "results/weightings.md")
 
     def __post_init__(self) -> None:
-        super().__post_init__()
         one_of("dataset", self.dataset, SHORT)
-        at_least("seeds", self.seeds, 2)
+        super().__post_init__()
+        if_given(at_least, "seeds", self.seeds, 2)
         one_of("radii", self.radii, RADII)
         if_given(at_least, "eval_examples", self.eval_examples, 1)
 
@@ -64,17 +81,27 @@ class Judged(DataStudy):
         """Give each core its own part of a batch; neither network has BatchNorm. See `Settings.use_threads`."""
         wmr_tf.use_all_cores()
 
+    @property
+    def all_seeds(self) -> range:
+        """The seeds."""
+        return range(self.seeds or SHORT[self.dataset].seeds)
+
+    @property
+    def images(self) -> int | None:
+        """How many test images; None are all."""
+        return self.eval_examples or SHORT[self.dataset].images
+
     def experiment(self, method: str, seed: int) -> Experiment:
         """Return the recipe of a run, shortened."""
-        given: dict[str, Any] = {**SHORT[self.dataset], "seed": seed, "data_dir": self.data_dir}
-        return Experiment.of(self.dataset, method, eval_examples=self.eval_examples, **given)
+        given: dict[str, Any] = {**SHORT[self.dataset].changes, "seed": seed, "data_dir": self.data_dir}
+        return Experiment.of(self.dataset, method, eval_examples=self.images, **given)
 
     def how(self) -> str:
         """Return what was measured how, for the head of a page."""
-        shown = {**SHORT[self.dataset], "precision": self.experiment("pgd", 0).precision}
+        shown = {**SHORT[self.dataset].changes, "precision": self.experiment("pgd", 0).precision}
         changed = ", ".join(f"{name} {value}" for name, value in shown.items())
         return (
-            f"seeds 0 to {self.seeds - 1}. {self.dataset}, the recipes with {changed}; the last epoch. alpha_test "
+            f"seeds 0 to {self.all_seeds[-1]}. {self.dataset}, the recipes with {changed}; the last epoch. alpha_test "
             f"{ALPHA_TEST:g}; {self.experiment('pgd', 0).test_attack()} and the suite strong, radii by {self.radii}. "
             "Radii are in percent of the images' range, the rest in percent. Mean ± standard deviation over seeds."
         )
@@ -82,7 +109,7 @@ class Judged(DataStudy):
     def title(self) -> str:
         """Return on which images models are measured, and by which attack, for a picture."""
         experiment = self.experiment("pgd", 0)
-        images = "all" if self.eval_examples is None else f"{self.eval_examples:,}"
+        images = "all" if self.images is None else f"{self.images:,}"
         attack = shown_attack(experiment.test_attack().describe())
         return f"{self.dataset}, {images} test images, {attack}, alpha_test {ALPHA_TEST:g}"
 
@@ -90,16 +117,20 @@ class Judged(DataStudy):
         """Return the folder of a row's model and its evaluation."""
         experiment = self.experiment(method, seed)
         weighting = row.weighting(experiment.alpha_train)
-        make = functools.partial(_trained, experiment, row, Path(self.runs) / f"{self.dataset}-warm-{seed}")
+        warm = Path(self.runs) / f"{self.dataset}-warm-{seed}"
+        make = functools.partial(_trained, experiment, row, warm, self.folder(name, experiment) / CHECKPOINTS)
         return self.measured(name, experiment, make, {"weighting": weighting, "warmup": row.warmup})
+
+    def folder(self, name: str, experiment: Experiment) -> Path:
+        """Return the folder of a model."""
+        stem = f"{experiment.dataset}-{experiment.method}-{name}-{experiment.seed}"
+        return Path(self.runs) / stem.replace(" ", "_")
 
     def measured(
         self, name: str, experiment: Experiment, make: Callable[[], keras.Model], wanted: Mapping[str, Any]
     ) -> Path:
         """Return the folder with the evaluation of a model, made unless it is there with what is wanted of it."""
-        folder = Path(self.runs) / f"{experiment.dataset}-{experiment.method}-{name}-{experiment.seed}".replace(
-            " ", "_"
-        )
+        folder = self.folder(name, experiment)
         file = folder / METRICS
         known = {**wanted, "experiment": dataclasses.asdict(experiment), "radii": self.radii}
         known = {key: repr(value) for key, value in known.items()}
@@ -141,14 +172,17 @@ def numbers_of(folders: Mapping[str, Path], baseline: str) -> dict[str, Numbers]
     return {name: _numbers(folder, confident) for name, folder in folders.items()}
 
 
-def _trained(experiment: Experiment, row: Row, warm: Path) -> keras.Model:
-    """Return a classifier after the last epoch; all rows of a seed share its warm start, which is not weighted."""
+def _trained(experiment: Experiment, row: Row, warm: Path, checkpoints: Path) -> keras.Model:
+    """Return a classifier after the last epoch; all rows of a seed share its warm start, which is not weighted.
+
+    A training that was stopped goes on from its checkpoints.
+    """
     run.seed_everything(experiment)
     splits = run.load_data(experiment)
     model = run.build_model(experiment, splits.train_examples)
     warm_up(experiment, splits, model.classifier, warm, ExactResume(warm / CHECKPOINTS))
     unweighted_first = WarmUp(row.weighting(experiment.alpha_train), round(row.warmup * experiment.rounds))
-    callbacks = [LearningRateByBatch(experiment), unweighted_first]
+    callbacks = [LearningRateByBatch(experiment), unweighted_first, ExactResume(checkpoints)]
     model.fit(splits.train, epochs=experiment.rounds, callbacks=callbacks, verbose=0)
     return model.classifier
 

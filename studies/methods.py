@@ -165,7 +165,7 @@ def compare(study: Methods) -> None:
         f"{SHORT_ATTACK['attack_steps']} steps of {SHORT_ATTACK['attack_step_size']} where the recipe has more. Epochs "
         f"are passes over the 55,000 images, without the replays of free.\n\n{mnist}",
     ]
-    publish(sections, Path(study.output))
+    publish(sections, study.page)
 
 
 if __name__ == "__main__":

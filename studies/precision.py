@@ -129,7 +129,7 @@ def compare(study: Precision) -> None:
         f"## The attack of an evaluation: the digits' classifiers\n\n{attack_table(study, sum(digits.values(), []))}",
         f"## The attack of an evaluation: the MNIST classifiers\n\n{attack_table(study, sum(mnist.values(), []))}",
     ]
-    publish(sections, Path(study.output))
+    publish(sections, study.page)
 
 
 if __name__ == "__main__":

@@ -30,6 +30,18 @@ class LogitBall(Detached):
         return weights_in_ball(logit_margin(logits, labels), self.rho)
 
 
+@keras.saving.register_keras_serializable("studies")
+@dataclasses.dataclass(frozen=True)
+class Constant(Detached):
+    """The same weight for every image: what is left of a weighting that knows no image from another."""
+
+    weight: float
+
+    def __call__(self, logits: tf.Tensor, labels: tf.Tensor, **known: tf.Tensor) -> tf.Tensor:
+        """Return the weight of each image; see `Weighting.__call__`."""
+        return self.weight * Uniform()(logits, labels)
+
+
 class Row(NamedTuple):
     """What a model is trained with.
 
@@ -42,19 +54,30 @@ class Row(NamedTuple):
     warmup: float = 0.0
 
 
+_LATE = 76 / 120
+"""Of MAIL's training, the part without weights."""
+
 UNWEIGHTED, PAPERS, TUNED = "unweighted", "weights", "tuned"
 RIVALS = {
     UNWEIGHTED: Row(lambda alpha: Uniform()),
     PAPERS: Row(Exponential),
-    "MAIL": Row(lambda alpha: MAIL(), 76 / 120),
+    "MAIL": Row(lambda alpha: MAIL(), _LATE),
     "GAIRAT": Row(lambda alpha: GAIRAT(), 59 / 120),
     "CVaR": Row(lambda alpha: CVaR(LEVEL)),
     "KLBall": Row(lambda alpha: KLBall(RADIUS)),
 }
 VARIANTS = {
     "weights normalised and detached": Row(lambda alpha: Exponential(alpha, stop_gradient=True, normalize=True)),
+    "weights normalised": Row(lambda alpha: Exponential(alpha, normalize=True)),
+    "weights detached": Row(lambda alpha: Exponential(alpha, stop_gradient=True)),
+    "weights late": Row(Exponential, _LATE),
+    "weights normalised and late": Row(lambda alpha: Exponential(alpha, normalize=True), _LATE),
     "KLBall of logit margins": Row(lambda alpha: LogitBall(RADIUS)),
+    "all 0.35, late": Row(lambda alpha: Constant(0.35), _LATE),
 }
+"""The paper's weighting otherwise, and as late as MAIL; the last has of MAIL its mean weight and its schedule alone,
+which in TRADES is a smaller beta."""
+
 ROWS = {"trades": {**RIVALS, **VARIANTS}, "pgd": RIVALS}
 
 

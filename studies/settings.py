@@ -2,6 +2,7 @@
 
 import dataclasses
 from pathlib import Path
+from typing import ClassVar
 
 from trainers.settings.base import Settings, if_given, setting
 from wmr_tf.checks import data_folder, require
@@ -11,10 +12,15 @@ from wmr_tf.checks import data_folder, require
 class Study(Settings):
     """Where a study's page goes."""
 
-    output: str = setting("The page, as Markdown.", "results/study.md")
+    output: str | None = setting("The page, as Markdown.", "results/study.md")
 
     def __post_init__(self) -> None:
-        require(Path(self.output).suffix == ".md", "output", got=self.output, expected="a .md file", fix="Name one.")
+        require(self.page.suffix == ".md", "output", got=self.output, expected="a .md file", fix="Name one.")
+
+    @property
+    def page(self) -> Path:
+        """The file of the page."""
+        return Path(self.output or "results/study.md")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -26,3 +32,20 @@ class DataStudy(Study):
     def check_place(self) -> None:
         """Check that the data are where they should be; see `Settings.check_place`."""
         if_given(lambda _, folder: data_folder(folder), "data_dir", self.data_dir)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class PageByData(DataStudy):
+    """A study with a page for each data set, so that none takes another's place."""
+
+    name: ClassVar[str]
+    dataset: str
+    output: str | None = setting(
+        "The page, as Markdown; a picture goes beside it.", unset="results/STUDY.md, STUDY_DATASET.md if not the digits"
+    )
+
+    @property
+    def page(self) -> Path:
+        """The file of the page."""
+        of_data = "" if self.dataset == "digits" else f"_{self.dataset}"
+        return Path(self.output or f"results/{self.name}{of_data}.md")

@@ -47,7 +47,7 @@ def evaluate(study: Temperatures) -> None:
         rows.append([f"{temperature:g}", *accuracies, str(found.zero_gradients)])
     header = ["temperature", "A_nat (%)", "A_rob (%)", "A_strong (%)", "images without a gradient"]
     head = f"# Logits divided by a temperature\n\n{made_by('studies.temperature')}, seed 0, all 599 test images."
-    publish([head, report.format_table(header, rows, markdown=True)], Path(study.output))
+    publish([head, report.format_table(header, rows, markdown=True)], study.page)
 
 
 if __name__ == "__main__":

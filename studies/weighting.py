@@ -14,7 +14,6 @@ import dataclasses
 import itertools
 import statistics
 from collections.abc import Callable, Iterable
-from pathlib import Path
 from typing import Any
 
 import keras
@@ -215,7 +214,7 @@ def compare(study: Weights) -> None:
         f"{study.eval_examples} test images; {shown}."
     )
     sections = [(recipes if is_recipes else forms)(study, dataset) for dataset in study.datasets]
-    publish([head, *sections], Path(study.output))
+    publish([head, *sections], study.page)
 
 
 if __name__ == "__main__":

@@ -118,6 +118,33 @@ def test_weights_of_logit_margins_do_not_see_confidence():
     assert weights[1].max() > 2
 
 
+def test_a_constant_weight_knows_no_image():
+    weights = rivals.Constant(0.35)(np.float32([[0, 9], [9, 0]]), np.int32([0, 0]))
+    np.testing.assert_allclose(weights, [0.35, 0.35])
+
+
+@pytest.mark.parametrize(
+    ("study", "page"),
+    [
+        (weightings.Weightings(), "results/weightings.md"),
+        (weightings.Weightings(dataset="mnist"), "results/weightings_mnist.md"),
+        (alphas.Alphas(dataset="mnist"), "results/alphas_mnist.md"),
+        (ablation.Ablation(dataset="tiny_imagenet"), "results/ablation_tiny_imagenet.md"),
+        (alphas.Alphas(dataset="mnist", output="mine.md"), "mine.md"),
+    ],
+)
+def test_no_data_set_takes_the_page_of_another(study, page):
+    assert str(study.page) == page
+
+
+def test_models_of_mnist_are_judged_on_fewer_images_unless_told_otherwise():
+    of_digits, of_mnist = weightings.Weightings(), weightings.Weightings(dataset="mnist")
+    assert (list(of_digits.all_seeds), of_digits.images) == ([0, 1, 2, 3, 4], None)
+    assert (list(of_mnist.all_seeds), of_mnist.images) == ([0, 1], 2000)
+    told = weightings.Weightings(dataset="mnist", seeds=3, eval_examples=50)
+    assert (list(told.all_seeds), told.experiment("pgd", 0).eval_examples) == ([0, 1, 2], 50)
+
+
 @pytest.mark.parametrize(("flag", "value"), [("alphas", (2.0, 1.0)), ("alphas", ()), ("seeds", 1), ("method", "mart")])
 def test_a_study_of_alphas_refuses(flag, value):
     with pytest.raises(InvalidInput, match=flag):
@@ -126,7 +153,7 @@ def test_a_study_of_alphas_refuses(flag, value):
 
 @pytest.mark.slow
 def test_both_studies_of_weights_share_their_models(tmp_path, monkeypatch):
-    monkeypatch.setitem(judged.SHORT, "digits", {"epochs": 1, "train_examples": 128})
+    monkeypatch.setitem(judged.SHORT, "digits", judged.Short({"epochs": 1, "train_examples": 128}, seeds=2))
     shared = {"seeds": 2, "eval_examples": 400, "runs": str(tmp_path / "runs")}
     weightings.compare(
         weightings.Weightings(**shared, methods=("trades",), rows=("MAIL",), output=str(tmp_path / "weightings.md"))
