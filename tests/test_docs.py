@@ -132,6 +132,19 @@ def test_the_figures_of_a_page_are_those_of_the_results_that_it_links_to(page):
         assert figures_of(part) <= found, part
 
 
+def test_the_costs_of_methods_are_those_that_were_measured():
+    def rows(path, cells):
+        lines = [line.split("|") for line in path.read_text(encoding="utf-8").splitlines() if line.startswith("|")]
+        return {line[1].strip(" `"): line[cells].split()[0] for line in lines if NUMBER.match(line[cells].strip())}
+
+    measured = rows(DOCS.parent / "results/costs.md", 5)
+    shown = rows(DOCS / "explanation/methods.md", 3)
+    assert len(shown) == 10 and float(shown.pop("pgd")) == float(measured["pgd, 10 steps"]) == 1
+    names = {"free": "free, 8 replays", "yopo": "yopo-5-3"}
+    for name, cost in shown.items():
+        assert cost == measured.get(names.get(name, name), measured.get(f"{name}, 10 steps")), name
+
+
 def test_the_figures_of_the_explanation_are_looked_at():
     assert sum(len(figures_of(part)) for page in EXPLANATIONS for part, _ in cited(page)) > 100
 

@@ -97,6 +97,7 @@ def run(tmp_path, monkeypatch):
         "dataset": "digits",
         "method": "natural",
         "architecture": "digits_cnn",
+        "precision": "float32",
         "seed": 3,
         "epochs": 30,
         "beta": None,
@@ -123,6 +124,7 @@ def test_a_run_is_added_with_the_figures_of_its_files(run):
         "dataset": "digits",
         "method": "natural",
         "architecture": "digits_cnn",
+        "precision": "float32",
         "seed": 3,
         "epochs": 30,
     }

@@ -33,7 +33,7 @@ class Card:
         recipe: The settings of its training, as in a run's config.json.
         command: What trained it.
         seed: Of the training.
-        commit: The commit of the repository that added it.
+        commit: Of the repository, when the card was written.
         evaluations: Each with examples, attack, A_nat, A_rob, A_strong and the others, as in metrics.json.
         sha256: Of the file.
     """
@@ -48,13 +48,13 @@ class Card:
     sha256: str
 
     def __str__(self) -> str:
-        architecture, dataset = self.recipe["architecture"], self.recipe["dataset"]
+        trained = "{architecture} on {dataset}, {precision}".format_map(self.recipe)
         return "\n".join(
             [
-                f"{self.name}: {self.defence}, {architecture} on {dataset}, seed {self.seed}",
-                f"Trained by {self.command} (commit {self.commit})",
+                f"{self.name}: {self.defence}, {trained}, seed {self.seed}",
+                f"Trained by {self.command}",
                 *map(_shown, self.evaluations),
-                f"SHA-256 {self.sha256}",
+                f"Card written at commit {self.commit}; SHA-256 of the file {self.sha256}",
             ]
         )
 
