@@ -78,7 +78,7 @@ def test_no_folder_and_an_empty_one_have_none(tmp_path):
 
 
 def test_so_many_are_kept_and_what_a_killed_process_began_is_deleted(folder):
-    (folder / ".epoch-000009-batch-00000000.abcd").mkdir()
+    (folder / ".epoch-000009-batch-00000000.0123abcd").mkdir()
     assert newest(folder)[0].path.name == PLACES[1]  # it has no part in anything
     for number in range(3, 7):
         checkpoints.write(folder, f"epoch-{number:06d}", {}, config=CONFIG, keep=3)
@@ -183,3 +183,21 @@ def test_variables_of_every_type_come_back(tmp_path):
     assign(variables, checkpoints.newest(tmp_path, config={}, tell=print).state["variables"])
     for variable, value in zip(variables, values, strict=True):
         assert variable.numpy().tobytes() == value.tobytes()
+
+
+def test_no_folder_is_touched_that_is_not_a_checkpoint(tmp_path):
+    others = [".git/objects", ".venv/lib", "data", "train", "validation", "notes.damaged", ".epoch-notes"]
+    for name in others:
+        (tmp_path / name).mkdir(parents=True)
+        (tmp_path / name / "arrays.npz").touch()  # one file of that name makes no checkpoint
+    begun = [f".{PLACES[0]}.0123abcd", f".{PLACES[0]}.damaged"]  # what a killed process leaves
+    for name in begun:
+        (tmp_path / name).mkdir()
+    assert checkpoints.newest(tmp_path, config=CONFIG, tell=pytest.fail) is None
+    for number in (1, 2):
+        checkpoints.write(tmp_path, PLACES[number - 1], state_at(number), config=CONFIG, before=PLACES[0])
+    found = checkpoints.newest(tmp_path, config=CONFIG, tell=pytest.fail)
+    assert found.path.name == PLACES[1]
+    left = {path.name for path in tmp_path.iterdir()}
+    assert left == {*PLACES, *(name.split("/")[0] for name in others)}
+    assert all((tmp_path / name / "arrays.npz").is_file() for name in others)

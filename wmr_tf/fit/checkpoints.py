@@ -12,6 +12,7 @@ import errno
 import hashlib
 import json
 import os
+import re
 import secrets
 import shutil
 from collections.abc import Callable, Iterator, Mapping
@@ -27,6 +28,7 @@ from wmr_tf.untrusted import LARGEST_JSON, check_file, read_arrays, read_json
 VERSION = 1
 ARRAYS, STATE, MANIFEST = "arrays.npz", "state.json", "manifest.json"
 _UNFINISHED = "."  # how the name of a checkpoint begins that is being written
+_BEGUN = re.compile(r"\..+\.([0-9a-f]{8}|damaged)")  # one that was begun, or found to be damaged
 _ARRAY = "__array__"
 _MALFORMED = (OSError, AttributeError, LookupError, TypeError, ValueError)
 _NO_FILE = (FileNotFoundError, IsADirectoryError, NotADirectoryError)
@@ -276,8 +278,13 @@ def _with_arrays(value: Any, arrays: dict[str, np.ndarray]) -> Any:
 
 
 def _finished(folder: Path) -> list[Path]:
-    """Return the checkpoints from the oldest to the newest."""
-    return sorted(path for path in folder.glob("*") if path.is_dir() and not path.name.startswith(_UNFINISHED))
+    """Return the checkpoints from the oldest to the newest, and no other folder that is beside them."""
+    return sorted(path for path in folder.glob("[!.]*") if _is_checkpoint(path))
+
+
+def _is_checkpoint(path: Path) -> bool:
+    """Return whether a folder is one, although perhaps damaged: two of its three files are there."""
+    return sum((path / name).is_file() for name in (ARRAYS, STATE, MANIFEST)) >= 2
 
 
 def _until(paths: list[Path], name: str | None) -> list[Path]:
@@ -286,7 +293,7 @@ def _until(paths: list[Path], name: str | None) -> list[Path]:
 
 def _forget(folder: Path, keep: int, before: str, instead_of: str | None) -> None:
     """Delete the oldest checkpoints, those that count no more, and what killed processes have begun to write."""
-    begun = [path for path in folder.glob(f"{_UNFINISHED}*") if path.is_dir()]
+    begun = [path for path in folder.glob(f"{_UNFINISHED}*") if path.is_dir() and _BEGUN.fullmatch(path.name)]
     *finished, newest = _finished(folder)
     counting = [path for path in finished if instead_of is None or path.name < instead_of] + [newest]
     kept = {*counting[-keep:], *_until(counting, before)[-1:]}
