@@ -14,7 +14,7 @@ import tensorflow as tf
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from wmr_tf import AdversarialModel, callbacks
-from wmr_tf.attacks import PGD
+from wmr_tf.attacks import FAB, NFGSM, PGD, Square
 from wmr_tf.callbacks import RobustEvaluation, SaveBestClassifier
 from wmr_tf.checks import InvalidInput
 from wmr_tf.divergence import Diverged
@@ -86,8 +86,58 @@ def test_every_key_is_there_in_every_epoch_and_nan_where_it_is_skipped():
     history = fit(model, RobustEvaluation(dataset(30, 7), ATTACK, alpha_test=ALPHAS, alpha_tr=[2.0], every=2), epochs=5)
     assert {key for key in history if key.startswith("val_")} == set(KEYS)
     for key in KEYS:
-        # Epochs 2 and 4 are due; so is 5, the last.
-        assert [math.isnan(value) for value in history[key]] == [True, False, True, False, False], key
+        # Epochs 2 and 4 are due; so are 1, the first, and 5, the last.
+        assert [math.isnan(value) for value in history[key]] == [False, False, True, False, False], key
+
+
+def test_kerass_own_callbacks_find_the_best_epoch_among_those_that_are_evaluated(tmp_path):
+    class Measured(keras.callbacks.Callback):
+        def on_epoch_end(self, epoch, logs=None):
+            if not math.isnan(logs["val_A_strong"]):
+                logs["val_A_strong"] = (0.1, None, 0.3, None, 0.2)[epoch] or 0.25  # the third is the best
+
+    best = keras.callbacks.EarlyStopping("val_A_strong", mode="max", patience=9, restore_best_weights=True)
+    saved = tmp_path / "{epoch}.weights.h5"
+    checkpoint = keras.callbacks.ModelCheckpoint(
+        saved, "val_A_strong", mode="max", save_best_only=True, save_weights_only=True
+    )
+    evaluation = RobustEvaluation(dataset(30, 7), ATTACK, every=3)
+    fit(adversarial(make_classifier()), evaluation, Measured(), best, checkpoint, epochs=5)
+    assert best.best_epoch == 2 and best.best == 0.3
+    assert sorted(path.name[0] for path in tmp_path.iterdir()) == ["1", "3"]
+
+
+@pytest.mark.parametrize(
+    "keeping",
+    [
+        keras.callbacks.EarlyStopping("val_A_strong", mode="max", restore_best_weights=True),
+        keras.callbacks.ModelCheckpoint("best.keras", "val_A_strong", mode="max", save_best_only=True),
+    ],
+)
+def test_what_keeps_the_weights_is_refused_where_their_average_is_evaluated(keeping):
+    model = AdversarialModel(make_classifier(), PGDTraining(ATTACK))
+    model.compile(optimizer=keras.optimizers.SGD(0.1, use_ema=True))
+    with pytest.raises(InvalidInput, match=r"callbacks: got (EarlyStop|ModelCheck).*use_ema=True\), .*SaveBestClassif"):
+        fit(model, keeping)
+    fit(model, keras.callbacks.EarlyStopping("loss"))
+
+
+@pytest.mark.parametrize(
+    ("attack", "message"),
+    [
+        (Square(epsilon=0.1), "attack: got Square.*needs a margin"),
+        (FAB(epsilon=0.1), "attack: got FAB.*needs a margin"),
+        (NFGSM(epsilon=0.1), "attack: got NFGSM.*stay in the ball"),
+    ],
+)
+def test_attacks_that_would_measure_nothing_are_refused(attack, message):
+    with pytest.raises(InvalidInput, match=message):
+        RobustEvaluation(dataset(7, 7), attack)
+    with pytest.raises(InvalidInput, match=message):
+        evaluate_robustness(make_classifier(), images_and_labels(7), attack, verbose=0)
+    if not attack.takes_any_loss:
+        with pytest.raises(InvalidInput, match=message):
+            PGDTraining(attack)
 
 
 @pytest.mark.parametrize(

@@ -202,7 +202,7 @@ def test_every_method_has_the_fast_recipe(dataset, method):
     assert Experiment.of(dataset, method) == paper
     if dataset == "digits" or method not in ("trades", "pgd", "mart", "mixed", "iaat"):
         assert (fast.attack_steps, fast.attack_step_size) == (paper.attack_steps, paper.attack_step_size)
-    else:  # fewer and longer steps, which can still cross the ball, with IAAT the largest one
+    else:  # fewer and longer steps, which can still reach the edge, with IAAT that of the largest ball
         assert fast.attack_steps < paper.attack_steps
         assert fast.attack_steps * fast.attack_step_size >= (fast.epsilon_max or fast.epsilon) > 0
 

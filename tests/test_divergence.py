@@ -214,6 +214,17 @@ def test_it_goes_on_from_the_checkpoint_before_with_half_the_learning_rate(tmp_p
     assert re.fullmatch(rf"warning: {expected}\(rollback 1 of 3\)\.", line)
 
 
+def test_it_goes_back_though_a_callback_has_changed_the_method_since(tmp_path):
+    class Rising(keras.callbacks.Callback):
+        def on_epoch_begin(self, epoch, logs=None):
+            self.model.method.alpha = float(epoch)
+
+    going_back = kept(tmp_path)
+    trained = model(method=methods.PGD(attacks.FGSM(0.1), alpha=0.0))
+    _, history = fit(Rising(), At(2, 3, spoil, times=1), going_back, trained=trained)
+    assert history["rollbacks"] == [0, 0, 1] and trained.method.alpha == 2.0
+
+
 @pytest.mark.parametrize(
     "schedule", [lambda epoch: (0.1, 0.08, 0.02)[epoch], lambda epoch, rate: rate * (0.9 if epoch else 1.0)]
 )

@@ -33,14 +33,14 @@ def events(folder) -> EventAccumulator:
 
 @pytest.fixture(scope="module")
 def written(tmp_path_factory):
-    """A fit of four epochs, evaluated after the third and the last: its folder, history and evaluations."""
+    """A fit of four epochs, evaluated after the first, the third and the last: its folder, history and evaluations."""
     folder = tmp_path_factory.mktemp("runs") / "first"
     evaluation = evaluation_of(every=3)
     found = []
     keep = keras.callbacks.LambdaCallback(on_epoch_end=lambda *_: found.append(evaluation.result))
     write = WriteEvents(folder, evaluation, settings=SETTINGS, write_graph=False)
     history = fit(adversarial(make_classifier()), evaluation, keep, write, epochs=4)
-    assert evaluation.result is found[3] and found[0] is None
+    assert evaluation.result is found[3] and found[1] is None
     return folder, history, found
 
 
@@ -54,7 +54,7 @@ def test_the_curves_are_those_of_the_history_without_what_was_skipped(written):
     for tag in curves.Tags()["tensors"]:
         points = [(event.step, float(tf.make_ndarray(event.tensor_proto))) for event in curves.Tensors(tag)]
         values = history[f"val_{tag.removeprefix('epoch_')}"]
-        assert points == [(step, pytest.approx(values[step])) for step in (2, 3)]
+        assert points == [(step, pytest.approx(values[step])) for step in (0, 2, 3)]
     train = events(folder / "train")
     assert {"epoch_loss", "epoch_accuracy", "epoch_learning_rate"} <= set(train.Tags()["tensors"])
     assert [event.step for event in train.Tensors("epoch_loss")] == [0, 1, 2, 3]
@@ -64,7 +64,7 @@ def test_the_histograms_are_those_of_the_margins(written):
     folder, _, found = written
     for name, attribute in {"margin/clean": "clean_margins", "margin/attacked": "margins"}.items():
         shown = events(folder).Tensors(name)
-        assert [event.step for event in shown] == [2, 3]
+        assert [event.step for event in shown] == [0, 2, 3]
         for event in shown:
             buckets = tf.make_ndarray(event.tensor_proto)  # left, right and count of each
             margins = getattr(found[event.step], attribute)
@@ -75,7 +75,7 @@ def test_the_histograms_are_those_of_the_margins(written):
 def test_the_hardest_images_are_a_picture_of_fixed_size(written):
     folder, _, found = written
     shown = events(folder).Tensors("hardest")
-    assert [event.step for event in shown] == [2, 3]
+    assert [event.step for event in shown] == [0, 2, 3]
     for event in shown:
         width, height, encoded = tf.make_ndarray(event.tensor_proto)
         picture = np.asarray(Image.open(io.BytesIO(encoded)))

@@ -17,7 +17,7 @@ from wmr_tf import AdversarialModel, InvalidInput, attacks, callbacks, methods
 from wmr_tf.engine import seeds
 from wmr_tf.engine.perturbation import moved_uphill
 from wmr_tf.engine.precision import float32_compute
-from wmr_tf.evaluation import evaluate_robustness
+from wmr_tf.evaluation import RobustnessEvaluator, evaluate_robustness
 from wmr_tf.weights import probability_margin
 
 CLASSES = 3
@@ -651,3 +651,62 @@ def test_a_step_under_xla_is_the_plain_step(name, monkeypatch):
     for plain, compiled, first in zip(*trained, before, strict=True):
         np.testing.assert_allclose(compiled, plain, rtol=0, atol=1e-5)
         assert np.abs(compiled - first).max() > 20 * 1e-5
+
+
+@pytest.mark.parametrize(("name", "value"), [("awp", 0.5), ("weight_decay", 0.5), ("seed", 7)])
+def test_a_setting_of_the_model_that_a_callback_changes_counts_from_then_on(name, value):
+    class Change(keras.callbacks.Callback):
+        def on_epoch_begin(self, epoch, logs=None):
+            if epoch == 1:
+                setattr(self.model, name, value)
+
+    changed, plain = compiled(), compiled()
+    for model, given in ((changed, [Change()]), (plain, [])):
+        fit(model, X, Y, batch_size=4, epochs=2, callbacks=given)
+    differs = [
+        np.abs(one - other).max() > 1e-4 for one, other in zip(changed.get_weights(), plain.get_weights(), strict=True)
+    ]
+    assert all(differs)
+
+
+def test_arguments_of_fit_may_stand_by_their_place_as_in_keras():
+    model = compiled(run_eagerly=True)
+    history = model.fit(X, Y, 10, 1, 0, None, 0.0, (X, Y)).history
+    assert "val_accuracy" in history
+    with pytest.raises(TypeError, match="multiple values for argument 'epochs'"):
+        model.fit(X, Y, 10, 1, epochs=2)
+    with pytest.raises(TypeError, match="unexpected keyword argument 'epoch'"):
+        model.fit(X, Y, epoch=2)
+
+
+def test_one_hot_labels_may_be_truth_values():
+    assert_same(weights_after(X, ONE_HOT.astype(bool), batch_size=4), weights_after_arrays())
+
+
+def test_images_of_unknown_rank_or_sides_are_refused_in_one_line():
+    data = tf.data.Dataset.from_tensor_slices((X, Y)).batch(4)
+
+    def unknown(rank):
+        def forget(x, y):
+            return tf.ensure_shape(tf.numpy_function(lambda x: x, [x], tf.float32), rank), y
+
+        return data.map(forget)
+
+    with pytest.raises(InvalidInput, match=r"data: got images of unknown rank.*tf\.ensure_shape"):
+        compiled().fit(unknown(None), verbose=0)
+    of_length = methods.PGD(attacks.PGD(epsilon=0.1, step_size=0.05, steps=2, norm="l2"))
+    with pytest.raises(InvalidInput, match=r"images: got the shape .*known sides.*tf\.ensure_shape"):
+        compiled(of_length, run_eagerly=False).fit(unknown([None, None]), verbose=0)
+
+
+def test_evaluations_multiply_in_all_bits_of_float32_and_leave_the_setting_as_it_was(monkeypatch):
+    is_on, seen = tf.config.experimental.tensor_float_32_execution_enabled, []
+    monkeypatch.setattr("wmr_tf.evaluation.evaluator.Robustness.of", lambda *_, **__: seen.append(is_on()))
+    before = is_on()
+    evaluator = RobustnessEvaluator(network(), PGD.attack, suite=None)
+    for setting in (True, False):
+        tf.config.experimental.enable_tensor_float_32_execution(setting)
+        evaluator([(X, Y)], verbose=0)
+        assert seen == [False] and is_on() == setting
+        seen.clear()
+    tf.config.experimental.enable_tensor_float_32_execution(before)

@@ -36,7 +36,7 @@ def _tables(monkeypatch, tmp_path):
     """Add tables of the digits and a budget of an epoch, and work in a folder of the test's own."""
     monkeypatch.setitem(rows.TABLES, 9, DIGITS)
     monkeypatch.setitem(rows.TABLES, 8, UNIFORM)
-    monkeypatch.setitem(BUDGETS, "minutes", Minutes("minutes", 1e-6))
+    monkeypatch.setitem(BUDGETS, "minutes", Minutes("minutes", 0.0037))
     monkeypatch.chdir(tmp_path)
 
 

@@ -435,7 +435,7 @@ def test_a_vector_is_an_image_of_one_row(norm):
 
 def test_other_shapes_are_refused(norm):
     with pytest.raises(
-        InvalidInput, match=r"^x: got the shape \(6, 8, 7\), expected images \[batch, height, width, ch"
+        InvalidInput, match=r"^images: got the shape \(6, 8, 7\), expected images \[batch, height, width, ch"
     ):
         square(norm)(wavy, images()[..., 0], seed=SEED)
 

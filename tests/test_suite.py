@@ -915,3 +915,12 @@ def test_settings_of_a_stage_can_be_changed_where_it_is_made():
     assert (of.apgd_ce().runs, of.apgd_ce(runs=1).runs, of.apgd_t().runs) == (5, 1, 5)
     assert of.apgd_ce().attack.staged
     assert not of.apgd_ce(staged=False).attack.staged
+
+
+def test_images_that_the_last_attack_cannot_take_are_refused_before_the_first():
+    images = np.zeros([4, 6, 2], np.float32)
+    classifier = keras.Sequential([keras.Input([6, 2]), keras.layers.Flatten(), keras.layers.Dense(3)])
+    made = Suite(classifier, epsilon=0.1, version=("apgd-ce", "square"))
+    made._attack = None  # no attack is made
+    with pytest.raises(InvalidInput, match=r"images: got the shape \(4, 6, 2\).*Square"):
+        made(checked_batches(classifier, [(images, np.zeros(4, np.int32))]), verbose=0)

@@ -249,16 +249,16 @@ def test_a_matched_evaluation_is_nan_where_no_temperature_gives_the_confidence(m
 
 
 def test_a_matched_evaluation_has_its_keys_in_an_epoch_that_is_skipped(monkeypatch):
-    evaluation = wmr.callbacks.RobustEvaluation(images_and_labels(20, seed=1), ATTACK, every=2)
+    evaluation = wmr.callbacks.RobustEvaluation(images_and_labels(20, seed=1), ATTACK, every=3)
     matched = tuning.MatchedEvaluation(evaluation, top_probability=0.9)
     model = wmr.AdversarialModel(classifier(), wmr.methods.PGD(ATTACK))
     model.compile(optimizer="sgd")
     found = []
     find = matched._found_temperature
     monkeypatch.setattr(matched, "_found_temperature", lambda: found.append(find()) or found[-1])
-    history = model.fit(*images_and_labels(32, seed=2), epochs=2, callbacks=[evaluation, matched], verbose=0).history
-    assert len(found) == 1
-    assert [math.isnan(value) for value in history["val_A_sa_matched"]] == [True, False]
+    history = model.fit(*images_and_labels(32, seed=2), epochs=3, callbacks=[evaluation, matched], verbose=0).history
+    assert len(found) == 2
+    assert [math.isnan(value) for value in history["val_A_sa_matched"]] == [False, True, False]
 
 
 def history_of(**values: list[float]) -> keras.callbacks.History:

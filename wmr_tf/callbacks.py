@@ -15,7 +15,7 @@ import tensorflow as tf
 
 from wmr_tf.alarms import FINER_ATTACK, LONGER_OR_SMALLER_STEPS, ConstantAlarm, MaskingAlarm, is_at_chance, warn
 from wmr_tf.attacks import Attack
-from wmr_tf.attacks.base import check_attack, warn_if_weak
+from wmr_tf.attacks.base import check_test_attack, warn_if_weak
 from wmr_tf.checks import InvalidInput, alphas, at_least, one_of, require
 from wmr_tf.checks import seed as checked_seed
 from wmr_tf.divergence import Diverged
@@ -83,7 +83,7 @@ class RobustEvaluation(keras.callbacks.Callback):
         alpha_test: Powers of the non-uniform attacker, at least one, each >= 0.
         alpha_tr: Those of them for which A_tr is measured, in addition to the first; each takes an attack of its own.
         examples: How many images to attack, the first ones; fewer if there are not as many. None attacks all.
-        every: Evaluate every so many epochs, and after the last.
+        every: Evaluate every so many epochs, after the first, from which EarlyStopping counts, and after the last.
         seed: Of the attacks' random starts.
         suite: The version of AutoAttack that attacks the same images for `val_A_strong`, see
             `wmr_tf.evaluation.auto_attack`. "short" takes as many gradients as PGD-40.
@@ -133,7 +133,7 @@ class RobustEvaluation(keras.callbacks.Callback):
         self.result: Robustness | None = None
         """What the epoch's evaluation found, until the next epoch begins."""
         self._began = time.monotonic()
-        check_attack(attack)
+        check_test_attack(attack)
         warn_if_weak(attack)
         self.attack = attack
         self.every = at_least("every", every, 1)
@@ -203,7 +203,7 @@ class RobustEvaluation(keras.callbacks.Callback):
 
     def is_due(self, epoch: int) -> bool:
         """Return whether an epoch, counted from 0, is evaluated."""
-        return (epoch + 1) % self.every == 0 or epoch + 1 == self.params["epochs"]
+        return (epoch + 1) % self.every == 0 or epoch + 1 in (1, self.params["epochs"])
 
     def _evaluate(self, classifier: keras.Model) -> Robustness | None:
         """Return the accuracies, None if the classifier has diverged."""

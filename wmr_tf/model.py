@@ -1,5 +1,7 @@
 """The Keras model that trains a classifier adversarially."""
 
+import inspect
+from collections.abc import Callable
 from typing import Any
 
 import keras
@@ -22,9 +24,6 @@ from wmr_tf.inputs.watch import Watch
 from wmr_tf.losses import cross_entropy
 from wmr_tf.methods import Batch, LossFn, Method
 from wmr_tf.weights import class_indices
-
-# The arguments of Keras's `fit` after images and labels, in its order, as far as anybody writes them without a name.
-_POSITIONAL = ("batch_size", "epochs", "verbose", "callbacks", "validation_split")
 
 
 @keras.saving.register_keras_serializable("wmr_tf")
@@ -107,9 +106,7 @@ class AdversarialModel(keras.Model):
             return self.classifier(images, training=True)
         return in_parts(lambda part: self.classifier(part, training=training), images)
 
-    def fit(
-        self, x: Any = None, y: Any = None, *args: Any, validation_data: Any = None, **kwargs: Any
-    ) -> keras.callbacks.History:
+    def fit(self, x: Any = None, y: Any = None, *args: Any, **kwargs: Any) -> keras.callbacks.History:
         """Train as `keras.Model.fit` does, once the first batches have been looked at.
 
         Raises:
@@ -119,9 +116,10 @@ class AdversarialModel(keras.Model):
                 is said when the epoch ends.
             Diverged: If the loss or a weight is not finite any more, see `wmr_tf.divergence`.
         """
-        kwargs |= dict(zip(_POSITIONAL, args, strict=False))
-        _check_arguments(kwargs)
-        data = x
+        kwargs = _named(super().fit, x, y, *args, **kwargs)
+        _check_arguments(kwargs, getattr(self, "optimizer", None))
+        validation_data = kwargs.pop("validation_data", None)
+        data, config = x, None
         first, x = self._checked(x, y, kwargs.get("sample_weight"))
         kwargs["callbacks"] = self._guarded(kwargs.get("callbacks"))
         whole = first[0] is x  # arrays, which Keras cuts into batches
@@ -133,14 +131,14 @@ class AdversarialModel(keras.Model):
         if isinstance(x, tf.data.Dataset) or distribution.is_distributed(x):
             kwargs.setdefault("shuffle", False)  # it shuffles itself or not; Keras would warn that it cannot
         while True:  # once, and again for each rollback
-            self.resumable = kept = resumable(self, data, **kwargs)
+            self.resumable = kept = resumable(self, data, config=config, **kwargs)
             if kept is None:
                 return super().fit(x, y, validation_data=validation_data, **kwargs)
             with kept.running():
                 try:
                     return super().fit(x, y, validation_data=validation_data, **{**kwargs, "callbacks": kept})
                 except Diverged as diverged:
-                    kept.go_back(diverged)
+                    config = kept.go_back(diverged)
 
     def evaluate(self, x: Any = None, y: Any = None, *args: Any, **kwargs: Any) -> Any:
         """Measure as `keras.Model.evaluate` does, once the first batch has been looked at.
@@ -170,17 +168,17 @@ class AdversarialModel(keras.Model):
         return self._logs(images, y, logits, sample_weight)
 
     def make_train_function(self, force: bool = False) -> None:
-        """Make the function that `fit` calls for each batch, which is traced anew once a setting of the method changes.
+        """Make the function that `fit` calls for each batch, which is traced anew once a setting changes.
 
-        What is traced holds the method's settings as constants.
+        What is traced holds the settings of model and method as constants.
         """
         if self.train_function is not None and not force:
             return
         super().make_train_function(force=True)
-        step, traced = self.train_function, self._settings_of_method()
+        step, traced = self.train_function, self._settings()
 
         def train_function(iterator: Any) -> dict[str, Any]:
-            if self._settings_of_method() != traced:
+            if self._settings() != traced:
                 self.make_train_function(force=True)
                 return self.train_function(iterator)
             if self.resumable is not None and self.resumable.has_passed(iterator):
@@ -258,8 +256,9 @@ class AdversarialModel(keras.Model):
         losses, _ = loss_fn()
         return self.optimizer.scale_loss(_weighted_mean(losses, batch.sample_weight))
 
-    def _settings_of_method(self) -> list[Any]:
-        return [self.method, *(getattr(self.method, name) for name in self.method.settings())]
+    def _settings(self) -> list[Any]:
+        of_method = [getattr(self.method, name) for name in self.method.settings()]
+        return [self.method, *of_method, self.weight_decay, self.awp, self.seed]
 
     def _regularisation(self) -> tf.Tensor:
         # As Keras does it: a layer may add losses in its own precision, and of any shape.
@@ -350,7 +349,17 @@ class AdversarialModel(keras.Model):
         return images, index, self.watch.usable(images, y) if self.watch else y, sample_weight
 
 
-def _check_arguments(given: dict[str, Any]) -> None:
+def _named(function: Callable[..., Any], x: Any, y: Any, *args: Any, **kwargs: Any) -> dict[str, Any]:
+    """Return the arguments of Keras's `fit` after images and labels by their names, also those given by their place.
+
+    Raises:
+        TypeError: If there are too many, or one is given twice or has a name that `fit` does not know.
+    """
+    given = inspect.signature(function).bind(x, y, *args, **kwargs).arguments
+    return {name: value for name, value in given.items() if name not in ("x", "y")}
+
+
+def _check_arguments(given: dict[str, Any], optimizer: Any) -> None:
     """Check the arguments of `fit` that Keras would take, and fail at later or train on nothing."""
     if given.get("batch_size") is not None:
         at_least("batch_size", given["batch_size"], 1)
@@ -359,7 +368,7 @@ def _check_arguments(given: dict[str, Any]) -> None:
     others = [each for each in callbacks if not isinstance(each, keras.callbacks.Callback)]
     fix = "Pass for instance [wmr_tf.callbacks.RobustEvaluation(validation, attack)]."
     require(not others, "callbacks", got=others, expected="a list of keras.callbacks.Callback", fix=fix)
-    check_swaps_nothing(callbacks)
+    check_swaps_nothing(callbacks, optimizer)
 
 
 def _weighted_mean(losses: tf.Tensor, sample_weight: tf.Tensor | None) -> tf.Tensor:

@@ -91,7 +91,9 @@ class Experiment(Evaluation, Network, Training):
         choices=ON_DIVERGENCE,
         section=RUN,
     )
-    eval_every: int = setting("Evaluate on validation images every so many epochs, and after the last.", 1)
+    eval_every: int = setting(
+        "Evaluate on validation images every so many epochs, after the first and after the last.", 1
+    )
     strategy: str = _strategy_flag()
     deterministic: bool = setting("Whether two runs give identical weights, at some cost in speed.", False, section=RUN)
     train_examples: int | None = setting("How many training images to use, the first ones.", section=DATA, unset="all")

@@ -5,7 +5,7 @@ import dataclasses
 import math
 import warnings
 from collections.abc import Callable
-from typing import Any, TypeVar
+from typing import Any, ClassVar, TypeVar
 
 import tensorflow as tf
 
@@ -25,6 +25,12 @@ class Attack(abc.ABC):
     Args:
         epsilon: Radius of the ball around each image, in the attack's norm.
     """
+
+    takes_any_loss: ClassVar[bool] = True
+    """Whether it maximises whatever loss it is given, as methods and evaluations have their own."""
+
+    stays_in_ball: ClassVar[bool] = True
+    """Whether the attacked images stay in the ball, so that accuracies under it are of its radius."""
 
     epsilon: float
 
@@ -243,7 +249,7 @@ def where(condition: tf.Tensor, x: tf.Tensor, y: tf.Tensor) -> tf.Tensor:
 
 
 def check_attack(attack: Any) -> None:
-    """Check that what was passed as an attack is one.
+    """Check that what was passed as an attack is one, and that it can be given any loss.
 
     Raises:
         InvalidInput: If it is something else.
@@ -251,3 +257,18 @@ def check_attack(attack: Any) -> None:
     fix = "Pass for instance wmr_tf.attacks.PGD(epsilon=0.3, step_size=0.01, steps=40)."
     is_attack = isinstance(attack, Attack)
     require(is_attack, "attack", got=repr(attack), expected="a wmr_tf.attacks.Attack", fix=fix)
+    expected = "an attack that maximises any loss, such as PGD or APGD: this one needs a margin, and would do nothing"
+    fix = "Measure with it as a part of AutoAttack, wmr_tf.auto_attack(..., version='standard')."
+    require(attack.takes_any_loss, "attack", got=repr(attack), expected=expected, fix=fix)
+
+
+def check_test_attack(attack: Any) -> None:
+    """Check that something is an attack under which accuracies mean what they say.
+
+    Raises:
+        InvalidInput: If it is none, or its images leave the ball.
+    """
+    check_attack(attack)
+    expected = "an attack whose images stay in the ball of its radius"
+    fix = "Train with it and measure with another one, such as PGD."
+    require(attack.stays_in_ball, "attack", got=repr(attack), expected=expected, fix=fix)

@@ -1,6 +1,7 @@
 """The fast adaptive boundary attack: the nearest misclassified point, sought without a ball."""
 
 import dataclasses
+from typing import ClassVar
 
 import keras
 import tensorflow as tf
@@ -63,6 +64,8 @@ class FAB(Attack):
     Note: Cost: two forward passes and one backward pass a plane for each step, since the point that is judged is not
         the one that the next step starts from once it has been drawn back.
     """
+
+    takes_any_loss: ClassVar[bool] = False
 
     norm: str = "linf"
     steps: int = 100

@@ -1,6 +1,7 @@
 """N-FGSM: one sign step from strong noise, without a projection onto the ball."""
 
 import dataclasses
+from typing import ClassVar
 
 import keras
 import tensorflow as tf
@@ -38,6 +39,8 @@ class NFGSM(Attack):
     Note: The images leave the epsilon ball: they are up to `noise * epsilon + step_size` from the clean image, which
         is 3 epsilon by default. Training needs that; do not measure robustness with it.
     """
+
+    stays_in_ball: ClassVar[bool] = False
 
     step_size: float | None = None
     noise: float = 2.0

@@ -8,6 +8,7 @@ import abc
 
 import tensorflow as tf
 
+from wmr_tf.checks import require
 from wmr_tf.engine import seeds
 
 SPARSITY = 0.05
@@ -175,7 +176,14 @@ def each(of_image: tf.Tensor, x: tf.Tensor) -> tf.Tensor:
 
 
 def values_of(x: tf.Tensor) -> int:
-    """Return how many values an image of `[batch, ...]` has."""
+    """Return how many values an image of `[batch, ...]` has.
+
+    Raises:
+        InvalidInput: If its sides are not known as the function is traced.
+    """
+    fix = "Call tf.ensure_shape(images, [None, height, width, channels]) in the pipeline."
+    is_known = x.shape.rank is not None and x.shape[1:].is_fully_defined()
+    require(is_known, "images", got=f"the shape {x.shape}", expected="known sides", fix=fix)
     return int(x.shape[1:].num_elements())
 
 

@@ -2,7 +2,8 @@
 
 import abc
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from typing import ClassVar
 
 import keras
 import tensorflow as tf
@@ -58,6 +59,8 @@ class Square(Attack):
         that do not fit are left out. A vector `[batch, features]` is taken as an image of one row, so that the stripes
         of its start are a random corner of the ball.
     """
+
+    takes_any_loss: ClassVar[bool] = False
 
     norm: str = "linf"
     queries: int = 5000
@@ -163,14 +166,23 @@ class Square(Attack):
         _, points, margins = tf.while_loop(until(last), block, begin)
         return tf.stop_gradient(walk.images(points)), tf.stop_gradient(margins)
 
-    def _walk(self, x: tf.Tensor, epsilon: tf.Tensor | None) -> "_Walk":
+    @staticmethod
+    def check_shape(shape: Sequence[int | None]) -> None:
+        """Check that images are of a shape in which there are windows.
+
+        Raises:
+            InvalidInput: If they are of another rank.
+        """
         require(
-            x.shape.rank in (2, 4),
-            "x",
-            got=f"the shape {x.shape}",
-            expected="images [batch, height, width, channels] or vectors [batch, features]",
-            fix="Reshape them.",
+            len(shape) in (2, 4),
+            "images",
+            got=f"the shape {tuple(shape)}",
+            expected="images [batch, height, width, channels] or vectors [batch, features], for Square",
+            fix="Reshape them, or leave Square out.",
         )
+
+    def _walk(self, x: tf.Tensor, epsilon: tf.Tensor | None) -> "_Walk":
+        self.check_shape(x.shape)
         return _WALKS[self.norm](x, self.epsilon if epsilon is None else tf.reshape(epsilon, [-1, 1, 1, 1]))
 
 

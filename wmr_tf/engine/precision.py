@@ -32,6 +32,24 @@ def has_bfloat16() -> bool:
 
 
 @contextlib.contextmanager
+def full_float32() -> Iterator[None]:
+    """Have GPUs multiply float32 in all its bits in the context, which decorates a function too.
+
+    By default TensorFlow has those from compute capability 8.0 on round to TensorFloat-32, whose mantissa has 10 bits.
+
+    Example:
+        >>> with full_float32():
+        ...     logits = classifier(images)
+    """
+    was_on = tf.config.experimental.tensor_float_32_execution_enabled()
+    tf.config.experimental.enable_tensor_float_32_execution(False)
+    try:
+        yield
+    finally:
+        tf.config.experimental.enable_tensor_float_32_execution(was_on)
+
+
+@contextlib.contextmanager
 def float32_compute(classifier: keras.Model) -> Iterator[None]:
     """Let every layer of a classifier compute, and be saved, in float32 while the context lasts.
 

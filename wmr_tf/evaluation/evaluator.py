@@ -9,7 +9,7 @@ import numpy as np
 import tensorflow as tf
 
 from wmr_tf.attacks import Attack
-from wmr_tf.attacks.base import check_attack, computed_once, evaluation_of, warn_if_weak
+from wmr_tf.attacks.base import check_test_attack, computed_once, evaluation_of, warn_if_weak
 from wmr_tf.attacks.norms import values_of
 from wmr_tf.checks import alphas, at_least, one_of
 from wmr_tf.checks import seed as checked_seed
@@ -17,7 +17,7 @@ from wmr_tf.engine import seeds
 from wmr_tf.engine.distribution import on_every_replica
 from wmr_tf.engine.frozen import freeze_in
 from wmr_tf.engine.memory import images_at_once
-from wmr_tf.engine.precision import COMPUTE
+from wmr_tf.engine.precision import COMPUTE, full_float32
 from wmr_tf.engine.progress import Progress
 from wmr_tf.evaluation.ranges import warn_of_clean
 from wmr_tf.evaluation.robustness import Logits, Robustness
@@ -68,7 +68,7 @@ class RobustnessEvaluator:
         batch_size: int | None = None,
     ) -> None:
         check_model(classifier)
-        check_attack(attack)
+        check_test_attack(attack)
         warn_if_weak(attack)
         self.classifier, self.attack = classifier, attack
         self.alphas = alphas("alpha_test", alpha_test, minimum=0)
@@ -119,6 +119,7 @@ class RobustnessEvaluator:
         strategy = classifier.distribute_strategy
         self._on_replicas = [on_every_replica(strategy, f) for f in (clean_logits, attacked_logits)]
 
+    @full_float32()
     def __call__(
         self, data: Any, *, verbose: int = 1, outcomes: Path | None = None, at_chance: bool = False
     ) -> Robustness:

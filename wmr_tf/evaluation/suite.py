@@ -16,7 +16,7 @@ from wmr_tf.checks import seed as checked_seed
 from wmr_tf.engine.distribution import is_chief, on_every_replica
 from wmr_tf.engine.frozen import freeze_in
 from wmr_tf.engine.memory import AT_MOST, images_at_once
-from wmr_tf.engine.precision import COMPUTE
+from wmr_tf.engine.precision import COMPUTE, full_float32
 from wmr_tf.engine.progress import Progress
 from wmr_tf.evaluation.outcomes import Outcomes, file_for, identity_of, resumed
 from wmr_tf.evaluation.ranges import warn_of_clean
@@ -76,6 +76,7 @@ class Suite:
             self.settings["precision"] = precision
         self._made: dict[Hashable, Any] = {}  # the attacks as functions
 
+    @full_float32()
     def __call__(
         self,
         batches: CheckedBatches,
@@ -98,6 +99,8 @@ class Suite:
                 image.
         """
         images = np.concatenate([images for images, _ in batches])
+        for stage in self.stages:  # before hours of the first ones
+            stage.check_shape(images.shape)
         labels = np.concatenate([labels for _, labels in batches])
         logits = self._clean_logits(batches.split(self._at_once(images)))
         _check_finite(logits, "clean images", expected="finite logits on every image")

@@ -8,6 +8,9 @@ import keras
 
 from wmr_tf.checks import require
 
+_KEEPING = {"EarlyStopping": "restore_best_weights", "ModelCheckpoint": "save_best_only"}
+"""Callbacks of Keras that keep the weights of the best epoch, and the argument by which they do."""
+
 
 @contextlib.contextmanager
 def averaged(model: keras.Model) -> Iterator[None]:
@@ -37,14 +40,25 @@ def averaged(model: keras.Model) -> Iterator[None]:
         _exchange(pairs)
 
 
-def check_swaps_nothing(callbacks: Iterable[Any]) -> None:
-    """Check that no callback puts averages into the model at the end of an epoch, where `averaged` does.
+def check_swaps_nothing(callbacks: Iterable[Any], optimizer: Any) -> None:
+    """Check that no callback puts averages into the model where `averaged` does, or keeps what is not the average.
 
     Raises:
         InvalidInput: If one does.
     """
     kind = keras.callbacks.SwapEMAWeights
     swaps = any(isinstance(callback, kind) and callback.swap_on_epoch for callback in callbacks)
+    is_averaged = getattr(getattr(optimizer, "inner_optimizer", optimizer), "use_ema", False)
+    for callback in callbacks if is_averaged else ():
+        for kept_by, flag in _KEEPING.items():
+            keeps = isinstance(callback, getattr(keras.callbacks, kept_by)) and getattr(callback, flag)
+            require(
+                not keeps,
+                "callbacks",
+                got=f"{kept_by}({flag}=True) with an optimizer that averages weights (use_ema=True)",
+                expected="none that keeps the weights themselves: it is their average that is evaluated",
+                fix="Keep the best by wmr_tf.callbacks.SaveBestClassifier, or leave out use_ema.",
+            )
     require(
         not swaps,
         "callbacks",

@@ -38,6 +38,7 @@ class Resumable(keras.callbacks.CallbackList):
         reading: Of the training data.
         verbose: As in `fit`.
         epochs: As in `fit`.
+        config: What the checkpoints are of, after a rollback; callbacks may have changed the method since.
     """
 
     def __init__(
@@ -49,6 +50,7 @@ class Resumable(keras.callbacks.CallbackList):
         *,
         verbose: Any,
         epochs: int,
+        config: dict[str, Any] | None = None,
     ) -> None:
         shown = {"verbose": verbose, "epochs": epochs, "steps": None}
         super().__init__(list(callbacks), add_history=True, add_progbar=verbose != 0, model=model, **shown)
@@ -62,7 +64,7 @@ class Resumable(keras.callbacks.CallbackList):
         self._half_epoch: dict[str, Any] | None = None  # the state in an epoch that was stopped within
         self._held: dict[str, Any] | None = None  # the state before the callbacks are told of an epoch's end
         self._is_saving, self._is_told = False, False
-        self._config: dict[str, Any] = {}
+        self._config = config or {}
         self._clock = time.monotonic()
         self._is_alone = distribution.workers(model.distribute_strategy) == 1
         self._guard = next(callback for callback in callbacks if isinstance(callback, StopOnDivergence))
@@ -73,8 +75,9 @@ class Resumable(keras.callbacks.CallbackList):
         """Tell the callbacks, then put back what was kept."""
         super().on_train_begin(logs)
         self._training.check()
-        self._config = self._training.configuration | {"batches": self.params["steps"]}
-        self._config["data"] = self._reading.settings
+        if not self._config:
+            self._config = self._training.configuration | {"batches": self.params["steps"]}
+            self._config["data"] = self._reading.settings
         if distribution.is_chief(self.model.distribute_strategy):
             self._resume.create()
             is_ours = self._until_end.enter_context(taken(self._resume.directory))
@@ -165,11 +168,14 @@ class Resumable(keras.callbacks.CallbackList):
             self._until_end.close()
             self.model._initial_epoch = self.model.resumable = None
 
-    def go_back(self, diverged: Diverged) -> None:
+    def go_back(self, diverged: Diverged) -> dict[str, Any]:
         """Have the next `fit` go on from before a training diverged, with half the learning rate.
 
         Args:
             diverged: What ended this one.
+
+        Returns:
+            What the checkpoints are of.
 
         Raises:
             Diverged: The same again, if that is not asked for, or was done three times.
@@ -190,6 +196,7 @@ class Resumable(keras.callbacks.CallbackList):
         told = self._told(state["epoch"], state["batch"])
         number = f"rollback {len(resume.rollbacks)} of {ROLLBACKS}"
         warn(f"{diverged.told}. Going back to the checkpoint {told}, with a learning rate of {rate:g} ({number}).")
+        return self._config
 
     def _sound(self) -> checkpoints.Checkpoint | None:
         """Return the newest checkpoint from which the training may not diverge again, None if there is none."""
@@ -311,7 +318,14 @@ class Resumable(keras.callbacks.CallbackList):
 
 
 def resumable(
-    model: keras.Model, data: Any, *, callbacks: Any = None, verbose: Any = "auto", epochs: int = 1, **_: Any
+    model: keras.Model,
+    data: Any,
+    *,
+    callbacks: Any = None,
+    verbose: Any = "auto",
+    epochs: int = 1,
+    config: dict[str, Any] | None = None,
+    **_: Any,
 ) -> Resumable | None:
     """Return the callbacks of a `fit` as those of one that can be gone on with, None if no `ExactResume` is among them.
 
@@ -321,6 +335,7 @@ def resumable(
         callbacks: As in `fit`, as are the others.
         verbose: As in `fit`.
         epochs: As in `fit`.
+        config: See `Resumable`.
     """
     given = keras.tree.flatten(callbacks or [])
     resume = next((callback for callback in given if isinstance(callback, ExactResume)), None)
@@ -328,4 +343,4 @@ def resumable(
         return None
     replicas = model.distribute_strategy.num_replicas_in_sync
     reading = Reading(data, keeps_iterator=resume.keep_iterator, replicas=replicas)
-    return Resumable(resume, given, model, reading, verbose=verbose, epochs=epochs)
+    return Resumable(resume, given, model, reading, verbose=verbose, epochs=epochs, config=config)

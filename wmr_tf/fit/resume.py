@@ -39,7 +39,8 @@ class ExactResume(keras.callbacks.Callback):
     `kept_state = ("best", "wait")`, of numbers, texts, lists, dictionaries and arrays. Put back they are after all
     `on_train_begin`. In `kept_files` they name attributes that are paths of files, each replaced in one move. A setting
     of the method that a callback changes, such as alpha, is not kept: set it in `on_epoch_begin`, which comes again in
-    an epoch that is gone on with.
+    an epoch that is gone on with, and in `on_train_begin` to what it is at first, by which a further `fit` of the same
+    model knows its checkpoints.
 
     Args:
         directory: Where the checkpoints go, two or more folders; created if it is not there.

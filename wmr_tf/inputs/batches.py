@@ -167,6 +167,11 @@ def check_batched(data: tf.data.Dataset) -> None:
         expected="batches of (image, label) or (image, label, sample_weight)",
         fix="Call .batch(256) on the data set.",
     )
+    images = spec[0] if is_pair else None
+    shape = getattr(images.get("image") if isinstance(images, dict) else images, "shape", None)
+    fix = "Call .map(lambda x, y: (tf.ensure_shape(x, [None, height, width, channels]), y)) on the data set."
+    is_known = shape is None or shape.rank is not None
+    require(is_known, "data", got="images of unknown rank", expected="images whose rank is known", fix=fix)
 
 
 def image_and_index(x: Any) -> tuple[Any, Any]:

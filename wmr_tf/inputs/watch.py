@@ -68,8 +68,9 @@ class Watch:
 
         Args:
             images: float32 `[batch, ...]`.
-            labels: Integers `[batch]` or `[batch, 1]`, or one-hot `[batch, classes]`.
+            labels: Integers `[batch]` or `[batch, 1]`, or one-hot `[batch, classes]`, as numbers or truth values.
         """
+        labels = tf.cast(labels, tf.int32) if labels.dtype == tf.bool else labels
         in_range = (images >= -TOLERANCE) & (images <= 1 + TOLERANCE)  # NaN is not
         is_image = tf.reduce_all(in_range, axis=list(range(1, images.shape.rank)))
         if labels.shape.rank == 2 and labels.shape[1] != 1:

@@ -15,13 +15,14 @@ class Weighting(abc.ABC):
 
     A weighting of your own is a frozen dataclass that says in `__call__` what it is; registered with Keras it is saved
     with the model, and with a line in `BY_NAME` and one in `wmr_tf.names.WEIGHTINGS` it is `--weighting=NAME` on the
-    command line.
+    command line. It weights the loss in the attack as well, where a weight of 0 leaves an image as it is; one for the
+    update alone derives from `Detached`.
 
     Example:
         >>> @keras.saving.register_keras_serializable("mine")
         ... @dataclasses.dataclass(frozen=True)
-        ... class OnlyWrong(Weighting):
-        ...     def __call__(self, logits, labels):
+        ... class OnlyWrong(Detached):
+        ...     def __call__(self, logits, labels, **known):
         ...         return tf.cast(wmr_tf.weights.probability_margin(logits, labels) <= 0, tf.float32)
         >>> OnlyWrong()(tf.constant([[2.0, 0.0], [0.0, 2.0]]), tf.constant([0, 0])).numpy()
         array([0., 1.], dtype=float32)
