@@ -73,7 +73,7 @@ VARIANTS = {
     "weights late": Row(Exponential, _LATE),
     "weights normalised and late": Row(lambda alpha: Exponential(alpha, normalize=True), _LATE),
     "KLBall of logit margins": Row(lambda alpha: LogitBall(RADIUS)),
-    "all 0.35, late": Row(lambda alpha: Constant(0.35), _LATE),
+    "constant 0.35 late": Row(lambda alpha: Constant(0.35), _LATE),
 }
 """The paper's weighting otherwise, and as late as MAIL; the last has of MAIL its mean weight and its schedule alone,
 which in TRADES is a smaller beta."""
