@@ -154,7 +154,7 @@ def row(settings: Race, splits: data.Splits, library: str, minutes: float) -> di
 def train_wmr_tf(settings: Race, splits: data.Splits, library: str, minutes: float, model: Path) -> dict[str, Any]:
     """Train by this library into a model file, for as many epochs as fit, and return what is known of it.
 
-    The weights are those of the last epoch, as of the peers: it alone is evaluated.
+    The weights are those of the last epoch: none but it and the first is evaluated.
     """
     del library
     made = Minutes("race", minutes * speed(settings)).settings_of(Model("mnist", "trades", ALPHA))
@@ -251,7 +251,8 @@ def sections(rows: Sequence[Mapping[str, Any]], settings: Race, picture: str) ->
         f"the suite {settings.suite}; A_sa at alpha_test {ALPHA:g}. In brackets 95 % intervals. "
         f"{machine.processor_facts().get('model name', 'Unknown processor')}, {os.cpu_count()} cores; wmr_tf trains in "
         f"{Experiment.of('mnist').precision}, the others in float32. Seconds are of training, tracing too; the weights "
-        "are those of the last epoch, or of the last step.",
+        "are those of the last step, of wmr_tf those of the last epoch, or of the first if that is better on "
+        "validation images.",
         report.format_table(header, cells, markdown=True),
         f"![A_rob, A_strong and A_sa against minutes of training]({picture})",
     ]
