@@ -15,7 +15,14 @@ from trainers.settings.config import Experiment
 from trainers.settings.weighting import make_weighting
 from wmr_tf import AdversarialModel, InvalidInput, attacks, evaluate_robustness, methods, names, weights
 from wmr_tf.losses import cross_entropy
-from wmr_tf.weights import Exponential, Weighting, importance_weights, of_unit_size, probability_margin
+from wmr_tf.weights import (
+    Exponential,
+    Weighting,
+    importance_weights,
+    of_unit_size,
+    probability_margin,
+    weighted_in_attack,
+)
 
 RNG = np.random.default_rng(0)
 X, Y = RNG.random([32, 4], np.float32), RNG.integers(0, 3, 32)
@@ -56,14 +63,30 @@ def test_weights_of_unit_size_are_the_weights_over_powers_of_two():
 def test_an_attack_goes_the_way_of_the_weighted_loss(alpha):
     logits = tf.constant(RNG.standard_normal([50, 5]), tf.float32)
     labels = RNG.integers(0, 5, 50)
-    weighting, gradients = Exponential(alpha), []
-    for weigh in (weighting, weighting.in_attack):
+    weighting, values, gradients = Exponential(alpha), [], []
+    for product in (tf.multiply, weighted_in_attack):
         with tf.GradientTape() as tape:
             tape.watch(logits)
-            loss = tf.reduce_sum(weigh(logits, labels) * cross_entropy(logits, labels))
-        gradients.append(tape.gradient(loss, logits).numpy())
-    factor = weighting(logits, labels) / weighting.in_attack(logits, labels)
+            losses = product(weighting(logits, labels), cross_entropy(logits, labels))
+        values.append(losses.numpy())
+        gradients.append(tape.gradient(losses, logits).numpy())
+    factor = weighting(logits, labels) / of_unit_size(weighting(logits, labels))
+    assert len(np.unique(factor)) > 1
     np.testing.assert_array_equal(gradients[1] * factor[:, None], gradients[0])  # not a bit is lost to the factor
+    np.testing.assert_allclose(values[1], values[0], rtol=1e-6)  # and what is compared has none
+
+
+def test_points_and_restarts_are_compared_by_the_weighted_loss():
+    """Along a way on which the weight passes a power of two, the farther point is the better one."""
+    x = tf.zeros([1, 1])
+
+    def ascended(points):
+        return weighted_in_attack(1.9 + points[:, 0], 1.0 + points[:, 0])
+
+    attack = {"epsilon": 0.5, "norm": "linf"}
+    for made in (attacks.APGD(steps=20, **attack), attacks.PGD(steps=1, step_size=0.5, restarts=4, **attack)):
+        found = made(ascended, x, seed=tf.constant([0, 1]))
+        np.testing.assert_allclose(found, [[0.5]], atol=1e-6)
 
 
 @pytest.mark.parametrize("alpha", [60.0, 100.0, 1e4])

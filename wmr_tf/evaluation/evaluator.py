@@ -25,7 +25,7 @@ from wmr_tf.evaluation.suite import Suite
 from wmr_tf.inputs.batches import CheckedBatches, batches_of, checked_batches
 from wmr_tf.inputs.classifier import check_model
 from wmr_tf.losses import cross_entropy, unsaturated
-from wmr_tf.weights import importance_weights, of_unit_size, probability_margin
+from wmr_tf.weights import importance_weights, probability_margin, weighted_in_attack
 
 
 class RobustnessEvaluator:
@@ -104,7 +104,7 @@ class RobustnessEvaluator:
             def weighted_losses(x: tf.Tensor) -> tf.Tensor:
                 logits = logits_of[attack_precision](x)
                 weights = importance_weights(probability_margin(logits, labels), alpha)
-                return of_unit_size(weights) * cross_entropy(unsaturated(logits, labels), labels)
+                return weighted_in_attack(weights, cross_entropy(unsaturated(logits, labels), labels))
 
             attacked = attack(
                 weighted_losses,

@@ -15,7 +15,7 @@ from wmr_tf.engine.frozen import Network, freeze
 from wmr_tf.engine.training import joint_training_logits, training_logits
 from wmr_tf.inputs.classifier import check_one_image_stays_one
 from wmr_tf.losses import cross_entropy, weighted_cross_entropy
-from wmr_tf.weights import Weighting, as_weighting, probability_margin
+from wmr_tf.weights import Weighting, as_weighting, probability_margin, weighted_in_attack
 
 
 class Batch(NamedTuple):
@@ -206,11 +206,7 @@ class AdversarialMethod(Method):
 
         def ascended(images: tf.Tensor) -> tf.Tensor:
             logits = network(images)
-            return self.weighting.in_attack(logits, batch.labels) * losses_of(logits)
-
-        def score(images: tf.Tensor) -> tf.Tensor:  # chooses among restarts, by the loss itself
-            logits = network(images)
-            return -self.weighting.of_each_image(logits, batch.labels) * losses_of(logits)
+            return weighted_in_attack(self.weighting.of_each_image(logits, batch.labels), losses_of(logits))
 
         def margin(images: tf.Tensor) -> tf.Tensor:
             return probability_margin(network(images), batch.labels)
@@ -219,7 +215,7 @@ class AdversarialMethod(Method):
             assert isinstance(self.attack, PGD)  # `knows` says so
             images, withstood = self.attack.counting(ascended, batch.images, score_fn=margin, **where)
             return batch._replace(images=images, withstood=withstood)
-        return batch._replace(images=self.attack(ascended, batch.images, score_fn=score, **where))
+        return batch._replace(images=self.attack(ascended, batch.images, **where))
 
     def descend_on_attacked(self, model: Learner, batch: Batch) -> tf.Tensor:
         """Attack the batch, make one optimiser step on the weighted cross-entropy, and return the logits."""

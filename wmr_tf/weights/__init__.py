@@ -9,6 +9,7 @@ from wmr_tf.weights.margins import (
     number_of_classes,
     of_unit_size,
     probability_margin,
+    weighted_in_attack,
 )
 from wmr_tf.weights.rivals import GAIRAT, MAIL, CVaR, KLBall, Uniform
 from wmr_tf.weights.weighting import Detached, Weighting
@@ -41,4 +42,5 @@ __all__ = [
     "number_of_classes",
     "of_unit_size",
     "probability_margin",
+    "weighted_in_attack",
 ]

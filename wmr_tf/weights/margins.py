@@ -77,8 +77,39 @@ def of_unit_size(weights: tf.Tensor) -> tf.Tensor:
         >>> of_unit_size(tf.constant([3.0, 0.2, 0.0])).numpy()
         array([1.5, 1.6, 0. ], dtype=float32)
     """
+    return tf.math.divide_no_nan(weights, tf.stop_gradient(_power_of_two(weights)))
+
+
+@tf.custom_gradient
+def weighted_in_attack(weights: tf.Tensor, losses: tf.Tensor) -> tf.Tensor:
+    """Return `weights * losses` for an attack to maximise: the value itself, with the gradient of `of_unit_size`.
+
+    So what an attack compares, points along its way or restarts, it compares by the weighted loss, though from point to
+    point its gradient is divided by another power of two.
+
+    Args:
+        weights: float32 `[batch]`, >= 0.
+        losses: float32 `[batch]`.
+
+    Returns:
+        float32 `[batch]`.
+
+    Example:
+        >>> weighted_in_attack(tf.constant([3.0, 0.2]), tf.constant([2.0, 2.0])).numpy()
+        array([6. , 0.4], dtype=float32)
+    """
+
+    def gradient(upstream: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        factor = _power_of_two(weights)
+        return tuple(upstream * tf.math.divide_no_nan(other, factor) for other in (losses, weights))
+
+    return weights * losses, gradient
+
+
+def _power_of_two(weights: tf.Tensor) -> tf.Tensor:
+    """Return the largest power of two that is not above each weight; 0 for 0."""
     exponent_bits = tf.bitwise.bitwise_and(tf.bitcast(weights, tf.int32), 0x7F800000)
-    return tf.math.divide_no_nan(weights, tf.stop_gradient(tf.bitcast(exponent_bits, tf.float32)))
+    return tf.bitcast(exponent_bits, tf.float32)
 
 
 def class_indices(labels: tf.Tensor, classes: int | None = None) -> tf.Tensor:

@@ -7,7 +7,6 @@ from typing import Any, ClassVar, Self
 import tensorflow as tf
 
 from wmr_tf.checks import require
-from wmr_tf.weights.margins import of_unit_size
 
 
 class Weighting(abc.ABC):
@@ -81,15 +80,11 @@ class Weighting(abc.ABC):
         )
 
     def of_each_image(self, logits: tf.Tensor, labels: tf.Tensor) -> tf.Tensor:
-        """Return the weights as they are without the rest of the batch, on which no image's attack may depend.
+        """Return the weights as the attack has them: without the rest of the batch, on which none may depend.
 
         The arguments are those of `__call__`. A weighting that takes something over the batch defines this.
         """
         return self(logits, labels)
-
-    def in_attack(self, logits: tf.Tensor, labels: tf.Tensor) -> tf.Tensor:
-        """Return the weights as an attack uses them: `of_unit_size`, which leaves each image's direction as it is."""
-        return of_unit_size(self.of_each_image(logits, labels))
 
     def describe(self) -> dict[str, Any]:
         """Return name and settings as plain values, as `metrics.json` prints them."""
