@@ -4,7 +4,7 @@ import abc
 import dataclasses
 import math
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, ClassVar, TypeVar
 
 import tensorflow as tf
@@ -31,6 +31,9 @@ class Attack(abc.ABC):
 
     stays_in_ball: ClassVar[bool] = True
     """Whether the attacked images stay in the ball, so that accuracies under it are of its radius."""
+
+    ranks: ClassVar[tuple[int, ...] | None] = None
+    """How many axes a batch of images may have, the batch's own among them; None for any number."""
 
     epsilon: float
 
@@ -260,6 +263,22 @@ def check_attack(attack: Any) -> None:
     expected = "an attack that maximises any loss, such as PGD or APGD: this one needs a margin, and would do nothing"
     fix = "Measure with it as a part of AutoAttack, wmr_tf.auto_attack(..., version='standard')."
     require(attack.takes_any_loss, "attack", got=repr(attack), expected=expected, fix=fix)
+
+
+def check_rank(attack: Attack, shape: Sequence[int | None]) -> None:
+    """Check that an attack can be made on images of a shape, `[batch, ...]`.
+
+    Raises:
+        InvalidInput: If it cannot.
+    """
+    name = type(attack).__name__
+    require(
+        attack.ranks is None or len(shape) in attack.ranks,
+        "images",
+        got=f"the shape {tuple(shape)}",
+        expected=f"images [batch, height, width, channels] or vectors [batch, features], for {name}",
+        fix=f"Reshape them, or leave {name} out.",
+    )
 
 
 def check_test_attack(attack: Any) -> None:

@@ -2,16 +2,16 @@
 
 import abc
 import dataclasses
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import ClassVar
 
 import keras
 import tensorflow as tf
 
-from wmr_tf.attacks.base import Attack, PerExample
+from wmr_tf.attacks.base import Attack, PerExample, check_rank
 from wmr_tf.attacks.norms import L1, NORMS, LInf
 from wmr_tf.attacks.windows import Bumps, Windows, lay_tiles, sides, stage, tiles
-from wmr_tf.checks import at_least, one_of, radius, require
+from wmr_tf.checks import at_least, one_of, radius
 from wmr_tf.engine import seeds
 
 BLOCK = 100
@@ -61,6 +61,7 @@ class Square(Attack):
     """
 
     takes_any_loss: ClassVar[bool] = False
+    ranks: ClassVar[tuple[int, ...] | None] = (2, 4)
 
     norm: str = "linf"
     queries: int = 5000
@@ -166,23 +167,8 @@ class Square(Attack):
         _, points, margins = tf.while_loop(until(last), block, begin)
         return tf.stop_gradient(walk.images(points)), tf.stop_gradient(margins)
 
-    @staticmethod
-    def check_shape(shape: Sequence[int | None]) -> None:
-        """Check that images are of a shape in which there are windows.
-
-        Raises:
-            InvalidInput: If they are of another rank.
-        """
-        require(
-            len(shape) in (2, 4),
-            "images",
-            got=f"the shape {tuple(shape)}",
-            expected="images [batch, height, width, channels] or vectors [batch, features], for Square",
-            fix="Reshape them, or leave Square out.",
-        )
-
     def _walk(self, x: tf.Tensor, epsilon: tf.Tensor | None) -> "_Walk":
-        self.check_shape(x.shape)
+        check_rank(self, x.shape)
         return _WALKS[self.norm](x, self.epsilon if epsilon is None else tf.reshape(epsilon, [-1, 1, 1, 1]))
 
 

@@ -13,7 +13,6 @@ from wmr_tf.attacks import APGD, FAB, Attack, Square
 from wmr_tf.attacks.base import PerExample, computed_once, where
 from wmr_tf.attacks.norms import values_of
 from wmr_tf.attacks.planes import LENGTHS
-from wmr_tf.checks import require
 from wmr_tf.engine import seeds
 from wmr_tf.engine.frozen import Network
 from wmr_tf.weights import number_of_classes
@@ -103,15 +102,6 @@ class Stage(abc.ABC):
             seed: Of each image, int32 `[batch, 2]`.
         """
 
-    def check_shape(self, shape: tuple[int, ...]) -> None:
-        """Check that the attack can be made on images of this shape, their number with it.
-
-        Raises:
-            InvalidInput: If it cannot.
-        """
-        fix = "Give each image its values in an array."
-        require(len(shape) >= 2, "images", got=f"the shape {shape}", expected="a batch of images", fix=fix)
-
     def runs_for(self, classes: int) -> int:
         """Return how many runs there are for a classifier of so many classes."""
         return min(self.runs, classes - 1) if self.targeted else self.runs
@@ -193,10 +183,6 @@ class Search(Stage):
     """Square; a run is a part of its queries and goes on where the one before has got to."""
 
     attack: Square
-
-    def check_shape(self, shape: tuple[int, ...]) -> None:
-        """Check that there are windows; see `Stage.check_shape`."""
-        self.attack.check_shape(shape)
 
     @property
     def passes(self) -> int:

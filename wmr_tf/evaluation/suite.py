@@ -10,7 +10,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from wmr_tf.attacks.base import radius_flags, warn_of
+from wmr_tf.attacks.base import check_rank, radius_flags, warn_of
 from wmr_tf.checks import at_least, number_of, one_of, require
 from wmr_tf.checks import seed as checked_seed
 from wmr_tf.engine.distribution import is_chief, on_every_replica
@@ -100,7 +100,7 @@ class Suite:
         """
         images = np.concatenate([images for images, _ in batches])
         for stage in self.stages:  # before hours of the first ones
-            stage.check_shape(images.shape)
+            check_rank(stage.attack, images.shape)
         labels = np.concatenate([labels for _, labels in batches])
         logits = self._clean_logits(batches.split(self._at_once(images)))
         _check_finite(logits, "clean images", expected="finite logits on every image")
