@@ -16,7 +16,7 @@ from wmr_tf.engine import distribution, seeds
 from wmr_tf.engine.perturbation import moved_uphill
 from wmr_tf.engine.precision import compute_dtypes
 from wmr_tf.engine.streams import in_parts
-from wmr_tf.fit.averaging import check_swaps_nothing
+from wmr_tf.fit.averaging import check_leaves_averages
 from wmr_tf.fit.resumable import Resumable, resumable
 from wmr_tf.inputs.batches import check_first_batch, check_index, first_batch, image_and_index
 from wmr_tf.inputs.classifier import check_architecture
@@ -368,7 +368,7 @@ def _check_arguments(given: dict[str, Any], optimizer: Any) -> None:
     others = [each for each in callbacks if not isinstance(each, keras.callbacks.Callback)]
     fix = "Pass for instance [wmr_tf.callbacks.RobustEvaluation(validation, attack)]."
     require(not others, "callbacks", got=others, expected="a list of keras.callbacks.Callback", fix=fix)
-    check_swaps_nothing(callbacks, optimizer)
+    check_leaves_averages(callbacks, optimizer)
 
 
 def _weighted_mean(losses: tf.Tensor, sample_weight: tf.Tensor | None) -> tf.Tensor:

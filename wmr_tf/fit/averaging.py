@@ -40,7 +40,7 @@ def averaged(model: keras.Model) -> Iterator[None]:
         _exchange(pairs)
 
 
-def check_swaps_nothing(callbacks: Iterable[Any], optimizer: Any) -> None:
+def check_leaves_averages(callbacks: Iterable[Any], optimizer: Any) -> None:
     """Check that no callback puts averages into the model where `averaged` does, or keeps what is not the average.
 
     Raises:

@@ -100,8 +100,8 @@ def weighted_in_attack(weights: tf.Tensor, losses: tf.Tensor) -> tf.Tensor:
     """
 
     def gradient(upstream: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-        factor = _power_of_two(weights)
-        return tuple(upstream * tf.math.divide_no_nan(other, factor) for other in (losses, weights))
+        of_weights = tf.math.divide_no_nan(losses, _power_of_two(weights))
+        return upstream * of_weights, upstream * of_unit_size(weights)
 
     return weights * losses, gradient
 
