@@ -3,8 +3,8 @@
 make .venv-bench/.installed
 .venv-bench/bin/python -m studies.time_to_robust --minutes=3,10 --data_dir=FOLDER
 
-Trains `trainers.mnist --recipe=fast`, for as many epochs as fit by the speed of a short training before it, and in
-PyTorch the public recipes of TRADES, of fast adversarial training and of ART's TRADES trainer
+Trains `trainers.mnist --recipe=fast`, for as many epochs as fit by the speed of two short trainings before it, and
+in PyTorch the public recipes of TRADES, of fast adversarial training and of ART's TRADES trainer
 (`benchmarks/libraries/recipes_torch.py`), each for the same minutes of a quiet machine, its learning rate fitted to
 them. All weights become Keras files and are scored by the same attack and suite. What is finished is kept in --runs,
 and a study that was stopped goes on there. With --libraries=wmr_tf it is the curve of this library alone, and runs in
@@ -38,6 +38,7 @@ from trainers.runs.naming import shown_attack
 from trainers.runs.testing import first_images
 from trainers.settings.base import setting
 from trainers.settings.config import Experiment
+from trainers.settings.recipes import FAST
 from wmr_tf import architectures, data, report
 from wmr_tf.checks import at_least, one_of, positive, require
 from wmr_tf.checks import seed as checked_seed
@@ -55,6 +56,9 @@ LIBRARIES = {WMR_TF: "wmr_tf, --recipe=fast", **PEERS}
 FIGURES = ("A_nat", "A_rob", "A_strong", "A_sa")
 ALPHA = 2.0
 """alpha_train of wmr_tf, and alpha_test."""
+
+PILOTS = (1_280, 10_240)
+"""How many images the short trainings have by which the speed of this library is measured."""
 
 _APART = 0.006
 """Between two lines of the picture, as a part of its width, so that their bars stand side by side."""
@@ -157,7 +161,8 @@ def train_wmr_tf(settings: Race, splits: data.Splits, library: str, minutes: flo
     The weights are those of the last epoch: none but it and the first is evaluated.
     """
     del library
-    made = Minutes("race", minutes * speed(settings)).settings_of(Model("mnist", "trades", ALPHA))
+    paid = passes_within(settings, minutes) / 60 / DATA["mnist"].first[1]  # in minutes of the reference machine
+    made = Minutes("race", paid).settings_of(Model("mnist", "trades", ALPHA))
     flags = {**made, "eval_every": made["epochs"], "alpha_train": ALPHA}
     log = train_by_command(settings, model.with_suffix(""), flags)
     with written_whole(model) as unfinished:
@@ -167,18 +172,27 @@ def train_wmr_tf(settings: Race, splits: data.Splits, library: str, minutes: flo
     return {"seconds": trained_seconds(log), "epochs": epochs}
 
 
-def speed(settings: Race) -> float:
-    """Return how fast this machine trains, in those of the reference machine; measured once, by a short training."""
-    file = Path(settings.runs) / "speed.json"
+def passes_within(settings: Race, minutes: float) -> float:
+    """Return how many passes this machine makes in so many minutes of training, tracing and compiling among them.
+
+    By two short trainings of the same recipe, made once: what a training takes to begin, and its passes a second.
+    """
+    file = Path(settings.runs) / "pilots.json"
     if not file.exists():
-        flags = {"epochs": 2, "attack_steps": 10, "train_examples": 12_800, "validation_examples": 100}
-        log = train_by_command(settings, file.with_suffix(""), flags)
-        # The last epoch's alone: in the first TensorFlow traces and compiles.
-        seconds = trained_seconds(next(line for line in log.splitlines() if line.lstrip().startswith("2/2 ")))
-        assert seconds is not None  # the line is an epoch's
-        passes = passes_of(Experiment.of("mnist", "trades", **flags)) / 2
-        write_json(file, {"speed": passes / seconds / DATA["mnist"].rates["small_cnn"]})
-    return read_json(file, "speed", fix=_FIX)["speed"]
+        write_json(file, {"pilots": [pilot(settings, images) for images in PILOTS]})
+    (few, short), (many, long) = read_json(file, "speed", fix=_FIX)["pilots"]
+    rate = (many - few) / (long - short)
+    begin = short - few / rate
+    return max(0.0, 60 * minutes - begin) * rate
+
+
+def pilot(settings: Race, images: int) -> tuple[int, float]:
+    """Return the passes and the seconds of a training by the recipe, once through so few images."""
+    flags = {"recipe": FAST, "epochs": 1, "train_examples": images, "validation_examples": 100}
+    log = train_by_command(settings, Path(settings.runs) / f"pilot-{images}", flags)
+    seconds = trained_seconds(log)
+    assert seconds is not None  # it has an epoch
+    return passes_of(Experiment.of("mnist", "trades", **flags)), seconds
 
 
 def train_by_command(settings: Race, folder: Path, flags: Mapping[str, Any]) -> str:
@@ -207,7 +221,8 @@ def train_peer(settings: Race, splits: data.Splits, library: str, minutes: float
         f"--seconds={60 * minutes}",
         f"--seed={settings.seed}",
     ]
-    subprocess.run([*command, *files], cwd=ROOT, check=True)
+    no_bars = {**os.environ, "TQDM_DISABLE": "1"}  # ART would draw one a batch
+    subprocess.run([*command, *files], cwd=ROOT, check=True, env=no_bars)
     facts = save_exported(weights, model)
     weights.unlink()
     assert splits.train_examples is not None  # which `data.load` sets

@@ -10,6 +10,7 @@ from wmr_tf.losses import (
     logit_margin,
     targeted_difference_of_logits_ratio,
     unsaturated,
+    unsaturated_cross_entropy,
     verdict,
     weighted_cross_entropy,
     weighted_kl_divergence,
@@ -343,7 +344,7 @@ def test_logits_that_do_not_saturate_are_left_as_they_are(gap):
 @pytest.mark.parametrize("gap", [10.0, 20.0, 100.0, 1e4])
 def test_the_gradient_of_unsaturated_cross_entropy_is_that_of_exact_arithmetic_at_a_margin_of_10(gap):
     logits = np.float32([[gap + 0.5, 0.5, 0.5 - gap / 5]])
-    _, [gradient] = value_and_gradient(lambda z: cross_entropy(unsaturated(z, [0]), [0]), logits)
+    _, [gradient] = value_and_gradient(lambda z: unsaturated_cross_entropy(z, [0]), logits)
     scaled = np.exp(log_softmax(logits[0].astype(np.float64) * 10 / gap)) - [1, 0, 0]
     np.testing.assert_allclose(gradient[0] / np.abs(gradient).max(), scaled / np.abs(scaled).max(), rtol=0, atol=2e-3)
     if gap >= 20:
@@ -359,7 +360,20 @@ def test_unsaturated_logits_have_a_margin_of_10_and_the_same_order():
     np.testing.assert_allclose(logit_margin(found, labels), np.minimum(margins, 10), rtol=1e-5)
 
 
-@pytest.mark.parametrize("loss", [logit_margin, verdict, unsaturated, difference_of_logits_ratio])
+def test_unsaturated_cross_entropy_orders_points_by_their_margins_beyond_10_and_is_itself_below():
+    """Here cross-entropy is 0 for most, and that of `unsaturated` logits rises and falls with the third class."""
+    margins = np.float32([9.0, 9.99, 10.01, 11.0, 20.0, 100.0, 1e4])
+    for third in (0.0, -0.5, -1.0):  # as a part of the margin
+        logits = np.stack([margins, 0 * margins, third * margins * (np.arange(7) % 2)], axis=1)
+        found = unsaturated_cross_entropy(logits, np.zeros(7, np.int32)).numpy()
+        assert (np.diff(found) < 0).all()
+        assert found[-1] > 0
+        assert np.array_equal(found[:2], cross_entropy(logits[:2], np.zeros(2, np.int32)))
+
+
+@pytest.mark.parametrize(
+    "loss", [logit_margin, verdict, unsaturated, unsaturated_cross_entropy, difference_of_logits_ratio]
+)
 def test_losses_of_attacks_take_one_hot_labels_and_half_precision(loss):
     for _, logits, labels in cases(dtype=np.float16, scale=20.0):
         one_hot = np.eye(logits.shape[1], dtype=np.float32)[labels]

@@ -109,8 +109,8 @@ def test_the_page_has_a_line_a_row(monkeypatch):
 MNIST = data.Splits(None, None, None, train_examples=55_000)
 
 
-@pytest.mark.parametrize(("speed", "epochs", "images"), [(1.0, 2, 55_000), (0.2, 1, 18_000)])
-def test_a_slow_machine_trains_on_fewer_images_for_the_same_minutes(tmp_path, monkeypatch, speed, epochs, images):
+@pytest.mark.parametrize(("passes", "epochs", "images"), [(2.7e6, 2, 55_000), (0.54e6, 1, 18_000)])
+def test_a_slow_machine_trains_on_fewer_images_for_the_same_minutes(tmp_path, monkeypatch, passes, epochs, images):
     given = {}
 
     def trained(settings, folder, flags):
@@ -119,10 +119,10 @@ def test_a_slow_machine_trains_on_fewer_images_for_the_same_minutes(tmp_path, mo
         (folder / "best.keras").touch()
         return "  1/1   1.69  90.00  80.00     70.00  60.00  50.00     90.0     1.5"
 
-    monkeypatch.setattr(time_to_robust, "speed", lambda settings: speed)
+    monkeypatch.setattr(time_to_robust, "passes_within", lambda settings, minutes: passes)
     monkeypatch.setattr(time_to_robust, "train_by_command", trained)
     known = time_to_robust.train_wmr_tf(Race(), MNIST, "wmr_tf", 3.0, tmp_path / "model.keras")
-    # 900,000 passes a minute, and TRADES-10 takes 30 an image with the warm start, 14 more for a second epoch.
+    # TRADES-10 takes 30 passes an image with the warm start, 14 more for a second epoch.
     assert (given["epochs"], given["train_examples"], given["eval_every"]) == (epochs, images, epochs)
     assert known == {"seconds": 90.0, "epochs": pytest.approx(epochs * images / 55_000)}
 
@@ -167,7 +167,7 @@ def test_a_finished_row_is_kept_and_one_of_other_images_is_scored_again(tmp_path
     assert json.loads((tmp_path / "fast-3-seed0.json").read_text()) == second
 
 
-def test_wmr_tf_trains_for_as_many_epochs_as_fit_by_the_speed_of_a_short_training(tmp_path, monkeypatch):
+def test_wmr_tf_trains_for_as_many_epochs_as_fit_by_the_speed_of_two_short_trainings(tmp_path, monkeypatch):
     ran = []
 
     def run(command, log):
@@ -175,18 +175,26 @@ def test_wmr_tf_trains_for_as_many_epochs_as_fit_by_the_speed_of_a_short_trainin
         folder = Path(ran[-1]["output_dir"])
         folder.mkdir()
         (folder / "best.keras").write_bytes(b"weights")
-        # 14 passes of each of 12,800 images in 23.893 s are 7,500 a second, half of the reference machine's; the first
-        # epoch, which traces, does not count.
-        epochs = "  1/2   1.69   1.00     60.0     1.0\n  2/2   1.69   1.00     23.893     1.0\n"
-        log.write_text(f"The warm start took 9.0 s\n{epochs}")
+        # 30 passes an image, 7,500 a second, half of the reference machine's, after 20 s in which it traces.
+        seconds = 20 + 30 * int(ran[-1]["train_examples"]) / 7_500
+        log.write_text(f"The warm start took 15.0 s\n  1/1   1.69   1.00     {seconds - 15:.3f}     1.0\n")
 
     monkeypatch.setattr(time_to_robust, "run", run)
-    facts = time_to_robust.train_wmr_tf(Race(runs=str(tmp_path)), MNIST, "wmr_tf", 30.0, tmp_path / "model.keras")
-    pilot, main = ran
-    assert (pilot["epochs"], pilot["train_examples"], pilot["attack_steps"]) == ("2", "12800", "10")
+    # A quarter of an hour there, and the 20 s; a minute less pays for an epoch less.
+    race = Race(runs=str(tmp_path))
+    facts = time_to_robust.train_wmr_tf(race, MNIST, "wmr_tf", 30 + 21 / 60, tmp_path / "model.keras")
+    *pilots, main = ran
+    assert [(each["recipe"], each["epochs"], each["train_examples"]) for each in pilots] == [
+        ("fast", "1", "1280"),
+        ("fast", "1", "10240"),
+    ]
     quarter = BUDGETS["quarter"].settings_of(Model("mnist", "trades", 2.0))
     assert (main["recipe"], main["epochs"], main["alpha_train"]) == ("fast", str(quarter["epochs"]), "2.0")
-    assert facts == {"seconds": 92.9, "epochs": quarter["epochs"]}
+    assert facts == {"seconds": 240.0, "epochs": quarter["epochs"]}
+    ran.clear()
+    time_to_robust.train_wmr_tf(race, MNIST, "wmr_tf", 1.0, tmp_path / "short.keras")
+    (short,) = ran  # the pilots are kept
+    assert int(short["train_examples"]) == pytest.approx(10_000, rel=0.01)  # 40 of 60 s
     assert (tmp_path / "model.keras").read_bytes() == b"weights"
 
 

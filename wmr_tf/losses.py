@@ -159,6 +159,32 @@ def unsaturated(logits: tf.Tensor, labels: tf.Tensor) -> tf.Tensor:
     return logits * (LARGEST_MARGIN / tf.maximum(margin, LARGEST_MARGIN))[:, tf.newaxis]
 
 
+def unsaturated_cross_entropy(logits: tf.Tensor, labels: tf.Tensor) -> tf.Tensor:
+    """Return the cross-entropy for an attack to maximise: softmax costs it neither its gradient nor its order.
+
+    Its gradient is that of the cross-entropy of `unsaturated` logits. So is its value up to a margin of 10 logits.
+    Beyond that it falls as the margin grows, without end: every image's logits have a scale of their own there, and an
+    attack that keeps the best of several points would compare losses of unlike scales.
+
+    Args:
+        logits: Floats `[batch, classes]`.
+        labels: Integers `[batch]` in [0, classes), or one-hot `[batch, classes]`.
+
+    Returns:
+        float32 `[batch]`, > 0.
+
+    Example:
+        >>> logits = tf.constant([[1.0, 0.0], [20.0, 0.0], [40.0, 0.0]])
+        >>> unsaturated_cross_entropy(logits, tf.constant([0, 0, 0])).numpy()
+        array([3.1326166e-01, 2.2699449e-05, 1.1349724e-05], dtype=float32)
+    """
+    losses = cross_entropy(unsaturated(logits, labels), labels)
+    margin = logit_margin(logits, labels)
+    beyond = tf.math.log1p(tf.exp(-LARGEST_MARGIN)) * LARGEST_MARGIN / margin  # the least loss of two classes at 10
+    ranked = tf.stop_gradient(tf.where(margin > LARGEST_MARGIN, beyond, losses))
+    return ranked + (losses - tf.stop_gradient(losses))  # the value of the one and the gradient of the other
+
+
 def difference_of_logits_ratio(logits: tf.Tensor, labels: tf.Tensor) -> tf.Tensor:
     """Return DLR, a loss that temperature does not change: `-(z[y] - max_{k != y} z[k]) / (z_1 - z_3 + 1e-12)`.
 

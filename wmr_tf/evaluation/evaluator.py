@@ -24,7 +24,7 @@ from wmr_tf.evaluation.robustness import Logits, Robustness
 from wmr_tf.evaluation.suite import Suite
 from wmr_tf.inputs.batches import CheckedBatches, batches_of, checked_batches
 from wmr_tf.inputs.classifier import check_model
-from wmr_tf.losses import cross_entropy, unsaturated
+from wmr_tf.losses import unsaturated_cross_entropy
 from wmr_tf.weights import importance_weights, probability_margin, weighted_in_attack
 
 
@@ -85,7 +85,7 @@ class RobustnessEvaluator:
             logits_of = computed_once(freeze_in("float32", classifier))
 
             def losses(x: tf.Tensor) -> tf.Tensor:
-                return cross_entropy(unsaturated(logits_of(x), labels), labels)
+                return unsaturated_cross_entropy(logits_of(x), labels)
 
             _, logits, gradient = evaluation_of(losses, logits_of)(images)
             # What leaves a function that is not inlined has no shape for TensorFlow's cost estimates, which complain.
@@ -104,7 +104,7 @@ class RobustnessEvaluator:
             def weighted_losses(x: tf.Tensor) -> tf.Tensor:
                 logits = logits_of[attack_precision](x)
                 weights = importance_weights(probability_margin(logits, labels), alpha)
-                return weighted_in_attack(weights, cross_entropy(unsaturated(logits, labels), labels))
+                return weighted_in_attack(weights, unsaturated_cross_entropy(logits, labels))
 
             attacked = attack(
                 weighted_losses,

@@ -49,7 +49,7 @@ def zero_gradients(classifier: keras.Model, shape: tuple[int, ...]) -> Traced:
         network = freeze_in("float32", classifier)
 
         def loss(x: tf.Tensor) -> tf.Tensor:
-            return losses.cross_entropy(losses.unsaturated(network(x), labels), labels)
+            return losses.unsaturated_cross_entropy(network(x), labels)
 
         gradient = input_gradient(loss, images)
         return tf.reduce_all(tf.reshape(gradient == 0, [-1, values_of(images)]), axis=1)
@@ -78,7 +78,7 @@ def ascent(classifier: keras.Model, shape: tuple[int, ...], norm: str, seed: int
         def loss(x: tf.Tensor) -> tf.Tensor:
             logits = logits_of(x)
             aimed = losses.targeted_difference_of_logits_ratio(logits, labels, targets)
-            return tf.where(is_targeted > 0, aimed, losses.cross_entropy(losses.unsaturated(logits, labels), labels))
+            return tf.where(is_targeted > 0, aimed, losses.unsaturated_cross_entropy(logits, labels))
 
         points = attack(
             loss,
@@ -117,7 +117,7 @@ def descent(classifier: keras.Model, shape: tuple[int, ...], norm: str, seed: in
         logits_of = computed_once(network)
 
         def loss(x: tf.Tensor) -> tf.Tensor:
-            return losses.cross_entropy(losses.unsaturated(logits_of(x), labels), labels)
+            return losses.unsaturated_cross_entropy(logits_of(x), labels)
 
         def step(k: tf.Tensor, x: tf.Tensor, found: tf.TensorArray) -> tuple[tf.Tensor, ...]:
             _, margin, gradient = evaluation_of(loss, lambda x: losses.logit_margin(logits_of(x), labels))(x)
