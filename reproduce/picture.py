@@ -46,7 +46,7 @@ def draw(entries: Entries, path: Path, *, title: str) -> Figure:
     panels[0].set_ylim(len(entries) - 0.5, -0.5)  # the first row on top
     figure.suptitle(title)
     below: dict[str, Any] = {"loc": "outside lower center", "ncols": 3, "frameon": False}
-    figure.legend(handles=_handles(), title=_caption(entries), fontsize="small", title_fontsize="small", **below)
+    figure.legend(handles=_handles(entries), title=_caption(entries), fontsize="small", title_fontsize="small", **below)
     write_figure(figure, path)
     return figure
 
@@ -85,10 +85,14 @@ def _caption(entries: Entries) -> str:
     return f"Here: {counts} test images, {attacks}. {BARS}"
 
 
-def _handles() -> Sequence[Line2D]:
+def _handles(entries: Entries) -> Sequence[Line2D]:
+    suites = [result["suite"] for _, results in entries for result in results]
+    versions = " or ".join(sorted({suite["version"] for suite in suites}))
+    counts = " or ".join(f"{count:,}" for count in sorted({suite["examples"] for suite in suites}))
+    of_suite = f"here, AutoAttack {versions}, first {counts}" if suites else "here, AutoAttack"
     shared: dict[str, Any] = {"linestyle": "none"}
     return [
         Line2D([], [], color=GREY, marker="o", markersize=6, fillstyle="none", label="paper", **shared),
         Line2D([], [], color=_HERE, marker="o", markersize=4, label="here", **shared),
-        Line2D([], [], color=_SUITE, marker="D", markersize=4, label="here, under the suite", **shared),
+        Line2D([], [], color=_SUITE, marker="D", markersize=4, label=of_suite, **shared),
     ]

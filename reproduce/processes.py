@@ -52,7 +52,7 @@ def run(command: Sequence[str], log: Path) -> None:
             )
             process_of.append(process)
             status = process.wait()
-    if status and come:
+    if come:  # even if the process had just come to its end: nobody wants the next one
         raise Stopped(come[-1])
     if status:
         raise Failed(f"status {status}: {_last_line(log, place)}")

@@ -1,5 +1,6 @@
 """A table beside the paper's figures, as text and as a page."""
 
+import dataclasses
 import datetime
 import shlex
 import textwrap
@@ -9,7 +10,7 @@ from typing import Any
 from reproduce.passes import DATA, passes_of
 from reproduce.results import at_alpha, summary
 from reproduce.rows import Model, Row, Table
-from reproduce.settings import Reproduction
+from reproduce.settings import ALL, Reproduction
 from trainers.cli import as_flag
 from trainers.settings.config import Experiment
 from wmr_tf import report
@@ -107,14 +108,24 @@ def as_page(settings: Reproduction, entries: Entries) -> str:
     """Return the table as a Markdown page: notes, picture, what each model cost and which commands made it."""
     table = settings.of_table
     budget = settings.of_budget.told(table, train_examples=settings.train_examples)
-    head = [f"# {settings.title}", _filled(f"`{own_command(settings)}`, {datetime.date.today()}. {budget}")]
+    command = own_command(settings, entries)
+    head = [f"# {settings.title}", _filled(f"`{command}`, rendered {datetime.date.today()}. {budget}")]
     after = [*map(_filled, notes(table, entries)), f"![Paper and here]({settings.picture.name})"]
     shown = report.format_table(*comparison(entries), markdown=True)
     return "\n\n".join([*head, shown, *after, *_making(entries)]) + "\n"
 
 
-def own_command(settings: Reproduction) -> str:
-    """Return the command that renders the page, and runs what is missing, without places of this machine."""
+def own_command(settings: Reproduction, entries: Entries) -> str:
+    """Return the command that runs what the page shows, and renders it, without places of this machine.
+
+    Its rows and seeds are those that are there, whoever ran them; those of the settings if there are none.
+    """
+    by_model = {row.model: [each["seed"] for each in results] for row, results in entries if results}
+    if by_model:
+        is_whole = len(by_model) == len(settings.of_table.models)
+        rows = (ALL,) if is_whole else tuple(model.name for model in by_model)
+        seeds = tuple(sorted({seed for of_model in by_model.values() for seed in of_model}))
+        settings = dataclasses.replace(settings, seeds=seeds, rows=rows)
     names = ("budget", "seeds", "rows", "train_examples", "eval_examples", "suite", "suite_examples")
     flags = [as_flag(name, getattr(settings, name)) for name in names if _is_given(settings, name)]
     return shlex.join(["python", "-m", f"reproduce.table{settings.table}", *flags])

@@ -19,7 +19,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from studies.judged import Judged, Numbers, metrics_in, numbers_of, with_confidence_of
-from studies.paired import difference, table
+from studies.paired import difference, reach, table
 from studies.rivals import PAPERS, ROWS, TUNED, UNWEIGHTED, Row
 from studies.runs import made_by, publish
 from trainers.cli import Command
@@ -109,11 +109,10 @@ def draw(found: Sequence[Mapping[str, Numbers]], alphas: Sequence[float], path: 
         differences = [difference(found, weighted(alpha), tuned(alpha), name) for alpha in above]
         means, errors = ([100 * value for value in values] for values in zip(*differences, strict=True))
         places = [alpha + 0.04 * (place - 1) for alpha in above]
-        gains.errorbar(
-            places, means, yerr=[2 * error for error in errors], color=colour, marker="o", capsize=3, label=name
-        )
+        reaches = [reach(error, len(found)) for error in errors]
+        gains.errorbar(places, means, yerr=reaches, color=colour, marker="o", capsize=3, label=name)
     gains.axhline(0, color=GREY, linewidth=1)
-    gains.set(title="weights minus tuned", ylabel="points, ± two standard errors")
+    gains.set(title="weights minus tuned", ylabel="points, with 95 % intervals")
     gains.legend(**BELOW)
     for axes in panels:
         axes.set_xlabel("alpha_train")

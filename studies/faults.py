@@ -57,8 +57,8 @@ def copy_of_repository(folder: Path) -> Path:
     return folder
 
 
-def plant(fault: Fault, root: Path) -> str:
-    """Make the edit in a copy, and return the file's text before it.
+def plant(fault: Fault, root: Path) -> None:
+    """Make the edit in a copy.
 
     Raises:
         ValueError: If the place is not there, or there twice: the code has moved on, and the list must follow.
@@ -68,7 +68,6 @@ def plant(fault: Fault, root: Path) -> str:
     if text.count(fault.old) != 1:
         raise ValueError(f"{fault.file} has {text.count(fault.old)} places that read {fault.old!r}, expected one.")
     path.write_text(text.replace(fault.old, fault.new))
-    return text
 
 
 def first_failure(root: Path, tests: str) -> str | None:
@@ -90,8 +89,9 @@ def first_failure(root: Path, tests: str) -> str | None:
 def judged(fault: Fault, roots: "queue.Queue[Path]") -> Verdict:
     """Return what the tests say of a fault, in a copy that is free."""
     root = roots.get()
-    text = plant(fault, root)
+    text = (root / fault.file).read_text()
     try:
+        plant(fault, root)
         return Verdict(fault, first_failure(root, fault.tests))
     finally:
         (root / fault.file).write_text(text)

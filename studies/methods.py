@@ -157,7 +157,8 @@ def compare(study: Methods) -> None:
         f"recipes: {Experiment.of('digits').test_attack()} on the digits, {Experiment.of('mnist').test_attack()} on "
         "MNIST, in float32.",
         f"## Digits\n\nEach method by its recipe, seeds 0 to {study.seeds - 1}, all 599 test images, best epoch by "
-        "val_A_sa; mean ± standard deviation over seeds. Seconds are those of the whole run with its evaluations.\n\n"
+        f"{Experiment.of('digits').select}; mean ± standard deviation over seeds. Seconds are those of the whole run "
+        "with its evaluations.\n\n"
         f"{digits}",
         f"## MNIST, {study.seconds:g} seconds of processor time for each\n\nOn two cores it is half as long. Seed 0, "
         f"first {study.eval_examples} test images, "

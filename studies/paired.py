@@ -4,10 +4,11 @@ import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+import scipy.stats
 from matplotlib.figure import Figure
 
 from wmr_tf import report
-from wmr_tf.evaluation.statistics import Seeds
+from wmr_tf.evaluation.statistics import CONFIDENCE, Seeds
 from wmr_tf.report.figures import COLOURS, GREY, write_figure
 
 Measured = Sequence[Mapping[str, Mapping[str, float]]]
@@ -27,13 +28,13 @@ def table(measured: Measured, baseline: str) -> str:
         [model, *(_shown(Seeds.of([of[model][name] for of in measured])) for name in names)] for model in measured[0]
     ]
     gains = [
-        [model, *(_judged(*difference(measured, model, baseline, name)) for name in names)]
+        [model, *(_judged(*difference(measured, model, baseline, name), len(measured)) for name in names)]
         for model in measured[0]
         if model != baseline
     ]
     return (
         f"{report.format_table(header, rows, markdown=True)}\n\nDifferences to the {baseline} model, taken seed by "
-        "seed: mean ± standard error; in bold those of more than two standard errors.\n\n"
+        "seed: mean ± standard error; in bold those whose 95 % interval, by Student's t, is without 0.\n\n"
         f"{report.format_table(header, gains, markdown=True)}"
     )
 
@@ -44,8 +45,13 @@ def difference(measured: Measured, model: str, baseline: str, name: str) -> tupl
     return found.mean, found.deviation / math.sqrt(found.number)
 
 
+def reach(error: float, seeds: int) -> float:
+    """Return how far a 95 % interval by Student's t reaches to each side of a mean over seeds, given its error."""
+    return float(scipy.stats.t.ppf((1 + CONFIDENCE) / 2, seeds - 1)) * error
+
+
 def draw(measured: Mapping[str, Measured], baseline: str, names: Sequence[str], path: Path, *, title: str) -> None:
-    """Draw differences to the baseline, with two standard errors.
+    """Draw differences to the baseline, with 95 % intervals.
 
     Args:
         measured: By group of models, which is a row of panels.
@@ -63,7 +69,8 @@ def draw(measured: Mapping[str, Measured], baseline: str, names: Sequence[str], 
         for axes, name in zip(line, names, strict=True):
             found = [difference(of_seeds, model, baseline, name) for model in models]
             means, errors = ([100 * value for value in values] for values in zip(*found, strict=True))
-            axes.errorbar(means, models, xerr=[2 * error for error in errors], fmt="o", color=COLOURS[0], capsize=2)
+            reaches = [reach(error, len(of_seeds)) for error in errors]
+            axes.errorbar(means, models, xerr=reaches, fmt="o", color=COLOURS[0], capsize=2)
             axes.axvline(0, color=GREY, linewidth=1)
             axes.margins(x=0.12)
             axes.grid(alpha=0.25)
@@ -73,7 +80,7 @@ def draw(measured: Mapping[str, Measured], baseline: str, names: Sequence[str], 
         line[0].set_ylim(len(models) - 0.5, -0.5)  # the first on top
     figure.suptitle(title, fontsize=10)
     seeds = len(groups[0][1])
-    told = f"difference to the {baseline} model in points, mean over {seeds} seeds; bars: two standard errors"
+    told = f"difference to the {baseline} model in points, mean over {seeds} seeds; bars: 95 % intervals"
     figure.supxlabel(told, fontsize=9)
     write_figure(figure, path)
 
@@ -82,6 +89,6 @@ def _shown(found: Seeds) -> str:
     return f"{100 * found.mean:.1f} ± {100 * found.deviation:.1f}"
 
 
-def _judged(mean: float, error: float) -> str:
+def _judged(mean: float, error: float, seeds: int) -> str:
     text = f"{100 * mean:+.1f} ± {100 * error:.1f}"
-    return f"**{text}**" if abs(mean) > 2 * error else text
+    return f"**{text}**" if abs(mean) > reach(error, seeds) else text

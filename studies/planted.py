@@ -155,7 +155,7 @@ FAULTS = (
     Fault(
         SQUARE, "a worse point is accepted", "tf.logical_not(found >= margins)", "tf.logical_not(found > margins + 1.0)"
     ),
-    Fault(SQUARE, "a broken image is changed", "lowered = (margins > 0) & ", "lowered = "),
+    Fault(SQUARE, "a broken image is changed", "lowered = (margins >= 0) & ", "lowered = "),
     Fault(
         SQUARE, "stripes along rows", "[self.channels, 1, self.width], seed", "[self.channels, self.height, 1], seed"
     ),

@@ -270,8 +270,9 @@ def soak(study: Soak) -> None:
                 alone[method] = Alone(method, place / method)
             rng = random.Random(f"{study.seed} {method} {number}")
             runs.append(survived(method, place / f"{method}-{number}", alone[method], rng))
-            write_json(output, {"seed": study.seed, "runs": runs})
+            write_json(output, {"seed": study.seed, "runs": runs, "is_finished": False})
             print(json.dumps(runs[-1]), flush=True)
+    write_json(output, {"seed": study.seed, "runs": runs, "is_finished": True})
     for what, reached, of in rows({"runs": runs}):
         print(f"{what}: {reached} of {of}")
     sys.exit(any(each["differing"] for each in runs))

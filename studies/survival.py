@@ -105,7 +105,10 @@ def count(part: Part, kept: Path) -> None:
         if not cases:
             sys.exit(f"error: {shlex.join(command)} has run no case")
         write_json(kept, {"cases": len(cases), "passed": sum(len(case) == 0 for case in cases)})
-    write_json(kept, {**read_json(kept, "record", fix=""), "date": datetime.date.today().isoformat()})
+    record = read_json(kept, "record", fix="Run the same command again.")
+    if not record.get("is_finished", True):
+        sys.exit(f"error: {shlex.join(command)} has stopped before its end. The same command goes on")
+    write_json(kept, {**record, "date": datetime.date.today().isoformat()})
 
 
 def is_counted(kept: Path) -> bool:

@@ -198,9 +198,10 @@ def test_a_copy_that_is_surer_differs_in_weighted_accuracies_but_not_at_equal_co
     assert float(rows["A_sa(2)"][0]) > 5 and not rows["A_sa(2)"][1].startswith("-")
     for alpha in ("1", "2"):
         assert rows[f"A_sa({alpha}) at equal confidence"] == ["+0.00", "+0.00 to +0.00", "-"]
+        assert float(rows[f"A_sa({alpha}) under all attacks"][0]) > 1
 
 
-def test_equal_confidence_takes_the_smallest_margin_of_both_attacks(tmp_path, compared):
+def test_all_attacks_and_equal_confidence_take_the_smallest_margin_of_both_attacks(tmp_path, compared):
     write_run(tmp_path / "a", WEAK)
     other = arrays_of(strength=1.3, scale=2.0)
     other["strong_logits"][:40] = other["clean_logits"][:40]  # where the suite was the weaker one
@@ -215,12 +216,13 @@ def test_equal_confidence_takes_the_smallest_margin_of_both_attacks(tmp_path, co
     coarse = np.argmin([abs(mean_top_probability(other["clean_logits"], 1 / scale) - top) for scale in grid[::100]])
     near = grid[max(0, 100 * coarse - 100) : 100 * coarse + 101]
     scale = near[np.argmin([abs(mean_top_probability(other["clean_logits"], 1 / each) - top) for each in near])]
-    smallest = [
-        np.minimum(*(margins_of(times * arrays[name], arrays["labels"]) for name in ("logits", "strong_logits")))
-        for arrays, times in ((WEAK, 1.0), (other, scale))
-    ]
-    value = weighted_accuracy(smallest[1], 2.0).value - weighted_accuracy(smallest[0], 2.0).value
-    assert float(rows["A_sa(2) at equal confidence"][0]) == pytest.approx(100 * value, abs=0.51)
+    for name, times in (("under all attacks", 1.0), ("at equal confidence", scale)):
+        here, there = (
+            np.minimum(*(margins_of(by * arrays[of], arrays["labels"]) for of in ("logits", "strong_logits")))
+            for arrays, by in ((WEAK, 1.0), (other, times))
+        )
+        value = weighted_accuracy(there, 2.0).value - weighted_accuracy(here, 2.0).value
+        assert float(rows[f"A_sa(2) {name}"][0]) == pytest.approx(100 * value, abs=0.51)
 
 
 def test_seeds_are_one_row_with_mean_deviation_and_number(tmp_path, compared):

@@ -51,7 +51,9 @@ def test_coarse_epochs_make_a_quarter_of_the_steps_four_times_as_long():
     attacks = list(map(training(attack_steps=40, attack_step_size=0.01, coarse=0.6).attack_at, range(4)))
     assert [attack.steps for attack in attacks] == [10, 10, 40, 40]
     assert [attack.step_size for attack in attacks] == pytest.approx([0.04, 0.04, 0.01, 0.01])
-    assert training(coarse=1.0, attack_step_size=0.5).attack_at(0).step_size == 1.0
+    assert training(coarse=1.0, attack_step_size=0.5).attack_at(0).step_size == 1.0  # which crosses the box in linf
+    long = training("pgd", norm="l1", epsilon=12.0, attack_step_size=3.0, coarse=1.0, eval_norm="l1", eval_epsilon=12.0)
+    assert long.attack_at(0).step_size == 12.0
 
 
 def test_alpha_rises_and_a_weighting_without_it_weighs_all_alike_until_then():

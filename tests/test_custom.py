@@ -14,7 +14,7 @@ from trainers.runs import run
 from trainers.runs.classifiers import warn_of_range
 from trainers.runs.evaluating import evaluate
 from trainers.runs.folder import experiment_of
-from trainers.runs.naming import changed_settings, describe, title
+from trainers.runs.naming import changed_settings, describe, title, training_facts
 from trainers.runs.testing import name_classes
 from trainers.settings.config import Experiment, ModelEvaluation
 from trainers.settings.recipes import OWN, recipe
@@ -83,6 +83,25 @@ def test_a_folder_is_trained_on_and_its_best_epoch_is_evaluated_alike(place, mon
     evaluate(evaluation)
     again = read(place / "again/metrics.json")
     assert (again["hashes"], again["A_rob"]) == (metrics["hashes"], metrics["A_rob"])
+
+
+def test_a_search_of_epsilon_needs_a_radius_to_test_with(place, monkeypatch):
+    monkeypatch.chdir(place)
+    searched = {"strategy": "none", "search": "epsilon:0.01:0.1"}
+    message = (
+        "search: got epsilon, which eval_attack_step_size and eval_epsilon follow, expected trials that are measured"
+    )
+    with pytest.raises(InvalidInput, match=message):
+        Search.of("photos", **searched).space()
+    space = Search.of("photos", eval_epsilon=0.05, **searched).space()
+    assert [space.experiment({"epsilon": epsilon}).eval_epsilon for epsilon in (0.01, 0.1)] == [0.05, 0.05]
+
+
+def test_a_run_in_another_norm_is_named_whatever_its_radius(place, monkeypatch):
+    monkeypatch.chdir(place)
+    experiment = Experiment.of("photos", "trades", norm="l2", eval_norm="l2", epsilon=3.0)
+    facts = {"dataset": "photos/", **training_facts(dataclasses.asdict(experiment))}
+    assert list(changed_settings(facts)) == ["norm l2", "epsilon 3"]
 
 
 @pytest.mark.slow

@@ -179,6 +179,9 @@ def test_masked_compares_the_end_of_pgd_with_the_short_attacks():
     path[-1, 120:] = -1  # where it ends
     found = indicators._masked(Scripted(is_correct=first(126), test_path=path, after_short=first(101)))
     assert found == (19 / 128, 21 / 128)
+    path[-1, :10] = -1  # which the short attacks have left
+    found = indicators._masked(Scripted(is_correct=first(126), test_path=path, after_short=first(101)))
+    assert found.value == 19 / 128
 
 
 def test_silent_success_is_a_success_on_the_way_only():
@@ -210,6 +213,8 @@ def test_epsilon_0_is_held_against_the_classifier_as_its_user_calls_it():
     labels = np.where(first(100), 0, 1)
     found = indicators._epsilon_0(Scripted(outputs=outputs, labels=labels, at_0=first(98)))
     assert found == (2 / 128, 2 / 128)
+    other = indicators._epsilon_0(Scripted(outputs=outputs, labels=labels, at_0=~first(28)))
+    assert other.value == 56 / 128  # as many are right, and not the same ones
 
 
 def test_unbounded_counts_what_the_whole_box_leaves():

@@ -29,6 +29,23 @@ def any_margins(most: int):
 ANY_ALPHA = st.one_of(st.floats(0, 7), st.sampled_from(ALPHAS))
 
 
+def test_the_error_of_the_worst_accuracy_counts_that_its_radius_is_an_estimate():
+    """With two values of the margin A_worst is A_sa; of many samples the spread is known."""
+    margins = np.where(np.arange(100) < 10, -0.5756, 0.5756)
+    found = dro.worst_case_accuracy_stderr(margins, 2.0)
+    assert found == pytest.approx(weighted_accuracy(margins, 2.0).stderr, rel=1e-6)
+    assert found > 1.3 * dro.worst_case_mean_stderr(margins > 0, dro.kl_radius(margins, 2.0))
+    of_many = RNG.uniform(-0.2, 1, 5000)
+    samples = [RNG.choice(of_many, 500) for _ in range(400)]
+    spread = np.std([dro.worst_case_accuracy(each, dro.kl_radius(each, 1.5)) for each in samples])
+    assert np.mean([dro.worst_case_accuracy_stderr(each, 1.5) for each in samples[:50]]) == pytest.approx(
+        spread, rel=0.15
+    )
+    for same in (np.ones(9), -np.ones(9)):  # all right, all wrong
+        assert dro.worst_case_accuracy_stderr(same, 2.0) == 0
+    assert dro.worst_case_accuracy_stderr(of_many, 0.0) == pytest.approx(np.std(of_many > 0) / math.sqrt(5000))
+
+
 @given(any_margins(20), ANY_ALPHA)
 def test_radius_is_the_divergence_of_the_normalised_weights(margins, alpha):
     s = [math.exp(-alpha * margin) for margin in margins]

@@ -13,16 +13,23 @@ from hypothesis.extra.numpy import arrays
 from keras import layers
 
 from wmr_tf import evaluate_robustness
-from wmr_tf.attacks import PGD
+from wmr_tf.attacks import APGD, PGD
 from wmr_tf.checks import InvalidInput
 from wmr_tf.engine import seeds
 from wmr_tf.engine.frozen import freeze, freeze_in
 from wmr_tf.engine.precision import bfloat16_compute
 from wmr_tf.evaluation import Robustness, RobustnessEvaluator, weighted_accuracy
-from wmr_tf.evaluation.dro import cvar_stderr, kl_radius, kl_radius_stderr, worst_case_accuracy, worst_case_mean_stderr
+from wmr_tf.evaluation.dro import (
+    cvar_stderr,
+    kl_radius,
+    kl_radius_stderr,
+    worst_case_accuracy,
+    worst_case_accuracy_stderr,
+    worst_case_mean_stderr,
+)
 from wmr_tf.evaluation.statistics import Accuracy, weighted_interval
 from wmr_tf.evaluation.temperature import at_temperature
-from wmr_tf.losses import cross_entropy
+from wmr_tf.losses import cross_entropy, logit_margin
 from wmr_tf.weights import probability_margin
 
 ALPHAS = (0.0, 0.1, 0.5, 1.0, 2.0, 5.0, 20.0)
@@ -358,7 +365,7 @@ def test_metrics_have_the_keys_of_metrics_json():
             *("rho", "rho_stderr", "A_worst", "A_worst_stderr"),
         ]
         rho, rho_stderr = kl_radius(result.margins, alpha), kl_radius_stderr(result.margins, alpha)
-        worst_stderr = worst_case_mean_stderr(result.margins > 0, rho)
+        worst_stderr = worst_case_accuracy_stderr(result.margins, alpha)
         worst = rho, rho_stderr, worst_case_accuracy(result.margins, rho), worst_stderr
         assert (result.rho(alpha), result.A_worst(alpha)) == worst[::2]
         assert 0 <= row["A_worst"] < row["A_sa"] < metrics["A_rob"]
@@ -401,6 +408,17 @@ def test_a_bfloat16_attack_is_scored_in_float32():
     np.testing.assert_allclose(all_margins(fast_still), all_margins(exact_still), rtol=0, atol=1e-6)
     assert 1e-6 < np.abs(fast.margins - exact.margins).max() < 0.2  # other gradients, but not by much
     assert {layer.dtype_policy.name for layer in classifier.layers} == {"float32"}
+
+
+def test_of_a_sure_classifier_the_nearest_point_to_the_boundary_is_chosen():
+    """Its probability margins are all 1, so that of equal ones the first would stay: the random start."""
+    images, labels = small_data()
+    attack, sure = APGD(epsilon=0.02, steps=10), at_temperature(small_classifier(), 1e-3)
+    found = evaluate_robustness(sure, (images, labels), attack, suite=None, verbose=0)
+    attacked, clean = (logit_margin(logits, labels).numpy() for logits in (found.logits.attacked, found.logits.clean))
+    is_sure = attacked > 20
+    assert is_sure.sum() > 4
+    assert (attacked < clean)[is_sure].all()
 
 
 def test_restarts_of_a_bfloat16_attack_are_chosen_in_float32():

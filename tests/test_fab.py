@@ -166,6 +166,12 @@ def test_under_xla_as_without():
         np.testing.assert_allclose(change, to_plane(norm, normal, height, point), rtol=0, atol=2e-5)
 
 
+def test_a_plane_with_hardly_any_slope_is_out_of_reach_and_no_nan():
+    normal, point = np.float32([[1e-37, 0.0, -1e-37]]), np.float32([[0.5, 0.5, 0.5]])
+    found = way("linf", normal, np.float32([100.0]), point)  # in l2 and l1 such slopes count as none
+    np.testing.assert_allclose(np.abs(found), [[0.5, 0.0, 0.5]])
+
+
 def test_a_point_on_the_plane_stays(norm):
     normal, point = normals()
     assert not way(norm, normal, np.zeros(len(normal)), point).any()

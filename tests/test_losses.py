@@ -1,3 +1,5 @@
+import math
+
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -328,11 +330,13 @@ def test_the_verdict_is_negative_iff_argmax_gives_another_class():
     np.testing.assert_allclose(found, margins, rtol=0, atol=1e-20)
 
 
+@pytest.mark.parametrize("value", [math.nan, math.inf])
 @pytest.mark.parametrize("place", range(3))
-def test_the_verdict_is_nan_where_a_logit_is(place):
+def test_the_verdict_is_nan_where_a_logit_is_no_number(place, value):
     logits = np.float32([[3, 2, 1], [3, 2, 1]])
-    logits[0, place] = np.nan
-    assert np.isnan(verdict(logits, [0, 0]).numpy()).tolist() == [True, False]
+    logits[0, place] = value
+    for function in (verdict, tf.function(verdict)):  # in a graph 0 times something may become 0
+        assert np.isnan(function(tf.constant(logits), tf.constant([0, 0])).numpy()).tolist() == [True, False]
 
 
 @pytest.mark.parametrize("gap", [0.0, 9.99, 10.0, -30.0])

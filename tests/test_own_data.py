@@ -254,6 +254,8 @@ MISTAKES = {
     "empty": "data: got no image in 'empty/bee', the folder of a class, expected image files whose names end in",
     "broken": "data: got no image that can be read in 'broken'",
     "uneven": "data: got cat in only one of 'uneven/train' and 'uneven/test', expected the same classes",
+    "cased": "data: got Testing, Training in 'cased', of which Testing, Training have the same subfolders, expected",
+    "valid": "data: got test, train, valid in 'valid', of which train, valid have the same subfolders, expected",
     "few": "data: got 2 different training images of class 0, expected at least 3, one for each split",
     "text.npz": "data: got 'text.npz', which cannot be read (it is no whole zip file",
 }
@@ -267,6 +269,10 @@ def test_a_mistake_is_one_line_and_leaves_nothing(name, tmp_path, monkeypatch):
     for path in ("one/ant/0.png", "empty/ant/0.png", "uneven/train/ant/0.png", "uneven/train/bee/0.png"):
         write(tmp_path / path, noise(0))
     write(tmp_path / "uneven/test/ant/0.png", noise(1))
+    for root in ("cased/Training", "cased/Testing", "valid/train", "valid/valid"):
+        for each in ("ant", "bee"):
+            write(tmp_path / root / each / "0.png", noise(0))
+    write(tmp_path / "valid/test/0.png", noise(0))
     for path in ("empty/bee", "uneven/train/cat", "uneven/test/bee", "broken/ant", "broken/bee"):
         (tmp_path / path).mkdir(parents=True)
     for path in ("broken/ant/0.png", "broken/bee/0.png", "uneven/train/cat/0.png"):

@@ -1,6 +1,8 @@
 """A training on data of one's own goes on in them where it was."""
 
 import os
+import signal
+from types import SimpleNamespace
 
 import keras
 import numpy as np
@@ -8,10 +10,11 @@ import pytest
 import tensorflow as tf
 
 from tests.marking import some
-from tests.test_resume import Killed, Killer, fit
+from tests.test_resume import Killed, Killer, Signal, fit
 from wmr_tf import AdversarialModel
 from wmr_tf.callbacks import ExactResume
 from wmr_tf.checks import InvalidInput
+from wmr_tf.fit.reading import Reading
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore:attack. its steps reach"),
@@ -69,6 +72,31 @@ def stopped_and_gone_on_with(folder, moments, data, *, keep_iterator=False, **se
 def test_data_are_read_again_up_to_the_batch_in_the_order_of_their_epoch(data, tmp_path):
     alone, gone_on = stopped_and_gone_on_with(tmp_path, [(1, 2)], READ_AGAIN[data])
     assert gone_on == alone
+
+
+@pytest.mark.parametrize("keep_iterator", [False, True])
+@pytest.mark.parametrize("data", ["seeded", "of unknown length"])
+def test_a_signal_at_the_end_of_an_epoch_costs_no_iterator(data, keep_iterator, tmp_path):
+    """Keras makes one more as soon as data of known length have run out, before it says that the epoch has ended."""
+
+    def trained(name, *callbacks):
+        resume = ExactResume(tmp_path / name, keep_iterator=keep_iterator)
+        return fit(*callbacks, resume, train=READ_AGAIN[data](), epochs=EPOCHS)
+
+    alone = trained("alone")
+    with pytest.raises(SystemExit):
+        trained("stopped", Signal(signal.SIGTERM, "on_epoch_end", epoch=0))
+    assert trained("stopped") == alone
+
+
+def test_the_iterators_made_before_a_rollback_count():
+    epochs = SimpleNamespace(_get_iterator=slices, steps_per_epoch=None)
+    reading = Reading(slices(), keeps_iterator=False, replicas=1, made=3)
+    reading.expect(epochs)
+    reading.begin({"iterators": 2, "iterator": None})
+    reading.read_from(iter(epochs._get_iterator()))
+    assert reading.state(1) == {"iterators": 5, "iterator": None}
+    assert reading.made == 6
 
 
 @pytest.mark.slow

@@ -380,9 +380,10 @@ def test_a_full_disk_on_the_way_back_is_no_damage(tmp_path, monkeypatch):
         fit(best, ExactResume(tmp_path / "kept"))
 
 
-def test_more_epochs_go_on(tmp_path):
-    fit(ExactResume(tmp_path / "short"), epochs=1)
-    assert fit(ExactResume(tmp_path / "short")) == alone()
+@pytest.mark.parametrize("averaging", [None, 0.9])  # Keras ends a `fit` with the average in the place of the weights
+def test_more_epochs_go_on(averaging, tmp_path):
+    fit(ExactResume(tmp_path / "short"), epochs=1, averaging=averaging)
+    assert fit(ExactResume(tmp_path / "short"), averaging=averaging) == alone(averaging=averaging)
 
 
 def test_a_plain_keras_model_is_told_to_be_wrapped(tmp_path):

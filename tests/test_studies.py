@@ -9,7 +9,20 @@ import sys
 import numpy as np
 import pytest
 
-from studies import ablation, alphas, faults, judged, methods, paired, precision, rivals, runs, weighting, weightings
+from studies import (
+    ablation,
+    alphas,
+    faults,
+    judged,
+    methods,
+    paired,
+    precision,
+    rivals,
+    runs,
+    survival,
+    weighting,
+    weightings,
+)
 from studies.memory import STEPS_AN_EPOCH, Growth
 from studies.planted import FAULTS
 from studies.soak import Soak, soak
@@ -105,6 +118,14 @@ def test_differences_are_taken_seed_by_seed():
     assert "60.0 ± 2.0" in table
 
 
+def test_few_seeds_ask_for_more_than_two_errors():
+    assert paired.reach(0.01, 5) == pytest.approx(0.0277645, rel=1e-4)  # tables of Student's t
+    assert paired.reach(0.01, 2) == pytest.approx(0.127062, rel=1e-4)
+    gains = (0.09, 0.12, 0.03)  # 0.08 in the mean, with an error of 0.0265: 3.0 errors, where three seeds ask for 4.3
+    measured = [{"plain": {"A_sa": 0.5}, "weighted": {"A_sa": 0.5 + gain}} for gain in gains]
+    assert "+8.0 ± 2.6" in paired.table(measured, "plain") and "**" not in paired.table(measured, "plain")
+
+
 def test_differences_are_drawn(tmp_path):
     paired.draw({"TRADES": OF_SEEDS}, "plain", ["A_sa"], tmp_path / "picture.png", title="Made up")
     assert (tmp_path / "picture.png").read_bytes().startswith(b"\x89PNG")
@@ -175,13 +196,26 @@ def test_each_fault_has_its_place(fault, tmp_path):
     copy = tmp_path / fault.file
     copy.parent.mkdir(parents=True)
     copy.write_text((faults.ROOT / fault.file).read_text())
-    assert faults.plant(fault, tmp_path) == (faults.ROOT / fault.file).read_text() != copy.read_text()
+    faults.plant(fault, tmp_path)
+    assert copy.read_text() != (faults.ROOT / fault.file).read_text()
 
 
 def test_a_fault_without_its_place_is_an_error(tmp_path):
     (tmp_path / "file.py").write_text("x = 1\n")
     with pytest.raises(ValueError, match="has 0 places that read 'y = 1'"):
         faults.plant(FAULTS[0]._replace(file="file.py", old="y = 1"), tmp_path)
+
+
+def test_a_soak_that_was_stopped_counts_as_nothing(tmp_path, monkeypatch):
+    kept = tmp_path / "soak.json"
+    record = {"seed": 0, "runs": [], "is_finished": False}
+    monkeypatch.setattr(survival.subprocess, "run", lambda *_, **__: kept.write_text(json.dumps(record)))
+    with pytest.raises(SystemExit, match="studies.soak .* has stopped before its end"):
+        survival.count(survival.PARTS["soak"], kept)
+    assert not survival.is_counted(kept)
+    record["is_finished"] = True
+    survival.count(survival.PARTS["soak"], kept)
+    assert survival.is_counted(kept)
 
 
 def test_the_first_failure_is_named(tmp_path):

@@ -1,6 +1,7 @@
 """The trainers as people run them: in a process of their own on a few images, and their mistakes mostly in this one."""
 
 import concurrent.futures
+import contextlib
 import csv
 import dataclasses
 import datetime
@@ -492,6 +493,25 @@ def test_a_finished_run_is_known_by_its_settings(digits, tmp_path):
     shutil.copy(digits[0] / "config.json", copy)
     (copy / "metrics.json").unlink()
     assert not is_finished(experiment, copy)
+
+
+def test_a_worker_goes_on_from_what_the_chiefs_suite_has_found(tmp_path, monkeypatch):
+    """It writes elsewhere, and the attacks of all have to be the same."""
+
+    class Enough(Exception):
+        pass
+
+    def evaluate(experiment, test, classifier, folder, facts, outcomes):
+        assert (folder.parent.name, outcomes) == ("elsewhere", tmp_path / "run" / "outcomes.npz")
+        raise Enough
+
+    monkeypatch.setattr(
+        run, "only_the_chief_writes", lambda strategy: contextlib.nullcontext(tmp_path / "elsewhere/own")
+    )
+    monkeypatch.setattr(run, "evaluate", evaluate)
+    few = {"epochs": 1, "train_examples": 64, "validation_examples": 20, "eval_examples": 20, "attack_steps": 2}
+    with pytest.raises(Enough):
+        run.train(Experiment.of("digits", "pgd", suite="short", output_dir=str(tmp_path / "run"), **few))
 
 
 def test_the_matched_table_says_who_is_masked():

@@ -27,7 +27,7 @@ from tuning.hypermodel import ExperimentHyperModel, best_epoch
 from tuning.role import check_role, is_chief, is_worker
 from tuning.search import Search
 from tuning.searching import claim_folder, search
-from tuning.tuner import SearchTuner, combinations, make_oracle, run_unfinished_again
+from tuning.tuner import BestEpoch, SearchTuner, combinations, make_oracle, run_unfinished_again
 from wmr_tf import report
 from wmr_tf.checks import InvalidInput
 from wmr_tf.saving import NotWritten
@@ -299,6 +299,37 @@ def test_a_masked_epoch_does_not_count_and_a_trial_of_such_epochs_fails():
         best_epoch(masked, objective)
 
 
+def test_the_weights_of_a_trial_are_those_of_an_epoch_that_is_not_masked(tmp_path):
+    model = wmr.AdversarialModel(classifier(), wmr.methods.PGD(ATTACK))
+    model.build((None, 4, 4, 1))
+    callback = BestEpoch(tuning.Objective("val_A_rob"), str(tmp_path / "best.weights.h5"))
+    callback.set_model(model)
+    written = []
+    for epoch, (a_rob, a_strong) in enumerate([(0.5, 0.48), (0.8, 0.3), (0.6, 0.58)]):
+        before = set(tmp_path.iterdir()) and (tmp_path / "best.weights.h5").stat().st_ino
+        callback.on_epoch_end(epoch, {"loss": 1.0, "val_A_rob": a_rob, "val_A_strong": a_strong})
+        written.append((tmp_path / "best.weights.h5").stat().st_ino != before)
+    assert written == [True, False, True]
+
+
+def test_matched_and_plain_evaluations_are_of_the_same_averaged_weights():
+    evaluation = wmr.callbacks.RobustEvaluation(images_and_labels(60, seed=1), ATTACK, on_masked="roll_back")
+    matched = tuning.MatchedEvaluation(evaluation, top_probability=0.8)
+    assert matched.evaluation.on_masked == "warn"  # it must not put back weights too
+    model = wmr.AdversarialModel(classifier(), wmr.methods.PGD(ATTACK))
+    model.compile(optimizer=keras.optimizers.SGD(0.5, use_ema=True, ema_momentum=0.9))
+    found = []
+    temperature = matched._found_temperature
+    matched._found_temperature = lambda: found.append(model.classifier.get_weights()) or temperature()
+    keep = keras.callbacks.LambdaCallback(on_epoch_end=lambda *_: found.append(model.classifier.get_weights()))
+    history = model.fit(*images_and_labels(64, seed=2), epochs=1, callbacks=[evaluation, matched, keep], verbose=0)
+    (value,) = history.history["val_A_nat"]
+    assert history.history["val_A_nat_matched"] == [value]  # a temperature changes no prediction
+    averages, trained = found
+    assert not np.array_equal(averages[0], trained[0])
+    np.testing.assert_allclose(model.classifier.get_weights()[0], averages[0])  # where Keras ends
+
+
 # --- the tuner
 
 
@@ -426,7 +457,8 @@ class Counting(keras.callbacks.Callback):
 @pytest.mark.slow
 def test_a_killed_trial_goes_on_from_its_checkpoint(name, max_trials, dies_after, tmp_path, monkeypatch):
     monkeypatch.setattr(run, "CHECKPOINT_MINUTES", 1e-9)
-    monkeypatch.setattr("tuning.hypermodel.is_masked", lambda logs: False)  # which two steps do not tell
+    for module in ("tuning.hypermodel", "tuning.tuner"):
+        monkeypatch.setattr(f"{module}.is_masked", lambda logs: False)  # which two steps do not tell
     if name == "grid":
         monkeypatch.setattr(tuning.Objective, "get_value", lambda *_: 0.5)  # so that the first epoch stays the best
     measuring = run.measuring_callbacks
@@ -459,7 +491,8 @@ def test_a_killed_trial_goes_on_from_its_checkpoint(name, max_trials, dies_after
 
 @pytest.mark.slow
 def test_trials_share_their_warm_start_and_end_as_they_would_alone(tmp_path, monkeypatch):
-    monkeypatch.setattr("tuning.hypermodel.is_masked", lambda logs: False)
+    for module in ("tuning.hypermodel", "tuning.tuner"):
+        monkeypatch.setattr(f"{module}.is_masked", lambda logs: False)
     few = {**FEW, "method": "pgd", "batch_size": 32, "epochs": 1}
     objective = tuning.Objective("val_A_sa")
     seen = []
@@ -626,6 +659,7 @@ def settings_of_two(folder: Path) -> Search:
         search="alpha_train:0:2:2,learning_rate:0.05/1e30",
         objective="0.5*val_A_sa+0.5*val_A_nat",
         seed=4,
+        averaging=0.5,  # so that the weights and their average differ
         output_dir=str(folder),
         **FEW,
     )
@@ -803,7 +837,8 @@ def test_if_every_trial_fails_the_search_says_why(tmp_path):
 def test_hyperband_goes_on_with_the_better_half(tmp_path, monkeypatch):
     started = []
     build = run.build_model
-    monkeypatch.setattr("tuning.hypermodel.is_masked", lambda logs: False)  # which two steps do not tell
+    for module in ("tuning.hypermodel", "tuning.tuner"):
+        monkeypatch.setattr(f"{module}.is_masked", lambda logs: False)  # which two steps do not tell
     monkeypatch.setattr(
         run, "build_model", lambda experiment, *count: started.append(experiment) or build(experiment, *count)
     )

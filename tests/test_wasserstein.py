@@ -14,6 +14,8 @@ from trainers.settings.evaluation import REACH
 from wmr_tf import evaluate_robustness
 from wmr_tf.attacks import PGD
 from wmr_tf.checks import InvalidInput
+from wmr_tf.evaluation import weighted_accuracy
+from wmr_tf.evaluation.temperature import at_temperature
 from wmr_tf.evaluation.wasserstein import WassersteinAttack, evaluate_wasserstein
 
 EPSILON, STEP, STEPS = 0.1, 0.03, 7
@@ -148,6 +150,19 @@ def test_with_the_budget_per_image_it_is_pgd_bit_for_bit(epsilon):
     assert np.abs(attacked - images).max() == pytest.approx(min(epsilon, STEP * STEPS), abs=1e-6)
     margins = evaluate_robustness(classifier, (images, labels), pgd, alpha_test=(), verbose=0).margins
     np.testing.assert_allclose(result.margins, margins, rtol=0, atol=1e-6)
+
+
+def test_a_classifier_that_is_sure_withstands_no_more():
+    """By plain cross-entropy most of its gradients would be 0 or noise: at a temperature of 0.001 it would stand."""
+    sure = at_temperature(small_classifier(), 1e-3)
+    attack = WassersteinAttack(epsilon=0.1, step_size=0.02, steps=10, p=math.inf)
+    as_it_is, found = (
+        evaluate_wasserstein(classifier, small_data(), attack, verbose=0).accuracy.value
+        for classifier in (small_classifier(), sure)
+    )
+    clean = weighted_accuracy(evaluate(epsilon=0.0).margins, 0.0).value
+    assert as_it_is < clean - 0.1
+    assert found == pytest.approx(as_it_is, abs=0.08)  # an image of 13
 
 
 def test_a_high_order_comes_near_to_it():

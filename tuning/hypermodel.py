@@ -4,7 +4,7 @@ import copy
 import dataclasses
 import hashlib
 import math
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -15,14 +15,13 @@ from trainers.runs import run
 from trainers.runs.warming import warm_up
 from trainers.settings.config import Experiment
 from trainers.settings.dataset import Dataset
-from tuning.objective import MatchedEvaluation, Objective, check_evaluation
+from tuning.objective import MatchedEvaluation, Objective, check_evaluation, is_masked
 from tuning.space import Space
 from wmr_tf import AdversarialModel
 from wmr_tf.alarms import FINER_ATTACK
 from wmr_tf.callbacks import ExactResume, RobustEvaluation
 from wmr_tf.checks import require
 from wmr_tf.data import Splits
-from wmr_tf.evaluation.flags import MASKED_GAP
 from wmr_tf.methods import BY_NAME
 from wmr_tf.names import log_key
 
@@ -57,6 +56,9 @@ class RobustHyperModel(kt.HyperModel):
         >>> tuner = keras_tuner.BayesianOptimization(hypermodel, hypermodel.objective, max_trials=2)
         >>> tuner.search(train, epochs=1, verbose=0)
         >>> classifier = tuner.get_best_models()[0].classifier
+
+    Note: Keras Tuner keeps the weights of the epoch of highest objective whether it is masked or not, and the trained
+        ones, not the average of an optimizer with `use_ema`, which is what was scored. `wmr search` does both right.
     """
 
     def __init__(
@@ -203,11 +205,6 @@ def best_epoch(history: keras.callbacks.History, objective: Objective) -> dict[s
     accuracies = {name: value for name, value in by_epoch[best].items() if name.startswith("val_A_")}
     # Counted from 1; `history.epoch` starts where Hyperband went on.
     return {**accuracies, objective.name: objective.get_value(by_epoch[best]), "epoch": history.epoch[best] + 1.0}
-
-
-def is_masked(logs: Mapping[str, float]) -> bool:
-    """Return whether the classifier of an epoch hides from the test attack, False if that was not measured."""
-    return logs.get("val_A_rob", 0.0) - logs.get("val_A_strong", math.inf) > MASKED_GAP
 
 
 def _matched(evaluation: RobustEvaluation, objective: Objective, top_probability: float) -> list[MatchedEvaluation]:

@@ -12,7 +12,9 @@ from tuning.goal import MATCHED, checked_top_probability, weights_of
 from wmr_tf.callbacks import RobustEvaluation, announce
 from wmr_tf.checks import InvalidInput, require
 from wmr_tf.engine.precision import float32_compute
+from wmr_tf.evaluation.flags import MASKED_GAP
 from wmr_tf.evaluation.temperature import temperature_for
+from wmr_tf.fit.averaging import averaged
 from wmr_tf.saving import classifier_of
 
 
@@ -65,6 +67,11 @@ class Objective(kt.Objective):
         return sum(weight * logs[key] for key, weight in self.weights.items())
 
 
+def is_masked(logs: Mapping[str, float]) -> bool:
+    """Return whether the classifier of an epoch hides from the test attack, False if that was not measured."""
+    return logs.get("val_A_rob", 0.0) - logs.get("val_A_strong", math.inf) > MASKED_GAP
+
+
 class MatchedEvaluation(keras.callbacks.Callback):
     """Measures, after each epoch, the classifier with its logits scaled to a given confidence.
 
@@ -87,6 +94,7 @@ class MatchedEvaluation(keras.callbacks.Callback):
         super().__init__()
         check_evaluation(evaluation)
         self.evaluation = copy.deepcopy(evaluation)
+        self.evaluation.on_masked = "warn"  # what is to be done is done by the other one
         self.top_probability = checked_top_probability(top_probability)
 
     def on_train_begin(self, logs: dict[str, float] | None = None) -> None:
@@ -100,10 +108,11 @@ class MatchedEvaluation(keras.callbacks.Callback):
 
     def on_epoch_end(self, epoch: int, logs: dict[str, float] | None = None) -> None:
         """Find this epoch's temperature and evaluate the scaled classifier."""
-        if self.evaluation.is_due(epoch):
-            self._temperature.value.assign(self._found_temperature())
         values: dict[str, float] = {}
-        self.evaluation.on_epoch_end(epoch, values)
+        with averaged(self.model):
+            if self.evaluation.is_due(epoch):
+                self._temperature.value.assign(self._found_temperature())
+            self.evaluation.on_epoch_end(epoch, values)
         if logs is not None:
             logs.update({f"{key}{MATCHED}": value for key, value in values.items()})
 

@@ -21,6 +21,7 @@ from wmr_tf import report
 from wmr_tf.checks import one_line
 from wmr_tf.data.own import address, is_own
 from wmr_tf.extras import is_installed
+from wmr_tf.fit.averaging import averaged
 from wmr_tf.report.tables import ACCURACIES
 from wmr_tf.saving import load_classifier, read_json, save_classifier, write_json, write_text, written_whole
 
@@ -124,7 +125,9 @@ def evaluate_best(tuner: SearchTuner, space: Space, trial: Any, folder: Path) ->
     values = space.values(trial.hyperparameters.copy())
     experiment = space.experiment(values)
     best.mkdir(exist_ok=True)
-    save_classifier(tuner.load_model(trial).classifier, best / BEST)
+    model = tuner.load_model(trial)
+    with averaged(model):  # as it was scored
+        save_classifier(model.classifier, best / BEST)
     write_config(best, experiment, command=command(space, values))
     print(f"Evaluating trial {int(trial.trial_id)} on test images", flush=True)
     facts = {"checkpoint": BEST, "trial": trial.trial_id, **training_facts(dataclasses.asdict(experiment))}

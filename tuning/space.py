@@ -106,7 +106,15 @@ class Space:
             self._fitting(method)
             for item in self._searched_with(method):
                 for value in item.ends:
-                    self._fitting(method, **{item.name: value})
+                    self._check_measured_alike(item.name, self._fitting(method, **{item.name: value}))
+
+    def _check_measured_alike(self, searched: str, values: Mapping[str, Any]) -> None:
+        """Check that a trial is measured as the first: of one's own images the test attack's radius follows epsilon."""
+        one, other = (self.experiment(each) for each in (self.first, values))
+        differing = [name for name in sorted(_MEASURE) if getattr(one, name) != getattr(other, name)]
+        got = f"{searched}, which {' and '.join(differing)} follow{'s' * (len(differing) == 1)}"
+        fix = f"Pass {' and '.join(f'--{name}' for name in differing)}."
+        require(not differing, "search", got=got, expected="trials that are measured alike", fix=fix)
 
     @property
     def methods(self) -> tuple[str, ...]:

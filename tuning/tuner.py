@@ -18,7 +18,7 @@ from keras_tuner.src.engine.oracle import Display
 from keras_tuner.src.engine.tuner_utils import SaveBestEpoch
 
 from trainers.runs import run
-from tuning.objective import Objective
+from tuning.objective import Objective, is_masked
 from tuning.role import is_worker
 from wmr_tf.callbacks import ExactResume
 from wmr_tf.checks import one_line
@@ -117,9 +117,17 @@ class TrialLines(Display):
 
 
 class BestEpoch(SaveBestEpoch):
-    """Makes Keras Tuner's callback write the best weights in one move, and go on with a trial that was stopped."""
+    """Makes Keras Tuner's callback write the best weights in one move, and go on with a trial that was stopped.
+
+    Masked epochs do not count, as for `tuning.hypermodel.best_epoch`.
+    """
 
     kept_state, kept_files = ("best_value",), ("filepath",)
+
+    def on_epoch_end(self, epoch: int, logs: dict[str, float] | None = None) -> None:
+        """Save the weights if this epoch is the best so far."""
+        if not is_masked(logs or {}):
+            super().on_epoch_end(epoch, logs)
 
     def _save_model(self) -> None:
         with written_whole(self.filepath) as unfinished:

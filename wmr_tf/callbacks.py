@@ -89,7 +89,7 @@ class RobustEvaluation(keras.callbacks.Callback):
             `wmr_tf.evaluation.auto_attack`. "short" takes as many gradients as PGD-40.
         batch_size: Images attacked together, at most; as many as fit a memory budget if not given.
         on_masked: What to do when the suite lowers A_rob so far that the classifier is hiding: "warn", "stop", or
-            "roll_back", which stops with the weights of the last epoch before.
+            "roll_back", which stops with the weights of the last epoch before, and puts NaN into this one's `logs`.
         verbose: What is shown of the attacks, as `evaluate_robustness` takes it; that of `fit` if not given.
 
     Raises:
@@ -172,14 +172,15 @@ class RobustEvaluation(keras.callbacks.Callback):
     def on_epoch_end(self, epoch: int, logs: dict[str, float] | None = None) -> None:
         """Evaluate the model's classifier, or the model itself where it is a plain one."""
         began = time.monotonic()
+        went_back = False
         with averaged(self.model):
             result = self._evaluate(classifier_of(self.model)) if self.is_due(epoch) else None
             if result is not None:
                 self._tell_if_useless(epoch, result)
                 self._stop_if_constant(epoch, result, logs or {})
-                self._act_if_masked(epoch, result, logs or {})
+                went_back = self._act_if_masked(epoch, result, logs or {})
         if logs is not None:
-            logs.update(self._values(result))
+            logs.update(self._values(None if went_back else result))  # of weights that are gone nothing is said
         self.result = result
         self.seconds = time.monotonic() - began, time.monotonic() - self._began
 
@@ -251,7 +252,8 @@ class RobustEvaluation(keras.callbacks.Callback):
             place = {"epoch": epoch + 1, "batch": self.params["steps"]}
             raise Diverged(self.model, **place, loss=logs.get("loss", math.nan), found=found)
 
-    def _act_if_masked(self, epoch: int, result: Robustness, logs: dict[str, float]) -> None:
+    def _act_if_masked(self, epoch: int, result: Robustness, logs: dict[str, float]) -> bool:
+        """Warn of a masked classifier, stop, or go back to the last sound one; return whether it went back."""
         classifier = classifier_of(self.model)
         is_attacked = classifier is not self.model  # of a plain model it is the clean accuracy
         strong = result.A_strong
@@ -261,10 +263,13 @@ class RobustEvaluation(keras.callbacks.Callback):
             warn(f"{told}. {FINER_ATTACK}")
         if self.on_masked == "roll_back" and not self._masking.is_masked:
             self._sound_weights = classifier.get_weights()
-        if self.on_masked != "warn" and self._masking.is_masked:
-            self.model.stop_training = True
-            if self._sound_weights is not None:
-                classifier.set_weights(self._sound_weights)
+        if self.on_masked == "warn" or not self._masking.is_masked:
+            return False
+        self.model.stop_training = True
+        if self._sound_weights is None:
+            return False
+        classifier.set_weights(self._sound_weights)
+        return True
 
     def _values(self, result: Robustness | None) -> dict[str, float]:
         nan = float("nan")

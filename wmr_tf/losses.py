@@ -121,7 +121,7 @@ def verdict(logits: tf.Tensor, labels: tf.Tensor) -> tf.Tensor:
         labels: Integers `[batch]` in [0, classes), or one-hot `[batch, classes]`.
 
     Returns:
-        float32 `[batch]`, NaN where a logit is.
+        float32 `[batch]`, NaN where a logit is NaN or infinite.
 
     Example:
         >>> tied = tf.constant([[1.0, 1.0], [1.0, 1.0]])
@@ -129,7 +129,8 @@ def verdict(logits: tf.Tensor, labels: tf.Tensor) -> tf.Tensor:
         array([False,  True])
     """
     logits = tf.cast(logits, tf.float32)
-    margin = logit_margin(logits, labels) + 0.0 * tf.reduce_sum(logits, axis=-1)  # NaN in any of them is seen
+    is_finite = tf.reduce_all(tf.math.is_finite(logits), axis=-1)
+    margin = tf.where(is_finite, logit_margin(logits, labels), float("nan"))
     indices = indices_for(logits, labels)
     is_correct = tf.argmax(logits, axis=-1, output_type=tf.int32) == indices
     return tf.where(is_correct | (margin != 0), margin, -SMALLEST_MARGIN)

@@ -119,7 +119,8 @@ class AdversarialModel(keras.Model):
         kwargs = _named(super().fit, x, y, *args, **kwargs)
         _check_arguments(kwargs, getattr(self, "optimizer", None))
         validation_data = kwargs.pop("validation_data", None)
-        data, config = x, None
+        data = x
+        before: dict[str, Any] = {}
         first, x = self._checked(x, y, kwargs.get("sample_weight"))
         kwargs["callbacks"] = self._guarded(kwargs.get("callbacks"))
         whole = first[0] is x  # arrays, which Keras cuts into batches
@@ -131,14 +132,14 @@ class AdversarialModel(keras.Model):
         if isinstance(x, tf.data.Dataset) or distribution.is_distributed(x):
             kwargs.setdefault("shuffle", False)  # it shuffles itself or not; Keras would warn that it cannot
         while True:  # once, and again for each rollback
-            self.resumable = kept = resumable(self, data, config=config, **kwargs)
+            self.resumable = kept = resumable(self, data, **before, **kwargs)
             if kept is None:
                 return super().fit(x, y, validation_data=validation_data, **kwargs)
             with kept.running():
                 try:
                     return super().fit(x, y, validation_data=validation_data, **{**kwargs, "callbacks": kept})
                 except Diverged as diverged:
-                    config = kept.go_back(diverged)
+                    before = kept.go_back(diverged)
 
     def evaluate(self, x: Any = None, y: Any = None, *args: Any, **kwargs: Any) -> Any:
         """Measure as `keras.Model.evaluate` does, once the first batch has been looked at.

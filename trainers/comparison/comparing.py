@@ -26,8 +26,8 @@ Table = tuple[str, list[str], list[list[str]]]
 
 _PAIRED = (
     "Differences to {first} on the same images, with 95 % intervals: paired by image, of several seeds Welch's.\n"
-    "At equal confidence the logits are scaled to its mean top probability on clean images, and every image is at\n"
-    "the smallest margin that any attack found."
+    "Under all attacks every image is at the smallest margin that any of them found. At equal confidence it is too,\n"
+    "and the logits are scaled to the mean top probability that {first} has on clean images."
 )
 
 

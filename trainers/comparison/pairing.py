@@ -1,6 +1,7 @@
 """Defences against the first of them, on the same images: differences, their intervals, and McNemar's test."""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from typing import Any
 
 import numpy as np
@@ -26,9 +27,10 @@ def why_unpaired(first: Sequence[Run], other: Sequence[Run]) -> str:
 def differences(first: Sequence[Run], other: Sequence[Run]) -> Iterator[dict[str, Any]]:
     """Yield the differences of a defence to the first, in the form that `report.difference_table` takes.
 
-    Those of single runs are paired by image, those of groups are Welch's over the seeds. The last ones are of A_sa at
-    equal confidence: the logits of each run are scaled to the mean top probability that the first has on clean images,
-    and each image is at the smallest margin that test attack and suite found.
+    Those of single runs are paired by image, those of groups are Welch's over the seeds. The last ones are of A_sa
+    under all attacks, where each image is at the smallest margin that test attack and suite found, as trained and at
+    equal confidence: there the logits of each run are scaled to the mean top probability that the first has on clean
+    images.
 
     Args:
         first: The runs of the first defence.
@@ -41,7 +43,7 @@ def differences(first: Sequence[Run], other: Sequence[Run]) -> Iterator[dict[str
         yield from _of_seeds(*([_accuracies(run.metrics) for run in runs] for runs in (first, other)))
     if len(here) == len(first) and len(there) == len(other):
         alphas = [entry["alpha_test"] for entry in first[0].metrics["non_uniform"]]
-        yield from _at_equal_confidence(here, there, alphas)
+        yield from _under_all_attacks(here, there, alphas)
 
 
 def _of_images(first: Images, other: Images) -> Iterator[dict[str, Any]]:
@@ -60,20 +62,22 @@ def _of_seeds(first: Sequence[dict[str, float]], other: Sequence[dict[str, float
         yield _named(name, welch([each[name] for each in first], [each[name] for each in other]))
 
 
-def _at_equal_confidence(
+def _under_all_attacks(
     first: Sequence[Images], other: Sequence[Images], alphas: Iterable[float]
 ) -> Iterator[dict[str, Any]]:
+    alphas = list(alphas)
+    margins = {"under all attacks": [[images.smallest_margins() for images in each] for each in (first, other)]}
     top = float(np.mean([mean_top_probability(images.clean_logits) for images in first]))
-    try:
-        here, there = ([images.smallest_margins(top) for images in each] for each in (first, other))
-    except InvalidInput:  # a classifier that says the same of all images has no other confidence
-        return
-    for alpha in alphas:
-        if len(first) == 1:
-            found = paired_weighted(here[0], there[0], alpha)
-        else:
-            found = welch(*([weighted_accuracy(margins, alpha).value for margins in each] for each in (here, there)))
-        yield _named(f"A_sa({alpha:g}) at equal confidence", found)
+    with suppress(InvalidInput):  # a classifier that says the same of all images has no other confidence
+        equal = [[images.smallest_margins(top) for images in each] for each in (first, other)]
+        margins["at equal confidence"] = equal
+    for how, (here, there) in margins.items():
+        for alpha in alphas:
+            if len(first) == 1:
+                found = paired_weighted(here[0], there[0], alpha)
+            else:
+                found = welch(*([weighted_accuracy(each, alpha).value for each in group] for group in (here, there)))
+            yield _named(f"A_sa({alpha:g}) {how}", found)
 
 
 def _accuracies(metrics: Mapping[str, Any]) -> dict[str, float]:

@@ -86,13 +86,16 @@ class Images:
         """Return the probability margins `[images]` of logits divided by a temperature."""
         return probability_margins(logits, self.labels, 1 / temperature)
 
-    def smallest_margins(self, top_probability: float) -> np.ndarray:
-        """Return the smallest margins that test attack and suite found, with this mean top probability when clean.
+    def smallest_margins(self, top_probability: float | None = None) -> np.ndarray:
+        """Return the smallest margins `[images]` that test attack and suite found.
+
+        Args:
+            top_probability: The mean top probability on clean images to which logits are scaled; as trained if None.
 
         Raises:
             InvalidInput: If no temperature gives that probability.
         """
-        temperature = temperature_for(self.clean_logits, top_probability)
+        temperature = 1.0 if top_probability is None else temperature_for(self.clean_logits, top_probability)
         points = [logits for logits in (self.logits, self.strong_logits) if logits is not None]
         return np.min([self.margins(logits, temperature) for logits in points], axis=0)
 

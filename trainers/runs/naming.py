@@ -58,12 +58,14 @@ def changed_settings(metrics: dict[str, Any]) -> Iterator[str]:
     if all(value is None for value in given.values()):
         return
     dataset, method, chosen = metrics["dataset"], metrics["method"], metrics.get("recipe") or PAPER
-    radius = {} if given["epsilon"] is None else {"epsilon": given["epsilon"]}  # which some lengths are multiples of
+    # Some lengths are multiples of the radius, and what a radius may be depends on the norm.
+    ball = {name: given[name] for name in ("epsilon", "norm") if given.get(name) is not None}
     defaults = {field.name: field.default for field in dataclasses.fields(Experiment)}
     usual = {
         **defaults,
-        **settled(dataset, {"method": method, "recipe": chosen, **radius}),
+        **settled(dataset, {"method": method, "recipe": chosen, **ball}),
         "epsilon": recipe(dataset, method, chosen)["epsilon"],
+        "norm": defaults["norm"],
     }
     for setting, value in given.items():
         if value is not None and (value or None) != (usual[setting] or None):

@@ -19,6 +19,7 @@ from trainers.runs.folder import (
     HISTORY,
     LAST,
     LOGS,
+    OUTCOMES,
     forget_checkpoints,
     run_folder,
     write_config,
@@ -89,7 +90,7 @@ def train(experiment: Experiment) -> Path:
     with only_the_chief_writes(strategy) as elsewhere:
         settings = dataclasses.replace(experiment, output_dir=elsewhere or experiment.output_dir)
         with run_folder(settings, name) as folder:
-            # All workers go on from the chief's checkpoints.
+            # All workers go on from the chief's checkpoints, and from what its suite has found.
             shared = Path(experiment.output_dir).expanduser() if experiment.output_dir else folder
             command = resume_command(folder, experiment.trust)
             begin(experiment, folder)
@@ -102,7 +103,7 @@ def train(experiment: Experiment) -> Path:
                 )
                 resume.command, resume.tells = command, True
                 tell_memory(model, splits.train.element_spec, experiment.batch_size)
-                fit_and_evaluate(experiment, splits, test, model, folder, resume)
+                fit_and_evaluate(experiment, splits, test, model, folder, resume, shared / OUTCOMES)
     return folder
 
 
@@ -145,6 +146,7 @@ def fit_and_evaluate(
     model: wmr_tf.AdversarialModel,
     folder: Path,
     resume: ExactResume,
+    outcomes: Path,
 ) -> None:
     """Train a model and evaluate its best epoch on test images; see `train`, of which this is the long part."""
     best = SaveBestClassifier(folder / BEST, monitor=experiment.select)
@@ -165,11 +167,11 @@ def fit_and_evaluate(
     with model.distribute_strategy.scope():
         classifier = load_classifier(folder / BEST)
     facts["validation_images"] = number_of_images(splits.validation)
-    metrics = evaluate(experiment, test, classifier, folder, facts)
+    metrics = evaluate(experiment, test, classifier, folder, facts, outcomes)
     if is_installed("report"):
         draw_training(folder, metrics)
+    forget_checkpoints(folder)  # first: while they are there, a run that is gone on with asks for the warm start
     forget_warm_up(folder)
-    forget_checkpoints(folder)
     tell_files(folder, **{BEST: f"the classifier of epoch {epoch}, the best"})
 
 

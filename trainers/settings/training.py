@@ -153,7 +153,8 @@ class Training(MethodSettings):
         part = self._risen(self.epsilon_warmup, epoch)
         settings = {"epsilon": attack.epsilon * part, "step_size": attack.step_size * part}
         if self._is_coarse(epoch):
-            settings["step_size"] = min(1.0, settings["step_size"] * COARSER)
+            longest = 1.0 if attack.norm == "linf" else math.inf  # which crosses the box
+            settings["step_size"] = min(longest, settings["step_size"] * COARSER)
             settings["steps"] = self.steps_at(epoch)
         return dataclasses.replace(attack, **settings)
 

@@ -76,7 +76,8 @@ def _in_shares(share: tf.Tensor, size: tf.Tensor, room: tf.Tensor, height: tf.Te
     def climb(level: tf.Tensor, full: tf.Tensor, _: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
         lost = tf.reduce_sum(tf.where(full, of_room, 0.0), axis=-1)
         slope = tf.reduce_sum(tf.where(full, 0.0, of_level), axis=-1)
-        level = tf.maximum(level, tf.math.divide_no_nan(height - lost, slope))
+        # A slope near 0 must not make it infinite: times a share of 0 that would be NaN.
+        level = tf.clip_by_value(tf.math.divide_no_nan(height - lost, slope), level, tf.float32.max)
         now = is_full(level)
         return level, now, tf.reduce_any(now != full)
 

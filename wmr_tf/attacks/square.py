@@ -33,8 +33,8 @@ class Square(Attack):
     the ball. In l2 and l1 the start is tiles of bumps, and a query moves what one window has of the budget to another
     one, with a bump. The windows shrink from 80 % of the area to 0.6 %, by a fixed schedule.
 
-    The loss must be minus the margin, as `wmr_tf.losses.logit_margin` gives it: an image whose margin is not positive
-    is broken, and it is left as it is.
+    The loss must be minus the margin, as `wmr_tf.losses.verdict` gives it: an image whose margin is negative is broken,
+    and it is left as it is.
 
     Args:
         epsilon: Radius of the ball in the norm, >= 0, in linf <= 1, in units of the images' range [0, 1].
@@ -47,7 +47,7 @@ class Square(Attack):
     Example:
         >>> attack = Square(epsilon=0.3, queries=20)
         >>> def loss(x):
-        ...     return -wmr_tf.losses.logit_margin(classifier(x), labels)
+        ...     return -wmr_tf.losses.verdict(classifier(x), labels)
         >>> attacked = attack(loss, images, seed=tf.constant([0, 1]))
 
     Source: Andriushchenko et al. 2020 ("Square Attack"), Algorithms 1 to 3; Croce and Hein 2021 ("Mind the box"), for
@@ -56,7 +56,8 @@ class Square(Attack):
     Note: Windows, signs and turns are drawn for each image, as in the paper's code; that of AutoAttack draws windows
         and turns, in linf also signs, once a batch, which correlates its images. As there, no window but one as high as
         the image covers its last row, and so for columns, and a candidate may equal its parent. Unlike there, tiles
-        that do not fit are left out. A vector `[batch, features]` is taken as an image of one row, so that the stripes
+        that do not fit are left out, and an image whose classes tie, which argmax may decide for the label, is not yet
+        broken. A vector `[batch, features]` is taken as an image of one row, so that the stripes
         of its start are a random corner of the ball.
     """
 
@@ -146,7 +147,7 @@ class Square(Attack):
         walk = self._walk(x, epsilon)
 
         def until(end: int | tf.Tensor) -> Callable[..., tf.Tensor]:
-            return lambda query, _, margins: (query < end) & tf.reduce_any(margins > 0)
+            return lambda query, _, margins: (query < end) & tf.reduce_any(margins >= 0)
 
         def block(query: tf.Tensor, points: tf.Tensor, margins: tf.Tensor) -> tuple[tf.Tensor, ...]:
             number = query // BLOCK
@@ -157,7 +158,7 @@ class Square(Attack):
                 candidates = walk.candidates(points, query, draws[:, query % BLOCK])
                 found = -loss_fn(walk.images(candidates))
                 # A NaN is kept, so that it is seen in the end: it lowers a margin and is not lowered itself.
-                lowered = (margins > 0) & tf.logical_not(found >= margins)
+                lowered = (margins >= 0) & tf.logical_not(found >= margins)
                 kept = tf.where(lowered[:, tf.newaxis, tf.newaxis, tf.newaxis], candidates, points)
                 return query + 1, kept, tf.where(lowered, found, margins)
 

@@ -12,6 +12,7 @@ from wmr_tf.data.source import Arrays
 from wmr_tf.untrusted import Unsafe
 
 _LAYOUT = "one subfolder of images a class, or subfolders train, test and validation (or val) that hold these"
+_TRAINING = ("train", "training")
 _SPLIT_OF = {**{name: name for name in SPLITS}, "val": "validation"}
 
 
@@ -48,6 +49,8 @@ class Folder:
             expected="one of them",
             fix="Remove or rename one.",
         )
+        if not is_cut:
+            _check_no_splits(path, inside)
         classes = _subfolders(roots["train"])
         got = f"{len(classes)} subfolder{'s' * (len(classes) != 1)} in {str(roots['train'])!r}"
         require(len(classes) > 1, "data", got=got, expected=f"at least two: {_LAYOUT}", fix="Sort the images so.")
@@ -84,6 +87,20 @@ class Folder:
         """Return the images and labels of all splits; see `wmr_tf.data.decoding.decode`."""
         files = {split: [Example(path, path, label) for path, label in each] for split, each in self.files.items()}
         return decode(files, self.classes, image_shape, resize=resize, skip_broken=skip_broken)
+
+
+def _check_no_splits(path: Path, inside: list[str]) -> None:
+    """Check that what would be taken for classes are no splits by other names, such as Training or valid.
+
+    Raises:
+        InvalidInput: If one is called like a training split, and another has the same subfolders.
+    """
+    for name in inside:
+        classes = _subfolders(path / name) if name.lower() in _TRAINING else []
+        alike = [other for other in inside if len(classes) > 1 and _subfolders(path / other) == classes]
+        got = f"{listed(inside)} in {str(path)!r}, of which {listed(alike)} have the same subfolders"
+        fix = "Name the splits train, test and validation, and move other folders away."
+        require(len(alike) < 2, "data", got=got, expected=_LAYOUT, fix=fix)
 
 
 def _subfolders(folder: Path) -> list[str]:

@@ -146,10 +146,6 @@ def _gather(images: Images, labels: np.ndarray) -> Callable[[tf.Tensor], tuple[t
     return lambda index: (take(index), tf.gather(all_labels, index))
 
 
-def _from_memory(images: Images) -> Callable[[tf.Tensor], tf.Tensor]:
-    return functools.partial(tf.gather, tf.constant(images))
-
-
 def _from_files(images: EncodedImages) -> Callable[[tf.Tensor], tf.Tensor]:
     def take(index: tf.Tensor) -> tf.Tensor:
         batch = tf.numpy_function(images.read, [index], tf.uint8, stateful=False)

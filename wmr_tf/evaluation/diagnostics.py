@@ -11,6 +11,7 @@ from wmr_tf.attacks import NORMS
 from wmr_tf.attacks.base import radius_flags, warn_of
 from wmr_tf.checks import one_of, positive, radius
 from wmr_tf.checks import seed as checked_seed
+from wmr_tf.engine.precision import full_float32
 from wmr_tf.engine.progress import Progress
 from wmr_tf.evaluation.flags import Flag, flag
 from wmr_tf.evaluation.indicators import CHECKS
@@ -87,6 +88,7 @@ class Diagnosis:
         )
 
 
+@full_float32()
 def diagnose(
     classifier: keras.Model,
     data: Any,

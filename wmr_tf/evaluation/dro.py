@@ -70,7 +70,7 @@ def kl_radius(values: np.ndarray, alpha: float) -> float:
     Source: Ben-Tal et al. 2013, for the divergence of Kullback and Leibler.
     """
     weights = tilt(values, alpha)
-    ratios = weights / weights.mean()
+    ratios = _of_mean(weights)
     picked = ratios[ratios > 0]
     return max(0.0, float(np.sum(picked * np.log(picked)) / len(weights)))  # rounding must not make it negative
 
@@ -94,10 +94,7 @@ def kl_radius_stderr(values: np.ndarray, alpha: float) -> float:
 
     Source: the delta method, for a self-normalised estimate.
     """
-    weights = tilt(values, alpha)
-    ratios = weights / weights.mean()
-    logs = np.log(ratios, out=np.zeros_like(ratios), where=ratios > 0)
-    return _stderr(ratios * (logs - kl_radius(values, alpha) - 1))
+    return _stderr(_moves_of_radius(values, alpha))
 
 
 def alpha_for_radius(values: np.ndarray, rho: float) -> float:
@@ -183,8 +180,7 @@ def worst_case_mean_stderr(values: np.ndarray, rho: float) -> float:
     alpha = alpha_for_radius(values, rho)
     if alpha == 0:
         return _stderr(values)
-    weights = tilt(values, alpha)
-    return _stderr(weights / weights.mean() / alpha)
+    return _stderr(_of_mean(tilt(values, alpha)) / alpha)
 
 
 def worst_case_accuracy(margins: np.ndarray, rho: float) -> float:
@@ -211,6 +207,37 @@ def worst_case_accuracy(margins: np.ndarray, rho: float) -> float:
     Source: the worst case over a KL ball (Ben-Tal et al. 2013) of the 0-1 loss.
     """
     return worst_case_mean(finite("margins", margins) > 0, rho)
+
+
+def worst_case_accuracy_stderr(margins: np.ndarray, alpha: float) -> float:
+    """Return the standard error of `worst_case_accuracy` at the radius `kl_radius(margins, alpha)`.
+
+    The radius is an estimate from the same images, so `d` is the sum of two: of the worst case at a fixed radius, and
+    of the radius, by which it falls at a rate of 1 / alpha_w, where alpha_w spends the radius on right and wrong.
+
+    Args:
+        margins: Finite floats `[images]`; an image is correct iff its margin is positive.
+        alpha: The attacker's power, >= 0, possibly infinite.
+
+    Returns:
+        A number >= 0; 0 where the worst accuracy is 0, and where all images are right or all are wrong.
+
+    Raises:
+        InvalidInput: If there are no margins or one is not finite, or alpha is negative.
+
+    Example:
+        >>> margins = np.array([0.5] * 9 + [-0.5])  # two values: A_worst is A_sa, and has its error
+        >>> round(worst_case_accuracy_stderr(margins, 2.0), 3)
+        0.261
+
+    Source: the delta method; the dual of Hu and Hong 2013, Theorem 1, and the envelope theorem.
+    """
+    is_correct = finite("margins", margins) > 0
+    rho = kl_radius(margins, alpha)
+    power = alpha_for_radius(is_correct, rho)
+    if power == 0:
+        return _stderr(is_correct)
+    return _stderr((_of_mean(tilt(is_correct, power)) + _moves_of_radius(margins, alpha)) / power)
 
 
 def cvar(losses: np.ndarray, level: float) -> float:
@@ -283,6 +310,17 @@ def finite(what: str, values: Any) -> np.ndarray:
         fix="Look for NaN in the images or in the classifier's weights.",
     )
     return array
+
+
+def _moves_of_radius(values: np.ndarray, alpha: float) -> np.ndarray:
+    """Return `d` of `kl_radius` for each image, but for a constant."""
+    ratios = _of_mean(tilt(values, alpha))
+    logs = np.log(ratios, out=np.zeros_like(ratios), where=ratios > 0)
+    return ratios * (logs - kl_radius(values, alpha) - 1)
+
+
+def _of_mean(weights: np.ndarray) -> np.ndarray:
+    return weights / weights.mean()
 
 
 def _stderr(moves: np.ndarray) -> float:

@@ -24,7 +24,7 @@ from wmr_tf.evaluation.robustness import Logits, Robustness
 from wmr_tf.evaluation.suite import Suite
 from wmr_tf.inputs.batches import CheckedBatches, batches_of, checked_batches
 from wmr_tf.inputs.classifier import check_model
-from wmr_tf.losses import unsaturated_cross_entropy
+from wmr_tf.losses import LARGEST_MARGIN, unsaturated_cross_entropy, verdict
 from wmr_tf.weights import importance_weights, probability_margin, weighted_in_attack
 
 
@@ -110,7 +110,7 @@ class RobustnessEvaluator:
                 weighted_losses,
                 images,
                 seed=seeds.by_position(seed, positions),
-                score_fn=lambda x: probability_margin(logits_of["float32"](x), labels),
+                score_fn=lambda x: _margins(logits_of["float32"](x), labels),
             )
             return [logits_of["float32"](attacked)]
 
@@ -175,3 +175,13 @@ class RobustnessEvaluator:
         specs = [tf.TensorSpec([None, *images.shape[1:]], tf.float32), tf.TensorSpec([None], tf.int32)]
         self._clean_logits.get_concrete_function(*specs)
         self._attacked_logits.get_concrete_function(*specs, tf.TensorSpec([None], tf.int32), tf.TensorSpec([]))
+
+
+def _margins(logits: tf.Tensor, labels: tf.Tensor) -> tf.Tensor:
+    """Return the probability margins by which an attack chooses its points.
+
+    Near 1, to which they all round, they are numbers above it that rise with the logit margin: so the nearest point to
+    the boundary is chosen there too.
+    """
+    margins = verdict(logits, labels)  # NaN where a logit is infinite: then the other is too, and is seen
+    return tf.where(margins > LARGEST_MARGIN, 1.0 + margins, probability_margin(logits, labels))

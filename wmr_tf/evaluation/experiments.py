@@ -100,7 +100,7 @@ def search(classifier: keras.Model, shape: tuple[int, ...], norm: str, seed: int
     def attacked(images: tf.Tensor, labels: tf.Tensor, positions: tf.Tensor, unused: tf.Tensor) -> tf.Tensor:
         network = freeze_in("float32", classifier)
         own_seeds = seeds.by_position(seed, positions, QUERIES)
-        return network(attack(lambda x: -losses.logit_margin(network(x), labels), images, seed=own_seeds))
+        return network(attack(lambda x: -losses.verdict(network(x), labels), images, seed=own_seeds))
 
     return attacked
 

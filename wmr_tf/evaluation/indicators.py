@@ -1,5 +1,6 @@
 """The numbers behind the alarms, one function each, with their limits and what each says."""
 
+import itertools
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -37,8 +38,8 @@ def _share(mask: np.ndarray) -> float:
 
 
 def _loss(before: np.ndarray, after: np.ndarray) -> float:
-    """Return the share of images that are in the first mask and not in the second, exact in the number of images."""
-    return (int(before.sum()) - int(after.sum())) / len(before)
+    """Return the share of images that are in the first mask and not in the second."""
+    return _share(before & ~after)
 
 
 def _randomised(probes: Probes) -> Found:
@@ -84,14 +85,15 @@ def _unstable(probes: Probes) -> Found:
 
 def _epsilon_0(probes: Probes) -> Found:
     clean = probes.outputs[0].argmax(axis=1) == probes.labels
-    return Found(abs(_loss(clean, probes.at_0)), allowed(RISES, len(clean)))
+    return Found(_share(clean != probes.at_0), allowed(RISES, len(clean)))
 
 
 def _rises(probes: Probes) -> Found:
     whole = WHOLE_BOX[probes.norm](probes.values)
     quarter, half, twice = (probes.survivors(min(share * probes.epsilon, whole)) for share in (0.25, 0.5, 2.0))
     ladder = [probes.at_0, quarter, half, probes.after_short, twice]
-    rises = [-_loss(smaller, larger) for smaller, larger in zip(ladder, ladder[1:], strict=False)]
+    left = [int(survivors.sum()) for survivors in ladder]  # whole numbers, so that without a rise it is exactly 0
+    rises = [(larger - smaller) / len(probes.images) for smaller, larger in itertools.pairwise(left)]
     return Found(max(rises), allowed(RISES, len(probes.images)))
 
 
@@ -175,8 +177,8 @@ CHECKS: dict[str, tuple[Callable[[Probes], Found], str]] = {
     ),
     "epsilon_0": (
         _epsilon_0,
-        "the accuracy at epsilon 0 is {value:.1%} from the clean accuracy. Attacks see another classifier than its "
-        "user: look for randomness, or for layers that ignore training=False.",
+        "{value:.1%} of the images are right for the user and wrong for an attack at epsilon 0, or the reverse. "
+        "Attacks see another classifier than its user: look for randomness, or for layers that ignore training=False.",
     ),
     "rises_with_epsilon": (
         _rises,
@@ -210,7 +212,8 @@ CHECKS: dict[str, tuple[Callable[[Probes], Found], str]] = {
     ),
     "masked": (
         _masked,
-        "the accuracy under PGD with 40 short steps is {value:.1%} above that under stronger attacks. Do not quote it.",
+        "{value:.1%} of the images withstand PGD with 40 short steps and not stronger attacks. Do not quote what "
+        "PGD leaves.",
     ),
     "silent_success": (
         _silent_success,

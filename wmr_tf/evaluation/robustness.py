@@ -213,7 +213,13 @@ class Robustness:
         """
         alpha = self.alpha(rho)
         found = {"alpha_test": alpha if math.isfinite(alpha) else "inf", **_named("A_sa", self.A_sa(alpha))}
-        return {**found, "rho": rho, **self._worst(rho)}
+        worst = dro.worst_case_accuracy(self.margins, rho)
+        return {
+            **found,
+            "rho": rho,
+            "A_worst": worst,
+            "A_worst_stderr": dro.worst_case_mean_stderr(self.margins > 0, rho),
+        }
 
     def metrics(self) -> dict[str, Any]:
         """Return all numbers, accuracies as fractions of 1, in the form of `metrics.json`."""
@@ -255,7 +261,8 @@ class Robustness:
             **_weighted("A_tr", self.weighted_margins[alpha], alpha),
             "rho": rho,
             "rho_stderr": dro.kl_radius_stderr(self.margins, alpha),
-            **self._worst(rho),
+            "A_worst": self.A_worst(alpha),
+            "A_worst_stderr": dro.worst_case_accuracy_stderr(self.margins, alpha),
         }
 
     def _confidence(self, logits: Logits) -> dict[str, Any]:
@@ -264,12 +271,6 @@ class Robustness:
         weighted = {alpha: [of_attack, *strongest] for alpha, of_attack in logits.weighted.items()}
         curve = confidence_curve(logits.clean, [logits.attacked, *strongest], weighted, logits.labels)
         return {"top_probability": mean_top_probability(logits.clean), "curve": curve}
-
-    def _worst(self, rho: float) -> dict[str, float]:
-        return {
-            "A_worst": dro.worst_case_accuracy(self.margins, rho),
-            "A_worst_stderr": dro.worst_case_mean_stderr(self.margins > 0, rho),
-        }
 
 
 def _plain(name: str, is_correct: np.ndarray, accuracy: WeightedAccuracy) -> dict[str, Any]:

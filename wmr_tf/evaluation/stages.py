@@ -193,7 +193,7 @@ class Search(Stage):
         """Return the points of smallest margin; see `Stage.__call__`. The seed is that of all runs."""
 
         def loss_fn(x: tf.Tensor) -> tf.Tensor:
-            return -losses.logit_margin(network(x), batch.labels)
+            return -losses.verdict(network(x), batch.labels)
 
         points, margins = tf.cond(
             run == 0,

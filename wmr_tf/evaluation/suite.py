@@ -102,7 +102,8 @@ class Suite:
         for stage in self.stages:  # before hours of the first ones
             check_rank(stage.attack, images.shape)
         labels = np.concatenate([labels for _, labels in batches])
-        logits = self._clean_logits(batches.split(self._at_once(images)))
+        batches = batches.split(self._at_once(images))
+        logits = self._clean_logits(batches)
         _check_finite(logits, "clean images", expected="finite logits on every image")
         if at_chance:
             warn_of_clean(lambda x, y: self._clean_logits(CheckedBatches([(x, y)])), batches, logits)

@@ -61,7 +61,6 @@ class SuiteResult:
 
     def metrics(self) -> dict[str, Any]:
         """Return all numbers as plain values, accuracies as fractions of 1, in the form of `metrics.json`."""
-        radii = self.outcomes.radii[np.isfinite(self.outcomes.radii)]
         return {
             **self.settings,
             "examples": len(self.outcomes.labels),
@@ -69,7 +68,6 @@ class SuiteResult:
             "accuracy": self.accuracy.value,
             "accuracy_interval": [self.accuracy.low, self.accuracy.high],
             "accuracy_after": {name: found.value for name, found in self.accuracy_after.items()},
-            "median_radius": float(np.median(radii)) if len(radii) else None,
             "deviations": list(self.deviations),
             "flags": self.flags,
         }

@@ -13,10 +13,11 @@ from wmr_tf.attacks.base import input_gradient
 from wmr_tf.checks import at_least, order, positive, radius, require
 from wmr_tf.engine.frozen import freeze_in
 from wmr_tf.engine.memory import AT_MOST, images_at_once
+from wmr_tf.engine.precision import full_float32
 from wmr_tf.engine.progress import Progress
 from wmr_tf.evaluation.robustness import WeightedAccuracy, weighted_accuracy
 from wmr_tf.inputs.batches import batches_of, checked_batches
-from wmr_tf.losses import cross_entropy
+from wmr_tf.losses import unsaturated_cross_entropy
 from wmr_tf.weights import probability_margin
 
 BISECTIONS = 32
@@ -171,6 +172,7 @@ class WassersteinRobustness:
         return {**self.attack.describe(), **used, **accuracy}
 
 
+@full_float32()
 def evaluate_wasserstein(
     classifier: keras.Model,
     data: tf.data.Dataset | tuple[Any, Any],
@@ -181,8 +183,8 @@ def evaluate_wasserstein(
 ) -> WassersteinRobustness:
     """Attack all of `data` with a budget on the average perturbation, and return the outcome.
 
-    The attack maximises the mean cross-entropy, in float32, without randomness. It does not maximise the number of
-    errors: much of the budget may go to images that are wrong already.
+    The attack maximises the mean cross-entropy, see `wmr_tf.losses.unsaturated_cross_entropy`, in float32, without
+    randomness. It does not maximise the number of errors: much of the budget may go to images that are wrong already.
 
     Args:
         classifier: A Keras model of images, float32 in [0, 1], that returns logits `[batch, classes]`.
@@ -220,7 +222,7 @@ def evaluate_wasserstein(
     @tf.function(autograph=False, input_signature=specs)
     def gradients(images: tf.Tensor, labels: tf.Tensor) -> tf.Tensor:
         logits_of = freeze_in("float32", classifier)
-        return input_gradient(lambda x: cross_entropy(logits_of(x), labels), images)
+        return input_gradient(lambda x: unsaturated_cross_entropy(logits_of(x), labels), images)
 
     @tf.function(autograph=False, input_signature=specs)
     def margins(images: tf.Tensor, labels: tf.Tensor) -> tf.Tensor:

@@ -24,19 +24,22 @@ class Reading:
         data: As they were passed to `fit`.
         keeps_iterator: Whether the state of the iterator is kept, if the data have no addresses.
         replicas: On how many the model is.
+        made: How many iterators of the data this process has made, in a `fit` that was rolled back.
 
     Raises:
         InvalidInput: If an iterator is to be kept and there is none, or several.
     """
 
-    def __init__(self, data: Any, *, keeps_iterator: bool, replicas: int) -> None:
+    def __init__(self, data: Any, *, keeps_iterator: bool, replicas: int, made: int = 0) -> None:
         self._place = place_of(data)
         self._keeps = keeps_iterator and self._place is None
         is_one = isinstance(data, tf.data.Dataset) and replicas == 1
         got = f"a {type(data).__name__} on {replicas} replicas"
         expected, fix = "a tf.data.Dataset on one replica", "Leave keep_iterator out."
         require(is_one or not self._keeps, "keep_iterator=True", got=got, expected=expected, fix=fix)
+        self._made = made
         self._iterator: Any = None  # the one that is read from
+        self._before = 0  # so many were made before it; Keras makes another one as soon as it has run out
         self._to_give_back: tf.Tensor | None = None
         self._is_there = self._place is not None  # though nothing was read
 
@@ -48,7 +51,12 @@ class Reading:
     def expect(self, epochs: Any) -> None:
         """Hear of Keras's object that makes the iterators."""
         self._epochs = epochs
-        self._source = epochs._get_iterator = _Counted(epochs._get_iterator)
+        self._source = epochs._get_iterator = _Counted(epochs._get_iterator, self._made)
+
+    @property
+    def made(self) -> int:
+        """How many iterators of the data this process has made."""
+        return self._source.count
 
     def state(self, batch: int) -> dict[str, Any]:
         """Return what brings another process there.
@@ -60,9 +68,11 @@ class Reading:
             return {}
         # With `steps_per_epoch` one iterator serves all epochs.
         is_within = self._iterator is not None and bool(batch or self._epochs.steps_per_epoch)
+        # One that has run out is not kept: its state has the seeds of the next one, which Keras makes again.
+        is_kept = self._keeps and is_within and self._source.count == self._before + 1
         return {
-            "iterators": self._source.count - is_within,  # before the one that is read from
-            "iterator": _saved(self._iterator) if self._keeps and is_within else None,
+            "iterators": self._before if is_within else self._source.count,
+            "iterator": _saved(self._iterator) if is_kept else None,
         }
 
     def begin(self, state: dict[str, Any]) -> None:
@@ -76,7 +86,7 @@ class Reading:
         """
         if self._place:
             return
-        if self._keeps and not state:
+        if self._keeps and state.get("iterator") is None:
             # Giving back a state draws seeds, so they are drawn here too, where none is given back. Only an iterator
             # that has been read from has all that TensorFlow may not be able to save.
             tried = iter(self._source._get())
@@ -100,7 +110,8 @@ class Reading:
         Raises:
             InvalidInput: If it is that of other data.
         """
-        self._iterator = iterator
+        if iterator is not self._iterator:
+            self._iterator, self._before = iterator, self._source.count - 1
         if self._to_give_back is not None:
             resource, state, self._to_give_back = iterator._iterator_resource, self._to_give_back, None
             try:
@@ -119,8 +130,8 @@ class Reading:
 class _Counted:
     """Makes the iterators of some data and counts them."""
 
-    def __init__(self, get: Callable[[], Iterable[Any]]) -> None:
-        self._get, self.count = get, 0
+    def __init__(self, get: Callable[[], Iterable[Any]], count: int) -> None:
+        self._get, self.count = get, count
 
     def __call__(self) -> "_Counted":
         return self

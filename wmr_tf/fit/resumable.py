@@ -146,7 +146,10 @@ class Resumable(keras.callbacks.CallbackList):
         self._epoch, self._done = epoch + 1, 0
         if not any(getattr(callback, "is_in_doubt", False) for callback in self.callbacks):
             self._resume.sound_epochs = self._epoch
-        self._save_if_due()
+        if self.model.stop_training or self._epoch == self.params["epochs"]:
+            self._save()  # before Keras replaces the weights, from which more epochs go on, by their average
+        else:
+            self._save_if_due()
         self._heed()
 
     def on_train_end(self, logs: Any = None) -> None:
@@ -175,7 +178,7 @@ class Resumable(keras.callbacks.CallbackList):
             diverged: What ended this one.
 
         Returns:
-            What the checkpoints are of.
+            What `resumable` has to know of this one.
 
         Raises:
             Diverged: The same again, if that is not asked for, or was done three times.
@@ -196,7 +199,7 @@ class Resumable(keras.callbacks.CallbackList):
         told = self._told(state["epoch"], state["batch"])
         number = f"rollback {len(resume.rollbacks)} of {ROLLBACKS}"
         warn(f"{diverged.told}. Going back to the checkpoint {told}, with a learning rate of {rate:g} ({number}).")
-        return self._config
+        return {"config": self._config, "made": self._reading.made}
 
     def _sound(self) -> checkpoints.Checkpoint | None:
         """Return the newest checkpoint from which the training may not diverge again, None if there is none."""
@@ -325,6 +328,7 @@ def resumable(
     verbose: Any = "auto",
     epochs: int = 1,
     config: dict[str, Any] | None = None,
+    made: int = 0,
     **_: Any,
 ) -> Resumable | None:
     """Return the callbacks of a `fit` as those of one that can be gone on with, None if no `ExactResume` is among them.
@@ -336,11 +340,12 @@ def resumable(
         verbose: As in `fit`.
         epochs: As in `fit`.
         config: See `Resumable`.
+        made: See `Reading`.
     """
     given = keras.tree.flatten(callbacks or [])
     resume = next((callback for callback in given if isinstance(callback, ExactResume)), None)
     if resume is None:
         return None
     replicas = model.distribute_strategy.num_replicas_in_sync
-    reading = Reading(data, keeps_iterator=resume.keep_iterator, replicas=replicas)
+    reading = Reading(data, keeps_iterator=resume.keep_iterator, replicas=replicas, made=made)
     return Resumable(resume, given, model, reading, verbose=verbose, epochs=epochs, config=config)

@@ -66,6 +66,8 @@ class ExactResume(keras.callbacks.Callback):
         >>> history = model.fit(train, epochs=2, callbacks=[ExactResume("checkpoints")], verbose=0)
 
     Note: To train a plain Keras model so, wrap it: `AdversarialModel(classifier, wmr_tf.methods.Natural())`.
+        After a rollback data without addresses come in another order, so an epoch that is gone on with from its middle
+        misses some images and sees others twice.
         Several workers keep one only at the end of an epoch, written by the chief and read by all; they cannot roll
         back. Which checkpoint is the newest depends on the time that training takes, so two runs that roll back are
         the same to the bit if they go back to the same one.
