@@ -8,6 +8,8 @@ from pathlib import Path
 def without_places(command: str) -> str:
     """Return a command as others can give it: where its data and folders were is not theirs to know.
 
+    RUN is the folder of a run, whose model is evaluated, FOLDER any other one.
+
     Example:
         >>> without_places("python -m trainers.digits --data_dir=/home/me/data --output_dir=runs/me --seed=1")
         'python -m trainers.digits --data_dir=FOLDER --seed=1'
@@ -16,7 +18,7 @@ def without_places(command: str) -> str:
     for word in shlex.split(command):
         name, is_flag, value = word.partition("=")
         if name == "--model":
-            words.append(f"{name}=FOLDER/{Path(value).name}")
+            words.append(f"{name}=RUN/{Path(value).name}")
         elif name == "--data_dir" or (is_flag and value.startswith(("/", "~"))):
             words.append(f"{name}=FOLDER")
         else:

@@ -156,7 +156,7 @@ def _making(entries: Entries) -> Iterable[str]:
         f"Commits {', '.join(commits)}; {' to '.join(dict.fromkeys([dates[0], dates[-1]]))}."
     )
     yield report.format_table(header, rows, markdown=True)
-    yield "The commands of the first seed:"
+    yield "The commands of the first seed; RUN is what the command before has written into, FOLDER where the data are:"
     lines = [wrapped(command) for found in by_model.values() for command in found[0]["commands"]]
     yield "\n".join(["```", *lines, "```"])
 

@@ -183,7 +183,7 @@ def test_a_result_of_other_settings_is_refused_and_a_broken_one_too():
 def test_results_name_no_place_of_this_machine():
     command = "python -m trainers.digits --data_dir=/home/me/data --output_dir=/home/me/run"
     assert without_places(command) == "python -m trainers.digits --data_dir=FOLDER"
-    assert without_places("x --model=/home/me/best.keras --seed=1") == "x --model=FOLDER/best.keras --seed=1"
+    assert without_places("x --model=/home/me/best.keras --seed=1") == "x --model=RUN/best.keras --seed=1"
 
 
 SLEEPER = """
