@@ -30,10 +30,11 @@ class Data:
         return next(iter(self.rates.items()))
 
 
-# From the figures of the reference machine: SmallCNN trains by TRADES-40, 44 passes, at 340 images a second at its best
-# (378 ms a step of 128 in results/profile.md; 295 in the rounds of results/speed.md); the digits' network by PGD-10, 12 passes, at 7,600; ResNet-18 by the
-# same at 30, and at a quarter of it at 64 x 64. The thin ResNet was not there: a PGD-10 step of it takes 2.5 times the
-# processor time of one of SmallCNN, at both sizes, in turns, in float32 with AVX2 (2026-11-29).
+# From the figures of the reference machine: SmallCNN trains by TRADES-40, 44 passes, at 340 images a second at its
+# best (378 ms a step of 128 in results/profile.md; 295 in the rounds of results/speed.md); the digits' network by
+# PGD-10, 12 passes, at 7,600; ResNet-18 by the same at 30, and at a quarter of it at 64 x 64. The thin ResNet was not
+# there: a PGD-10 step of it takes 2.5 times the processor time of one of SmallCNN, at both sizes, in turns, in
+# float32 with AVX2 (2026-11-29).
 DATA = {
     "digits": Data(1_078, 599, {"digits_cnn": 90_000}),
     "mnist": Data(55_000, 10_000, {"small_cnn": 15_000}),
