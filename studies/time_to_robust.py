@@ -265,8 +265,8 @@ def sections(rows: Sequence[Mapping[str, Any]], settings: Race, picture: str) ->
         f"a row. First {settings.examples:,} test images, {Experiment.of('mnist').test_attack()}; A_strong also under "
         f"the suite {settings.suite}; A_sa at alpha_test {ALPHA:g}. In brackets 95 % intervals. "
         f"{machine.processor_facts().get('model name', 'Unknown processor')}, {os.cpu_count()} cores; wmr_tf trained "
-        f"in {Experiment.of('mnist').precision}, its peers in float32. Seconds are of training, tracing too; the weights "
-        "are those of the last step, of wmr_tf those of the last epoch, or of the first if that is better on "
+        f"in {Experiment.of('mnist').precision}, its peers in float32. Seconds are of training, tracing too; the "
+        "weights are those of the last step, of wmr_tf those of the last epoch, or of the first if that is better on "
         "validation images.",
         report.format_table(header, cells, markdown=True),
         f"![A_rob, A_strong and A_sa against minutes of training]({picture})",
