@@ -57,8 +57,8 @@ class Square(Attack):
         and turns, in linf also signs, once a batch, which correlates its images. As there, no window but one as high as
         the image covers its last row, and so for columns, and a candidate may equal its parent. Unlike there, tiles
         that do not fit are left out, and an image whose classes tie, which argmax may decide for the label, is not yet
-        broken. A vector `[batch, features]` is taken as an image of one row, so that the stripes
-        of its start are a random corner of the ball.
+        broken. A vector `[batch, features]` is taken as an image of one row, so that the stripes of its start are a
+        random corner of the ball.
     """
 
     takes_any_loss: ClassVar[bool] = False
