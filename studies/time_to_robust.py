@@ -180,7 +180,7 @@ def passes_within(settings: Race, minutes: float) -> float:
     file = Path(settings.runs) / "pilots.json"
     if not file.exists():
         write_json(file, {"pilots": [pilot(settings, images) for images in PILOTS]})
-    (few, short), (many, long) = read_json(file, "speed", fix=_FIX)["pilots"]
+    (few, short), (many, long) = read_json(file, "pilots", fix=_FIX)["pilots"]
     rate = (many - few) / (long - short)
     begin = short - few / rate
     return max(0.0, 60 * minutes - begin) * rate

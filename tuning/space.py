@@ -104,13 +104,16 @@ class Space:
             require(bool(takers), "search", got=item.name, expected=expected, fix="Change --method.")
         for method in self.methods:
             self._fitting(method)
+        first = self.experiment(self.first)
+        for method in self.methods:
             for item in self._searched_with(method):
                 for value in item.ends:
-                    self._check_measured_alike(item.name, self._fitting(method, **{item.name: value}))
+                    trial = self.experiment(self._fitting(method, **{item.name: value}))
+                    self._check_measured_alike(item.name, first, trial)
 
-    def _check_measured_alike(self, searched: str, values: Mapping[str, Any]) -> None:
-        """Check that a trial is measured as the first: of one's own images the test attack's radius follows epsilon."""
-        one, other = (self.experiment(each) for each in (self.first, values))
+    @staticmethod
+    def _check_measured_alike(searched: str, one: Experiment, other: Experiment) -> None:
+        """Check that trials are measured alike: of one's own images the test attack's radius follows epsilon."""
         differing = [name for name in sorted(_MEASURE) if getattr(one, name) != getattr(other, name)]
         got = f"{searched}, which {' and '.join(differing)} follow{'s' * (len(differing) == 1)}"
         fix = f"Pass {' and '.join(f'--{name}' for name in differing)}."

@@ -1,6 +1,6 @@
 """Defences against the first of them, on the same images: differences, their intervals, and McNemar's test."""
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from typing import Any
 
@@ -63,9 +63,8 @@ def _of_seeds(first: Sequence[dict[str, float]], other: Sequence[dict[str, float
 
 
 def _under_all_attacks(
-    first: Sequence[Images], other: Sequence[Images], alphas: Iterable[float]
+    first: Sequence[Images], other: Sequence[Images], alphas: Sequence[float]
 ) -> Iterator[dict[str, Any]]:
-    alphas = list(alphas)
     margins = {"under all attacks": [[images.smallest_margins() for images in each] for each in (first, other)]}
     top = float(np.mean([mean_top_probability(images.clean_logits) for images in first]))
     with suppress(InvalidInput):  # a classifier that says the same of all images has no other confidence
