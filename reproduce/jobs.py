@@ -43,7 +43,7 @@ class Job:
     @property
     def name(self) -> str:
         """What its folder is called, and its result."""
-        return f"{self.model.dataset}-{self.model.name}-{self.settings.budget}-seed{self.seed}"
+        return self.result.stem
 
     @property
     def folder(self) -> Path:

@@ -1,7 +1,5 @@
 """What the command of a table does: run the rows that are missing, one after the other, and render the table."""
 
-import signal
-import sys
 import time
 from collections.abc import Sequence
 
@@ -11,7 +9,8 @@ from reproduce.processes import Failed, Stopped
 from reproduce.results import of_model
 from reproduce.settings import Reproduction
 from trainers.cli import fail
-from wmr_tf.fit.interrupts import own_command
+from wmr_tf.engine.progress import shown_time
+from wmr_tf.fit.interrupts import leave, own_command
 from wmr_tf.saving import write_text
 
 
@@ -49,14 +48,14 @@ def run_all(missing: Sequence[Job], settings: Reproduction, kept: int) -> int:
         try:
             job.run()
         except Stopped as stopped:
-            _leave(stopped.come, job)
+            leave(stopped.come, f"{job.folder} keeps what was done", own_command())
         except Failed as failed:
             failures += 1
             print(f"    failed, {failed}", flush=True)
             continue
         seconds.append(time.monotonic() - began)
         left = sum(seconds) / len(seconds) * (len(missing) - number)
-        print(f"    took {_told(seconds[-1])}; about {_told(left)} left", flush=True)
+        print(f"    took {shown_time(seconds[-1])}; about {shown_time(left)} left", flush=True)
         render(settings)
     return failures
 
@@ -76,19 +75,3 @@ def _check_shown(settings: Reproduction) -> None:
     for model in settings.of_table.models:
         for found in of_model(settings.folders["results"], model, settings.budget):
             Job(model, found["seed"], settings).is_done()
-
-
-def _leave(come: signal.Signals, job: Job) -> None:
-    """End as the signal asks for, with a line that says what is kept."""
-    told = f"stopped by {come.name}: {job.folder} keeps what was done. To go on: {own_command()}"
-    print(told, file=sys.stderr, flush=True)
-    if come is signal.SIGINT:
-        raise KeyboardInterrupt
-    sys.exit(128 + come)
-
-
-def _told(seconds: float) -> str:
-    minutes = round(seconds / 60)
-    return (
-        f"{minutes // 60} h {minutes % 60} min" if minutes >= 60 else f"{minutes} min" if minutes else "less than 1 min"
-    )

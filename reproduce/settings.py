@@ -80,7 +80,8 @@ class Reproduction(Settings):
         need("report", "output")
         if self.chosen:
             need("data", "rows")
-        if_given(lambda _, folder: data_folder(folder), "data_dir", self.data_dir)
+        if self.data_dir is not None:
+            data_folder(self.data_dir)
         for name, folder in self.folders.items():
             there = next(path for path in (folder, *folder.parents) if path.exists())
             is_possible = there.is_dir() and os.access(there, os.W_OK)

@@ -7,6 +7,7 @@ from pathlib import Path
 import scipy.stats
 from matplotlib.figure import Figure
 
+from studies.runs import spread
 from wmr_tf import report
 from wmr_tf.evaluation.statistics import CONFIDENCE, Seeds
 from wmr_tf.report.figures import COLOURS, GREY, write_figure
@@ -24,9 +25,7 @@ def table(measured: Measured, baseline: str) -> str:
     """
     names = list(measured[0][baseline])
     header = ["model", *(f"{name} (%)" for name in names)]
-    rows = [
-        [model, *(_shown(Seeds.of([of[model][name] for of in measured])) for name in names)] for model in measured[0]
-    ]
+    rows = [[model, *(spread([of[model][name] for of in measured]) for name in names)] for model in measured[0]]
     gains = [
         [model, *(_judged(*difference(measured, model, baseline, name), len(measured)) for name in names)]
         for model in measured[0]
@@ -83,10 +82,6 @@ def draw(measured: Mapping[str, Measured], baseline: str, names: Sequence[str], 
     told = f"difference to the {baseline} model in points, mean over {seeds} seeds; bars: 95 % intervals"
     figure.supxlabel(told, fontsize=9)
     write_figure(figure, path)
-
-
-def _shown(found: Seeds) -> str:
-    return f"{100 * found.mean:.1f} ± {100 * found.deviation:.1f}"
 
 
 def _judged(mean: float, error: float, seeds: int) -> str:

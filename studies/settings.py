@@ -4,7 +4,7 @@ import dataclasses
 from pathlib import Path
 from typing import ClassVar
 
-from trainers.settings.base import Settings, if_given, setting
+from trainers.settings.base import Settings, setting
 from wmr_tf.checks import data_folder, require
 
 
@@ -12,7 +12,7 @@ from wmr_tf.checks import data_folder, require
 class Study(Settings):
     """Where a study's page goes."""
 
-    output: str | None = setting("The page, as Markdown.", "results/study.md")
+    output: str | None
 
     def __post_init__(self) -> None:
         require(self.page.suffix == ".md", "output", got=self.output, expected="a .md file", fix="Name one.")
@@ -20,7 +20,7 @@ class Study(Settings):
     @property
     def page(self) -> Path:
         """The file of the page."""
-        return Path(self.output or "results/study.md")
+        return Path(self.output or "")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -31,7 +31,8 @@ class DataStudy(Study):
 
     def check_place(self) -> None:
         """Check that the data are where they should be; see `Settings.check_place`."""
-        if_given(lambda _, folder: data_folder(folder), "data_dir", self.data_dir)
+        if self.data_dir is not None:
+            data_folder(self.data_dir)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -118,7 +118,7 @@ def is_counted(kept: Path) -> bool:
 
 def tabulate(study: Survival) -> None:
     """Count what is missing, and write the table."""
-    output = Path(study.output)
+    output = study.page
     folder = output.with_suffix("")
     folder.mkdir(parents=True, exist_ok=True)
     rows = ["| what is counted | reached | of | command | seed | date |", "|---" * 6 + "|"]

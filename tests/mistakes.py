@@ -58,9 +58,9 @@ COMMANDS = {
     "custom --data=photos --classifier=fits.keras --precision=bfloat16":
         "precision: got bfloat16 with the classifier 'fits.keras', expected float32",
     "custom --data=labels.npz": "y_train: got labels 1, 2, 3, 4, expected all of 0..k-1",
-    "custom --data=pickle.npz": "data: got 'pickle.npz', which cannot be read (its arrays are damaged: its array",
+    "custom --data=pickle.npz": "data: got 'pickle.npz' (its arrays are damaged: its array",
     "custom --data=missing.npz": "data: got 'missing.npz' without x_test, y_test, expected arrays x_train, y_train,",
-    "custom --data=broken.npz": "data: got 'broken.npz', which cannot be read (it is no whole zip file",
+    "custom --data=broken.npz": "data: got 'broken.npz' (it is no whole zip file",
     "custom --data=labels.npz --image_size=8":
         "image_size: got (8,) with data set 'labels.npz', expected nothing, since only folders of images and",
     "digits --color=rgb": "color: got rgb with data set 'digits', expected nothing, since only folders of images",
@@ -237,7 +237,7 @@ COMMANDS = {
     "digits --alpha_warmup=-1": "alpha_warmup: got -1.0, expected a number in [0, 1]",
     "digits --awp=-0.1": "awp: got -0.1, expected a finite number >= 0",
     "digits --method=free --awp=0.01": "awp: got 0.01, expected 0, since method 'free' takes the gradient of a step",
-    "digits --awp=0.01 --strategy=mirrored": "awp: got 0.01 with strategy 'mirrored', expected 0, since replicas",
+    "digits --awp=0.01 --strategy=mirrored": "awp: got 0.01 with strategy 'mirrored', expected none, since replicas",
     "digits --warm_start=-1": "warm_start: got -1, expected a whole number >= 0",
     "digits --coarse=10": "coarse: got 10.0, expected a number in [0, 1]",
     "digits --weight_decay=-0.0005": "weight_decay: got -0.0005, expected a finite number >= 0",
@@ -266,7 +266,8 @@ COMMANDS = {
         "epsilon_warmup: got 0.1, expected 0, since method 'natural' has no attack of one radius. Leave out",
     "digits --method=iaat --epsilon_warmup=0.1": "expected 0, since method 'iaat' has no attack of one radius",
     "digits --method=natural --warm_start=8": "warm_start: got 8, expected 0, since method 'natural' has no attack",
-    "digits --warm_start=8 --strategy=mirrored": "warm_start: got 8 with strategy 'mirrored', expected 0, since free",
+    "digits --clip_norm=5 --strategy=mirrored": "clip_norm: got 5.0 with strategy 'mirrored', expected none, since",
+    "digits --warm_start=8 --strategy=mirrored": "warm_start: got 8 with strategy 'mirrored', expected none, since",
     "digits --method=natural --alpha_warmup=0.1": "expected 0, since method 'natural' has no attacked images to weight",
     "digits --method=free --coarse=0.5": "expected 0, since method 'free' here has no attack of 4 steps or more",
     "digits --method=natural --epsilon=0.1":
@@ -519,6 +520,10 @@ CALLS = {
     "model.fit([(x, y)])": "data: got a list without labels, expected arrays and their labels, or batches",
     "model.fit(dataset)": "expected batches of (image, label) or (image, label, sample_weight). Call .batch(256)",
     "model.fit(dataset.batch(2).take(0))": "data: got nothing, expected batches of (image, label)",
+    "model.fit(dataset.batch(2).repeat())": "data: got a data set without an end, expected a finite one. Leave",
+    "model.fit(x, y, validation_data=dataset.batch(2).repeat())":
+        "got a data set without an end, expected a finite one. Leave out .repeat(), call .take(batches) on it, or pass",
+    "model.evaluate(dataset.batch(2).repeat())": "data: got a data set without an end, expected a finite one",
     "model.fit(x, y, validation_data=x)": "data: got a ndarray without labels, expected arrays and their labels",
     "model.fit(x, y, validation_data=(x * 255, y))": "expected values in [0, 1]. They look like 0..255",
     "model.fit(x, y, sample_weight=-np.ones(6))": "sample_weight: got shape (6,) with 6 values that are negative",

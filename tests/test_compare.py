@@ -17,6 +17,7 @@ from tests.test_trainers import refusal
 from trainers.compare import Comparison
 from trainers.comparison import comparing, grouping
 from wmr_tf import report
+from wmr_tf.checks import InvalidInput
 from wmr_tf.evaluation import Robustness, weighted_accuracy
 from wmr_tf.evaluation.statistics import paired, paired_weighted, welch
 from wmr_tf.evaluation.temperature import mean_top_probability
@@ -460,6 +461,17 @@ def test_broken_images_are_refused(tmp_path, compared, capsys, damage):
     assert exit_.value.code == 2
     assert "images.npz: got 'b/images.npz'" in refusal(capsys)
     assert not (tmp_path / "comparison.png").exists()
+
+
+def test_ones_own_images_are_known_by_their_hash_whatever_path_named_them(tmp_path):
+    hashes = {"weights": "a", "data": "d" * 64}
+    write_run(tmp_path / "a", WEAK, dataset="photos/", hashes=hashes, images=False)
+    write_run(tmp_path / "b", STRONG, dataset="/data/photos/", hashes=hashes, images=False)
+    write_run(tmp_path / "c", STRONG, dataset="/data/photos/", images=False)
+    a, b, c = (grouping.Run.read(str(tmp_path / name)) for name in "abc")
+    grouping.check_alike([a, b])
+    with pytest.raises(InvalidInput, match="runs: got dataset photos/ in '.*a' and /data/photos/ in '.*c'"):
+        grouping.check_alike([a, c])
 
 
 @pytest.mark.parametrize(

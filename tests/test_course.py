@@ -15,6 +15,7 @@ from trainers.settings.config import Experiment
 from wmr_tf import data
 from wmr_tf.callbacks import ExactResume, RobustEvaluation, SaveBestClassifier
 from wmr_tf.checks import InvalidInput
+from wmr_tf.divergence import Diverged
 from wmr_tf.fit.averaging import averaged
 from wmr_tf.saving import load_classifier
 
@@ -251,6 +252,19 @@ def test_a_warm_start_is_free_with_the_radius_of_the_training_and_without_weight
     assert (made.method, made.rounds, made.epsilon, made.attack_step_size) == ("free", 3, 0.1, 0.1)
     assert (made.alpha_train, made.seed, made.warm_start, made.learning_rate) == (0, 3, 0, 0.005)
     assert [made.learning_rate_at(time) for time in (0, 0.75, 3)] == [0, 0.005, 0]  # one_cycle
+
+
+def test_a_warm_start_that_diverges_says_what_helps(tmp_path, monkeypatch):
+    def diverging(*given):
+        raise Diverged(keras.Model(), epoch=1, batch=2, loss=math.nan)
+
+    monkeypatch.setattr("trainers.runs.run.warm_up", diverging)
+    few = {"train_examples": 60, "validation_examples": 20, "eval_examples": 20, "output_dir": str(tmp_path / "run")}
+    with pytest.raises(Diverged) as ended:
+        train(training(warm_start=4, **few))
+    (note,) = ended.value.__notes__
+    helps = "without --warm_start (its learning rate is that of its own recipe) or --on_divergence=rollback"
+    assert note == f"Train into another folder, {helps}."
 
 
 @pytest.mark.slow

@@ -710,3 +710,58 @@ def test_evaluations_multiply_in_all_bits_of_float32_and_leave_the_setting_as_it
         assert seen == [False] and is_on() == setting
         seen.clear()
     tf.config.experimental.enable_tensor_float_32_execution(before)
+
+
+# What Keras would do otherwise
+
+
+def test_a_loss_in_compile_is_refused_until_it_is_left_out():
+    model = AdversarialModel(network(), PGD)
+    model.compile(optimizer="sgd", loss="sparse_categorical_crossentropy")
+    with pytest.raises(InvalidInput, match="Leave out loss= in compile"):
+        fit(model, X, Y)
+    model.compile(optimizer="sgd")
+    assert list(fit(model, X, Y, validation_data=(X, Y))) == ["loss", "val_loss"]
+
+
+def test_data_without_an_end_are_taken_if_it_is_said_how_much_is_read():
+    endless = tf.data.Dataset.from_tensor_slices((X, Y)).batch(5).repeat()
+    model = compiled()
+    bounds = {"steps_per_epoch": 2, "validation_data": endless, "validation_steps": 1}
+    assert len(fit(model, endless, **bounds)["val_loss"]) == 2
+    assert model.evaluate(endless, steps=2, verbose=0)
+
+
+def test_callbacks_that_monitor_an_accuracy_under_attack_look_for_the_largest(tmp_path):
+    evaluation = callbacks.RobustEvaluation((X, Y), PGD.attack, alpha_test=1.0)
+    monitoring = [
+        keras.callbacks.EarlyStopping("val_A_strong", patience=9),
+        keras.callbacks.ModelCheckpoint(tmp_path / "best.keras", "val_A_strong", save_best_only=True),
+        keras.callbacks.ReduceLROnPlateau("val_A_sa", patience=9),
+        keras.callbacks.EarlyStopping("val_loss", patience=9),
+    ]
+    history = fit(compiled(), X, Y, callbacks=[evaluation, *monitoring], validation_data=(X, Y), epochs=3)
+    assert [callback.mode for callback in monitoring] == ["max", "max", "max", "auto"]
+    assert monitoring[0].best == max(history["val_A_strong"])
+
+
+def test_batches_whose_gradients_are_accumulated_have_seeds_of_their_own(monkeypatch):
+    seen = []
+    batch_seed = AdversarialModel._batch_seed
+    monkeypatch.setattr(AdversarialModel, "_batch_seed", lambda model: seen.append(batch_seed(model)) or seen[-1])
+    for steps in (None, 2):
+        model = AdversarialModel(network(), PGD)
+        optimizer = keras.optimizers.SGD(0.1, gradient_accumulation_steps=steps)
+        model.compile(optimizer=optimizer, run_eagerly=True)
+        fit(model, X, Y, batch_size=5, epochs=1)
+    found = [tuple(np.ravel(seed)) for seed in seen[-8:]]
+    assert len(set(found[4:])) == 4 and found[:4] == found[4:]
+
+
+@pytest.mark.parametrize("clip", ["clipnorm", "global_clipnorm", "clipvalue"])
+def test_a_clipping_optimizer_is_refused_under_a_strategy(clip):
+    with tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"]).scope():
+        model = AdversarialModel(network(), PGD)
+        model.compile(optimizer=keras.optimizers.SGD(0.1, **{clip: 1.0}))
+    with pytest.raises(InvalidInput, match=f"optimizer: got {clip}, expected none under a distribution strategy"):
+        fit(model, X, Y)

@@ -4,10 +4,12 @@ import hashlib
 import re
 import warnings
 
+import keras
 import numpy as np
 import pytest
 from PIL import Image
 
+import wmr_tf
 from wmr_tf.checks import InvalidInput
 from wmr_tf.data import decoding, info, load
 from wmr_tf.data.cutting import Given, arrays_of
@@ -89,6 +91,22 @@ def test_images_that_do_not_fit_into_memory_stay_in_their_files_and_the_batches_
         assert np.array_equal(x["image"], u["image"]) and np.array_equal(x["index"], u["index"])
         assert np.array_equal(y, v)
     assert digests(kept.test) == digests(streamed.test)
+
+
+def test_a_file_that_vanishes_during_a_fit_is_named_in_one_line(tmp_path, monkeypatch):
+    write_folder(tmp_path / "photos")
+    monkeypatch.setattr("wmr_tf.engine.machine.free_memory", lambda: 0)
+    train, _, _ = load(str(tmp_path / "photos"), batch_size=4)
+    classifier = keras.Sequential([keras.Input([6, 8, 3]), keras.layers.Flatten(), keras.layers.Dense(3)])
+    model = wmr_tf.AdversarialModel(classifier, wmr_tf.methods.Natural())
+    model.compile("sgd")
+    model.fit(train, verbose=0)
+    for path in (tmp_path / "photos").rglob("*.png"):
+        path.unlink()
+    with pytest.raises(
+        OSError, match=r"^an image cannot be read any more: .*photos/.*\.png: .*No such file or directory$"
+    ):
+        model.fit(train, verbose=0)
 
 
 class Counted:
@@ -257,7 +275,7 @@ MISTAKES = {
     "cased": "data: got Testing, Training in 'cased', of which Testing, Training have the same subfolders, expected",
     "valid": "data: got test, train, valid in 'valid', of which train, valid have the same subfolders, expected",
     "few": "data: got 2 different training images of class 0, expected at least 3, one for each split",
-    "text.npz": "data: got 'text.npz', which cannot be read (it is no whole zip file",
+    "text.npz": "data: got 'text.npz' (it is no whole zip file",
 }
 
 

@@ -32,6 +32,7 @@ from wmr_tf.checks import InvalidInput, one_line
 from wmr_tf.data.pipeline import place_of, training
 from wmr_tf.fit import checkpoints
 from wmr_tf.fit.interrupts import Interrupts, stoppable
+from wmr_tf.fit.rollback import learning_rate_of
 from wmr_tf.saving import NotWritten, load_classifier, taken
 
 pytestmark = pytest.mark.filterwarnings("ignore:attack. its steps reach")
@@ -310,7 +311,48 @@ def test_data_of_ones_own_in_one_order_are_read_up_to_the_batch(tmp_path):
     assert fit(ExactResume(tmp_path / "stopped"), train=own()) == expected
 
 
+def test_data_derived_from_ones_with_addresses_go_on_to_the_same_bits(tmp_path):
+    def derived():
+        return splits().train.map(lambda image, label: (image / 2, label))
+
+    kept = fit(ExactResume(tmp_path / "alone"), train=derived(), epochs=3)
+    for killed in ((1, 1), (2, 1)):
+        folder = tmp_path / f"stopped-{killed[0]}"
+        stopped([ExactResume(folder, minutes=1e-9)], Killer(*killed), train=derived(), epochs=3)
+        assert fit(ExactResume(folder), train=derived(), epochs=3) == kept
+
+
 # Damage and mistakes
+
+
+def test_another_learning_rate_is_refused_unless_callbacks_have_moved_it(tmp_path):
+    def trained(rate, epochs, model=None):
+        model = model or AdversarialModel(classifier(), methods.PGD(method_named("pgd").attack))
+        if not model.compiled:
+            model.compile(optimizer=keras.optimizers.SGD(rate))
+        halved = keras.callbacks.LearningRateScheduler(lambda epoch, rate: rate / 2)
+        model.fit(splits().train, epochs=epochs, callbacks=[halved, ExactResume(tmp_path / "kept")], verbose=0)
+        return model
+
+    model = trained(0.1, 1)
+    with pytest.raises(InvalidInput, match=r"checkpoints: got those of a training with learning_rate 0.1 .now 0.01"):
+        trained(0.01, 2)
+    for epochs in (2, 3):  # in this process the rate is now that of the last epoch
+        trained(None, epochs, model)
+    assert learning_rate_of(trained(0.1, 4)) == pytest.approx(0.1 / 2**4)
+
+
+def test_the_file_of_a_callback_is_known_by_the_callback_and_that_of_a_new_one_left_alone(tmp_path):
+    def best(name):
+        return [RobustEvaluation(splits().validation, method_named("pgd").attack), SaveBestClassifier(tmp_path / name)]
+
+    fit(ExactResume(tmp_path / "kept"), epochs=1)
+    (tmp_path / "mine.keras").write_text("saved by hand")
+    fit(ExactResume(tmp_path / "kept"), *best("mine.keras"), epochs=1)
+    assert (tmp_path / "mine.keras").read_text() == "saved by hand"
+    fit(ExactResume(tmp_path / "other"), *best("first.keras"), epochs=1)
+    fit(ExactResume(tmp_path / "other"), *best("second.keras"), epochs=1)
+    assert (tmp_path / "second.keras").read_bytes() == (tmp_path / "first.keras").read_bytes()
 
 
 def test_a_damaged_checkpoint_is_told_of_and_the_one_before_leads_to_the_same_bits(tmp_path, capsys):

@@ -192,6 +192,14 @@ def test_two_models_that_are_always_right_differ_by_what_each_may_have_missed():
     assert high == pytest.approx(1 - weighted_interval(first, 2.0)[0])
 
 
+def test_a_model_that_is_always_right_may_have_missed_some_also_beside_one_that_is_not():
+    first = np.full(100, 0.95)
+    second = np.where(np.arange(100) < 2, -0.5, first)
+    for value, low, high in (paired_weighted(first, second, 2.0), paired_weighted(second, first, 2.0)):
+        assert low < value < high
+        assert high - low > 1 - weighted_interval(first, 2.0)[0]
+
+
 def test_seeds_have_mean_deviation_and_number():
     assert Seeds.of([0.8, 0.9, 1.0]) == (pytest.approx(0.9), pytest.approx(0.1), 3)
     mean, deviation, number = Seeds.of([0.8])

@@ -191,6 +191,39 @@ def resumed(strategy, folder):
     return {"kept": sorted(os.listdir(folder / "stopped")), "resumed": train("stopped"), "alone": train("alone")}
 
 
+def overflow(strategy, folder):
+    """A step in float16 whose gradient overflows on the second device and is 0 on the first."""
+    keras.config.set_dtype_policy("mixed_float16")
+    with strategy.scope():
+        classifier = keras.Sequential([keras.Input([4]), layers.Dense(3)])
+        model = AdversarialModel(classifier, methods.Natural())
+        model.compile(keras.optimizers.LossScaleOptimizer(keras.optimizers.SGD(0.1), initial_scale=2.0**30))
+    before = model.get_weights()
+    in_order = {"batch_size": 2, "shuffle": False, "sample_weight": np.array([0.0, 1.0]), "verbose": 0}
+    model.fit(np.ones([2, 4], np.float32), np.array([0, 1]), **in_order)
+    scale = keras.ops.convert_to_numpy(model.optimizer.dynamic_scale)
+    return {"before": np.concatenate(before, None), "after": np.concatenate(model.get_weights(), None), "scale": scale}
+
+
+def rolled_back(strategy, folder):
+    """The learning rate of a training that goes back once."""
+    model = make(strategy.scope())
+    doomed = iter([False, True])
+
+    def spoil(batch, logs):
+        if next(doomed, False):
+            weights = model.trainable_variables[0]
+            weights.assign(weights * np.nan)
+
+    spoiler = keras.callbacks.LambdaCallback(on_train_batch_begin=spoil)
+    kept = callbacks.ExactResume(folder / "kept", minutes=1e-9, on_divergence="rollback")
+    model.fit(batches(), verbose=0, callbacks=[spoiler, kept])
+    return {
+        "rates": [entry["learning_rate"] for entry in kept.rollbacks],
+        "finite": np.isfinite(model.get_weights()[0]),
+    }
+
+
 def refused_arrays(strategy, folder):
     try:
         make(strategy.scope()).fit(*data(), verbose=0)
@@ -326,6 +359,17 @@ def test_weights_over_a_batch_are_those_of_each_replicas_share(tmp_path):
         np.testing.assert_allclose(found[key], value, rtol=0, atol=2e-5, err_msg=key)
     whole = trained(ONE, [], methods.PGD(FROM_CLEAN, alpha=CVaR(0.5)), 32, {})
     assert np.abs(whole["0"] - found["0"]).max() > 1e-4
+
+
+def test_a_step_that_overflows_on_one_device_is_left_out_by_all(tmp_path):
+    found = on_two_devices("overflow", tmp_path)
+    np.testing.assert_array_equal(found["after"], found["before"])
+    assert found["scale"] == 2.0**29
+
+
+def test_a_training_on_two_devices_goes_back_with_half_the_learning_rate(tmp_path):
+    found = on_two_devices("rolled_back", tmp_path)
+    assert found["rates"] == [pytest.approx(0.025)] and found["finite"].all()
 
 
 @pytest.mark.slow

@@ -6,6 +6,7 @@ import dataclasses
 import json
 import math
 import shlex
+import shutil
 from pathlib import Path
 from unittest import mock
 
@@ -245,7 +246,7 @@ def test_a_matched_evaluation_is_nan_where_no_temperature_gives_the_confidence(m
     assert len(values) == 14
     assert all(math.isnan(value) == name.endswith("_matched") for name, value in values.items())
     with pytest.raises(FloatingPointError, match="^training: got no val_A_sa_matched in any .* Change top_probability"):
-        best_epoch(history, tuning.Objective("val_A_sa_matched"))
+        best_epoch(history, tuning.Objective("val_A_sa_matched"), 1000)
 
 
 def test_a_matched_evaluation_has_its_keys_in_an_epoch_that_is_skipped(monkeypatch):
@@ -270,39 +271,47 @@ def history_of(**values: list[float]) -> keras.callbacks.History:
 def test_the_best_epoch_is_that_of_the_objective_whatever_is_skipped():
     nan = math.nan
     history = history_of(loss=[3.0, 2.0, 1.0, 0.5], val_A_sa=[nan, 0.2, 0.6, 0.4], val_A_nat=[nan, 0.9, 0.1, 0.95])
-    assert best_epoch(history, tuning.Objective("val_A_sa")) == {"val_A_sa": 0.6, "val_A_nat": 0.1, "epoch": 3}
+    assert best_epoch(history, tuning.Objective("val_A_sa"), 1000) == {"val_A_sa": 0.6, "val_A_nat": 0.1, "epoch": 3}
     mix = tuning.Objective("0.5*val_A_sa+0.5*val_A_nat")
-    assert best_epoch(history, mix) == pytest.approx({"val_A_sa": 0.4, "val_A_nat": 0.95, mix.name: 0.675, "epoch": 4})
+    assert best_epoch(history, mix, 1000) == pytest.approx(
+        {"val_A_sa": 0.4, "val_A_nat": 0.95, mix.name: 0.675, "epoch": 4}
+    )
     for diverged, complaint in (
         (history_of(loss=[1.0], val_A_sa=[nan]), "got no val_A_sa in any epoch, and a loss of 1 after 1 epochs"),
         (history_of(loss=[1.0, nan], val_A_sa=[0.5, 0.5]), "got a loss of nan after 2 epochs"),
     ):
         with pytest.raises(FloatingPointError, match=f"{complaint}, expected finite.* Lower the learning rate.$"):
-            best_epoch(diverged, tuning.Objective("val_A_sa"))
+            best_epoch(diverged, tuning.Objective("val_A_sa"), 1000)
 
 
 def test_the_best_epoch_does_without_what_keras_measured_less_often():
     history = history_of(loss=[3.0, 2.0, 1.0], val_A_sa=[0.2, 0.6, 0.4], val_loss=[0.5])  # validation_freq=2
-    assert best_epoch(history, tuning.Objective("val_A_sa")) == {"val_A_sa": 0.6, "epoch": 2}
+    assert best_epoch(history, tuning.Objective("val_A_sa"), 1000) == {"val_A_sa": 0.6, "epoch": 2}
 
 
 def test_a_masked_epoch_does_not_count_and_a_trial_of_such_epochs_fails():
     objective = tuning.Objective("val_A_sa")
     values = {"val_A_rob": [0.8, 0.92, 0.9], "val_A_strong": [0.75, 0.4, 0.3]}
     history = history_of(loss=[3.0, 2.0, 1.0], val_A_sa=[0.5, 0.7, 0.8], **values)
-    assert best_epoch(history, objective)["epoch"] == 1
+    assert best_epoch(history, objective, 1000)["epoch"] == 1
     values["val_A_strong"][0] = 0.1
     masked = history_of(loss=[3.0, 2.0, 1.0], val_A_sa=[0.5, 0.7, 0.8], **values)
     with pytest.raises(
         FloatingPointError, match="masked classifiers in every epoch .val_A_rob 90.00%, val_A_strong 30"
     ):
-        best_epoch(masked, objective)
+        best_epoch(masked, objective, 1000)
+
+
+def test_chance_is_allowed_for_where_few_images_tell_of_masking():
+    history = history_of(loss=[2.0, 1.0], val_A_sa=[0.5, 0.7], val_A_rob=[0.9, 0.9], val_A_strong=[0.85, 0.79])
+    epochs = [best_epoch(history, tuning.Objective("val_A_sa"), images)["epoch"] for images in (1000, 10_000)]
+    assert epochs == [2, 1]
 
 
 def test_the_weights_of_a_trial_are_those_of_an_epoch_that_is_not_masked(tmp_path):
     model = wmr.AdversarialModel(classifier(), wmr.methods.PGD(ATTACK))
     model.build((None, 4, 4, 1))
-    callback = BestEpoch(tuning.Objective("val_A_rob"), str(tmp_path / "best.weights.h5"))
+    callback = BestEpoch(tuning.Objective("val_A_rob"), str(tmp_path / "best.weights.h5"), 1000)
     callback.set_model(model)
     written = []
     for epoch, (a_rob, a_strong) in enumerate([(0.5, 0.48), (0.8, 0.3), (0.6, 0.58)]):
@@ -370,7 +379,7 @@ class Parabola(kt.HyperModel):
 
 def tuner_of(hypermodel, folder, name="grid", max_trials=None) -> SearchTuner:
     oracle = make_oracle(name, tuning.Objective("val_A_sa"), max_trials=max_trials, epochs=3, seed=0)
-    return SearchTuner(oracle, hypermodel, folder)
+    return SearchTuner(oracle, hypermodel, folder, images=1000)
 
 
 def test_failed_trials_say_why_and_do_not_end_the_search(tmp_path, capsys):
@@ -458,7 +467,7 @@ class Counting(keras.callbacks.Callback):
 def test_a_killed_trial_goes_on_from_its_checkpoint(name, max_trials, dies_after, tmp_path, monkeypatch):
     monkeypatch.setattr(run, "CHECKPOINT_MINUTES", 1e-9)
     for module in ("tuning.hypermodel", "tuning.tuner"):
-        monkeypatch.setattr(f"{module}.is_masked", lambda logs: False)  # which two steps do not tell
+        monkeypatch.setattr(f"{module}.is_masked", lambda *_: False)  # which two steps do not tell
     if name == "grid":
         monkeypatch.setattr(tuning.Objective, "get_value", lambda *_: 0.5)  # so that the first epoch stays the best
     measuring = run.measuring_callbacks
@@ -471,7 +480,7 @@ def test_a_killed_trial_goes_on_from_its_checkpoint(name, max_trials, dies_after
         monkeypatch.setattr(run, "measuring_callbacks", lambda *given: [*measuring(*given), counting])
         hypermodel = ExperimentHyperModel(searched("alpha_train:0:4:0.5", **few), objective, 0.3)
         oracle = make_oracle(name, objective, max_trials=max_trials, epochs=few["epochs"], seed=0)
-        tuner = SearchTuner(oracle, hypermodel, tmp_path / folder)
+        tuner = SearchTuner(oracle, hypermodel, tmp_path / folder, images=1000)
         with contextlib.nullcontext() if dies_after is None else pytest.raises(Killed):
             tuner.search()
         return tuner, seen
@@ -492,7 +501,7 @@ def test_a_killed_trial_goes_on_from_its_checkpoint(name, max_trials, dies_after
 @pytest.mark.slow
 def test_trials_share_their_warm_start_and_end_as_they_would_alone(tmp_path, monkeypatch):
     for module in ("tuning.hypermodel", "tuning.tuner"):
-        monkeypatch.setattr(f"{module}.is_masked", lambda logs: False)
+        monkeypatch.setattr(f"{module}.is_masked", lambda *_: False)
     few = {**FEW, "method": "pgd", "batch_size": 32, "epochs": 1}
     objective = tuning.Objective("val_A_sa")
     seen = []
@@ -502,7 +511,7 @@ def test_trials_share_their_warm_start_and_end_as_they_would_alone(tmp_path, mon
     def searched_in(folder, text, **given):
         hypermodel = ExperimentHyperModel(searched(text, **few, **given), objective, 0.3)
         oracle = make_oracle("grid", objective, max_trials=None, epochs=1, seed=0)
-        tuner = SearchTuner(oracle, hypermodel, tmp_path / folder)
+        tuner = SearchTuner(oracle, hypermodel, tmp_path / folder, images=1000)
         tuner.search()
         batches = len(seen)
         seen.clear()
@@ -735,6 +744,25 @@ def test_the_best_is_evaluated_on_test_images_once(found, capsys):
     assert "has been evaluated on test images before" in capsys.readouterr().out
 
 
+def test_a_search_that_goes_on_and_finds_a_better_trial_evaluates_that(found, tmp_path):
+    folder, settings = found
+    shutil.copytree(folder, tmp_path / "search")
+    best = tmp_path / "search/best"
+    whole = json.loads((best / "metrics.json").read_text())
+    (best / "metrics.json").write_text(json.dumps({**whole, "trial": "another"}))
+    classifier = keras.models.load_model(best / "best.keras")
+    classifier.set_weights([weight / 2 for weight in classifier.get_weights()])
+    classifier.save(best / "best.keras")
+    # As if evaluated with these weights, which the file of its outcomes names.
+    auto_attack = wmr.evaluation.auto_attack
+    test = run.load_data(settings).test.take(1)
+    (best / "outcomes.npz").unlink()
+    auto_attack(classifier, test, epsilon=settings.epsilon, version="short", outcomes=best / "outcomes.npz", verbose=0)
+    search(dataclasses.replace(settings, output_dir=str(tmp_path / "search")))
+    again = json.loads((best / "metrics.json").read_text())
+    assert (again["trial"], again["A_rob"], again["suite"]) == (whole["trial"], whole["A_rob"], whole["suite"])
+
+
 def test_a_folder_of_another_search_is_refused(found, tmp_path):
     folder, settings = found
     assert claim_folder(dataclasses.replace(settings, max_trials=7)) == folder
@@ -838,7 +866,7 @@ def test_hyperband_goes_on_with_the_better_half(tmp_path, monkeypatch):
     started = []
     build = run.build_model
     for module in ("tuning.hypermodel", "tuning.tuner"):
-        monkeypatch.setattr(f"{module}.is_masked", lambda logs: False)  # which two steps do not tell
+        monkeypatch.setattr(f"{module}.is_masked", lambda *_: False)  # which two steps do not tell
     monkeypatch.setattr(
         run, "build_model", lambda experiment, *count: started.append(experiment) or build(experiment, *count)
     )

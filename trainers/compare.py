@@ -47,7 +47,7 @@ class Comparison(Settings):
     @property
     def picture(self) -> Path:
         """The picture's path."""
-        return Path(self._name)
+        return Path(self._name).expanduser()
 
     @property
     def page(self) -> Path:

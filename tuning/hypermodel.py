@@ -12,6 +12,7 @@ import keras
 import keras_tuner as kt
 
 from trainers.runs import run
+from trainers.runs.testing import number_of_images
 from trainers.runs.warming import warm_up
 from trainers.settings.config import Experiment
 from trainers.settings.dataset import Dataset
@@ -95,7 +96,7 @@ class RobustHyperModel(kt.HyperModel):
         evaluation = copy.deepcopy(self.evaluation)
         measuring = [evaluation, *_matched(evaluation, self.objective, self.top_probability)]
         history = model.fit(*args, callbacks=[*measuring, *callbacks], **kwargs)
-        return best_epoch(history, self.objective)
+        return best_epoch(history, self.objective, number_of_images(evaluation.batches))
 
 
 class ExperimentHyperModel(kt.HyperModel):
@@ -167,7 +168,7 @@ class ExperimentHyperModel(kt.HyperModel):
             callbacks=[*measuring, *callbacks],
             **{"epochs": experiment.rounds, "verbose": 0, **kwargs},
         )
-        return best_epoch(history, self.objective)
+        return best_epoch(history, self.objective, number_of_images(splits.validation))
 
 
 def _key(experiment: Experiment) -> str:
@@ -176,8 +177,13 @@ def _key(experiment: Experiment) -> str:
     return hashlib.sha256(repr(what).encode()).hexdigest()[:12]
 
 
-def best_epoch(history: keras.callbacks.History, objective: Objective) -> dict[str, float]:
+def best_epoch(history: keras.callbacks.History, objective: Objective, images: int) -> dict[str, float]:
     """Return the validation accuracies of the epoch that the objective prefers, the objective and the epoch's number.
+
+    Args:
+        history: Of a training with `RobustEvaluation`.
+        objective: What the search maximises.
+        images: How many validation images there are.
 
     Raises:
         FloatingPointError: If training diverged, or no epoch has a value.
@@ -185,7 +191,7 @@ def best_epoch(history: keras.callbacks.History, objective: Objective) -> dict[s
     # With `validation_freq`, Keras's own validation has fewer values than there are epochs.
     full = {name: values for name, values in history.history.items() if len(values) == len(history.epoch)}
     by_epoch = [dict(zip(full, values, strict=True)) for values in zip(*full.values(), strict=True)]
-    masked = [epoch for epoch, logs in enumerate(by_epoch) if is_masked(logs)]
+    masked = [epoch for epoch, logs in enumerate(by_epoch) if is_masked(logs, images)]
     measured = [epoch for epoch, logs in enumerate(by_epoch) if not math.isnan(objective.get_value(logs))]
     loss = by_epoch[-1]["loss"]
     after = f"a loss of {loss:g} after {len(by_epoch)} epochs"

@@ -12,7 +12,7 @@ from tuning.goal import MATCHED, checked_top_probability, weights_of
 from wmr_tf.callbacks import RobustEvaluation, announce
 from wmr_tf.checks import InvalidInput, require
 from wmr_tf.engine.precision import float32_compute
-from wmr_tf.evaluation.flags import MASKED_GAP
+from wmr_tf.evaluation.flags import hides
 from wmr_tf.evaluation.temperature import temperature_for
 from wmr_tf.fit.averaging import averaged
 from wmr_tf.saving import classifier_of
@@ -67,9 +67,14 @@ class Objective(kt.Objective):
         return sum(weight * logs[key] for key, weight in self.weights.items())
 
 
-def is_masked(logs: Mapping[str, float]) -> bool:
-    """Return whether the classifier of an epoch hides from the test attack, False if that was not measured."""
-    return logs.get("val_A_rob", 0.0) - logs.get("val_A_strong", math.inf) > MASKED_GAP
+def is_masked(logs: Mapping[str, float], images: int) -> bool:
+    """Return whether the classifier of an epoch hides from the test attack, False if that was not measured.
+
+    Args:
+        logs: What `RobustEvaluation` put there.
+        images: Of how many validation images.
+    """
+    return hides(logs.get("val_A_rob", 0.0), logs.get("val_A_strong", math.inf), images)
 
 
 class MatchedEvaluation(keras.callbacks.Callback):

@@ -9,7 +9,7 @@ from typing import Any
 import keras_tuner as kt
 
 from trainers.cli import as_flag
-from trainers.runs.folder import BEST, METRICS, write_config
+from trainers.runs.folder import BEST, FILES, METRICS, write_config
 from trainers.runs.naming import training_facts
 from trainers.runs.testing import evaluate, prepare
 from trainers.settings.config import Experiment
@@ -20,6 +20,7 @@ from tuning.tuner import FAILURE, SearchTuner
 from wmr_tf import report
 from wmr_tf.checks import one_line
 from wmr_tf.data.own import address, is_own
+from wmr_tf.evaluation.outcomes import hash_of_weights
 from wmr_tf.extras import is_installed
 from wmr_tf.fit.averaging import averaged
 from wmr_tf.report.tables import ACCURACIES
@@ -127,12 +128,21 @@ def evaluate_best(tuner: SearchTuner, space: Space, trial: Any, folder: Path) ->
     best.mkdir(exist_ok=True)
     model = tuner.load_model(trial)
     with averaged(model):  # as it was scored
+        _forget_another(best, hash_of_weights(model.classifier))
         save_classifier(model.classifier, best / BEST)
     write_config(best, experiment, command=command(space, values))
     print(f"Evaluating trial {int(trial.trial_id)} on test images", flush=True)
     facts = {"checkpoint": BEST, "trial": trial.trial_id, **training_facts(dataclasses.asdict(experiment))}
     test = prepare(experiment, tuner.hypermodel.splits(experiment))
     evaluate(experiment, test, load_classifier(best / BEST), best, facts)
+
+
+def _forget_another(best: Path, weights: str) -> None:
+    """Delete what was found of another classifier, which was the best before the search went on."""
+    path = best / BEST
+    if path.exists() and hash_of_weights(load_classifier(path)) != weights:
+        for name in FILES:
+            (best / name).unlink(missing_ok=True)
 
 
 def _cell(value: Any, form: str) -> str:

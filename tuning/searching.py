@@ -7,7 +7,7 @@ from pathlib import Path
 from trainers.runs.folder import BEST, FILES
 from trainers.runs.naming import describe_validation
 from trainers.runs.run import validation_evaluation
-from trainers.runs.telling import conditions_of, filled
+from trainers.runs.telling import conditions_of
 from trainers.runs.testing import number_of_images, prepare, tell_files, tell_of_missing_report
 from tuning import results, tuner
 from tuning.hypermodel import ExperimentHyperModel
@@ -17,6 +17,7 @@ from tuning.search import Search
 from wmr_tf.checks import refuse, require
 from wmr_tf.data.own import short_name
 from wmr_tf.fit.interrupts import own_command, stoppable
+from wmr_tf.report.tables import filled
 from wmr_tf.saving import forget_unfinished, noted, picture_files, read_json, write_json
 
 RECORD = "search.json"
@@ -40,6 +41,7 @@ def search(settings: Search) -> None:
     hypermodel = ExperimentHyperModel(trials, objective, settings.top_probability)
     hypermodel.build_model(settings)  # the first trial's: loads the data too
     prepare(settings, hypermodel.splits(settings))  # for its checks: the best trial is evaluated at the end
+    images = number_of_images(hypermodel.splits(settings).validation)
     tell_of_missing_report()
     folder = claim_folder(settings)
     print(f"Searching {settings.search} for the highest {objective.name}\nWriting into {folder}", flush=True)
@@ -52,7 +54,7 @@ def search(settings: Search) -> None:
         epochs=settings.rounds,
         seed=settings.seed,
     )
-    searcher = tuner.opened(oracle, hypermodel, folder, on_divergence=settings.on_divergence)
+    searcher = tuner.opened(oracle, hypermodel, folder, images=images, on_divergence=settings.on_divergence)
     if is_chief():
         tuner.print_workers(oracle)
     # A chief and its workers wait in Keras Tuner's code, which a signal may end.
@@ -89,7 +91,7 @@ def conclude(settings: Search, searcher: tuner.SearchTuner, objective: Objective
     judged = describe_validation(settings, number_of_images(splits.validation))
     title = f"{short_name(settings.dataset)}, {len(rows)} trials\n{judged}"
     results.draw(rows, trials, objective, folder, title)  # last: a picture that fails costs nothing else
-    searcher.forget_warm_starts()  # nobody else writes any more
+    searcher.forget_warm_starts()  # no worker is writing any more
     for each in (folder, *(path for path in folder.rglob("*") if path.is_dir())):
         forget_unfinished(each, (*_FILES, *FILES))
     tell_files(folder / results.BEST_TRIAL, **{BEST: f"the classifier of trial {int(best.trial_id)}, the best"})

@@ -120,13 +120,22 @@ class BestEpoch(SaveBestEpoch):
     """Makes Keras Tuner's callback write the best weights in one move, and go on with a trial that was stopped.
 
     Masked epochs do not count, as for `tuning.hypermodel.best_epoch`.
+
+    Args:
+        objective: What decides.
+        path: Of the weights.
+        images: How many validation images it is measured on.
     """
 
     kept_state, kept_files = ("best_value",), ("filepath",)
 
+    def __init__(self, objective: Objective, path: str, images: int) -> None:
+        super().__init__(objective, path)
+        self.images = images
+
     def on_epoch_end(self, epoch: int, logs: dict[str, float] | None = None) -> None:
         """Save the weights if this epoch is the best so far."""
-        if not is_masked(logs or {}):
+        if not is_masked(logs or {}, self.images):
             super().on_epoch_end(epoch, logs)
 
     def _save_model(self) -> None:
@@ -143,15 +152,16 @@ class SearchTuner(kt.Hyperband):
         oracle: What decides which trial comes next, see `make_oracle`.
         hypermodel: Builds and fits; its `declare_hyperparameters` declares all that is searched.
         folder: Where the trials are; a search that is there goes on.
+        images: How many validation images there are.
         on_divergence: What a trial does that diverges, see `wmr_tf.callbacks.ExactResume`.
 
     Note: With an oracle that sets no epochs, what `Hyperband` adds to `Tuner` does nothing; so this is all of them.
     """
 
     def __init__(
-        self, oracle: kt.Oracle, hypermodel: kt.HyperModel, folder: Path, *, on_divergence: str = "stop"
+        self, oracle: kt.Oracle, hypermodel: kt.HyperModel, folder: Path, *, images: int, on_divergence: str = "stop"
     ) -> None:
-        self._on_divergence = on_divergence
+        self._images, self._on_divergence = images, on_divergence
         super(kt.Hyperband, self).__init__(
             oracle=oracle, hypermodel=hypermodel, directory=str(folder), project_name=TRIALS
         )
@@ -188,7 +198,7 @@ class SearchTuner(kt.Hyperband):
         self, trial: Any, *args: Any, callbacks: Iterable[keras.callbacks.Callback] = (), **kwargs: Any
     ) -> Any:
         kept = [callback for callback in callbacks if not isinstance(callback, SaveBestEpoch)]
-        kept.append(BestEpoch(self.oracle.objective, self._get_checkpoint_fname(trial.trial_id)))
+        kept.append(BestEpoch(self.oracle.objective, self._get_checkpoint_fname(trial.trial_id), self._images))
         minutes = run.CHECKPOINT_MINUTES
         resume = ExactResume(self._checkpoints(trial), minutes=minutes, on_divergence=self._on_divergence)
         resume.tells = True

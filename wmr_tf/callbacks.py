@@ -70,7 +70,8 @@ class RobustEvaluation(keras.callbacks.Callback):
     alpha_test such as 1.5 `val_A_sa_1p5`, and for every `alpha_tr` `val_A_tr_1p5`. A classifier that computes in
     bfloat16 is attacked in bfloat16; scores are always in float32. All are there in every epoch, NaN in one that is
     skipped or after which the logits are NaN or infinite (EarlyStopping counts such an epoch as no better). Put it
-    before the callbacks that read them (ModelCheckpoint, EarlyStopping, CSVLogger, TensorBoard). A classifier that
+    before the callbacks that read them (ModelCheckpoint, EarlyStopping, CSVLogger, TensorBoard); on a plain Keras model
+    those that look for the largest need `mode="max"`, which `AdversarialModel` sees to itself. A classifier that
     has become constant, is at chance after three epochs, or hides from the test attack, is reported in one line after
     that epoch and again at the end. If one is constant for good, see `wmr_tf.alarms.ConstantAlarm`, `fit` raises
     `wmr_tf.divergence.Diverged`. Of an `AdversarialModel` whose optimizer keeps a moving average of the weights
@@ -297,9 +298,9 @@ class SaveBestClassifier(keras.callbacks.Callback):
             under strong attacks, as the field chooses; `val_A_sa` prefers classifiers that are less sure.
 
     Raises:
-        InvalidInput: If it is not the name of a `.keras` file; when training starts, if the folder cannot be written
-            or, after the first batch, if the key is neither one of Keras's nor announced by another callback, see
-            `announce`.
+        InvalidInput: If it is not the name of a `.keras` file, or the key is a loss; when training starts, if the
+            folder cannot be written or, after the first batch, if the key is neither one of Keras's nor announced by
+            another callback, see `announce`.
 
     Example:
         >>> callbacks = [RobustEvaluation(validation, attack), SaveBestClassifier("best.keras")]
@@ -313,6 +314,9 @@ class SaveBestClassifier(keras.callbacks.Callback):
         fix = f"Write {self.path.with_suffix('.keras')}."
         is_keras = self.path.suffix == ".keras"
         require(is_keras, "path", got=repr(str(path)), expected="the name of a .keras file", fix=fix)
+        fix = "Leave it out, or name an accuracy."
+        is_maximised = not monitor.endswith("loss")
+        require(is_maximised, "monitor", got=repr(monitor), expected="a key that is to be large", fix=fix)
         self.monitor = monitor
         self.best = float("-inf")
         self.best_epoch: int | None = None

@@ -23,9 +23,7 @@ class InvalidInput(ValueError):
     """A mistake in what was passed in; command-line tools print it as one line and exit with status 2."""
 
 
-def require(
-    condition: bool, what: str, *, got: Any, expected: str, fix: str, cause: BaseException | None = None
-) -> None:
+def require(condition: bool, what: str, *, got: Any, expected: str, fix: str) -> None:
     """Raise `InvalidInput` unless `condition` holds.
 
     Args:
@@ -34,17 +32,16 @@ def require(
         got: What was passed, printed as it is.
         expected: What would have been right.
         fix: One sentence that says what to do.
-        cause: The error that told of the mistake, if there was one.
 
     Raises:
         InvalidInput: If `condition` is false.
     """
     if not condition:
-        refuse(what, got=got, expected=expected, fix=fix, cause=cause)
+        refuse(what, got=got, expected=expected, fix=fix)
 
 
 def refuse(what: str, *, got: Any, expected: str, fix: str, cause: BaseException | None = None) -> NoReturn:
-    """Raise `InvalidInput`; the arguments are those of `require`."""
+    """Raise `InvalidInput`; the arguments are those of `require`, and `cause` the error that told of the mistake."""
     shown = str(got)
     shown = shown if len(shown) <= _LONGEST else f"{shown[:_LONGEST]}..."
     raise InvalidInput(printable(f"{what}: got {shown}, expected {expected}. {fix}")) from cause

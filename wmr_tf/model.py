@@ -10,7 +10,7 @@ import tensorflow as tf
 
 from wmr_tf.checks import at_least, nonnegative, require
 from wmr_tf.checks import seed as checked_seed
-from wmr_tf.data.pipeline import looked_at
+from wmr_tf.data.pipeline import looked_at, unreadable_reported
 from wmr_tf.divergence import Diverged, StopOnDivergence
 from wmr_tf.engine import distribution, seeds
 from wmr_tf.engine.perturbation import moved_uphill
@@ -18,12 +18,14 @@ from wmr_tf.engine.precision import compute_dtypes
 from wmr_tf.engine.streams import in_parts
 from wmr_tf.fit.averaging import check_leaves_averages
 from wmr_tf.fit.resumable import Resumable, resumable
-from wmr_tf.inputs.batches import check_first_batch, check_index, first_batch, image_and_index
+from wmr_tf.inputs.batches import check_ends, check_first_batch, check_index, first_batch, image_and_index
 from wmr_tf.inputs.classifier import check_architecture
 from wmr_tf.inputs.watch import Watch
 from wmr_tf.losses import cross_entropy
 from wmr_tf.methods import Batch, LossFn, Method
 from wmr_tf.weights import class_indices
+
+_CLIPS = ("clipnorm", "global_clipnorm", "clipvalue")
 
 
 @keras.saving.register_keras_serializable("wmr_tf")
@@ -115,9 +117,10 @@ class AdversarialModel(keras.Model):
                 than before. Images and labels of later batches are counted as they come, and what is wrong with them
                 is said when the epoch ends.
             Diverged: If the loss or a weight is not finite any more, see `wmr_tf.divergence`.
+            OSError: If an image in a file can be read no longer.
         """
         kwargs = _named(super().fit, x, y, *args, **kwargs)
-        _check_arguments(kwargs, getattr(self, "optimizer", None))
+        _check_arguments(x, kwargs, getattr(self, "optimizer", None))
         validation_data = kwargs.pop("validation_data", None)
         data = x
         before: dict[str, Any] = {}
@@ -134,8 +137,9 @@ class AdversarialModel(keras.Model):
         while True:  # once, and again for each rollback
             self.resumable = kept = resumable(self, data, **before, **kwargs)
             if kept is None:
-                return super().fit(x, y, validation_data=validation_data, **kwargs)
-            with kept.running():
+                with unreadable_reported():
+                    return super().fit(x, y, validation_data=validation_data, **kwargs)
+            with kept.running(), unreadable_reported():
                 try:
                     return super().fit(x, y, validation_data=validation_data, **{**kwargs, "callbacks": kept})
                 except Diverged as diverged:
@@ -148,6 +152,7 @@ class AdversarialModel(keras.Model):
             InvalidInput: If images, labels or the classifier's outputs are not what the losses need.
         """
         if not kwargs.get("_use_cached_eval_dataset"):  # Keras's word for: within `fit`, which has looked at them
+            check_ends(x, _named(super().evaluate, x, y, *args, **kwargs).get("steps"), "steps")
             _, x = self._checked(x, y, kwargs.get("sample_weight"))
         return super().evaluate(x, y, *args, **kwargs)
 
@@ -225,6 +230,8 @@ class AdversarialModel(keras.Model):
 
     def update(self, gradients: list[tf.Tensor | None]) -> None:
         """Make one optimiser step, given a gradient, or a mean of several, from `differentiate`."""
+        if _inner(self.optimizer) is not self.optimizer:  # float16, where a replica looks at its own gradients alone
+            gradients = distribution.overflown_together(gradients)
         if self.watch:
             self.watch.see_gradients(gradients, self.optimizer.scale_loss(1.0))
         self.optimizer.apply_gradients(zip(gradients, self.trainable_variables, strict=True))
@@ -291,20 +298,22 @@ class AdversarialModel(keras.Model):
 
     def _batch_seed(self) -> tf.Tensor:
         replica = tf.distribute.get_replica_context().replica_id_in_sync_group
-        return seeds.fold_in(self.seed, self.optimizer.iterations, replica)
+        # Not `iterations`, of which several batches whose gradients are accumulated have the same.
+        return seeds.fold_in(self.seed, _inner(self.optimizer)._iterations, replica)
 
     def _check_compiled(self) -> None:
         """Check that there is an optimizer, and no loss."""
         fix = 'Call for instance model.compile(optimizer="sgd", metrics=["accuracy"]) first.'
         is_ready = getattr(self, "optimizer", None) is not None
         require(is_ready, "model", got="no optimizer", expected="a model that has been compiled with one", fix=fix)
-        has_loss, expected = self._compile_loss is not None, "none, since the method has its own"
+        has_loss, expected = self._compile_config.config.get("loss") is not None, "none, since the method has its own"
         require(not has_loss, "compile(loss=...)", got="a loss", expected=expected, fix="Leave out loss= in compile().")
+        self._compile_loss = None  # which Keras keeps of a `compile` before, that had one
 
     def _checked(self, x: Any, y: Any = None, sample_weight: Any = None) -> tuple[Any, Any]:
         """Look at the first batch; return it, and `x` such that this batch is not lost."""
         self._check_compiled()
-        with looked_at(x):
+        with looked_at(x), unreadable_reported():
             first, x = first_batch(x, y, sample_weight, self.distribute_strategy)
         with self.distribute_strategy.scope():  # the classifier may be built by this call
             self._classes = check_first_batch(self.classifier, first)
@@ -336,6 +345,9 @@ class AdversarialModel(keras.Model):
         )
         expected = "0 under a distribution strategy, whose replicas would move the weights apart"
         require(replicas == 1 or not self.awp, "awp", got=self.awp, expected=expected, fix="Leave it out.")
+        clips = [name for name in _CLIPS if getattr(_inner(self.optimizer), name, None)]
+        expected = "none under a distribution strategy: Keras would clip each replica's part, not the gradient"
+        require(replicas == 1 or not clips, "optimizer", got=", ".join(clips), expected=expected, fix="Leave it out.")
 
     def _unpacked(self, data: Any) -> tuple[tf.Tensor, tf.Tensor | None, tf.Tensor, tf.Tensor | None]:
         """Return images, their index if there is one, labels, and sample weights if there are any."""
@@ -360,8 +372,18 @@ def _named(function: Callable[..., Any], x: Any, y: Any, *args: Any, **kwargs: A
     return {name: value for name, value in given.items() if name not in ("x", "y")}
 
 
-def _check_arguments(given: dict[str, Any], optimizer: Any) -> None:
-    """Check the arguments of `fit` that Keras would take, and fail at later or train on nothing."""
+def _inner(optimizer: Any) -> Any:
+    """Return the optimizer that makes the steps: in float16 another one, which scales the loss, is around it."""
+    return getattr(optimizer, "inner_optimizer", optimizer)
+
+
+def _check_arguments(x: Any, given: dict[str, Any], optimizer: Any) -> None:
+    """Check the arguments of `fit` that Keras would take, and fail at later, train on nothing or never come to an end.
+
+    Accuracies under attack have Keras's callbacks look for the largest, which it cannot know from their names.
+    """
+    for data, steps in ((x, "steps_per_epoch"), (given.get("validation_data"), "validation_steps")):
+        check_ends(data, given.get(steps), steps)
     if given.get("batch_size") is not None:
         at_least("batch_size", given["batch_size"], 1)
     at_least("epochs", given.get("epochs", 1), 0)
@@ -370,6 +392,9 @@ def _check_arguments(given: dict[str, Any], optimizer: Any) -> None:
     fix = "Pass for instance [wmr_tf.callbacks.RobustEvaluation(validation, attack)]."
     require(not others, "callbacks", got=others, expected="a list of keras.callbacks.Callback", fix=fix)
     check_leaves_averages(callbacks, optimizer)
+    for callback in callbacks:
+        if getattr(callback, "mode", "") == "auto" and str(callback.monitor).startswith("val_A_"):
+            callback.mode = "max"
 
 
 def _weighted_mean(losses: tf.Tensor, sample_weight: tf.Tensor | None) -> tf.Tensor:

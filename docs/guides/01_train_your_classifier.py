@@ -133,8 +133,9 @@ images, labels = next(iter(test))
 print("the same predictions:", np.array_equal(np.argmax(mine(images), axis=1), np.argmax(loaded(images), axis=1)))
 
 # %%
-# From the command line it is ``wmr train custom --data=FOLDER --classifier=mine.keras --epsilon=8/255``. In a program
-# of your own call ``wmr.use_all_cores()`` right after the imports: on a processor it is faster. How far to trust the
-# figures is the next guide's subject: :doc:`02_how_robust`.
+# From the command line it is ``wmr train custom --data=FOLDER --classifier=logits.keras --epsilon=8/255``, with the
+# classifier that ``without_softmax`` returned above, saved by ``save("logits.keras")``. In a program of your own
+# call ``wmr.use_all_cores()`` right after the imports: on a processor it is faster. How far to trust the figures is the
+# next guide's subject: :doc:`02_how_robust`.
 
 folder.cleanup()

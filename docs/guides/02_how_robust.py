@@ -125,6 +125,6 @@ plt.show()
 
 # %%
 # From the command line all of this is
-# ``wmr evaluate --model=mine.keras --data=FOLDER --suite=standard --diagnose --eval_epsilon=8/255``.
+# ``wmr evaluate --model=logits.keras --data=FOLDER --suite=standard --diagnose --eval_epsilon=8/255``.
 
 folder.cleanup()

@@ -111,7 +111,7 @@ def trials(**files: str):
 
 def reopened(folder: Path) -> SearchTuner:
     oracle = make_oracle("grid", Objective("val_A_sa"), max_trials=None, epochs=1, seed=0)
-    return opened(oracle, Nothing(), folder, on_divergence="stop")
+    return opened(oracle, Nothing(), folder, images=1000, on_divergence="stop")
 
 
 HONEST_FOLDERS = {

@@ -13,10 +13,13 @@ from trainers.settings.config import Experiment
 from trainers.settings.evaluation import Evaluation
 from wmr_tf import report
 from wmr_tf.checks import require
+from wmr_tf.data.own import is_own
 from wmr_tf.evaluation.statistics import Seeds
 from wmr_tf.report.words import MASKED
 from wmr_tf.saving import read_json
 from wmr_tf.untrusted import well_formed
+
+_HASH = "hash of the data"
 
 _OF_ONE_RUN = {"budget", "classes", "confidence", "threat", "worst_class"}
 """What has no mean over seeds: each has classes, radii and confidences of its own."""
@@ -89,7 +92,7 @@ def conditions(metrics: dict[str, Any]) -> dict[str, Any]:
     attack = {f"attack {name}": value for name, value in settings.items() if name != "seed"}
     suite = metrics.get("suite", {})
     later = {f"suite {name}": suite[name] for name in ("version", "norm", "epsilon") if name in suite}
-    later |= {"hash of the data": metrics["hashes"]["data"][:12]} if "hashes" in metrics else {}
+    later |= {_HASH: metrics["hashes"]["data"][:12]} if "hashes" in metrics else {}
     lengths = {"attack step_size", "suite epsilon"}
     found = {name: metrics[name] for name in ("dataset", "split", "examples")} | attack | later
     return {
@@ -110,8 +113,9 @@ def check_alike(runs: Sequence[Run]) -> None:
         for name in [*here, *there]:
             is_later = name.startswith(("suite ", "hash "))
             pair = here.get(name), there.get(name)
+            is_path = name == "dataset" and all(map(is_own, pair)) and _HASH in here  # which tells more than a path
             require(
-                pair[0] == pair[1] or (is_later and None in pair),
+                pair[0] == pair[1] or (is_later and None in pair) or (is_path and here[_HASH] == there.get(_HASH)),
                 "runs",
                 got=f"{name} {pair[0]} in {first.folder!r} and {pair[1]} in {other.folder!r}",
                 expected="the same images and attack for all",

@@ -134,7 +134,7 @@ def tell_memory(model: wmr_tf.AdversarialModel, spec: Any, batch_size: int) -> N
         warn(f"a {told}. Lower --batch_size")
 
 
-def resume_command(folder: Path, trust: bool = False) -> str:
+def resume_command(folder: Path, trust: bool) -> str:
     """Return the command that goes on with an unfinished run; that models are trusted has to be said again."""
     return shlex.join(["python", "-m", "trainers.resume", str(folder), *["--trust"] * trust])
 
@@ -151,12 +151,14 @@ def fit_and_evaluate(
     """Train a model and evaluate its best epoch on test images; see `train`, of which this is the long part."""
     best = SaveBestClassifier(folder / BEST, monitor=experiment.select)
     callbacks = run_callbacks(experiment, splits, folder, best, resume)
+    gentler = "without --warm_start (its learning rate is that of its own recipe)"
     try:
         warm_up(experiment, splits, model.classifier, folder, resume)
+        gentler = "with a lower --learning_rate"
         history = model.fit(splits.train, epochs=experiment.rounds, callbacks=callbacks, verbose=0)
         epoch = best_epoch(best, history.history)
     except Diverged as diverged:
-        end_diverged(diverged, folder, best, resume)
+        end_diverged(diverged, folder, best, resume, gentler)
         raise
     save_classifier(model.classifier, folder / LAST)
 
@@ -175,16 +177,15 @@ def fit_and_evaluate(
     tell_files(folder, **{BEST: f"the classifier of epoch {epoch}, the best"})
 
 
-def end_diverged(diverged: Diverged, folder: Path, best: SaveBestClassifier, resume: ExactResume) -> None:
-    """Write that a run has come to its end since its training diverged, and have the error say what is kept."""
+def end_diverged(diverged: Diverged, folder: Path, best: SaveBestClassifier, resume: ExactResume, gentler: str) -> None:
+    """Write that a run has come to its end since its training diverged; have the error say what is kept, and to do."""
     facts = {"told": diverged.told, **diverged.facts(), "rollbacks": resume.rollbacks}
     write_json(folder / DIVERGED, facts)
     kept = ["the last finite checkpoint"] if any((folder / CHECKPOINTS).iterdir()) else []
     kept += [] if best.best_epoch is None else [f"{BEST} of epoch {best.best_epoch + 1}"]
-    other = "" if resume.rollbacks else " or --on_divergence=rollback"
+    other = "" if resume.on_divergence == "rollback" else " or --on_divergence=rollback"
     diverged.add_note(
-        (f"{folder} keeps {' and '.join(kept)}. " if kept else "")
-        + f"Train into another folder, with a lower --learning_rate{other}."
+        (f"{folder} keeps {' and '.join(kept)}. " if kept else "") + f"Train into another folder, {gentler}{other}."
     )
 
 

@@ -5,6 +5,7 @@ import math
 import keras
 
 from trainers.settings.training import Training
+from wmr_tf.fit.rollback import learning_rate_of
 
 
 class LearningRateByBatch(keras.callbacks.Callback):
@@ -26,17 +27,13 @@ class LearningRateByBatch(keras.callbacks.Callback):
         """Set the learning rate, if it is another one."""
         steps = self.params["steps"]
         rate = self._training.learning_rate_at(self._epoch + (batch / steps if steps else 0.0))
-        if not math.isclose(rate, self._rate, rel_tol=1e-6):  # it is kept in float32
+        if not math.isclose(rate, learning_rate_of(self.model), rel_tol=1e-6):  # it is kept in float32
             self.model.optimizer.learning_rate = rate
 
     def on_epoch_end(self, epoch: int, logs: dict[str, float] | None = None) -> None:
         """Put it into `logs`."""
         if logs is not None:
-            logs["learning_rate"] = self._rate
-
-    @property
-    def _rate(self) -> float:
-        return float(keras.ops.convert_to_numpy(self.model.optimizer.learning_rate))
+            logs["learning_rate"] = learning_rate_of(self.model)
 
 
 class MethodByEpoch(keras.callbacks.Callback):

@@ -1,18 +1,14 @@
 """What a training tells after each epoch: the rows of a table."""
 
 import math
-import textwrap
 from typing import Any
 
 import keras
 
 from wmr_tf.callbacks import RobustEvaluation
 from wmr_tf.engine.terminal import BOLD, RED, YELLOW, painted
-from wmr_tf.report.tables import ACCURACIES
+from wmr_tf.report.tables import ACCURACIES, filled
 from wmr_tf.report.words import conditions
-
-WIDTH = 80
-"""Letters in a line."""
 
 _HEAD = ["epoch", "loss", *ACCURACIES, "train s", "eval s"]
 _WIDTHS = [7, 9, *(max(7, len(name) + 2) for name in ACCURACIES), 8, 8]
@@ -72,11 +68,6 @@ def conditions_of(evaluation: RobustEvaluation, dataset: str) -> str:
         }
     )
     return f"{told} Accuracies are in percent, A_sa and A_tr at alpha_test {evaluation.alpha_test[0]:g}."
-
-
-def filled(text: str) -> str:
-    """Return a text in lines of `WIDTH` letters."""
-    return textwrap.fill(text, WIDTH, break_on_hyphens=False)
 
 
 def _row(cells: list[str]) -> str:

@@ -25,7 +25,8 @@ def warm_up(
         splits: Its data.
         classifier: What is trained.
         folder: Of the run; the checkpoints go there.
-        resume: Of the training itself: how often a checkpoint is written, and how a run is gone on with.
+        resume: Of the training itself: how often a checkpoint is written, how a run is gone on with, and what it does
+            when it diverges.
     """
     if not experiment.warm_start:
         return
@@ -33,7 +34,7 @@ def warm_up(
     print(f"Warm start: free, {warm.epochs} epochs of {warm.replays} replays a batch", flush=True)
     model = wmr_tf.AdversarialModel(classifier, warm.make_method(), weight_decay=warm.weight_decay, seed=warm.seed)
     model.compile(optimizer=keras.optimizers.SGD(warm.learning_rate, momentum=0.9), metrics=["accuracy"])
-    kept = ExactResume(folder / CHECKPOINTS, minutes=resume.minutes)
+    kept = ExactResume(folder / CHECKPOINTS, minutes=resume.minutes, on_divergence=resume.on_divergence)
     kept.command = resume.command
     callbacks = [LearningRateByBatch(warm), LogProgress(), kept]
     model.fit(splits.train, epochs=warm.rounds, callbacks=callbacks, verbose=0)

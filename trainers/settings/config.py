@@ -122,13 +122,14 @@ class Experiment(Evaluation, Network, Training):
         one_device = {
             "warm_start": "free, by which it trains, has one perturbation for all batches",
             "awp": "replicas would move the weights apart",
+            "clip_norm": "each replica would clip its part of the gradient",
         }
         for name, reason in one_device.items():
             require(
-                getattr(self, name) == 0 or self.strategy == "none",
+                not getattr(self, name) or self.strategy == "none",
                 name,
                 got=f"{getattr(self, name)} with strategy {self.strategy!r}",
-                expected=f"0, since {reason}",
+                expected=f"none, since {reason}",
                 fix=f"Leave out --{name} or --strategy.",
             )
 

@@ -44,7 +44,7 @@ class Dataset(Settings):
         object.__setattr__(self, "dataset", address(self.dataset))  # so that every record names a folder alike
 
     def check_place(self) -> None:
-        """Check that the data are there, as far as nobody has to read them; see `Settings.check_place`."""
+        """Check that the data are there, without reading them; see `Settings.check_place`."""
         if self.data_dir is not None:
             data_folder(self.data_dir)
         self.source().check_installed()

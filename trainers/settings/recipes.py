@@ -16,7 +16,7 @@ the rest for MNIST and CIFAR-10. What is from neither is ours to answer for:
 | start of PGD's attack, uniform | neither (paper: Gaussian) | neither (paper: Gaussian) | neither (paper: Gaussian) |
 | batch, momentum, epochs of TRADES | TRADES code | TRADES code, but 100 epochs (its code has 80) | neither |
 | learning rate | TRADES code | neither (TRADES code: 0.1) | neither |
-| milestones of TRADES | TRADES code (55, 75 and 90 of 100) | TRADES code (75 and 90) | neither |
+| milestones of TRADES, an epoch later | TRADES code (55, 75 and 90 of 100) | TRADES code (75 and 90) | neither |
 | weight decay of TRADES | TRADES code (none) | TRADES code | neither |
 | schedule and weight decay of PGD | neither | neither | neither |
 
@@ -148,7 +148,7 @@ _TRAINING_ATTACKS: dict[str, dict[str, Any]] = {
 _TRADES = {"attack_start": "gaussian", "learning_rate_drop": 0.1}
 _PGD = {"attack_start": "uniform", "learning_rate_drop": 0.2, "milestones": (0.60,), "weight_decay": 5e-4}
 
-# beta is that of the released MART code; the paper has 5.
+# beta is that of the released MART code and its script for WideResNet; the paper has 5, and so its one for ResNet-18.
 _MART = {"attack_start": "gaussian", "beta": 6.0, "learning_rate_drop": 0.1, "milestones": (0.75, 0.90)}
 # Equation 8 of Zeng et al. leaves lambda open.
 _MIXED = {**_PGD, "adversarial_weight": 1.0}

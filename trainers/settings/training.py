@@ -56,7 +56,8 @@ class Training(MethodSettings):
         section=RARE,
     )
     warm_start: int = setting(
-        "Epochs of free, with the same radius and no weights, before the training itself; its replays count.",
+        "Epochs of free, with the same radius, no weights and the learning rate of free's recipe, before the training "
+        "itself; its replays count.",
         0,
         section=RARE,
     )

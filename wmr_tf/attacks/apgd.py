@@ -1,6 +1,7 @@
 """Auto-PGD: gradient ascent in the ball of a norm that sets its own step size."""
 
 import dataclasses
+import math
 
 import keras
 import tensorflow as tf
@@ -45,7 +46,7 @@ class APGD(Attack):
     Source: Croce and Hein 2020, Algorithm 1, and Croce and Hein 2021 in l1; the constants, the comparison of the first
         loss with 0 and `<=` where the paper has `<` are those of the public AutoAttack code.
 
-    Note: Returned is the point of smallest score of all that the classifier was shown, that is a misclassified one if
+    Note: It returns the point of smallest score of all that the classifier was shown, that is a misclassified one if
         there was any (the public code returns the last of these). Cost: `steps + 1` forward and backward passes an
         attempt.
     """
@@ -96,7 +97,7 @@ class APGD(Attack):
         """Return the points of smallest score, and their scores, of the last stage of an attempt."""
         stages = STAGES if self.staged else ((1.0, 1.0),)
         balls = [NORMS[self.norm](clean, scale * radii) for scale, _ in stages]
-        steps = [int(share * self.steps) or 1 for _, share in stages]
+        steps = [math.ceil(round(share * self.steps, 6)) for _, share in stages]
         steps[-1] = max(self.steps - sum(steps[:-1]), 1)
         point = balls[0].surface(seed)
         for ball, count in zip(balls, steps, strict=True):

@@ -6,7 +6,7 @@ from typing import ClassVar
 import keras
 import tensorflow as tf
 
-from wmr_tf.attacks.base import Attack, PerExample, apart, slope
+from wmr_tf.attacks.base import Attack, PerExample, apart, slope, where
 from wmr_tf.attacks.norms import NORMS
 from wmr_tf.attacks.planes import DUALS, LENGTHS, to_plane
 from wmr_tf.checks import at_least, one_of, radius
@@ -98,7 +98,7 @@ class FAB(Attack):
         """
         points, distances = self.nearest(loss_fn, x, seed=seed, score_fn=score_fn, epsilon=epsilon)
         is_outside = distances > (self.epsilon if epsilon is None else epsilon)  # NaN is not, so that it is seen
-        return tf.where(tf.reshape(is_outside, [-1] + [1] * (x.shape.rank - 1)), x, points)
+        return where(is_outside, x, points)
 
     def nearest(
         self,

@@ -1,6 +1,6 @@
 """Any image classification set of tensorflow-datasets, from a copy that it prepared; nothing is ever downloaded.
 
-Read are the plain files of the copy. So neither that package is needed nor the code of a data set, and none is run.
+Only the plain files of the copy are read: neither that package nor a data set's own code is needed, or run.
 """
 
 import dataclasses
@@ -8,11 +8,12 @@ import os
 import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
-from wmr_tf.checks import InvalidInput, listed, one_line, refuse, require
+from wmr_tf.checks import InvalidInput, listed, refuse, require
 from wmr_tf.data.cutting import SPLITS
 from wmr_tf.data.decoding import Example, decode
+from wmr_tf.data.prepared import refuse_damaged
 from wmr_tf.data.source import Arrays
 from wmr_tf.engine import machine
 from wmr_tf.untrusted import Unsafe, check_file, in_print, read_json
@@ -67,7 +68,7 @@ class PreparedCopy:
         except InvalidInput:
             raise
         except (OSError, AttributeError, LookupError, TypeError, ValueError) as error:
-            _refuse_damaged(address, path, error)
+            refuse_damaged("data", f"a copy of {address} in {str(path)!r}", error)
 
     def image_shape(self, size: tuple[int, int] | None, channels: int | None) -> tuple[int, int, int]:
         """Return (height, width, channels), given what is asked for, None for the images' own.
@@ -92,7 +93,7 @@ class PreparedCopy:
         try:
             files = {split: list(self._examples(split)) for split in self.shards}
         except Exception as error:  # TensorFlow has errors of its own for what is damaged
-            _refuse_damaged(self.name, self.path, error)
+            refuse_damaged("data", f"a copy of {self.name} in {str(self.path)!r}", error)
         return decode(files, self.classes, image_shape, resize=resize, skip_broken=skip_broken)
 
     def _check_memory(self) -> None:
@@ -191,13 +192,3 @@ def _classes(path: Path, count: int) -> tuple[str, ...]:
     if len(names) != count:
         raise Unsafe(f"it has {count} classes and {len(names)} names")
     return names
-
-
-def _refuse_damaged(name: str, path: Path, error: Exception) -> NoReturn:
-    refuse(
-        "data",
-        got=f"a copy of {name} in {str(path)!r} that cannot be read ({one_line(error)})",
-        expected="one that tensorflow-datasets prepared",
-        fix="Delete it and prepare it again, or pass --data_dir=FOLDER with a whole copy.",
-        cause=error,
-    )

@@ -45,11 +45,16 @@ class EncodedImages:
         """Return the images of some numbers, [batch], as uint8 [batch, *image_shape].
 
         Raises:
-            Unsafe: If one cannot be read any more.
+            Unsafe: If one cannot be read any more; the message names its file.
         """
         with ThreadPoolExecutor() as threads:
-            read = threads.map(lambda image: pixels(image, self.image_shape), self.encoded[index])
-            return np.stack(list(read))
+            return np.stack(list(threads.map(self._pixels, self.encoded[index])))
+
+    def _pixels(self, image: Encoded) -> np.ndarray:
+        try:
+            return pixels(image, self.image_shape)
+        except Unsafe as error:
+            raise Unsafe(error if isinstance(image, bytes) else f"{image}: {error}") from error
 
 
 def size_of(encoded: Encoded) -> tuple[int, int]:
@@ -132,4 +137,4 @@ def _checked(encoded: Encoded) -> Any:
 def _unreadable(error: Exception, encoded: Encoded) -> Unsafe:
     if isinstance(encoded, bytes):
         return Unsafe(one_line(error).partition(" <_io.BytesIO")[0].rstrip("."))
-    return Unsafe(one_line(error).removesuffix(f" {str(encoded)!r}").rstrip("."))
+    return Unsafe(one_line(error).removesuffix(f" {str(encoded)!r}").rstrip(".:"))

@@ -1,16 +1,15 @@
 """Images and labels in an .npz file: x_train, y_train, x_test and y_test."""
 
 import contextlib
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 
-from wmr_tf.checks import InvalidInput, listed, one_line, refuse, require
+from wmr_tf.checks import InvalidInput, listed, require
 from wmr_tf.data.cutting import Given, arrays_of, digest
 from wmr_tf.data.source import Arrays
 from wmr_tf.inputs.images import check_images_and_labels
-from wmr_tf.untrusted import read_arrays, read_shapes
+from wmr_tf.untrusted import read_arrays, read_shapes, well_formed
 
 KEYS = ("x_train", "y_train", "x_test", "y_test")
 
@@ -101,13 +100,6 @@ def _number_of_classes(labels: np.ndarray) -> int:
     return classes
 
 
-@contextlib.contextmanager
-def _well_read(path: Path) -> Iterator[None]:
-    try:
-        yield
-    except InvalidInput:
-        raise
-    except (OSError, ValueError) as error:
-        got = f"{str(path)!r}, which cannot be read ({one_line(error)})"
-        fix = "Write it with np.savez from arrays of numbers."
-        refuse("data", got=got, expected="an .npz file of plain arrays", fix=fix, cause=error)
+def _well_read(path: Path) -> contextlib.AbstractContextManager[None]:
+    fix = "Write it with np.savez from arrays of numbers."
+    return well_formed("data", got=path, expected="an .npz file of plain arrays", fix=fix)

@@ -82,10 +82,10 @@ def source(
 
     Args:
         dataset: What `address` returned, of images of one's own.
-        image_size: One number of pixels, or height and width, to which the images of a folder are resized; None leaves
-            them as they are, all alike.
-        color: "rgb" or "grayscale", into which those of a folder are turned; None is "rgb".
-        skip_broken: Whether images of a folder that cannot be read are left out, with a warning.
+        image_size: One number of pixels, or height and width, to which the images of a folder or of tfds:NAME are
+            resized; None leaves them as they are, all alike.
+        color: "rgb" or "grayscale", into which they are turned; None is "rgb", for tfds:NAME what they are.
+        skip_broken: Whether those that cannot be read are left out, with a warning.
         data_dir: Where tensorflow-datasets keeps prepared data, None for its default folder.
 
     Raises:
@@ -114,7 +114,7 @@ def checked_size(size: Iterable[int]) -> tuple[int, int]:
 
 
 def refuse_options(dataset: str, **options: object) -> None:
-    """Refuse options that are given and that only folders of images have.
+    """Refuse options that are given and that only folders of images and tfds:NAME have.
 
     Raises:
         InvalidInput: If there is one.

@@ -2,6 +2,7 @@
 
 import contextlib
 import functools
+import re
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -59,6 +60,13 @@ class Place:
 def place_of(data: Any) -> Place | None:
     """Return the place of a data set that `wmr_tf.data.load` made, None of any other, also of one derived from it."""
     return getattr(data, "place", None)
+
+
+def places_behind(data: Any) -> list[Place]:
+    """Return the places of the data sets of `wmr_tf.data.load` that a `tf.data.Dataset` is derived from."""
+    own = place_of(data)
+    inputs = data._inputs() if isinstance(data, tf.data.Dataset) and own is None else ()  # private to TensorFlow
+    return [own] if own else [place for each in inputs for place in places_behind(each)]
 
 
 @contextlib.contextmanager
@@ -152,6 +160,22 @@ def _from_files(images: EncodedImages) -> Callable[[tf.Tensor], tf.Tensor]:
         return tf.ensure_shape(batch, [*index.shape, *images.image_shape])
 
     return take
+
+
+@contextlib.contextmanager
+def unreadable_reported() -> Iterator[None]:
+    """Say in one line that an image in a file can be read no longer, of which TensorFlow makes a page.
+
+    Raises:
+        OSError: If a batch in the block needs one.
+    """
+    try:
+        yield
+    except tf.errors.OpError as error:
+        told = re.search(r"\bUnsafe: (.+)", error.message)
+        if told is None:
+            raise
+        raise OSError(f"an image cannot be read any more: {told[1]}") from error
 
 
 def _scaled(raw: tf.Tensor, scale: int) -> tf.Tensor:

@@ -70,13 +70,13 @@ def read(
         builder = make_builder(data_dir=data_dir)
         prepared = builder.data_path.exists()
     except Exception as error:
-        _refuse_damaged(name, folder, error)
+        refuse_damaged(f"data set {name}", f"a copy in {folder}", error)
     if not prepared:
         prepare(name, builder)
     try:
         return Arrays(*_split(builder, "train"), *_split(builder, test_split))
     except Exception as error:  # TensorFlow, tensorflow-datasets and JSON each report damage with errors of their own
-        _refuse_damaged(name, builder.data_path, error)
+        refuse_damaged(f"data set {name}", f"a copy in {builder.data_path}", error)
 
 
 def _check_copy(folder: Path) -> None:
@@ -125,10 +125,11 @@ def _decoded(encoded: Any, feature: Any) -> Any:
         return feature.decode_example(tf.identity(encoded))
 
 
-def _refuse_damaged(name: str, folder: Any, error: Exception) -> NoReturn:
+def refuse_damaged(what: str, copy: str, error: Exception) -> NoReturn:
+    """Raise `InvalidInput` for a prepared copy that is not what tensorflow-datasets wrote."""
     refuse(
-        f"data set {name}",
-        got=f"a copy in {folder} that cannot be read ({_told(error)})",
+        what,
+        got=f"{copy} that cannot be read ({_told(error)})",
         expected="one that tensorflow-datasets prepared",
         fix="Delete it and prepare it again, or pass --data_dir=FOLDER with a whole copy.",
         cause=error,

@@ -77,6 +77,22 @@ def fraction_of_batch(images: tf.Tensor) -> tf.Tensor | float:
         return count / tf.distribute.get_replica_context().all_reduce(tf.distribute.ReduceOp.SUM, count)
 
 
+def overflown_together(gradients: list[tf.Tensor | None]) -> list[tf.Tensor | None]:
+    """Return a replica's gradients, NaN if those of any replica are not finite, so that all leave the step out.
+
+    Keras looks at the gradients of the first replica alone before it adds them up.
+    """
+    if replicas() == 1:
+        return gradients
+    is_finite = [tf.reduce_all(tf.math.is_finite(gradient)) for gradient in gradients if gradient is not None]
+    context = tf.distribute.get_replica_context()
+    overflown = context.all_reduce("sum", tf.cast(tf.logical_not(tf.reduce_all(is_finite)), tf.float32)) > 0
+    return [
+        None if gradient is None else tf.where(overflown, tf.cast(float("nan"), gradient.dtype), gradient)
+        for gradient in gradients
+    ]
+
+
 @contextlib.contextmanager
 def replicas_exchange() -> Iterator[None]:
     """Turn TensorFlow's error about an exchange between replicas inside a loop into one that says what to do.

@@ -21,6 +21,9 @@ def moved_uphill(classifier: keras.Model, loss_fn: Callable[[], tf.Tensor], size
         size: How far, in parts of a kernel's norm, >= 0. At 0 nothing is computed.
 
     Source: Wu, Xia and Wang 2020, with one step of the perturbation, as in their experiments.
+
+    Note: Their script for TRADES on CIFAR-10 begins with it in the tenth epoch, to save time. A callback that sets the
+        model's `awp` by epoch does so here.
     """
     if not size:
         yield

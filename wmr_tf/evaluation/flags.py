@@ -34,6 +34,21 @@ def flag(name: str, message: str, value: float, threshold: float) -> Flag:
     return {"name": name, "message": message, "value": value, "threshold": threshold}
 
 
+def hides(a_rob: float, a_strong: float, images: int) -> bool:
+    """Return whether a classifier hides from the test attack: whether its figures are not worth printing.
+
+    Args:
+        a_rob: Accuracy under the test attack, a fraction of 1.
+        a_strong: Accuracy under the test attack and stronger ones.
+        images: How many they were measured on; with few, chance is allowed for.
+
+    Example:
+        >>> hides(0.92, 0.40, images=1000), hides(0.92, 0.81, images=1000), hides(0.92, 0.81, images=10_000)
+        (True, False, True)
+    """
+    return a_rob - a_strong > allowed(MASKED_GAP, images)
+
+
 def gap_flags(a_rob: float, a_strong: float, images: int) -> list[Flag]:
     """Return the flag of a classifier that looks more robust than it is, none if A_rob holds.
 
@@ -42,11 +57,11 @@ def gap_flags(a_rob: float, a_strong: float, images: int) -> list[Flag]:
         a_strong: Accuracy under the test attack and stronger ones.
         images: How many they were measured on; with few, chance is allowed for.
     """
-    gap, masked_gap = a_rob - a_strong, allowed(MASKED_GAP, images)
+    gap = a_rob - a_strong
     says = f"A_rob is {100 * a_rob:.1f} % under the test attack and {100 * a_strong:.1f} % under stronger ones"
-    if gap > masked_gap:
+    if hides(a_rob, a_strong, images):
         message = f"MASKED: {says}; the classifier hides from attacks. Do not quote A_rob, A_sa or A_tr."
-        return [flag("masked", message, gap, masked_gap)]
+        return [flag("masked", message, gap, allowed(MASKED_GAP, images))]
     if gap > OVERSTATED_GAP:
         return [flag("overstated", f"{says}; quote the lower figure, A_strong.", gap, OVERSTATED_GAP)]
     return []
@@ -154,7 +169,7 @@ def allowed(share: float, images: int) -> float:
 def suite_flags(after: Mapping[str, float], images: int) -> list[Flag]:
     """Return the flag of a suite in which Square broke images that gradients had left, none if it did not.
 
-    Compared is with the attack just before it: what comes after it, as in "plus", says nothing of gradients here.
+    The comparison is with the attack just before it: what comes after it, as in "plus", says nothing of gradients here.
 
     Args:
         after: The accuracy after each attack, in their order.

@@ -7,6 +7,7 @@ from typing import NamedTuple
 import numpy as np
 
 from wmr_tf.evaluation.flags import MASKED_GAP, SQUARE_HELPS, allowed
+from wmr_tf.evaluation.outcomes import logit_margins
 from wmr_tf.evaluation.probes import WHOLE_BOX, Probes
 
 SAME_DIRECTION = 1e-4
@@ -78,7 +79,7 @@ def _zero_gradients(probes: Probes) -> Found:
 
 
 def _unstable(probes: Probes) -> Found:
-    margins, noisy = probes.margins_of(probes.logits), probes.margins_of(probes.noisy_logits)
+    margins, noisy = (logit_margins(logits, probes.labels) for logits in (probes.logits, probes.noisy_logits))
     change = np.abs(noisy - margins) / np.where(margins == 0, 1, np.abs(margins))
     return Found(float(np.mean(np.minimum(change, 1))), UNSTABLE)
 

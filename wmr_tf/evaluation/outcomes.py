@@ -107,11 +107,9 @@ class Outcomes:
 
 
 def logit_margins(logits: np.ndarray, labels: np.ndarray) -> np.ndarray:
-    """Return the logit of the label less the largest other one, `[images]`."""
-    rows = np.arange(len(labels))
-    others = logits.copy()
-    others[rows, labels] = -np.inf
-    return logits[rows, labels] - others.max(axis=1)
+    """Return the logit of the label less the largest other one, `[..., images]`, of `[..., images, classes]`."""
+    is_label = np.arange(logits.shape[-1]) == labels[:, np.newaxis]
+    return logits[..., is_label] - np.where(is_label, -np.inf, logits).max(axis=-1)
 
 
 def identity_of(

@@ -125,12 +125,6 @@ class Probes:
         """How many values an image has."""
         return math.prod(self.images.shape[1:])
 
-    def margins_of(self, logits: np.ndarray) -> np.ndarray:
-        """Return the logit margins of logits `[..., images, classes]`."""
-        is_label = np.arange(logits.shape[-1]) == self.labels[:, np.newaxis]
-        others = np.where(is_label, -np.inf, logits).max(axis=-1)
-        return np.where(is_label, logits, 0).sum(axis=-1) - others
-
     # The attacks
 
     def survivors(

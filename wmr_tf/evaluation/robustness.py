@@ -11,7 +11,14 @@ from wmr_tf.attacks import Attack
 from wmr_tf.checks import require
 from wmr_tf.evaluation import dro
 from wmr_tf.evaluation.choosers import Choosers
-from wmr_tf.evaluation.flags import chance_flags, constant_flags, gap_flags, small_sample_flags, zero_gradient_flags
+from wmr_tf.evaluation.flags import (
+    chance_flags,
+    constant_flags,
+    gap_flags,
+    hides,
+    small_sample_flags,
+    zero_gradient_flags,
+)
 from wmr_tf.evaluation.radii import Radii
 from wmr_tf.evaluation.statistics import Accuracy, weighted_interval
 from wmr_tf.evaluation.suite_result import SuiteResult
@@ -132,7 +139,8 @@ class Robustness:
     @property
     def is_masked(self) -> bool:
         """Whether stronger attacks leave so much less of A_rob that it is not worth printing."""
-        return any(flag["name"] == "masked" for flag in self.flags)
+        strong = self.A_strong if self.is_finite else None
+        return strong is not None and hides(self.A_rob.value, strong.value, len(self.margins))
 
     def _small_samples(self) -> list[dict[str, Any]]:
         """Return the flag of weighted accuracies that rest on few images, none if they do not."""

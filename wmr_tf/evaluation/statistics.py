@@ -219,8 +219,8 @@ def paired_weighted(first: np.ndarray, second: np.ndarray, alpha: float) -> Diff
         alpha: The attacker's power, >= 0.
 
     Returns:
-        The difference and its interval. Where neither accuracy varies (each model has all or none right), both
-        intervals of `weighted_interval` together give it.
+        The difference and its interval. Where an accuracy does not vary (a model has all or none right), which a
+        bootstrap would take for certain, the two intervals of `weighted_interval` together give it.
 
     Raises:
         InvalidInput: If there are no images, not as many of one as of the other, a margin is not finite, or alpha is
@@ -234,7 +234,7 @@ def paired_weighted(first: np.ndarray, second: np.ndarray, alpha: float) -> Diff
     _check_paired(first, second)
     (part, whole), (other_part, other_whole) = _parts(first, alpha), _parts(second, alpha)
     value = float(_ratio_difference(part, whole, other_part, other_whole, axis=-1))
-    if all(len(set((margins > 0).tolist())) == 1 for margins in (first, second)):
+    if any(len(np.unique(margins > 0)) == 1 for margins in (first, second)):
         (low, high), (other_low, other_high) = (weighted_interval(margins, alpha) for margins in (first, second))
         return Difference(value, other_low - high, other_high - low)
     return Difference(value, *interval_of(_ratio_difference, part, whole, other_part, other_whole))

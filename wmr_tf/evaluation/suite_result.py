@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from wmr_tf.evaluation.flags import Flag, suite_flags
-from wmr_tf.evaluation.outcomes import Outcomes
+from wmr_tf.evaluation.outcomes import MISCLASSIFIED, ROBUST, Outcomes
 from wmr_tf.evaluation.statistics import Accuracy
 from wmr_tf.evaluation.versions import PUBLISHED
 
@@ -51,7 +51,7 @@ class SuiteResult:
     @property
     def broken_by(self) -> list[str | None]:
         """For each image the attack that broke it, "clean" if none was needed, None if none did."""
-        names = {-1: None, -2: "clean", **dict(enumerate(self.stages))}
+        names = {ROBUST: None, MISCLASSIFIED: "clean", **dict(enumerate(self.stages))}
         return [names[run] for run in self.outcomes.broken_by.tolist()]
 
     @property

@@ -57,9 +57,9 @@ def take_state(holder: Any, state: dict[str, Any]) -> None:
             setattr(holder, name, value)
 
 
-def files_of(holder: Any) -> list[Path]:
-    """Return the files that an object writes and goes on from, which it names in `kept_files`."""
-    return [Path(getattr(holder, name)) for name in getattr(holder, "kept_files", ())]
+def files_of(holder: Any) -> dict[str, Path]:
+    """Return the files that an object writes and goes on from, by the attributes that it names in `kept_files`."""
+    return {name: Path(getattr(holder, name)) for name in getattr(holder, "kept_files", ())}
 
 
 def _names(holder: Any) -> tuple[str, ...]:

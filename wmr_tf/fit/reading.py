@@ -7,7 +7,7 @@ import numpy as np
 import tensorflow as tf
 
 from wmr_tf.checks import one_line, refuse, require
-from wmr_tf.data.pipeline import place_of
+from wmr_tf.data.pipeline import place_of, places_behind
 
 # What is private to Keras and TensorFlow and used here: `_get_iterator` of Keras's object that makes the iterators of a
 # `fit`, and `_iterator_resource`, which holds the state of a `tf.data.Iterator`.
@@ -16,9 +16,10 @@ from wmr_tf.data.pipeline import place_of
 class Reading:
     """The training data of a `fit` that is stopped and gone on with.
 
-    Data with addresses begin where they are told. Of others as many iterators are made as there were before, since each
-    draws the seeds of its shuffles; then the batches that were trained on are read again, or, if iterators are kept,
-    Keras's is given back its state.
+    Data with addresses begin where they are told; what is derived from them begins with the epoch, and the batches that
+    were trained on are read again. Of others as many iterators are made as there were before, since each draws the
+    seeds of its shuffles; then the batches that were trained on are read again, or, if iterators are kept, Keras's is
+    given back its state.
 
     Args:
         data: As they were passed to `fit`.
@@ -32,6 +33,7 @@ class Reading:
 
     def __init__(self, data: Any, *, keeps_iterator: bool, replicas: int, made: int = 0) -> None:
         self._place = place_of(data)
+        self._behind = [] if keeps_iterator else places_behind(data)
         self._keeps = keeps_iterator and self._place is None
         is_one = isinstance(data, tf.data.Dataset) and replicas == 1
         got = f"a {type(data).__name__} on {replicas} replicas"
@@ -100,9 +102,12 @@ class Reading:
         self._source.count += self._is_there
 
     def go_to(self, epoch: int, batch: int) -> None:
-        """Have data with addresses begin there."""
+        """Have data with addresses begin there, or those that the data are derived from with the epoch."""
         if self._place:
             self._place.go_to(epoch, batch)
+        elif self._epochs.steps_per_epoch is None:  # else an iterator serves several epochs
+            for place in self._behind:
+                place.go_to(epoch)
 
     def read_from(self, iterator: Any) -> None:
         """Hear what the next batch is read from, which may have to be given back its state.

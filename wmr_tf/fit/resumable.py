@@ -234,6 +234,7 @@ class Resumable(keras.callbacks.CallbackList):
 
     def _put_back(self, found: checkpoints.Checkpoint) -> None:
         state, model = found.state, self.model
+        self._training.check_learning_rate(state)
         self._training.restore(state)
         self._epoch, self._done, self._half_epoch = state["epoch"], state["batch"], state
         self._saved = self._begun = self._epoch, self._done

@@ -24,19 +24,20 @@ class ExactResume(keras.callbacks.Callback):
     On SIGTERM and SIGINT a checkpoint is written after the batch that is running, or at once if none is; then comes
     `SystemExit` with status 143, or `KeyboardInterrupt`. SIGUSR1 writes one and goes on.
 
-    Exact are data of `wmr_tf.data.load`, whose batches have addresses. Of other data the epoch under way is read again
-    up to the batch, and each epoch is the one that it would have been: exact with a `tf.data.Dataset` whose shuffles
-    have a seed (or `keras.utils.set_random_seed` was called), and with arrays, shuffled by Keras or not. Not exact are,
-    unless they come in the same order in every epoch: a generator and a `PyDataset`; a data set in which what is
-    shuffled is repeated, or interleaved in parallel; and `steps_per_epoch`, with which data go on from epoch to epoch.
+    Data of `wmr_tf.data.load`, whose batches have addresses, go on exactly, and so do those derived from them, without
+    `steps_per_epoch`. Of other data the epoch under way is read again up to the batch, and each epoch is the one that
+    it would have been: exact with a `tf.data.Dataset` whose shuffles have a seed (or `keras.utils.set_random_seed` was
+    called), and with arrays, shuffled by Keras or not. These are not exact, unless they come in the same order in every
+    epoch: a generator and a `PyDataset`; a data set in which what is shuffled is repeated, or interleaved in parallel;
+    and `steps_per_epoch`, with which data go on from epoch to epoch.
 
     With `keep_iterator` the state of the `tf.data` iterator is in the checkpoint, with all that its shuffles hold in
     their buffers, and nothing is read again. That is exact with `shuffle(...).repeat()` and `steps_per_epoch` too, and
     a shuffle without a seed goes on with the very images that are left.
 
-    Callbacks see every batch once, though those between the last checkpoint and a kill are trained on again. Kept are
-    attributes of Keras's own callbacks, of those of this package, and of yours what they name:
-    `kept_state = ("best", "wait")`, of numbers, texts, lists, dictionaries and arrays. Put back they are after all
+    Callbacks see every batch once, though those between the last checkpoint and a kill are trained on again. The
+    state of Keras's own callbacks and of this package's is kept; yours name what to keep:
+    `kept_state = ("best", "wait")`, of numbers, texts, lists, dictionaries and arrays. It is put back after every
     `on_train_begin`. In `kept_files` they name attributes that are paths of files, each replaced in one move. A setting
     of the method that a callback changes, such as alpha, is not kept: set it in `on_epoch_begin`, which comes again in
     an epoch that is gone on with, and in `on_train_begin` to what it is at first, by which a further `fit` of the same

@@ -38,7 +38,12 @@ def check_can_roll_back(model: Any) -> None:
 def halve_learning_rate(model: Any, times: int = 1) -> float:
     """Halve the learning rate of a model's optimizer, so many times, and return the new one."""
     model.optimizer.learning_rate = model.optimizer.learning_rate / 2**times
-    return float(model.optimizer.learning_rate)
+    return learning_rate_of(model)
+
+
+def learning_rate_of(model: Any) -> float:
+    """Return the present learning rate of a model's optimizer, on whatever devices it is."""
+    return float(keras.ops.convert_to_numpy(model.optimizer.learning_rate))
 
 
 @contextlib.contextmanager

@@ -10,9 +10,10 @@ import keras
 import tensorflow as tf
 
 from wmr_tf.alarms import warn
-from wmr_tf.checks import one_line, refuse
+from wmr_tf.checks import one_line, refuse, require
 from wmr_tf.fit import checkpoints
 from wmr_tf.fit.kept import assign, files_of, state_of, take_state, values_of
+from wmr_tf.fit.rollback import learning_rate_of
 
 
 class TrainingState:
@@ -25,6 +26,7 @@ class TrainingState:
 
     def __init__(self, model: Any, callbacks: Sequence[keras.callbacks.Callback]) -> None:
         self._model, self._callbacks = model, callbacks
+        self._began_with = learning_rate_of(model)
 
     @property
     def variables(self) -> list[Any]:
@@ -44,8 +46,11 @@ class TrainingState:
 
     @property
     def files(self) -> dict[str, Path]:
-        """The files that callbacks write and go on from, by the name that they have in a checkpoint."""
-        return {f"{name}-{path.name}": path for name, holder in self.holders for path in files_of(holder)}
+        """The files that callbacks write and go on from, by the name that they have in a checkpoint.
+
+        That is none of a path: a file that is called otherwise when the training goes on is the same file.
+        """
+        return {f"{name}-{kept}": path for name, holder in self.holders for kept, path in files_of(holder).items()}
 
     @property
     def configuration(self) -> dict[str, Any]:
@@ -91,19 +96,41 @@ class TrainingState:
             "variables": values_of(self.variables),
             "metrics": values_of(model.metrics_variables) if batch else [],
             "callbacks": {name: state for name, holder in self.holders if (state := state_of(holder))},
+            "files": list(self.files),
+            "learning_rate": self._began_with,
             "versions": _versions(),
         }
 
+    def check_learning_rate(self, state: dict[str, Any]) -> None:
+        """Check that the training is to have the learning rate that it began with, which a state would replace.
+
+        Not of a model that has made a step: callbacks have changed the rate since. Older states do not have it.
+
+        Raises:
+            InvalidInput: If it is another one.
+        """
+        if keras.ops.convert_to_numpy(self._model.optimizer.iterations):
+            return
+        before = state.get("learning_rate", self._began_with)
+        got = f"those of a training with learning_rate {before:g} (now {self._began_with:g})"
+        fix = "Name another folder, or delete this one to begin anew."
+        require(before == self._began_with, "checkpoints", got=got, expected="those of this training", fix=fix)
+
     def restore(self, state: dict[str, Any]) -> None:
         """Put back variables, but for the metrics, and what callbacks keep."""
+        self._began_with = state.get("learning_rate", self._began_with)
         assign(self.variables, state["variables"])
         for name, holder in self.holders:
             take_state(holder, state["callbacks"].get(name, {}))
 
     def put_back_files(self, found: checkpoints.Checkpoint) -> None:
-        """Put back the files of callbacks, and say so if other versions wrote the checkpoint."""
+        """Put back the files of callbacks, and say so if other versions wrote the checkpoint.
+
+        A file of a callback that the training did not have then stays as it is.
+        """
         for name, path in self.files.items():
-            checkpoints.put_back(found.files.get(name), path)
+            if name in found.state.get("files", found.files):
+                checkpoints.put_back(found.files.get(name), path)
         now, before = _versions(), found.state.get("versions", {})
         told = [f"{name} {before.get(name)} (now {now[name]})" for name in now if before.get(name) != now[name]]
         if told:

@@ -126,11 +126,16 @@ def classes(axes: Axes, results: Results) -> list[Line2D]:
 def _coloured(results: Results, key: str) -> Iterator[tuple[Mapping[str, Any], str]]:
     """Yield the metrics that have a key, each with its model's colour, which is the same in every curve."""
     for (_, metrics), colour in zip(results, cycle(COLOURS)):
-        if metrics.get(key) and (key != "confidence" or metrics["non_uniform"]):
+        if _has(metrics, key):
             yield metrics, colour
 
 
 def _models(results: Results, key: str) -> list[Line2D]:
     """Return what a legend needs to tell the models apart that have a key."""
     handles = zip(model_handles(results), results, strict=True)
-    return [handle for handle, (_, metrics) in handles if metrics.get(key)]
+    return [handle for handle, (_, metrics) in handles if _has(metrics, key)]
+
+
+def _has(metrics: Mapping[str, Any], key: str) -> bool:
+    """Return whether a curve has something to draw of a model."""
+    return bool(metrics.get(key)) and (key != "confidence" or bool(metrics["non_uniform"]))

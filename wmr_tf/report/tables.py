@@ -314,7 +314,12 @@ def _conditions(results: Sequence[tuple[str, Mapping[str, Any]]]) -> list[str]:
     """Return which images were attacked and how, of those results that say it."""
     known = [(label, metrics) for label, metrics in results if "attack" in metrics]
     told = [f"{label}: {text}" if label else text for label, text in said(known, conditions)]
-    return [textwrap.fill(text, WIDTH, break_long_words=False, break_on_hyphens=False) for text in told]
+    return list(map(filled, told))
+
+
+def filled(text: str) -> str:
+    """Return a text in lines of `WIDTH` letters."""
+    return textwrap.fill(text, WIDTH, break_long_words=False, break_on_hyphens=False)
 
 
 def _legend(results: Sequence[tuple[str, Mapping[str, Any]]]) -> list[str]:

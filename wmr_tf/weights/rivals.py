@@ -53,7 +53,8 @@ class MAIL(Detached):
 
     Note: Form, factor 3 and defaults are those of the released code. The weights are not divided by their mean over the
         batch, so that with the defaults they are below 1 for most images and the step is shorter than without. The
-        code trains the first 76 of 120 epochs without weights; that is a schedule of the method's `alpha`.
+        code trains the first 76 of 120 epochs without weights; that is a schedule of the method's `alpha`. With MART
+        it weights the cross-entropy and leaves the divergence as it is, where here the weights go to both.
     """
 
     slope: float = 1.0
