@@ -141,7 +141,7 @@ def _forget_another(best: Path, weights: str) -> None:
     """Delete what was found of another classifier, which was the best before the search went on."""
     path = best / BEST
     if path.exists() and hash_of_weights(load_classifier(path)) != weights:
-        for name in FILES:
+        for name in reversed(FILES):  # the classifier last, by which they are known
             (best / name).unlink(missing_ok=True)
 
 

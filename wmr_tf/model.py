@@ -18,6 +18,7 @@ from wmr_tf.engine.precision import compute_dtypes
 from wmr_tf.engine.streams import in_parts
 from wmr_tf.fit.averaging import check_leaves_averages
 from wmr_tf.fit.resumable import Resumable, resumable
+from wmr_tf.fit.rollback import inner
 from wmr_tf.inputs.batches import check_ends, check_first_batch, check_index, first_batch, image_and_index
 from wmr_tf.inputs.classifier import check_architecture
 from wmr_tf.inputs.watch import Watch
@@ -112,10 +113,10 @@ class AdversarialModel(keras.Model):
         """Train as `keras.Model.fit` does, once the first batches have been looked at.
 
         Raises:
-            InvalidInput: If the model has not been compiled, images, labels or the classifier's outputs are not what
-                the losses need, or the method needs an index, or a single replica, and has none, or batches no larger
-                than before. Images and labels of later batches are counted as they come, and what is wrong with them
-                is said when the epoch ends.
+            InvalidInput: If the model has not been compiled, the data have no end, images, labels or the classifier's
+                outputs are not what the losses need, the optimizer clips on several replicas, or the method needs an
+                index, or a single replica, and has none, or batches no larger than before. Images and labels of later
+                batches are counted as they come, and what is wrong with them is said when the epoch ends.
             Diverged: If the loss or a weight is not finite any more, see `wmr_tf.divergence`.
             OSError: If an image in a file can be read no longer.
         """
@@ -149,7 +150,8 @@ class AdversarialModel(keras.Model):
         """Measure as `keras.Model.evaluate` does, once the first batch has been looked at.
 
         Raises:
-            InvalidInput: If images, labels or the classifier's outputs are not what the losses need.
+            InvalidInput: If the data have no end, or images, labels or the classifier's outputs are not what the losses
+                need.
         """
         if not kwargs.get("_use_cached_eval_dataset"):  # Keras's word for: within `fit`, which has looked at them
             check_ends(x, _named(super().evaluate, x, y, *args, **kwargs).get("steps"), "steps")
@@ -230,7 +232,7 @@ class AdversarialModel(keras.Model):
 
     def update(self, gradients: list[tf.Tensor | None]) -> None:
         """Make one optimiser step, given a gradient, or a mean of several, from `differentiate`."""
-        if _inner(self.optimizer) is not self.optimizer:  # float16, where a replica looks at its own gradients alone
+        if inner(self.optimizer) is not self.optimizer:  # float16, where a replica looks at its own gradients alone
             gradients = distribution.overflown_together(gradients)
         if self.watch:
             self.watch.see_gradients(gradients, self.optimizer.scale_loss(1.0))
@@ -299,7 +301,7 @@ class AdversarialModel(keras.Model):
     def _batch_seed(self) -> tf.Tensor:
         replica = tf.distribute.get_replica_context().replica_id_in_sync_group
         # Not `iterations`, of which several batches whose gradients are accumulated have the same.
-        return seeds.fold_in(self.seed, _inner(self.optimizer)._iterations, replica)
+        return seeds.fold_in(self.seed, inner(self.optimizer)._iterations, replica)
 
     def _check_compiled(self) -> None:
         """Check that there is an optimizer, and no loss."""
@@ -345,7 +347,7 @@ class AdversarialModel(keras.Model):
         )
         expected = "0 under a distribution strategy, whose replicas would move the weights apart"
         require(replicas == 1 or not self.awp, "awp", got=self.awp, expected=expected, fix="Leave it out.")
-        clips = [name for name in _CLIPS if getattr(_inner(self.optimizer), name, None)]
+        clips = [name for name in _CLIPS if getattr(inner(self.optimizer), name, None)]
         expected = "none under a distribution strategy: Keras would clip each replica's part, not the gradient"
         require(replicas == 1 or not clips, "optimizer", got=", ".join(clips), expected=expected, fix="Leave it out.")
 
@@ -363,18 +365,13 @@ class AdversarialModel(keras.Model):
 
 
 def _named(function: Callable[..., Any], x: Any, y: Any, *args: Any, **kwargs: Any) -> dict[str, Any]:
-    """Return the arguments of Keras's `fit` after images and labels by their names, also those given by their place.
+    """Return the arguments of Keras's function after images and labels by their names, also those given by their place.
 
     Raises:
-        TypeError: If there are too many, or one is given twice or has a name that `fit` does not know.
+        TypeError: If there are too many, or one is given twice or has a name that the function does not know.
     """
     given = inspect.signature(function).bind(x, y, *args, **kwargs).arguments
     return {name: value for name, value in given.items() if name not in ("x", "y")}
-
-
-def _inner(optimizer: Any) -> Any:
-    """Return the optimizer that makes the steps: in float16 another one, which scales the loss, is around it."""
-    return getattr(optimizer, "inner_optimizer", optimizer)
 
 
 def _check_arguments(x: Any, given: dict[str, Any], optimizer: Any) -> None:
@@ -393,7 +390,7 @@ def _check_arguments(x: Any, given: dict[str, Any], optimizer: Any) -> None:
     require(not others, "callbacks", got=others, expected="a list of keras.callbacks.Callback", fix=fix)
     check_leaves_averages(callbacks, optimizer)
     for callback in callbacks:
-        if getattr(callback, "mode", "") == "auto" and str(callback.monitor).startswith("val_A_"):
+        if getattr(callback, "mode", "") == "auto" and str(getattr(callback, "monitor", "")).startswith("val_A_"):
             callback.mode = "max"
 
 

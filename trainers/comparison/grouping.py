@@ -113,7 +113,8 @@ def check_alike(runs: Sequence[Run]) -> None:
         for name in [*here, *there]:
             is_later = name.startswith(("suite ", "hash "))
             pair = here.get(name), there.get(name)
-            is_path = name == "dataset" and all(map(is_own, pair)) and _HASH in here  # which tells more than a path
+            are_own = name == "dataset" and all(isinstance(each, str) and is_own(each) for each in pair)
+            is_path = are_own and _HASH in here  # which tells more than a path
             require(
                 pair[0] == pair[1] or (is_later and None in pair) or (is_path and here[_HASH] == there.get(_HASH)),
                 "runs",

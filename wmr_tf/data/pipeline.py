@@ -63,9 +63,9 @@ def place_of(data: Any) -> Place | None:
 
 
 def places_behind(data: Any) -> list[Place]:
-    """Return the places of the data sets of `wmr_tf.data.load` that a `tf.data.Dataset` is derived from."""
-    own = place_of(data)
-    inputs = data._inputs() if isinstance(data, tf.data.Dataset) and own is None else ()  # private to TensorFlow
+    """Return the places of the data sets of `wmr_tf.data.load` that a `tf.data.Dataset` is read from in every epoch."""
+    own, is_cached = place_of(data), type(data).__name__ == "CacheDataset"  # which is read from in the first alone
+    inputs = data._inputs() if isinstance(data, tf.data.Dataset) and not is_cached else ()  # private to TensorFlow
     return [own] if own else [place for each in inputs for place in places_behind(each)]
 
 

@@ -61,10 +61,12 @@ class Resumable(keras.callbacks.CallbackList):
         self._passed = 0  # so many of them before the run was stopped
         self._begun: tuple[int, int] | None = None  # where it went on
         self._saved: tuple[int, int] | None = None
+        self._knew: set[str] = set()  # the names of the files that callbacks had, whether they were there or not
         self._half_epoch: dict[str, Any] | None = None  # the state in an epoch that was stopped within
         self._held: dict[str, Any] | None = None  # the state before the callbacks are told of an epoch's end
         self._is_saving, self._is_told = False, False
         self._config = config or {}
+        self._has_gone_back = config is not None
         self._clock = time.monotonic()
         self._is_alone = distribution.workers(model.distribute_strategy) == 1
         self._guard = next(callback for callback in callbacks if isinstance(callback, StopOnDivergence))
@@ -89,7 +91,7 @@ class Resumable(keras.callbacks.CallbackList):
             with well_formed("checkpoints", got=found.path, expected="the state of this training", fix=fix):
                 self._put_back(found)
                 self._reading.begin(found.state["reading"])
-            self._training.put_back_files(found)
+            self._training.put_back_files(found, self._knew)
         else:
             self._reading.begin({})
             if self._resume.on_divergence == "rollback":
@@ -234,9 +236,11 @@ class Resumable(keras.callbacks.CallbackList):
 
     def _put_back(self, found: checkpoints.Checkpoint) -> None:
         state, model = found.state, self.model
-        self._training.check_learning_rate(state)
+        if not self._has_gone_back:
+            self._training.check_learning_rate(state)
         self._training.restore(state)
         self._epoch, self._done, self._half_epoch = state["epoch"], state["batch"], state
+        self._knew = set(state.get("files", found.files))  # older states do not have it
         self._saved = self._begun = self._epoch, self._done
         model.stop_training = state["is_stopped"]
         is_over = model.stop_training or self._epoch >= self.params["epochs"]

@@ -41,6 +41,11 @@ def halve_learning_rate(model: Any, times: int = 1) -> float:
     return learning_rate_of(model)
 
 
+def inner(optimizer: Any) -> Any:
+    """Return the optimizer that makes the steps: in float16 another one, which scales the loss, is around it."""
+    return getattr(optimizer, "inner_optimizer", optimizer)
+
+
 def learning_rate_of(model: Any) -> float:
     """Return the present learning rate of a model's optimizer, on whatever devices it is."""
     return float(keras.ops.convert_to_numpy(model.optimizer.learning_rate))

@@ -2,7 +2,7 @@
 
 import collections
 import sys
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +13,7 @@ from wmr_tf.alarms import warn
 from wmr_tf.checks import one_line, refuse, require
 from wmr_tf.fit import checkpoints
 from wmr_tf.fit.kept import assign, files_of, state_of, take_state, values_of
-from wmr_tf.fit.rollback import learning_rate_of
+from wmr_tf.fit.rollback import inner, learning_rate_of
 
 
 class TrainingState:
@@ -26,7 +26,8 @@ class TrainingState:
 
     def __init__(self, model: Any, callbacks: Sequence[keras.callbacks.Callback]) -> None:
         self._model, self._callbacks = model, callbacks
-        self._began_with = learning_rate_of(model)
+        # Keras's MultiOptimizer has none of its own.
+        self._began_with = learning_rate_of(model) if hasattr(model.optimizer, "learning_rate") else None
 
     @property
     def variables(self) -> list[Any]:
@@ -109,12 +110,12 @@ class TrainingState:
         Raises:
             InvalidInput: If it is another one.
         """
-        if keras.ops.convert_to_numpy(self._model.optimizer.iterations):
+        before, now = state.get("learning_rate"), self._began_with
+        if before is None or now is None or keras.ops.convert_to_numpy(inner(self._model.optimizer)._iterations):
             return
-        before = state.get("learning_rate", self._began_with)
-        got = f"those of a training with learning_rate {before:g} (now {self._began_with:g})"
+        got = f"those of a training with learning_rate {before:g} (now {now:g})"
         fix = "Name another folder, or delete this one to begin anew."
-        require(before == self._began_with, "checkpoints", got=got, expected="those of this training", fix=fix)
+        require(before == now, "checkpoints", got=got, expected="those of this training", fix=fix)
 
     def restore(self, state: dict[str, Any]) -> None:
         """Put back variables, but for the metrics, and what callbacks keep."""
@@ -123,13 +124,15 @@ class TrainingState:
         for name, holder in self.holders:
             take_state(holder, state["callbacks"].get(name, {}))
 
-    def put_back_files(self, found: checkpoints.Checkpoint) -> None:
+    def put_back_files(self, found: checkpoints.Checkpoint, known: Collection[str]) -> None:
         """Put back the files of callbacks, and say so if other versions wrote the checkpoint.
 
-        A file of a callback that the training did not have then stays as it is.
+        Args:
+            found: The checkpoint.
+            known: The names of the files that the callbacks of then had; one of a new callback stays as it is.
         """
         for name, path in self.files.items():
-            if name in found.state.get("files", found.files):
+            if name in known:
                 checkpoints.put_back(found.files.get(name), path)
         now, before = _versions(), found.state.get("versions", {})
         told = [f"{name} {before.get(name)} (now {now[name]})" for name in now if before.get(name) != now[name]]

@@ -47,7 +47,7 @@ def batches_of(data: Any, batch_size: int | None = None, examples: int | None = 
     wanted = None if examples is None else at_least("examples", examples, 1)
     if isinstance(data, tf.data.Dataset):
         check_batched(data)
-        check_ends(data, wanted, "examples")
+        check_ends(data, wanted)
         batches = data if size is None else data.rebatch(size)
         if wanted is not None:
             batches = batches.unbatch().take(wanted).batch(size or wanted)
@@ -145,19 +145,20 @@ def first_batch(data: Any, labels: Any, sample_weight: Any, strategy: tf.distrib
     return (data, labels, sample_weight), data
 
 
-def check_ends(data: Any, bound: int | None, name: str) -> None:
+def check_ends(data: Any, bound: int | None, name: str = "") -> None:
     """Check that data end, or that it is said how much of them is read.
 
     Args:
         data: A `tf.data.Dataset`; of others nobody knows.
         bound: That, None if it is not said.
-        name: What the argument is called that says it.
+        name: What the argument is called that says it, if there is one.
 
     Raises:
         InvalidInput: If they do not.
     """
     is_endless = isinstance(data, tf.data.Dataset) and bool(data.cardinality() == tf.data.INFINITE_CARDINALITY)
-    fix = f"Leave out .repeat(), call .take(batches) on it, or pass {name}."
+    or_bound = f"call .take(batches) on it, or pass {name}" if name else "or call .take(batches) on it"
+    fix = f"Leave out .repeat(), {or_bound}."
     require(
         bound is not None or not is_endless, "data", got="a data set without an end", expected="a finite one", fix=fix
     )
