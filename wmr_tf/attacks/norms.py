@@ -175,6 +175,11 @@ def each(of_image: tf.Tensor, x: tf.Tensor) -> tf.Tensor:
     return tf.reshape(of_image, [-1] + [1] * (x.shape.rank - 1))
 
 
+def is_zero(x: tf.Tensor) -> tf.Tensor:
+    """Return whether all values of an image are 0, truth values `[batch]`."""
+    return tf.reduce_all(tf.reshape(x == 0, [-1, values_of(x)]), axis=1)
+
+
 def values_of(x: tf.Tensor) -> int:
     """Return how many values an image of `[batch, ...]` has.
 

@@ -10,7 +10,7 @@ import tensorflow as tf
 
 from wmr_tf.attacks import Attack
 from wmr_tf.attacks.base import check_test_attack, computed_once, evaluation_of, warn_if_weak
-from wmr_tf.attacks.norms import values_of
+from wmr_tf.attacks.norms import is_zero
 from wmr_tf.checks import alphas, at_least, one_of
 from wmr_tf.checks import seed as checked_seed
 from wmr_tf.engine import seeds
@@ -79,45 +79,10 @@ class RobustnessEvaluator:
         how: dict[str, Any] = {"batch_size": batch_size, "seed": seed, "precision": attack_precision}
         ball: dict[str, Any] = {"epsilon": attack.epsilon, "norm": attack.norm}
         self._suite = Suite(classifier, version=suite, **ball, **how) if suite else None
-
-        @tf.function(autograph=False)
-        def clean_logits(images: tf.Tensor, labels: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-            logits_of = computed_once(freeze_in("float32", classifier))
-
-            def losses(x: tf.Tensor) -> tf.Tensor:
-                return unsaturated_cross_entropy(logits_of(x), labels)
-
-            _, logits, gradient = evaluation_of(losses, logits_of)(images)
-            # What leaves a function that is not inlined has no shape for TensorFlow's cost estimates, which complain.
-            logits = tf.ensure_shape(logits, logits.shape)
-            is_zero = tf.reduce_all(tf.reshape(gradient == 0, [-1, values_of(images)]), axis=1)
-            return logits, tf.cast(is_zero, tf.int32)  # as numbers: replicas do not gather truth values
-
-        @tf.function(autograph=False)
-        def attacked_logits(
-            images: tf.Tensor, labels: tf.Tensor, positions: tf.Tensor, alpha: tf.Tensor
-        ) -> list[tf.Tensor]:
-            used = {"float32", attack_precision}
-            # Here, so that every call reads the present weights.
-            logits_of = {precision: freeze_in(precision, classifier) for precision in sorted(used)}
-
-            def weighted_losses(x: tf.Tensor) -> tf.Tensor:
-                logits = logits_of[attack_precision](x)
-                weights = importance_weights(probability_margin(logits, labels), alpha)
-                return weighted_in_attack(weights, unsaturated_cross_entropy(logits, labels))
-
-            attacked = attack(
-                weighted_losses,
-                images,
-                seed=seeds.by_position(seed, positions),
-                score_fn=lambda x: _margins(logits_of["float32"](x), labels),
-            )
-            return [logits_of["float32"](attacked)]
-
-        self._clean_logits = clean_logits
-        self._attacked_logits = attacked_logits
-        strategy = classifier.distribute_strategy
-        self._on_replicas = [on_every_replica(strategy, f) for f in (clean_logits, attacked_logits)]
+        self._clean_logits = _clean_logits(classifier)
+        self._attacked_logits = _attacked_logits(classifier, attack, seed, attack_precision)
+        functions, strategy = (self._clean_logits, self._attacked_logits), classifier.distribute_strategy
+        self._on_replicas = [on_every_replica(strategy, function) for function in functions]
 
     @full_float32()
     def __call__(
@@ -175,6 +140,50 @@ class RobustnessEvaluator:
         specs = [tf.TensorSpec([None, *images.shape[1:]], tf.float32), tf.TensorSpec([None], tf.int32)]
         self._clean_logits.get_concrete_function(*specs)
         self._attacked_logits.get_concrete_function(*specs, tf.TensorSpec([None], tf.int32), tf.TensorSpec([]))
+
+
+def _clean_logits(classifier: keras.Model) -> Any:
+    """Return the `tf.function` of images and labels to their logits, and to whether an image's gradient is all 0."""
+
+    @tf.function(autograph=False)
+    def clean_logits(images: tf.Tensor, labels: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        logits_of = computed_once(freeze_in("float32", classifier))
+
+        def losses(x: tf.Tensor) -> tf.Tensor:
+            return unsaturated_cross_entropy(logits_of(x), labels)
+
+        _, logits, gradient = evaluation_of(losses, logits_of)(images)
+        # What leaves a function that is not inlined has no shape for TensorFlow's cost estimates, which complain.
+        logits = tf.ensure_shape(logits, logits.shape)
+        return logits, tf.cast(is_zero(gradient), tf.int32)  # as numbers: replicas do not gather truth values
+
+    return clean_logits
+
+
+def _attacked_logits(classifier: keras.Model, attack: Attack, seed: int, precision: str) -> Any:
+    """Return the `tf.function` of images, labels, positions and alpha to the logits of the attacked images."""
+
+    @tf.function(autograph=False)
+    def attacked_logits(
+        images: tf.Tensor, labels: tf.Tensor, positions: tf.Tensor, alpha: tf.Tensor
+    ) -> list[tf.Tensor]:
+        # Here, so that every call reads the present weights.
+        logits_of = {each: freeze_in(each, classifier) for each in sorted({"float32", precision})}
+
+        def weighted_losses(x: tf.Tensor) -> tf.Tensor:
+            logits = logits_of[precision](x)
+            weights = importance_weights(probability_margin(logits, labels), alpha)
+            return weighted_in_attack(weights, unsaturated_cross_entropy(logits, labels))
+
+        attacked = attack(
+            weighted_losses,
+            images,
+            seed=seeds.by_position(seed, positions),
+            score_fn=lambda x: _margins(logits_of["float32"](x), labels),
+        )
+        return [logits_of["float32"](attacked)]
+
+    return attacked_logits
 
 
 def _margins(logits: tf.Tensor, labels: tf.Tensor) -> tf.Tensor:

@@ -9,7 +9,7 @@ import tensorflow as tf
 from wmr_tf import losses
 from wmr_tf.attacks import APGD, NORMS, Square
 from wmr_tf.attacks.base import computed_once, evaluation_of, input_gradient
-from wmr_tf.attacks.norms import values_of
+from wmr_tf.attacks.norms import is_zero
 from wmr_tf.engine import seeds
 from wmr_tf.engine.frozen import freeze_in
 
@@ -45,16 +45,15 @@ def zero_gradients(classifier: keras.Model, shape: tuple[int, ...]) -> Traced:
     """Return the function to whether the gradient of the attack's cross-entropy is 0 in all values."""
 
     @_traced(shape)
-    def is_zero(images: tf.Tensor, labels: tf.Tensor, *unused: tf.Tensor) -> tf.Tensor:
+    def has_no_gradient(images: tf.Tensor, labels: tf.Tensor, *unused: tf.Tensor) -> tf.Tensor:
         network = freeze_in("float32", classifier)
 
         def loss(x: tf.Tensor) -> tf.Tensor:
             return losses.unsaturated_cross_entropy(network(x), labels)
 
-        gradient = input_gradient(loss, images)
-        return tf.reduce_all(tf.reshape(gradient == 0, [-1, values_of(images)]), axis=1)
+        return is_zero(input_gradient(loss, images))
 
-    return is_zero
+    return has_no_gradient
 
 
 def ascent(classifier: keras.Model, shape: tuple[int, ...], norm: str, seed: int, steps: int) -> Traced:
