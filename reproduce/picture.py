@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.lines import Line2D
 
-from reproduce.rendering import Entries
+from reproduce.rendering import Entries, defence
 from reproduce.results import at_alpha, summary
 from reproduce.rows import Row
 from trainers.runs.naming import shown_attack
@@ -42,7 +42,7 @@ def draw(entries: Entries, path: Path, *, title: str) -> Figure:
     panels = figure.subplots(1, len(names), sharey=True, squeeze=False)[0]
     for name, axes in zip(names, panels, strict=True):
         _draw_panel(axes, name, entries)
-    panels[0].set_yticks(range(len(entries)), [_label(row) for row, _ in entries])
+    panels[0].set_yticks(range(len(entries)), [_label(*entry) for entry in entries])
     panels[0].set_ylim(len(entries) - 0.5, -0.5)  # the first row on top
     figure.suptitle(title)
     below: dict[str, Any] = {"loc": "outside lower center", "ncols": 3, "frameon": False}
@@ -69,10 +69,10 @@ def _draw_point(axes: Axes, metrics: Mapping[str, Any], name: str, place: float,
         axes.errorbar(100 * metrics[name], place, xerr=error, markersize=4, capsize=3, elinewidth=1, **style)
 
 
-def _label(row: Row) -> str:
+def _label(row: Row, results: Sequence[Mapping[str, Any]]) -> str:
     alphas = [rf"$\alpha_\mathrm{{train}}$ {row.model.alpha_train:g}"] if row.model.alpha_train else []
     alphas += [] if row.alpha_test is None else [rf"$\alpha_\mathrm{{test}}$ {row.alpha_test:g}"]
-    return ", ".join([row.defence, *alphas])
+    return ", ".join([defence(row, results), *alphas])
 
 
 def _caption(entries: Entries) -> str:

@@ -54,7 +54,7 @@ def comparison(entries: Entries) -> tuple[list[str], list[list[str]]]:
 
 def _cells(row: Row, results: Sequence[Mapping[str, Any]]) -> list[str]:
     metrics = at_alpha(summary(results), row.alpha_test) if results else {}
-    cells = [row.defence + MASKED * bool(metrics.get("masked"))]
+    cells = [defence(row, results)]
     cells += [f"{row.beta:g}" if row.beta else "-"] if row.alpha_test is None else []
     cells += [str(row.model.alpha_train) if row.model.alpha_train else "-"]
     if row.alpha_test is not None:  # whose tables have no A_nat in the paper
@@ -64,6 +64,11 @@ def _cells(row: Row, results: Sequence[Mapping[str, Any]]) -> list[str]:
         if name == "A_rob":
             cells.append(f"{with_error(metrics, 'A_suite')} of {metrics['suite_examples']:,}" if metrics else "-")
     return [*cells, str(len(results))]
+
+
+def defence(row: Row, results: Sequence[Mapping[str, Any]]) -> str:
+    """Return the name of a row's defence, which says so if its model hides from attacks."""
+    return row.defence + MASKED * bool(results and summary(results).get("masked"))
 
 
 def _difference(metrics: Mapping[str, Any], name: str, paper: float) -> str:

@@ -102,6 +102,10 @@ def test_the_picture_has_the_paper_here_and_the_suite(tmp_path):
     assert [label.get_text() for label in panels[0].get_yticklabels()] == [
         r"PGD, $\alpha_\mathrm{test}$ 1", r"TRADES+weights, $\alpha_\mathrm{train}$ 2, $\alpha_\mathrm{test}$ 1",
     ]  # fmt: skip
+    hidden = result(0, 0.68)
+    hidden["metrics"]["masked"] = True
+    masked = picture.draw([(DIGITS.rows[0], [hidden])], tmp_path / "masked.png", title="Made up")
+    assert masked.axes[0].get_yticklabels()[0].get_text() == r"PGD MASKED, $\alpha_\mathrm{test}$ 1"
     figure.draw_without_rendering()
     told = figure.legends[0].get_title().get_text()
     assert told.startswith("Here: 100 test images, linf PGD-20, epsilon 0.15. Bars: one standard error over the images")
