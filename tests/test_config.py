@@ -388,7 +388,7 @@ OF_ONE_METHOD = {"replays", "passes", "split", "radius_growth", "radius_smoothin
         (
             Experiment,
             {"dataset": "digits"},
-            {"dataset", "method", "adversarial_weight", "eval_norm", "warm_start", "awp"},
+            {"dataset", "method", "adversarial_weight", "eval_norm", "warm_start", "awp", "clip_norm"},
         ),  # TRADES
         (
             Experiment,
