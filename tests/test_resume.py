@@ -32,7 +32,7 @@ from wmr_tf.checks import InvalidInput, one_line
 from wmr_tf.data.pipeline import place_of, training
 from wmr_tf.fit import checkpoints
 from wmr_tf.fit.interrupts import Interrupts, stoppable
-from wmr_tf.fit.rollback import learning_rate_of
+from wmr_tf.fit.optimizers import learning_rate_of
 from wmr_tf.saving import NotWritten, load_classifier, taken
 
 pytestmark = pytest.mark.filterwarnings("ignore:attack. its steps reach")

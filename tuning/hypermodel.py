@@ -168,7 +168,7 @@ class ExperimentHyperModel(kt.HyperModel):
             callbacks=[*measuring, *callbacks],
             **{"epochs": experiment.rounds, "verbose": 0, **kwargs},
         )
-        return best_epoch(history, self.objective, number_of_images(splits.validation))
+        return best_epoch(history, self.objective, number_of_images(evaluation.batches))
 
 
 def _key(experiment: Experiment) -> str:

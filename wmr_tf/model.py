@@ -17,8 +17,8 @@ from wmr_tf.engine.perturbation import moved_uphill
 from wmr_tf.engine.precision import compute_dtypes
 from wmr_tf.engine.streams import in_parts
 from wmr_tf.fit.averaging import check_leaves_averages
+from wmr_tf.fit.optimizers import inner
 from wmr_tf.fit.resumable import Resumable, resumable
-from wmr_tf.fit.rollback import inner
 from wmr_tf.inputs.batches import check_ends, check_first_batch, check_index, first_batch, image_and_index
 from wmr_tf.inputs.classifier import check_architecture
 from wmr_tf.inputs.watch import Watch
@@ -122,6 +122,7 @@ class AdversarialModel(keras.Model):
         """
         kwargs = _named(super().fit, x, y, *args, **kwargs)
         _check_arguments(x, kwargs, getattr(self, "optimizer", None))
+        _look_for_the_largest(kwargs.get("callbacks"))
         validation_data = kwargs.pop("validation_data", None)
         data = x
         before: dict[str, Any] = {}
@@ -375,10 +376,7 @@ def _named(function: Callable[..., Any], x: Any, y: Any, *args: Any, **kwargs: A
 
 
 def _check_arguments(x: Any, given: dict[str, Any], optimizer: Any) -> None:
-    """Check the arguments of `fit` that Keras would take, and fail at later, train on nothing or never come to an end.
-
-    Accuracies under attack have Keras's callbacks look for the largest, which it cannot know from their names.
-    """
+    """Check the arguments of `fit` that Keras would take, and fail at later, train on nothing or never end."""
     for data, steps in ((x, "steps_per_epoch"), (given.get("validation_data"), "validation_steps")):
         check_ends(data, given.get(steps), steps)
     if given.get("batch_size") is not None:
@@ -389,7 +387,11 @@ def _check_arguments(x: Any, given: dict[str, Any], optimizer: Any) -> None:
     fix = "Pass for instance [wmr_tf.callbacks.RobustEvaluation(validation, attack)]."
     require(not others, "callbacks", got=others, expected="a list of keras.callbacks.Callback", fix=fix)
     check_leaves_averages(callbacks, optimizer)
-    for callback in callbacks:
+
+
+def _look_for_the_largest(callbacks: Any) -> None:
+    """Have callbacks that monitor an accuracy under attack look for the largest, which Keras cannot tell."""
+    for callback in keras.tree.flatten(callbacks or []):
         if getattr(callback, "mode", "") == "auto" and str(getattr(callback, "monitor", "")).startswith("val_A_"):
             callback.mode = "max"
 

@@ -5,7 +5,7 @@ import math
 import keras
 
 from trainers.settings.training import Training
-from wmr_tf.fit.rollback import learning_rate_of
+from wmr_tf.fit.optimizers import learning_rate_of
 
 
 class LearningRateByBatch(keras.callbacks.Callback):

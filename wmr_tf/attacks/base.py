@@ -9,6 +9,7 @@ from typing import Any, ClassVar, TypeVar
 
 import tensorflow as tf
 
+from wmr_tf.attacks.norms import each
 from wmr_tf.checks import require
 
 PerExample = Callable[[tf.Tensor], tf.Tensor]
@@ -248,7 +249,7 @@ def smaller(x: tf.Tensor, score: tf.Tensor, kept: tf.Tensor, kept_score: tf.Tens
 
 def where(condition: tf.Tensor, x: tf.Tensor, y: tf.Tensor) -> tf.Tensor:
     """Return the images `[batch, ...]` of `x` where a condition `[batch]` holds, else those of `y`."""
-    return tf.where(tf.reshape(condition, [-1] + [1] * (x.shape.rank - 1)), x, y)
+    return tf.where(each(condition, x), x, y)
 
 
 def check_attack(attack: Any) -> None:

@@ -7,6 +7,7 @@ from typing import Any
 import keras
 
 from wmr_tf.checks import require
+from wmr_tf.fit.optimizers import inner
 
 _KEEPING = {"EarlyStopping": "restore_best_weights", "ModelCheckpoint": "save_best_only"}
 """Callbacks of Keras that keep the weights of the best epoch, and the argument by which they do."""
@@ -29,8 +30,7 @@ def averaged(model: keras.Model) -> Iterator[None]:
         >>> with averaged(model):
         ...     result = wmr_tf.evaluate_robustness(model.classifier, test, attack, verbose=0)
     """
-    optimizer: Any = getattr(model, "optimizer", None)  # plain Keras has none before `compile`
-    optimizer = getattr(optimizer, "inner_optimizer", optimizer)  # within that which scales float16's loss
+    optimizer: Any = inner(getattr(model, "optimizer", None))  # plain Keras has none before `compile`
     is_kept = hasattr(model, "classifier") and getattr(optimizer, "use_ema", False) and optimizer.built
     pairs = _pairs(optimizer) if is_kept else []
     _exchange(pairs)
@@ -48,7 +48,7 @@ def check_leaves_averages(callbacks: Iterable[Any], optimizer: Any) -> None:
     """
     kind = keras.callbacks.SwapEMAWeights
     swaps = any(isinstance(callback, kind) and callback.swap_on_epoch for callback in callbacks)
-    is_averaged = getattr(getattr(optimizer, "inner_optimizer", optimizer), "use_ema", False)
+    is_averaged = getattr(inner(optimizer), "use_ema", False)
     for callback in callbacks if is_averaged else ():
         for kept_by, flag in _KEEPING.items():
             keeps = isinstance(callback, getattr(keras.callbacks, kept_by)) and getattr(callback, flag)

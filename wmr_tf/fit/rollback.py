@@ -8,6 +8,7 @@ import keras
 
 from wmr_tf.checks import require
 from wmr_tf.engine import distribution
+from wmr_tf.fit.optimizers import learning_rate_of
 
 ROLLBACKS = 3
 """How often a training goes back, at most."""
@@ -39,16 +40,6 @@ def halve_learning_rate(model: Any, times: int = 1) -> float:
     """Halve the learning rate of a model's optimizer, so many times, and return the new one."""
     model.optimizer.learning_rate = model.optimizer.learning_rate / 2**times
     return learning_rate_of(model)
-
-
-def inner(optimizer: Any) -> Any:
-    """Return the optimizer that makes the steps: in float16 another one, which scales the loss, is around it."""
-    return getattr(optimizer, "inner_optimizer", optimizer)
-
-
-def learning_rate_of(model: Any) -> float:
-    """Return the present learning rate of a model's optimizer, on whatever devices it is."""
-    return float(keras.ops.convert_to_numpy(model.optimizer.learning_rate))
 
 
 @contextlib.contextmanager

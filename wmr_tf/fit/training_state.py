@@ -13,7 +13,7 @@ from wmr_tf.alarms import warn
 from wmr_tf.checks import one_line, refuse, require
 from wmr_tf.fit import checkpoints
 from wmr_tf.fit.kept import assign, files_of, state_of, take_state, values_of
-from wmr_tf.fit.rollback import inner, learning_rate_of
+from wmr_tf.fit.optimizers import inner, learning_rate_of
 
 
 class TrainingState:
